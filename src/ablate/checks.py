@@ -1,0 +1,46 @@
+"""Checks of single values, shared by the configuration and by everything that it builds.
+
+Each raises ValueError with one line, `<key>=<value>: accepted: <what>`, to which the builder adds where the key stands.
+"""
+
+import math
+from collections.abc import Collection
+
+
+def refuse(key: str, value: object, accepted: str) -> ValueError:
+    """The error for a value that is not accepted (to be raised by the caller)."""
+    return ValueError(f"{key}={value}: accepted: {accepted}")
+
+
+def one_of(key: str, value: object, options: Collection[object]) -> None:
+    """Refuse a value that is none of the options."""
+    if isinstance(value, list | dict) or value not in options:
+        raise refuse(key, value, ", ".join(str(option) for option in options))
+
+
+def integer(key: str, value: object, low: int | None = None, high: int | None = None) -> None:
+    """Refuse what is no whole number within [low, high]."""
+    bad = isinstance(value, bool) or not isinstance(value, int)
+    if bad or (low is not None and value < low) or (high is not None and value > high):
+        if low is not None and high is not None:
+            raise refuse(key, value, f"a whole number from {low} to {high}")
+        raise refuse(key, value, "a whole number" + (f" of at least {low}" if low is not None else ""))
+
+
+def number(
+    key: str, value: object, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False, open_high=False
+) -> None:
+    """Refuse what is no finite number in the interval from low to high; `open_` leaves an end out."""
+    good = not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    if good:
+        good = (value > low if open_low else value >= low) and (value < high if open_high else value <= high)
+    if not good:
+        left = "(" if open_low or low == -math.inf else "["
+        right = ")" if open_high or high == math.inf else "]"
+        raise refuse(key, value, f"a number in {left}{low:g}, {high:g}{right}")
+
+
+def boolean(key: str, value: object) -> None:
+    """Refuse what is neither true nor false."""
+    if not isinstance(value, bool):
+        raise refuse(key, value, "true, false")

@@ -1,0 +1,48 @@
+"""Errors of Hydra and OmegaConf in one line that names the key and what is accepted."""
+
+import difflib
+import re
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
+
+
+def one_line(error: BaseException, cfg: DictConfig | None = None) -> str:
+    """The message of a composition error as a single line, with the nearest known keys where one was mistyped."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else None
+    text = str(error) if not (cause and not str(error)) else str(cause)
+    detail = f"{text}\n{cause}" if cause is not None else text
+
+    if match := re.search(r"Could not override '([^']+)'", detail):
+        key = match[1]
+        if "is not in struct" in detail or "not in struct" in detail:
+            return f"{key}: no such key{_near(key, cfg)}"
+        if "No match in the defaults list" in detail or "Did you mean" in detail:
+            return f"{key}: no such key or group{_near(key, cfg)}"
+    if match := re.search(r"Could not find '([^']+)'\s*\n+\s*Available options in '([^']+)':(.*)", detail, re.DOTALL):
+        options = [line.strip() for line in match[3].splitlines() if line.strip() and ":" not in line]
+        name = match[1].removeprefix(match[2]).strip("/")
+        return f"{match[2]}={name}: no such option; accepted: {', '.join(options)}"
+    if match := re.search(r"You must specify '([^']+)', e\.?g,? [^\n]*\nAvailable options:(.*)", detail, re.DOTALL):
+        return f"{match[1]}: not given; accepted: {', '.join(match[2].split())}"
+    lines = [line.strip() for line in detail.splitlines()]
+    return "; ".join(line for line in lines if line and not re.match(r"(full_key|object_type|reference_type)[:=]", line))
+
+
+def _near(key: str, cfg: DictConfig | None) -> str:
+    if cfg is None:
+        return ""
+    parent, _, _leaf = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent, throw_on_resolution_failure=False) if parent else cfg
+    if isinstance(node, DictConfig):
+        known = sorted(f"{parent}.{name}" if parent else str(name) for name in node if not str(name).startswith("_"))
+    else:
+        known = sorted(str(name) for name in cfg)
+    if not parent:
+        known = [name for name in known if name != "hydra"]
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"; did you mean {close[0]}?" if close else ";"
+    return f"{hint} accepted: {', '.join(known)}"
