@@ -1,0 +1,107 @@
+"""From a config to its parts: data, model, task. Also how a config is checked before anything runs."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from ablate.augment import Augment
+from ablate.config.build import build, parameters, target_of
+from ablate.config.validate import validate
+from ablate.errors import ConfigError
+from ablate.models.parts import Dropout
+from ablate.tasks.base import Task
+
+
+@dataclass
+class Parts:
+    """What a run trains with."""
+
+    data: pl.LightningDataModule
+    task: Task
+
+
+def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
+    """The task's DataModule with its files read (not yet on a device).
+
+    Raises:
+        ConfigError, DataError: one line.
+    """
+    node = config["augment"]
+    transforms = [build(node[name], f"augment.{name}") for name in node["transforms"]]
+    augment = Augment(node["mode"], transforms) if transforms else None
+    data = build(config["data"], "data", seed=config["seed"], augment=augment)
+    data.prepare()
+    return data
+
+
+def make_task(config: dict[str, Any], data: pl.LightningDataModule, device: str = "cpu") -> Task:
+    """The LightningModule with its model initialised; seed torch before.
+
+    Args:
+        config: resolved config.
+        data: says what images look like and which classes there are.
+        device: "cpu", or "meta" to check a config at no cost.
+
+    Raises:
+        ConfigError: one line, for a key, value or combination that is not accepted.
+    """
+    with torch.device(device):
+        model = _make_model(config, data)
+        build(config["init"], "init", model)
+        loss = build(config["loss"], "loss", ignore=("l1",))
+    task = build(
+        config["task"],
+        "task",
+        ignore=("metric",),
+        model=model,
+        loss=loss,
+        l1=config["loss"].get("l1", 0.0),
+        classes=data.classes,
+        optimizer=functools.partial(_make_optimizer, config["optimizer"]),
+        scheduler=functools.partial(_make_scheduler, config["scheduler"]) if config["scheduler"]["_target_"] else None,
+    )
+    return task
+
+
+def check(config: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a config that would not run, without training: reads the data, builds everything without memory.
+
+    Returns:
+        {"parameters": number of learnable parameters}.
+
+    Raises:
+        ConfigError, DataError: one line.
+    """
+    validate(config)
+    data = make_data(config)
+    task = make_task(config, data, "meta")
+    optimizer = _make_optimizer(config["optimizer"], task.model.parameters())
+    if config["scheduler"]["_target_"]:
+        _make_scheduler(config["scheduler"], optimizer)
+    return {"parameters": count_parameters(task)}
+
+
+def count_parameters(task: Task) -> int:
+    """Learnable parameters of a task's model."""
+    return sum(p.numel() for p in task.model.parameters() if p.requires_grad)
+
+
+def _make_model(config: dict[str, Any], data: pl.LightningDataModule) -> torch.nn.Module:
+    known = parameters(target_of(config["model"], "model"))
+    dropout = Dropout(**config["dropout"])
+    if "dropout" not in known and dropout.p > 0:
+        raise ConfigError(f"dropout={dropout.p}: model={config['model'].get('name')} takes no dropout; accepted: none")
+    activation = target_of(config["activation"], "activation")
+    context = {"activation": activation, "dropout": dropout, "num_classes": data.num_classes}
+    return build(config["model"], "model", in_shape=tuple(data.image_shape), **context)
+
+
+def _make_optimizer(node: dict[str, Any], weights: Any) -> torch.optim.Optimizer:
+    return build(node, "optimizer", weights)
+
+
+def _make_scheduler(node: dict[str, Any], optimizer: torch.optim.Optimizer) -> Any:
+    return build(node, "scheduler", optimizer)

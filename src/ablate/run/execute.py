@@ -1,0 +1,225 @@
+"""A run is a function from a config to a directory: `execute`."""
+
+import logging
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from ablate.config.identity import identity
+from ablate.config.validate import validate
+from ablate.errors import AblateError
+from ablate.run import facts, files
+from ablate.run.assemble import count_parameters, make_data, make_task
+from ablate.run.record import Record
+from ablate.tasks.base import Diverged, Interrupted, Task
+
+FINISHED, DIVERGED, FAILED, INTERRUPTED = "finished", "diverged", "failed", "interrupted"
+
+
+def execute(
+    config: dict[str, Any],
+    directory: Path,
+    *,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    on_chunk: Callable[[int, float], None] = lambda done, loss: None,
+    should_interrupt: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train a run, from its checkpoint where there is one, and leave its files in the directory.
+
+    Args:
+        config: resolved config of one run.
+        directory: run directory; `run.json` in it says the run's name.
+        on_epoch: called with each finished row of the history.
+        on_chunk: called with the number of steps just done and the last loss.
+        should_interrupt: asked between chunks; true stops the run, which goes on from its last epoch when called again.
+
+    Returns:
+        What result.json holds; {"status": "interrupted"} with no result.json when it was interrupted.
+
+    Raises:
+        AblateError: for a config or data that is refused; nothing was trained then.
+        Exception: whatever went wrong in training; result.json says so too.
+    """
+    clock = time.perf_counter()
+    _quieten()
+    validate(config)
+    kind = resolve_device(config["trainer"]["device"])
+    config = {**config, "trainer": {**config["trainer"], "precision": resolve_precision(config, kind)}}
+    facts.reset_peak_memory(kind)
+    pl.seed_everything(config["seed"], verbose=False)
+    data = make_data(config)
+    task = make_task(config, data)
+    run = files.read_json(directory / files.RUN) or {}
+    _note_start(directory, run, config, data)
+    task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
+    record = Record(
+        directory,
+        config["task"]["metric"],
+        extra=_portable(config, data, run.get("name", directory.name)),
+        tensorboard=config["logger"]["tensorboard"],
+        on_epoch=on_epoch,
+    )
+    trainer = _trainer(config["trainer"], kind, record)
+    seconds = {"setup": time.perf_counter() - clock}
+    outcome: dict[str, Any] = {"status": FINISHED}
+    try:
+        checkpoint = directory / files.CHECKPOINT
+        found = str(checkpoint) if checkpoint.exists() else None
+        trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
+        if not getattr(task, "_val_parts", True):
+            trainer.validate(task, datamodule=data, verbose=False)
+    except Interrupted:
+        record.close()
+        return {"status": INTERRUPTED, "epochs": len(record.rows)}
+    except Diverged as error:
+        outcome = {"status": DIVERGED, "reason": str(error), "diverged": {"epoch": error.epoch, "step": error.step}}
+    except BaseException as error:
+        record.close()
+        traceback.print_exc()
+        write_failure(directory, describe(error), config)
+        raise
+    record.close(identity(config))
+    if not record.rows:
+        files.write_history(directory / files.HISTORY, [])
+    seconds |= _phases(record)
+    clock = time.perf_counter()
+    if outcome["status"] == FINISHED:
+        _draw(directory, record, task, data, config)
+    seconds["figures"] = time.perf_counter() - clock
+    seconds["total"] = seconds["setup"] + record.seconds
+    result = outcome | _result(config, run, record, task, data, kind, trainer.global_step) | {"seconds": seconds}
+    files.write_json(directory / files.RESULT, result)
+    return result
+
+
+def write_failure(directory: Path, reason: str, config: dict[str, Any] | None = None) -> None:
+    """Mark a run as failed with its reason, in its directory."""
+    kept = {"seed": config["seed"]} if config else {}
+    failure = {"status": FAILED, "reason": reason, "log": str(directory / files.LOG), **kept}
+    files.write_json(directory / files.RESULT, failure | {"git": facts.git(), "versions": facts.versions()})
+
+
+def describe(error: BaseException) -> str:
+    """An exception as a one-line reason."""
+    if isinstance(error, SystemExit):
+        return f"the run called sys.exit({error.code})"
+    text = (str(error).strip() or "no message").splitlines()[0]
+    return text if isinstance(error, AblateError) else f"{type(error).__name__}: {text}"
+
+
+def resolve_device(wanted: str) -> str:
+    """ "cpu" or "cuda" for trainer.device; auto takes a GPU where there is one.
+
+    Raises:
+        AblateError: if a GPU is asked for where there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise AblateError("trainer.device=cuda: no CUDA device found; accepted here: auto, cpu")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def resolve_precision(config: dict[str, Any], kind: str) -> str:
+    """ "32" or "bf16-mixed" for trainer.precision; auto is mixed on a GPU that has bf16."""
+    wanted = str(config["trainer"]["precision"])
+    if wanted != "auto":
+        return wanted
+    return "bf16-mixed" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+
+
+def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="gpu" if kind == "cuda" else "cpu",
+        devices=1,
+        precision={"32": "32-true"}.get(node["precision"], node["precision"]),
+        max_epochs=node["max_epochs"],
+        max_steps=node["max_steps"],
+        limit_train_batches=node["limit_train_batches"],
+        limit_val_batches=node["limit_val_batches"],
+        callbacks=[record],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _quieten() -> None:
+    """Lightning's advice speaks of loaders and loggers that this project does not use."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+
+
+def _note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], data: Any) -> None:
+    """Add to run.json what was unknown when the run was planned: its data."""
+    run |= {"config": config, "identity": identity(config), "fingerprint": data.fingerprint, "counts": data.counts}
+    run.setdefault("name", directory.name)
+    files.write_json(directory / files.RUN, run)
+
+
+def _portable(config: dict[str, Any], data: Any, name: str) -> dict[str, Any]:
+    """What a checkpoint carries to be used without its directory: plain values only."""
+    return {
+        "name": name,
+        "config": {key: value for key, value in config.items() if key not in ("table", "sweep")},
+        "classes": list(data.classes),
+        "image_shape": [int(n) for n in data.image_shape],
+        "mean": [float(v) for v in data.mean],
+        "std": [float(v) for v in data.std],
+        "fingerprint": data.fingerprint,
+    }
+
+
+def _phases(record: Record) -> dict[str, float]:
+    return {part: sum(row.get(f"seconds/{part}") or 0.0 for row in record.rows) for part in ("train", "val")}
+
+
+def _result(
+    config: dict[str, Any], run: dict[str, Any], record: Record, task: Task, data: Any, kind: str, steps: int
+) -> dict[str, Any]:
+    def metrics_of(row: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in row.items() if key == "epoch" or key.startswith(("train/", "val/"))}
+
+    last = record.rows[-1] if record.rows else {}
+    train_seconds = _phases(record)["train"]
+    return {
+        "name": run.get("name"),
+        "task": config["task"]["name"],
+        "seed": config["seed"],
+        "epochs": len(record.rows),
+        "step": steps,
+        "metrics": {"final": metrics_of(last), "best": metrics_of(record.best), "best_by": record.metric},
+        **(task.figures_by_class() if hasattr(task, "figures_by_class") and record.rows else {}),
+        "parameters": count_parameters(task),
+        "steps_per_second": steps / train_seconds if train_seconds else None,
+        "peak_memory_mb": facts.peak_memory_mb(kind),
+        "precision": config["trainer"]["precision"],
+        "device": facts.device(kind),
+        "data": {
+            "source": config["data"]["source"],
+            "fingerprint": data.fingerprint,
+            "counts": data.counts,
+            "classes": list(data.classes),
+        },
+        "git": facts.git(),
+        "versions": facts.versions(),
+    }
+
+
+def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[str, Any]) -> None:
+    from ablate.run import figures
+
+    folder, title = directory / "figures", f"{config['task']['name']} · {directory.name}"
+    figures.curves(record.rows, folder / "curves.png", title)
+    figures.gradient_norms(record.rows, folder / "gradient_norms.png", title)
+    if hasattr(task, "draw"):
+        task.draw(folder, data, config, title)

@@ -1,0 +1,137 @@
+"""Figures of one run, as PNG: curves, gradient norms, and a classifier's confusions, mistakes and samples.
+
+Drawn from the history and from the counts of the last epoch, with matplotlib's object interface, which keeps no global
+state and so is safe in a worker.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+TRAIN, VAL = "#0072B2", "#D55E00"  # told apart by the colour-blind too (Okabe and Ito)
+
+
+def curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Every metric that has a train or a val column, an axis each, train and validation together."""
+    names = list(dict.fromkeys(k.split("/", 1)[1] for row in rows for k in row if k.startswith(("train/", "val/"))))
+    figure = Figure(figsize=(4.6 * len(names), 3.4), layout="constrained")
+    for index, name in enumerate(names):
+        axis = figure.add_subplot(1, len(names), index + 1)
+        for part, colour in (("train", TRAIN), ("val", VAL)):
+            points = [(row["epoch"], row[f"{part}/{name}"]) for row in rows if row.get(f"{part}/{name}") is not None]
+            if points:
+                axis.plot(*zip(*points, strict=True), color=colour, label=part, marker="o" * (len(points) < 2))
+        _label(axis, name.replace("_", " "))
+        axis.legend(frameon=False)
+    figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
+def gradient_norms(rows: list[dict[str, Any]], path: Path, title: str) -> None:
+    """Gradient norm of each layer per epoch, on a logarithmic scale."""
+    names = [key for key in rows[-1] if key.startswith("grad_norm/")]
+    figure = Figure(figsize=(6, 3.6), layout="constrained")
+    axis = figure.add_subplot()
+    for index, name in enumerate(names):
+        values = [row.get(name, np.nan) for row in rows]
+        label, style = name.removeprefix("grad_norm/"), "-" if index < 10 else "--"
+        axis.plot([row["epoch"] for row in rows], values, style, label=label, marker="o" * (len(rows) < 2))
+    if any(row.get(name, 0) > 0 for row in rows for name in names):
+        axis.set_yscale("log")
+    _label(axis, "gradient norm")
+    axis.legend(frameon=False, fontsize=7)
+    figure.suptitle(title, fontsize=10)
+    _save(figure, path)
+
+
+def confusion_matrix(matrix_CC: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str) -> None:
+    """Counts by true and predicted class; colour is the share of the true class."""
+    counts = np.asarray(matrix_CC)
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    side = max(3.6, 0.46 * len(classes) + 1.2)
+    figure = Figure(figsize=(side + 0.4, side), layout="constrained")
+    axis = figure.add_subplot()
+    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=8)
+    axis.set_yticks(range(len(classes)), classes, fontsize=8)
+    axis.set_xlabel("predicted")
+    axis.set_ylabel("true")
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axis.text(column, row, str(count), ha="center", va="center", fontsize=6.5, color=colour)
+    axis.set_title(title, fontsize=10)
+    _save(figure, path)
+
+
+def misclassified(
+    images_NCHW: np.ndarray,
+    targets_N: np.ndarray,
+    predictions_N: np.ndarray,
+    classes: Sequence[str],
+    path: Path,
+    title: str,
+    most: int = 50,
+) -> None:
+    """The first misclassified images with their true and predicted labels; uint8 images (N, C, H, W)."""
+    wrong = np.flatnonzero(targets_N != predictions_N)
+    shown = wrong[:most]
+    columns = 10
+    rows = max(1, -(-len(shown) // columns))
+    figure = Figure(figsize=(columns * 1.05, rows * 1.25 + 0.5), layout="constrained")
+    figure.suptitle(f"{title}: {len(wrong)} of {len(targets_N)} misclassified, true → predicted", fontsize=10)
+    for index in range(rows * columns):
+        axis = figure.add_subplot(rows, columns, index + 1)
+        axis.axis("off")
+        if index < len(shown):
+            place = shown[index]
+            _show(axis, images_NCHW[place])
+            axis.set_title(f"{classes[targets_N[place]]} → {classes[predictions_N[place]]}", fontsize=6.5, pad=2)
+    _save(figure, path)
+
+
+def class_samples(
+    images_NCHW: np.ndarray, targets_N: np.ndarray, classes: Sequence[str], path: Path, seed: int, each: int = 10
+) -> None:
+    """Ten random images of each class, a row a class (a 10x10 sheet for ten classes)."""
+    generator = np.random.default_rng(seed)
+    _, channels, height, width = images_NCHW.shape
+    gap = 2
+    sheet = np.full((len(classes) * (height + gap), each * (width + gap), channels), 255, np.uint8)
+    for row in range(len(classes)):
+        places = np.flatnonzero(targets_N == row)
+        for column, place in enumerate(generator.permutation(places)[:each]):
+            top, left = row * (height + gap), column * (width + gap)
+            sheet[top : top + height, left : left + width] = images_NCHW[place].transpose(1, 2, 0)
+    figure = Figure(figsize=(6.2, 0.56 * len(classes) + 0.2), layout="constrained")
+    axis = figure.add_subplot()
+    axis.imshow(sheet[..., 0] if channels == 1 else sheet, cmap="gray" if channels == 1 else None)
+    axis.set_yticks([(row + 0.5) * (height + gap) for row in range(len(classes))], classes, fontsize=8)
+    axis.set_xticks([])
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0)
+    _save(figure, path)
+
+
+def _show(axis: Any, image_CHW: np.ndarray) -> None:
+    axis.imshow(image_CHW[0] if len(image_CHW) == 1 else image_CHW.transpose(1, 2, 0), cmap="gray")
+
+
+def _label(axis: Any, name: str) -> None:
+    axis.set_xlabel("epoch")
+    axis.set_ylabel(name)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    # No creation date in the file: the same run gives the same bytes.
+    figure.savefig(path, dpi=110, metadata={"Software": None})

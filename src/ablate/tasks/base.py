@@ -1,0 +1,206 @@
+"""The training loop that all tasks share: many mini-batches in one Lightning step, one set of figures an epoch.
+
+Lightning's per-step machinery costs about as much as a small network's own step. A chunk of mini-batches therefore goes
+through one `training_step`; inside it stands the hand-written loop, with no host synchronisation and no logging.
+`trainer.global_step`, `max_steps` and batch limits still count optimizer steps: the loop advances Lightning's own
+counter, and chunks hold one mini-batch where a limit is set (ablate.data.loader).
+"""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+
+# Gradient norms are taken at every so many-th step and at an epoch's last one, and averaged over the epoch.
+GRAD_NORM_EVERY = 50
+
+
+class Diverged(Exception):
+    """The loss became NaN or infinite: a result, not a failure."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        super().__init__(f"loss not finite at epoch {epoch}, step {step}")
+        self.epoch, self.step = epoch, step
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; it goes on from its checkpoint."""
+
+
+class Task(pl.LightningModule):
+    """A model with its loss and optimizer. Subclasses say what an output is worth: `observe` and `summary`.
+
+    Args:
+        model: (N, C, H, W) images -> outputs.
+        loss: (outputs, targets) -> scalar, the mean over the batch.
+        optimizer: parameters -> optimizer.
+        scheduler: optimizer -> learning-rate scheduler, stepped once an epoch, or None.
+        l1: weight of the penalty l1 * sum(|parameter|); not part of the reported loss.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., Any] | None = None,
+        l1: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.model, self.loss, self.l1 = model, loss, l1
+        self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self.epoch_metrics: dict[str, float] = {}
+        self.should_interrupt: Callable[[], bool] = lambda: False
+        self.on_chunk: Callable[[int, float], None] = lambda done, loss: None
+        self._norms: list[torch.Tensor] = []
+        self._layers: dict[str, list[nn.Parameter]] = {}
+        self._seconds = {"train": 0.0, "val": 0.0}
+        self._counts = {"train": 0, "val": 0}
+
+    # What a subclass writes -------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def reset(self, part: str) -> None:
+        """Start an epoch's accumulation for "train" or "val"."""
+
+    @abstractmethod
+    def observe(self, part: str, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Accumulate detached outputs of a chunk in tensors on the device."""
+
+    @abstractmethod
+    def reduce_output(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What is kept of a mini-batch's detached outputs until the chunk's end, e.g. the predicted class."""
+
+    @abstractmethod
+    def summary(self, part: str) -> dict[str, float]:
+        """An epoch's metrics by bare name, e.g. {"accuracy": 0.98}."""
+
+    # The loop ---------------------------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        optimizer = self._make_optimizer(self.model.parameters())
+        if self._make_scheduler is None:
+            return {"optimizer": optimizer}
+        scheduler = self._make_scheduler(optimizer)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
+
+    def on_fit_start(self) -> None:
+        for name, parameter in self.model.named_parameters():
+            self._layers.setdefault(name.rpartition(".")[0] or name, []).append(parameter)
+
+    def on_train_epoch_start(self) -> None:
+        self.reset("train")
+        self._loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
+        self._norms, self._seconds = [], {"train": 0.0, "val": 0.0}
+        self._counts = {"train": 0, "val": 0}
+        self.epoch_metrics = {}
+        self._clock = time.perf_counter()
+
+    def training_step(self, chunk: Any, index: int) -> None:
+        """Train on every mini-batch of a chunk in turn."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
+        images, targets = chunk.images.split(chunk.batch_size), chunk.targets.split(chunk.batch_size)
+        if self.trainer.max_steps != -1:
+            left = self.trainer.max_steps - self.trainer.global_step
+            images, targets = images[:left], targets[:left]
+            self.trainer.should_stop = left <= len(images)
+        last_chunk = index + 1 == self.trainer.num_training_batches
+        first = self.trainer.global_step
+        # Backward stays outside autocast, as torch asks; without mixed precision the two contexts cost nothing.
+        mixed = torch.is_autocast_enabled(self.device.type)
+        losses, kept = [], []
+        for step, (x, y) in enumerate(zip(images, targets, strict=True)):
+            optimizer.zero_grad()
+            outputs = self.model(x)
+            loss = self.loss(outputs, y)
+            total = loss if self.l1 == 0 else loss + self.l1 * self._l1_norm()
+            if mixed:
+                with torch.autocast(self.device.type, enabled=False):
+                    total.backward()
+            else:
+                total.backward()
+            progress.increment_ready()
+            optimizer.step()
+            progress.increment_completed()
+            losses.append(loss.detach())
+            kept.append(self.reduce_output(outputs.detach()))
+            if (first + step + 1) % GRAD_NORM_EVERY == 0 or (last_chunk and step + 1 == len(images)):
+                self._norms.append(self._gradient_norms())
+        self._end_of_chunk(losses, kept, targets, first)
+
+    def _end_of_chunk(
+        self, losses: list[torch.Tensor], kept: list[torch.Tensor], targets: tuple[torch.Tensor, ...], first: int
+    ) -> None:
+        loss_K = torch.stack(losses)
+        sizes_K = torch.tensor([len(y) for y in targets], dtype=torch.float64)
+        self._loss_sum += (loss_K.double() * sizes_K.to(loss_K.device)).sum()
+        self._counts["train"] += int(sizes_K.sum())
+        self.observe("train", torch.cat(kept), torch.cat(targets))
+        finite = torch.isfinite(loss_K)
+        if not bool(finite.all()):
+            raise Diverged(self.current_epoch + 1, first + int((~finite).nonzero()[0]) + 1)
+        self.on_chunk(len(losses), float(loss_K[-1]))
+        if self.should_interrupt():
+            raise Interrupted
+
+    def on_validation_epoch_start(self) -> None:
+        if not self.trainer.sanity_checking:
+            now = time.perf_counter()
+            self._seconds["train"] = now - getattr(self, "_clock", now)
+            self._clock = now
+        self.reset("val")
+        self._val_loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
+        self._counts["val"] = 0
+
+    def validation_step(self, chunk: Any, index: int) -> None:
+        outputs = self.model(chunk.images)
+        self._val_loss_sum += self.loss(outputs, chunk.targets).double() * len(chunk.targets)
+        self._counts["val"] += len(chunk.targets)
+        self.observe("val", self.reduce_output(outputs), chunk.targets)
+
+    def on_validation_epoch_end(self) -> None:
+        metrics = {"val/loss": float(self._val_loss_sum) / max(self._counts["val"], 1)}
+        metrics |= {f"val/{name}": value for name, value in self.summary("val").items()}
+        self.epoch_metrics |= metrics
+        self._seconds["val"] = time.perf_counter() - self._clock
+        self.log_dict(metrics)
+
+    def on_train_epoch_end(self) -> None:
+        if "val/loss" not in self.epoch_metrics:
+            self._seconds["train"] = time.perf_counter() - self._clock
+        count = self._counts["train"]
+        metrics = {"train/loss": float(self._loss_sum) / count}
+        metrics |= {f"train/{name}": value for name, value in self.summary("train").items()}
+        metrics |= {key: value for key, value in self.epoch_metrics.items() if key.startswith("val/")}
+        metrics["lr"] = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
+        if self._norms:
+            mean = torch.stack(self._norms).mean(0)
+            metrics |= {f"grad_norm/{name}": float(value) for name, value in zip(self._layers, mean, strict=True)}
+        metrics |= {f"seconds/{part}": value for part, value in self._seconds.items()}
+        metrics["images_per_second"] = count / max(self._seconds["train"], 1e-9)
+        self.epoch_metrics = metrics
+        self.log_dict({key: value for key, value in metrics.items() if key.startswith("train/")})
+        self._step_scheduler()
+
+    def _step_scheduler(self) -> None:
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            if "val/loss" in self.epoch_metrics:
+                scheduler.step(self.epoch_metrics["val/loss"])
+        elif scheduler is not None:
+            scheduler.step()
+
+    def _l1_norm(self) -> torch.Tensor:
+        return torch.stack(torch._foreach_norm(list(self.model.parameters()), 1)).sum()
+
+    def _gradient_norms(self) -> torch.Tensor:
+        """Euclidean norm of each layer's gradient, its weight and bias together."""
+        gradients = [p.grad for group in self._layers.values() for p in group]
+        norms = iter(torch._foreach_norm([g if g is not None else torch.zeros(1) for g in gradients]))
+        return torch.stack([torch.stack([next(norms) for _ in group]).norm() for group in self._layers.values()])
