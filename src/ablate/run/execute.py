@@ -2,7 +2,6 @@
 
 import logging
 import time
-import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from filelock import FileLock, Timeout
 
 from ablate.config.identity import identity
 from ablate.config.validate import validate
@@ -20,6 +20,10 @@ from ablate.run.record import Record
 from ablate.tasks.base import Diverged, Interrupted, Task
 
 FINISHED, DIVERGED, FAILED, INTERRUPTED = "finished", "diverged", "failed", "interrupted"
+
+
+class Busy(AblateError):
+    """Another process trains this run now."""
 
 
 def execute(
@@ -44,8 +48,27 @@ def execute(
 
     Raises:
         AblateError: for a config or data that is refused; nothing was trained then.
+        Busy: if another process holds the run's lock.
         Exception: whatever went wrong in training; result.json says so too.
     """
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(directory / files.LOCK, timeout=0):
+            done = files.read_json(directory / files.RESULT)
+            if done is not None and done.get("status") in (FINISHED, DIVERGED):
+                return done
+            return _execute(config, directory, on_epoch, on_chunk, should_interrupt)
+    except Timeout as error:
+        raise Busy(f"{directory}: another process trains this run") from error
+
+
+def _execute(
+    config: dict[str, Any],
+    directory: Path,
+    on_epoch: Callable[[dict[str, Any]], None],
+    on_chunk: Callable[[int, float], None],
+    should_interrupt: Callable[[], bool],
+) -> dict[str, Any]:
     clock = time.perf_counter()
     _quieten()
     validate(config)
@@ -56,6 +79,8 @@ def execute(
     data = make_data(config)
     task = make_task(config, data)
     run = files.read_json(directory / files.RUN) or {}
+    if run.get("fingerprint") not in (None, data.fingerprint):
+        raise AblateError(f"{directory}: was begun with other data; remove the directory to train it anew")
     _note_start(directory, run, config, data)
     task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
     record = Record(
@@ -79,10 +104,8 @@ def execute(
         return {"status": INTERRUPTED, "epochs": len(record.rows)}
     except Diverged as error:
         outcome = {"status": DIVERGED, "reason": str(error), "diverged": {"epoch": error.epoch, "step": error.step}}
-    except BaseException as error:
+    except BaseException:
         record.close()
-        traceback.print_exc()
-        write_failure(directory, describe(error), config)
         raise
     record.close(identity(config))
     if not record.rows:
@@ -96,21 +119,6 @@ def execute(
     result = outcome | _result(config, run, record, task, data, kind, trainer.global_step) | {"seconds": seconds}
     files.write_json(directory / files.RESULT, result)
     return result
-
-
-def write_failure(directory: Path, reason: str, config: dict[str, Any] | None = None) -> None:
-    """Mark a run as failed with its reason, in its directory."""
-    kept = {"seed": config["seed"]} if config else {}
-    failure = {"status": FAILED, "reason": reason, "log": str(directory / files.LOG), **kept}
-    files.write_json(directory / files.RESULT, failure | {"git": facts.git(), "versions": facts.versions()})
-
-
-def describe(error: BaseException) -> str:
-    """An exception as a one-line reason."""
-    if isinstance(error, SystemExit):
-        return f"the run called sys.exit({error.code})"
-    text = (str(error).strip() or "no message").splitlines()[0]
-    return text if isinstance(error, AblateError) else f"{type(error).__name__}: {text}"
 
 
 def resolve_device(wanted: str) -> str:

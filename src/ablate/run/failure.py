@@ -1,0 +1,24 @@
+"""How a run failed, in one line, and where that is written. Imports no torch: the pool marks what a dead worker left."""
+
+from pathlib import Path
+from typing import Any
+
+from ablate.errors import AblateError
+from ablate.run import facts, files
+
+FAILED = "failed"
+
+
+def write_failure(directory: Path, reason: str, config: dict[str, Any] | None = None) -> None:
+    """Mark a run as failed with its reason, in its directory."""
+    kept = {"seed": config["seed"]} if config else {}
+    failure = {"status": FAILED, "reason": reason, "log": str(directory / files.LOG), **kept}
+    files.write_json(directory / files.RESULT, failure | {"git": facts.git(), "versions": facts.versions()})
+
+
+def describe(error: BaseException) -> str:
+    """An exception as a one-line reason."""
+    if isinstance(error, SystemExit):
+        return f"the run called sys.exit({error.code})"
+    text = (str(error).strip() or "no message").splitlines()[0]
+    return text if isinstance(error, AblateError) else f"{type(error).__name__}: {text}"

@@ -1,0 +1,279 @@
+"""Runs the runs: workers take one after another, a dead worker is replaced, and every failure is known by its reason."""
+
+import queue
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from ablate.errors import AblateError, ConfigError
+from ablate.run import files
+from ablate.sweep import devices, store
+from ablate.sweep.plan import Run
+from ablate.sweep.process import DIED, WorkerProcess
+
+_POLL = 0.1  # seconds between two looks at the clock, the signals and runs that another sweep trains
+_WORKERS_THAT_NEVER_START = 3
+
+
+class Watcher(Protocol):
+    """Told what happens; draws it (ablate.sweep.display)."""
+
+    def started(self, run: Run, worker: int) -> None: ...
+    def progress(self, run: Run, worker: int, event: dict[str, Any]) -> None: ...
+    def ended(self, run: Run, worker: int, status: str, reason: str | None) -> None: ...
+    def tick(self) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What became of a pool's runs.
+
+    Attributes:
+        failures: (run, reason) of those that failed now.
+        interrupted: whether runs are left because somebody asked to stop.
+        stopped_by: why the sweep stopped by itself, or None.
+    """
+
+    failures: list[tuple[Run, str]] = field(default_factory=list)
+    interrupted: bool = False
+    stopped_by: str | None = None
+
+
+class Pool:
+    """Trains pending runs in worker processes.
+
+    Args:
+        runs: those to train, in order.
+        settings: conf/base.yaml's `sweep`.
+        watcher: told about every event.
+        use_gpu: whether runs may use the GPUs.
+    """
+
+    def __init__(self, runs: Sequence[Run], settings: dict[str, Any], watcher: Watcher, use_gpu: bool = True) -> None:
+        self.waiting, self.settings, self.watcher = deque(runs), settings, watcher
+        self.alone: deque[Run] = deque()  # died of memory once: tried again with no other run beside it
+        self.elsewhere: list[Run] = []  # another sweep trains these now
+        self.outcome = Outcome()
+        self.workers: list[WorkerProcess] = []
+        self.gpus = devices.gpus() if use_gpu else ()
+        self._retried: set[Path] = set()
+        self._stopped_runs: list[Run] = []
+        self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any]]] = queue.Queue()
+        self._asked_to_stop = 0
+        self._reasons: list[str] = []
+        self._started = self._stillborn = 0
+        self._peak_mb: float | None = None
+
+    def stop(self) -> None:
+        """Ask to stop: running runs end at their next chunk and keep their checkpoint. A second call kills them."""
+        self._asked_to_stop += 1
+        if self._asked_to_stop > 1:
+            for worker in self.workers:
+                worker.kill()
+
+    def check(self, configs: dict[str, dict[str, Any]]) -> None:
+        """Build every config once in a worker, without training.
+
+        Raises:
+            ConfigError: the faults, a line each.
+        """
+        self._grow(1)
+        self.workers[0].send(do="check", configs=configs)
+        while True:
+            worker, event = self._next()
+            if event is None:
+                continue
+            if event["event"] == "ready":
+                self._grow(len(configs))  # the others import while this one checks
+            if event["event"] == DIED and worker is self.workers[0]:
+                raise AblateError(f"the first worker did not start: {event['reason']}")
+            if event["event"] == "checked":
+                if event["errors"]:
+                    raise ConfigError("\n".join(dict.fromkeys(event["errors"].values())))
+                return
+
+    def train(self) -> Outcome:
+        """Train everything; returns when nothing is left, or after a stop."""
+        try:
+            while not self._finished():
+                self._assign()
+                worker, event = self._next()
+                if event is not None:
+                    self._handle(worker, event)
+                self.watcher.tick()
+        finally:
+            self.close()
+        self.outcome.interrupted = bool(self._asked_to_stop) and bool(self._left())
+        return self.outcome
+
+    def close(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.close()
+        self.workers = []
+
+    def _left(self) -> list[Run]:
+        return [*self.waiting, *self.alone, *self.elsewhere, *self._interrupted]
+
+    @property
+    def _interrupted(self) -> list[Run]:
+        return [run for run in self._stopped_runs if store.status_of(run.directory) not in (*store.DONE, store.FAILED)]
+
+    def _finished(self) -> bool:
+        busy = any(worker.run is not None for worker in self.workers)
+        if self._stopping:
+            return not busy
+        return not (busy or self.waiting or self.alone or self.elsewhere)
+
+    @property
+    def _stopping(self) -> bool:
+        return bool(self._asked_to_stop) or self.outcome.stopped_by is not None
+
+    def _next(self) -> tuple[WorkerProcess, dict[str, Any]] | tuple[None, None]:
+        try:
+            return self._events.get(timeout=_POLL)
+        except queue.Empty:
+            return None, None
+
+    # Giving out runs --------------------------------------------------------------------------------------------------
+
+    def _assign(self) -> None:
+        if self._stopping:
+            for worker in self.workers:
+                worker.send(do="stop")
+            return
+        self._look_elsewhere()
+        self._grow(len(self.waiting) + sum(worker.run is not None for worker in self.workers))
+        idle = [worker for worker in self.workers if worker.run is None and worker.ready]
+        for worker in idle:
+            if self.waiting:
+                self._give(worker, self.waiting.popleft())
+        if self.alone and not self.waiting and not any(worker.run for worker in self.workers):
+            if not self.workers:
+                self._start(self._gpu_with_room())
+            elif idle:
+                for other in self.workers:
+                    if other is not idle[0]:  # idle workers hold memory, too
+                        other.close()
+                self.workers = [idle[0]]
+                self._give(idle[0], self.alone.popleft())
+
+    def _give(self, worker: WorkerProcess, run: Run) -> None:
+        worker.run = run
+        worker.send(do="run", directory=str(run.directory))
+
+    def _look_elsewhere(self) -> None:
+        """Runs that another sweep trained: done by now, or to be taken over if it died."""
+        for run in list(self.elsewhere):
+            status = store.status_of(run.directory)
+            if status == store.RUNNING:
+                continue
+            self.elsewhere.remove(run)
+            if status in (*store.DONE, store.FAILED):
+                result = files.read_json(run.directory / files.RESULT) or {}
+                self._note_end(run, -1, status, result.get("reason"))
+            else:
+                self.waiting.append(run)
+
+    def _grow(self, wanted: int) -> None:
+        """Start workers up to what the runs and the machine call for."""
+        while len(self.workers) < min(wanted, self._most_workers()):
+            self._start(self._gpu_with_room())
+
+    def _start(self, gpu: str | None) -> None:
+        self._started += 1
+        self.workers.append(WorkerProcess(self._started, self._events, gpu, self.settings["threads"]))
+
+    def _most_workers(self) -> int:
+        asked = self.settings["workers"]
+        if asked != "auto":
+            return int(asked)
+        if not self.gpus:
+            return max(1, devices.cores() // self.settings["threads"])
+        if self._peak_mb is None:
+            return len(self.gpus)  # one a GPU until a run has shown what it needs
+        room = sum(devices.fitting(gpu.free_mb, self._peak_mb) for gpu in self.gpus)
+        return min(room, max(len(self.gpus), devices.cores()))
+
+    def _gpu_with_room(self) -> str | None:
+        if not self.gpus:
+            return None
+        used = [worker.gpu for worker in self.workers]
+        return min(self.gpus, key=lambda gpu: used.count(gpu.index) / gpu.total_mb).index
+
+    # Hearing from workers ---------------------------------------------------------------------------------------------
+
+    def _handle(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
+        run, kind = worker.run, event["event"]
+        if kind == "ready":
+            worker.ready, self._stillborn = True, 0
+        elif kind == DIED:
+            self._bury(worker, event["reason"])
+        elif run is None:
+            return
+        elif kind == "started":
+            self.watcher.started(run, worker.number)
+        elif kind == "progress":
+            self.watcher.progress(run, worker.number, event)
+        elif kind == "busy":
+            worker.run = None
+            self.elsewhere.append(run)
+        elif kind == "ended":
+            worker.run = None
+            if event.get("gpu_mb"):
+                self._peak_mb = max(self._peak_mb or 0, event["gpu_mb"])
+            if event["status"] == store.FAILED and event.get("memory") and run.directory not in self._retried:
+                self._retry_alone(run)
+            else:
+                self._note_end(run, worker.number, event["status"], event.get("reason"))
+
+    def _bury(self, worker: WorkerProcess, reason: str) -> None:
+        """A worker died: its run failed, unless it had written a result, or somebody asked to stop."""
+        if worker not in self.workers:
+            return
+        self.workers.remove(worker)
+        run, worker.run = worker.run, None
+        if not worker.ready:
+            self._stillborn += 1
+            if self._stillborn >= _WORKERS_THAT_NEVER_START:
+                self.outcome.stopped_by = f"workers do not start: {reason}"
+        if run is None:
+            return
+        if self._asked_to_stop:
+            self._stopped_runs.append(run)
+            self.watcher.ended(run, worker.number, store.INTERRUPTED, None)
+            return
+        status = store.status_of(run.directory)
+        if status not in (*store.DONE, store.FAILED):
+            from ablate.run.failure import write_failure
+
+            write_failure(run.directory, reason, run.config)
+            status = store.FAILED
+        result = files.read_json(run.directory / files.RESULT) or {}
+        self._note_end(run, worker.number, status, result.get("reason"))
+
+    def _retry_alone(self, run: Run) -> None:
+        self._retried.add(run.directory)
+        files.remove([run.directory / files.RESULT])
+        self.alone.append(run)
+
+    def _note_end(self, run: Run, worker: int, status: str, reason: str | None) -> None:
+        if status == store.INTERRUPTED:
+            self._stopped_runs.append(run)
+        elif status == store.FAILED:
+            self._note_failure(run, reason or "unknown")
+        else:
+            self._reasons = []
+        self.watcher.ended(run, worker, status, reason)
+
+    def _note_failure(self, run: Run, reason: str) -> None:
+        self.outcome.failures.append((run, reason))
+        self._reasons = [*self._reasons, reason] if self._reasons[-1:] in ([], [reason]) else [reason]
+        limit = self.settings["same_reason_limit"]
+        if self.settings["on_failure"] == "stop":
+            self.outcome.stopped_by = "sweep.on_failure=stop"
+        elif limit and len(self._reasons) >= limit:
+            self.outcome.stopped_by = f"{limit} failures in a row for one reason (sweep.same_reason_limit={limit})"
+
