@@ -1,0 +1,276 @@
+"""The base of every image classification task's data: files -> arrays (cached) -> tensors on the device -> chunks.
+
+A task is a subclass with `files` and `read`, e.g.
+
+    class LeafData(ImageData):
+        folder = "leaves"                                        # below data.root
+
+        def __init__(self, size: int = 64, **base):              # data.size, and the keys of conf/data/real.yaml
+            super().__init__(**base)
+            self.size = size
+
+        def files(self):
+            return self.expect([self.location / "train.npz", self.location / "val.npz"])
+
+        def read(self):
+            return Splits(ImageSet(...), ImageSet(...), ("oak", "beech"))
+"""
+
+import inspect
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from ablate.data import checks
+from ablate.data.arrays import ImageSet, Splits
+from ablate.data.cache import cached
+from ablate.data.fingerprints import canonical, fingerprint, recall, remember
+from ablate.data.loader import Chunk, DeviceLoader, batches_per_chunk
+from ablate.data.resident import Resident, channel_statistics, enlarged, resident
+from ablate.data.split import proportional_share
+from ablate.data.staging import staged_folder
+from ablate.errors import DataError
+
+
+class ImageData(pl.LightningDataModule):
+    """Images with one class each, resident on the training device.
+
+    Args:
+        source: real, or sample: a small synthetic set in the same file formats.
+        root: folder of the real sets; this one's lies in `folder` below it.
+        cache: folder of decoded arrays, fingerprints and samples.
+        fraction: share of the training set that is used, in (0, 1], in proportion to the classes.
+        split_seed: which images are held out, and which share is used.
+        batch_size, eval_batch_size: images a mini-batch in training and in validation.
+        scale: unit: [0, 1]; standard: mean 0 and standard deviation 1 a channel of the training images.
+        seed: order of the images, and augmentation.
+        augment: None, or an object with `mode` (none, copies, fly), `copies(images_NCHW, seed) -> list of tensors` and
+            `batch(images_NCHW, generator) -> images`, all float32 in [0, 1].
+
+    Raises:
+        ValueError: an argument that is not accepted.
+
+    After `prepare()`: splits, fingerprint, counts (read, left_out, train, val), classes, num_classes, image_shape,
+    mean, std. After `setup()`: train_images, val_images (uint8), train_targets, val_targets (int64), on the device.
+    """
+
+    folder: ClassVar[str] = ""
+    sample_version: ClassVar[int] = 1  # raise it when make_sample makes other files
+    read_version: ClassVar[int] = 1  # raise it when read gives other arrays for the same files
+
+    def __new__(cls, **given: Any) -> "ImageData":
+        self = super().__new__(cls)
+        self._given = given
+        return self
+
+    def __init__(
+        self,
+        *,
+        source: str = "real",
+        root: str | Path = "data",
+        cache: str | Path = "~/.cache/ablate",
+        fraction: float = 1.0,
+        split_seed: int = 0,
+        batch_size: int = 32,
+        eval_batch_size: int = 250,
+        scale: str = "unit",
+        seed: int = 0,
+        augment: Any = None,
+    ) -> None:
+        super().__init__()
+        self.source = checks.choice("source", source, ("real", "sample"))
+        self.root = checks.folder("root", root)
+        self.cache = checks.folder("cache", cache)
+        self.fraction = checks.share("fraction", fraction, one=True)
+        self.split_seed = checks.whole("split_seed", split_seed, 0)
+        self.batch_size = checks.whole("batch_size", batch_size, 1)
+        self.eval_batch_size = checks.whole("eval_batch_size", eval_batch_size, 1)
+        self.scale = checks.choice("scale", scale, ("unit", "standard"))
+        self.seed = checks.whole("seed", seed, 0)
+        self.augment = augment
+        if self.augment_mode not in ("none", "copies", "fly"):
+            raise ValueError(f"augment.mode={self.augment_mode}: accepted: none, copies, fly")
+        self.splits: Splits | None = None
+        self.fingerprint: str | None = None
+        self.counts: dict[str, int] = {}
+        self.mean: tuple[float, ...] = ()
+        self.std: tuple[float, ...] = ()
+        self.train_images: torch.Tensor | None = None
+        self._shift_scale: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    # What a task writes
+
+    def files(self) -> list[Path]:
+        """The files that make up the set, below `location`. Raises DataError naming what is expected where."""
+        raise NotImplementedError
+
+    def read(self) -> Splits:
+        """Read the files. Raises DataError naming the file and its fault."""
+        raise NotImplementedError
+
+    def download(self) -> None:
+        """Fetch the real set, or raise DataError. The base class has nothing to fetch from."""
+
+    def make_sample(self, folder: Path) -> None:
+        """Write a small synthetic set into an empty folder."""
+        raise DataError(f"data.source=sample: {type(self).__name__} has no sample set")
+
+    def reading(self) -> dict[str, Any]:
+        """What the result of `read` depends on beside the files: the task's own arguments and split_seed."""
+        own: dict[str, Any] = {}
+        for cls in reversed(type(self).__mro__[: type(self).__mro__.index(ImageData)]):
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            own |= {p.name: p.default for p in parameters if p.default is not p.empty}
+        own |= self._given
+        base = inspect.signature(ImageData.__init__).parameters
+        return {key: value for key, value in own.items() if key not in base} | {"split_seed": self.split_seed}
+
+    # What it gets
+
+    @property
+    def location(self) -> Path:
+        """The folder of this set's files: the real set's or the sample's."""
+        if self.source == "sample":
+            return self.cache / "sample" / f"{self.folder}-{self.sample_version}"
+        return self.root / self.folder
+
+    @property
+    def augment_mode(self) -> str:
+        return "none" if self.augment is None else self.augment.mode
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.splits.classes
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.splits.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)"""
+        return self.splits.train.images.shape[1:]
+
+    def expect(self, files: list[Path]) -> list[Path]:
+        """The files themselves, if all exist. Raises DataError that lists those that do not."""
+        missing = [file for file in files if not file.is_file()]
+        if missing:
+            folders = sorted({str(file.parent) for file in missing})
+            names = ", ".join(file.name for file in missing)
+            raise DataError(
+                f"{', '.join(folders)}: expected here, but missing: {names}"
+                f" (data.root or ABLATE_DATA names the folder above {self.folder}; data=sample needs no files)"
+            )
+        return files
+
+    def prepare(self) -> None:
+        """Read the set, through the cache. Needs no device. Raises DataError."""
+        if self.splits is not None:
+            return
+        files = self._find()
+        self.fingerprint = fingerprint(files, self.cache, self.location)
+        made_from = {
+            "fingerprint": self.fingerprint,
+            "reader": f"{type(self).__module__}.{type(self).__qualname__}",
+            "version": self.read_version,
+            "reading": self.reading(),
+        }
+        key = canonical([made_from, self.fraction, self.split_seed, self.scale])
+        self._resident = resident(key, lambda: self._load(key, made_from))
+        self.splits, self.counts = self._resident.splits, dict(self._resident.counts)
+        self.mean, self.std = self._resident.mean, self._resident.std
+        config = {"_target_": f"{type(self).__module__}.{type(self).__qualname__}"} | self._given
+        if recall(self.cache, config) != self.fingerprint:
+            remember(self.cache, config, files, self.fingerprint)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Put the images on the trainer's device, or on the CPU when there is no trainer."""
+        self.prepare()
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        if self.train_images is not None and self.train_images.device == device:
+            return
+        self.train_images, self.train_targets, self.val_images, self.val_targets = self._resident.on(device)
+        if self.augment_mode == "copies":
+            self.train_images, self.train_targets = enlarged(
+                self.train_images, self.train_targets, self.augment.copies, self.seed
+            )
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 images, or float images in [0, 1], (N, C, H, W) -> float32 as the model takes them (see `scale`)."""
+        if images.dtype == torch.uint8:
+            images = images.to(torch.float32).div_(255)
+        if self.scale == "unit":
+            return images
+        if images.device not in self._shift_scale:
+            values = (torch.tensor(v, dtype=torch.float32, device=images.device) for v in (self.mean, self.std))
+            self._shift_scale[images.device] = tuple(value.view(-1, 1, 1) for value in values)
+        mean, std = self._shift_scale[images.device]
+        return (images - mean).div_(std)
+
+    def train_dataloader(self) -> DeviceLoader:
+        return DeviceLoader(
+            self.train_images,
+            self.train_targets,
+            self.batch_size,
+            self.normalise,
+            seed=self.seed,
+            shuffle=self.trainer is None or not self.trainer.overfit_batches,  # overfitting means the same few again
+            augment=self.augment.batch if self.augment_mode == "fly" else None,
+            chunk=self._chunk(),
+        )
+
+    def val_dataloader(self) -> DeviceLoader:
+        return DeviceLoader(self.val_images, self.val_targets, self.eval_batch_size, self.normalise, shuffle=False)
+
+    def transfer_batch_to_device(self, batch: Chunk, device: torch.device, dataloader_idx: int) -> Chunk:
+        return batch  # it is there already
+
+    def _find(self) -> list[Path]:
+        if self.source == "sample":
+            if not self.location.is_dir():
+                try:
+                    with staged_folder(self.location) as folder:
+                        self.make_sample(folder)
+                except OSError as error:
+                    raise DataError(f"data.cache={self.cache}: cannot be written ({error.strerror})") from error
+            return self.files()
+        try:
+            return self.files()
+        except DataError:
+            self.download()
+            return self.files()
+
+    def _load(self, key: str, made_from: dict[str, Any]) -> Resident:
+        def build() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+            splits = self.read()
+            parts = {"train": splits.train, "val": splits.val}
+            arrays = {f"{name}_images": part.images for name, part in parts.items()}
+            arrays |= {f"{name}_targets": part.targets for name, part in parts.items()}
+            return arrays, {"classes": list(splits.classes)}
+
+        arrays, extra = cached(self.cache, self.folder.replace("/", "-"), made_from, build)
+        train = ImageSet(arrays["train_images"], arrays["train_targets"])
+        val = ImageSet(arrays["val_images"], arrays["val_targets"])
+        read = len(train) + len(val)
+        if self.fraction < 1:
+            train = train.take(proportional_share(train.targets, self.fraction, self.split_seed))
+        counts = {"read": read, "left_out": read - len(train) - len(val), "train": len(train), "val": len(val)}
+        channels = train.images.shape[1]
+        mean, std = (0.0,) * channels, (1.0,) * channels
+        if self.scale == "standard":
+            mean, std = channel_statistics(train.images)
+        return Resident(key, Splits(train, val, tuple(extra["classes"])), counts, mean, std)
+
+    def _chunk(self) -> int:
+        trainer = self.trainer
+        if trainer is not None:
+            # Lightning's limits count its own steps; with one mini-batch to a step those are optimizer steps.
+            # limit_train_batches=1 is one batch, 1.0 is all of them.
+            whole_epoch = trainer.limit_train_batches == 1.0 and isinstance(trainer.limit_train_batches, float)
+            limited = trainer.fast_dev_run or trainer.overfit_batches or trainer.max_steps != -1
+            if not whole_epoch or limited or trainer.val_check_interval != 1.0:
+                return 1
+        return batches_per_chunk(self.batch_size, self.image_shape)
