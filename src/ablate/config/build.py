@@ -63,6 +63,8 @@ def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...
         raise
     except (ValueError, TypeError) as error:
         message = _first_line(error)
+        if message.startswith(f"{path}."):
+            raise ConfigError(message) from error
         if message.split("=")[0] in given:
             raise ConfigError(f"{path}.{message}") from error
         raise ConfigError(f"{path}: {message}") from error

@@ -143,4 +143,3 @@ def _differences(raw: Any, reference: Any) -> dict[str, Any]:
     old = flatten(reference)
     missing = object()
     return {key: value for key, value in flatten(raw).items() if old.get(key, missing) != value}
-

@@ -62,7 +62,9 @@ def run_name(composition: Composition) -> str:
 
 
 def _left_out(key: str) -> bool:
-    return key.split(".")[0] in _NOT_IDENTITY or key in _NOT_IDENTITY_KEYS or ".".join(key.split(".")[:2]) in _NOT_IDENTITY
+    return (
+        key.split(".")[0] in _NOT_IDENTITY or key in _NOT_IDENTITY_KEYS or ".".join(key.split(".")[:2]) in _NOT_IDENTITY
+    )
 
 
 def _short(key: str) -> str:

@@ -29,7 +29,9 @@ def one_line(error: BaseException, cfg: DictConfig | None = None) -> str:
     if match := re.search(r"You must specify '([^']+)', e\.?g,? [^\n]*\nAvailable options:(.*)", detail, re.DOTALL):
         return f"{match[1]}: not given; accepted: {', '.join(match[2].split())}"
     lines = [line.strip() for line in detail.splitlines()]
-    return "; ".join(line for line in lines if line and not re.match(r"(full_key|object_type|reference_type)[:=]", line))
+    return "; ".join(
+        line for line in lines if line and not re.match(r"(full_key|object_type|reference_type)[:=]", line)
+    )
 
 
 def _near(key: str, cfg: DictConfig | None) -> str:

@@ -38,7 +38,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "data.split_seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
     "trainer.max_steps": _max_steps,
-    "trainer.precision": lambda k, v: checks.one_of(k, v, ("auto", 32, "32", "bf16-mixed")),
+    "trainer.precision": lambda k, v: checks.one_of(k, str(v), ("auto", "32", "bf16-mixed")),
     "trainer.device": lambda k, v: checks.one_of(k, v, ("auto", "cpu", "cuda")),
     "trainer.limit_train_batches": _limit,
     "trainer.limit_val_batches": _limit,

@@ -1,13 +1,13 @@
 """The files of a run directory, and writing them so that a crash leaves the old file or the new one, never half of one.
 
-    run.json      what the run is: name, config, identity, data fingerprint (written when the run is planned)
-    config.yaml   the same config for people
-    log.txt       what the run printed
-    history.csv   one row an epoch
-    last.ckpt     model, optimizer, scheduler, epoch, random states after the last finished epoch
-    result.json   how it ended; a directory without one is not finished
-    train/, val/  TensorBoard events
-    figures/      PNG
+run.json      what the run is: name, config, identity, data fingerprint (written when the run is planned)
+config.yaml   the same config for people
+log.txt       what the run printed
+history.csv   one row an epoch
+last.ckpt     model, optimizer, scheduler, epoch, random states after the last finished epoch
+result.json   how it ended; a directory without one is not finished
+train/, val/  TensorBoard events
+figures/      PNG
 """
 
 import csv

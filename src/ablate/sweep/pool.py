@@ -86,6 +86,7 @@ class Pool:
             if event is None:
                 continue
             if event["event"] == "ready":
+                worker.ready = True
                 self._grow(len(configs))  # the others import while this one checks
             if event["event"] == DIED and worker is self.workers[0]:
                 raise AblateError(f"the first worker did not start: {event['reason']}")
@@ -276,4 +277,3 @@ class Pool:
             self.outcome.stopped_by = "sweep.on_failure=stop"
         elif limit and len(self._reasons) >= limit:
             self.outcome.stopped_by = f"{limit} failures in a row for one reason (sweep.same_reason_limit={limit})"
-

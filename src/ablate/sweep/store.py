@@ -71,9 +71,7 @@ class Store:
                 self._add(Stored(path.parent, run["identity"], run.get("fingerprint")))
         self._names |= {path.name for path in root.iterdir()} if root.exists() else set()
 
-    def find(
-        self, identity: dict[str, Any], defaults: dict[str, Any], fingerprint: str | None
-    ) -> Path | None:
+    def find(self, identity: dict[str, Any], defaults: dict[str, Any], fingerprint: str | None) -> Path | None:
         """The directory of the run with this identity, made from this data or not begun yet."""
         for stored in self._known.get(identity.get("seed"), []):
             fits = stored.fingerprint is None or fingerprint is None or stored.fingerprint == fingerprint

@@ -88,7 +88,9 @@ class Worker:
         except BaseException as error:
             reason = describe(error)
             write_failure(directory, reason, run.get("config"))
-            memory = "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or "not enough memory" in reason
+            memory = (
+                "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or "not enough memory" in reason
+            )
             self._say(event="ended", directory=str(directory), status=execute.FAILED, reason=reason, memory=memory)
             # A CUDA error leaves the context unusable, and sys.exit or Ctrl-C may have left anything behind.
             if not isinstance(error, Exception) or "CUDA" in reason:

@@ -71,7 +71,9 @@ class Classification(Task):
         from ablate.run import figures
 
         for part, matrix in self.matrices.items():
-            figures.confusion_matrix(matrix.tolist(), self.classes, folder / f"confusion_{part}.png", f"{title} · {part}")
+            figures.confusion_matrix(
+                matrix.tolist(), self.classes, folder / f"confusion_{part}.png", f"{title} · {part}"
+            )
         val, predictions = data.splits.val, self.val_predictions.numpy()
         seen = len(predictions)
         figures.misclassified(

@@ -1,0 +1,67 @@
+"""Behind train.py: Hydra's command line, with errors in one line."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from ablate.config.compose import config_dir
+from ablate.config.messages import CONFIG_ERRORS, one_line
+from ablate.config.overrides import translate
+from ablate.errors import AblateError
+
+
+def main() -> None:
+    """Run the command line in sys.argv. Exit codes: 0 done, 1 a run failed, 2 refused, 130 interrupted."""
+    asked_for_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, in place of printing them in its own way
+    sys.argv[1:] = translate(sys.argv[1:])
+    try:
+        hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
+    except AblateError as error:
+        _refuse(str(error), error, asked_for_trace)
+    except CONFIG_ERRORS as error:
+        _refuse(_explain(error), error, asked_for_trace)
+
+
+def _run(cfg: DictConfig) -> Any:
+    """One run: by itself, or as a job of one of Hydra's launchers."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    settings = HydraConfig.get()
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    overrides = list(settings.overrides.task)
+    from ablate.run.single import run_job, run_single
+
+    if settings.mode == RunMode.MULTIRUN:
+        return run_job(config, Path(settings.runtime.output_dir))
+    try:
+        return run_single(config, overrides)
+    except AblateError as error:  # caught here, because Hydra adds lines of its own to what leaves a job
+        _refuse(str(error), error, False)
+
+
+def _explain(error: BaseException) -> str:
+    """A composition error, with the keys that are known where one was mistyped."""
+    from ablate.config.compose import Composer
+
+    arguments = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+    try:
+        Composer().compose([word for word in arguments if not word.lstrip("+~").startswith("hydra")])
+    except AblateError as better:
+        return str(better)
+    except Exception:
+        pass
+    return one_line(error)
+
+
+def _refuse(message: str, error: BaseException, trace: bool) -> None:
+    if trace:
+        raise error
+    print(message, file=sys.stderr)
+    sys.exit(2)

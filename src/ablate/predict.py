@@ -1,0 +1,127 @@
+"""`ablate predict CHECKPOINT IMAGES...`: the label of each image, and the accuracy where labels are known (A1.7).
+
+Images are files or folders of any format that pillow reads, zip and tar archives of them, CIFAR batches, or idx files.
+Labels are known for CIFAR batches, for idx images whose label file lies beside them, and for images in folders that are
+named like a class.
+"""
+
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+
+from ablate.errors import DataError
+from ablate.run.restore import Trained
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image to label: its name, uint8 pixels (C, H, W), its label where it is known."""
+
+    name: str
+    image: np.ndarray
+    label: int | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The label that a model gives an image, and how sure it is in [0, 1]."""
+
+    name: str
+    label: str
+    probability: float
+    truth: str | None
+
+
+def predict(trained: Trained, paths: Sequence[Path]) -> list[Prediction]:
+    """Label every image below the paths, in the order of their names.
+
+    Raises:
+        DataError: one line naming the file, if something can't be read or has the wrong shape.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        items = [item for path in paths for item in _items(path, trained, Path(scratch))]
+    if not items:
+        raise DataError(f"{', '.join(map(str, paths))}: no images; accepted: {', '.join(sorted(_SUFFIXES))}")
+    found = trained.probabilities(torch.from_numpy(np.stack([item.image for item in items])))
+    best, label = found.max(1)
+    return [
+        Prediction(
+            item.name,
+            trained.classes[int(index)],
+            float(probability),
+            None if item.label is None else trained.classes[item.label],
+        )
+        for item, index, probability in zip(items, label, best, strict=True)
+    ]
+
+
+def _items(path: Path, trained: Trained, scratch: Path) -> Iterator[Item]:
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
+        yield from (_image(file, trained, str(file.relative_to(path))) for file in files)
+    elif not path.exists():
+        raise DataError(f"{path}: no such file")
+    elif zipfile.is_zipfile(path) or (path.suffix in (".tar", ".tgz", ".gz") and tarfile.is_tarfile(path)):
+        yield from _items(_unpack(path, scratch), trained, scratch)
+    elif path.suffix.lower() in _SUFFIXES:
+        yield _image(path, trained, path.name)
+    else:
+        yield from _set(path, trained)
+
+
+def _image(path: Path, trained: Trained, name: str) -> Item:
+    """One picture, resized and converted to what the model takes."""
+    channels, height, width = trained.image_shape
+    try:
+        with Image.open(path) as picture:
+            picture = picture.convert("L" if channels == 1 else "RGB")
+            if picture.size != (width, height):
+                picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+            pixels = np.asarray(picture, np.uint8)
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(f"{path}: not a readable image ({error})") from error
+    folder = path.parent.name
+    label = trained.classes.index(folder) if folder in trained.classes else None
+    return Item(name, pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy(), label)
+
+
+def _unpack(path: Path, scratch: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=scratch))
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(folder)
+        else:
+            with tarfile.open(path) as archive:
+                archive.extractall(folder, filter="data")
+    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be unpacked ({error})") from error
+    return folder
+
+
+def _set(path: Path, trained: Trained) -> Iterator[Item]:
+    """A whole set's file: a CIFAR batch, or idx images with their labels beside them."""
+    from ablate.data.cifar_batch import read_batch
+    from ablate.data.idx import read_idx, read_pair
+
+    labels: np.ndarray | None
+    if "idx3" in path.name:
+        beside = path.with_name(path.name.replace("images-idx3", "labels-idx1"))
+        known = read_pair(path, beside) if beside.exists() else None
+        images, labels = (known.images, known.targets) if known else (read_idx(path, 3)[:, None], None)
+    else:
+        batch = read_batch(path)
+        images, labels = batch.images, batch.targets
+    if images.shape[1:] != trained.image_shape:
+        raise DataError(f"{path}: images of shape {images.shape[1:]}; this model takes {trained.image_shape}")
+    for index, image in enumerate(images):
+        yield Item(f"{path.name}[{index}]", image, None if labels is None else int(labels[index]))

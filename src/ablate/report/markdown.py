@@ -1,0 +1,178 @@
+"""A table as Markdown in the publication's layout, and as CSV. The same run directories give the same bytes."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablate.report.claims import HOLDS, Verdict, judge
+from ablate.report.kinds import spell
+from ablate.report.metric_schema import Metric, Published
+from ablate.report.runs import Assigned
+from ablate.report.schema import Cell, Table
+from ablate.report.table import NOT_COMPARABLE, Entry, Row, remarks, table_rows
+
+LEGEND = "Each figure: mean ± sample standard deviation (n seeds) / published / difference. Best in bold."
+CSV_HEAD = (
+    *("table", "cell", "metric", "unit", "mean", "std", "n"),
+    *("published", "published_low", "published_high", "difference", "words", "scale"),
+)
+
+
+def report(table: Table, runs: Assigned) -> str:
+    """The whole page: what to know, the table, the claims."""
+    rows = table_rows(table, runs)
+    parts = [f"# {table.source} · {table.title}", f"`python train.py -m experiment={table.name}`"]
+    said = remarks(table, rows, runs)
+    parts += ["\n".join(f"- {line}" for line in said)] if said else []
+    parts += [markdown_table(table, rows), LEGEND]
+    if table.claims:
+        parts.append(claims_section(judge(table, runs)))
+    return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(table: Table, rows: Sequence[Row]) -> str:
+    """Pivoted where the table says rows, else a line a cell."""
+    return pivot(table, rows) if table.rows else plain(table, rows)
+
+
+def plain(table: Table, rows: Sequence[Row]) -> str:
+    metrics = shown(table)
+    lines = [["", *(heading(metric) for metric in metrics)]]
+    lines += [[row.cell.name, *(figure(row.entries[m.name], m) for m in metrics)] for row in rows]
+    return grid(lines)
+
+
+def pivot(table: Table, rows: Sequence[Row]) -> str:
+    """A cell that says nothing of a column's keys (a baseline) stands in every column of its line."""
+    metrics = shown(table)
+    columns = places(table, rows, table.columns) if table.columns else [()]
+    head = [" ".join(short(key) for key in table.rows)]
+    head += [
+        " ".join([*labels(table, table.columns, column), heading(metric)]).strip()
+        for column in columns
+        for metric in metrics
+    ]
+    lines = [head]
+    for line in places(table, rows, table.rows, partial=True):
+        found = [row for row in rows if at(row.cell, table.rows) == line]
+        texts = [" ".join(labels(table, table.rows, line))]
+        for column in columns:
+            row = next((r for r in found if covers(r.cell, table.columns, column)), None)
+            texts += [figure(row.entries[m.name], m) if row else "–" for m in metrics]
+        lines.append(texts)
+    return grid(lines)
+
+
+def shown(table: Table) -> list[Metric]:
+    return [metric for metric in table.metrics.values() if metric.shown]
+
+
+def at(cell: Cell, keys: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(cell.match.get(key) for key in keys)
+
+
+def covers(cell: Cell, keys: Sequence[str], place: tuple[Any, ...]) -> bool:
+    return all(key not in cell.match or cell.match[key] == value for key, value in zip(keys, place, strict=True))
+
+
+def places(table: Table, rows: Sequence[Row], keys: Sequence[str], partial: bool = False) -> list[tuple[Any, ...]]:
+    """The distinct values of the keys, in the cells' order; without `partial` those that a cell states in full."""
+    found = [at(row.cell, keys) for row in rows if partial or all(key in row.cell.match for key in keys)]
+    return list(dict.fromkeys(found)) or [tuple(None for _ in keys)]
+
+
+def labels(table: Table, keys: Sequence[str], place: tuple[Any, ...]) -> list[str]:
+    """How the publication calls the values; a value that a cell leaves open is not named."""
+    return [
+        table.labels.get(key, {}).get(str(value), str(value))
+        for key, value in zip(keys, place, strict=True)
+        if value is not None
+    ]
+
+
+def short(key: str) -> str:
+    """`dropout.p` is p, `activation.name` is activation."""
+    parts = key.split(".")
+    return parts[-2] if parts[-1] == "name" and len(parts) > 1 else parts[-1]
+
+
+def heading(metric: Metric) -> str:
+    return metric.name.replace("_", " ") + (f" ({metric.unit})" if metric.unit else "")
+
+
+def figure(entry: Entry, metric: Metric) -> str:
+    """E.g. `**63.90 ± 0.40** (3) / 64.48 / -0.58`; with one seed the value alone; words where there is no figure."""
+    said = entry.words
+    if entry.mean is not None:
+        said = spell(entry.mean, metric) + (f" ± {spell(entry.std, metric)}" if entry.std is not None else "")
+        said = f"**{said}**" if entry.best else said
+        said += f" ({entry.n})" if entry.n > 1 else ""
+        said += f" ({entry.words})" if entry.words else ""
+    if entry.published is None:
+        return said
+    said += f" / {published_text(entry.published, metric)}"
+    if entry.mean is None:
+        return said
+    if entry.difference is None:
+        return f"{said} / {NOT_COMPARABLE}"
+    text = spell(entry.difference, metric)
+    return f"{said} / {text if text.startswith('-') else f'+{text}'}"
+
+
+def published_text(published: Published, metric: Metric) -> str:
+    """As many digits as were published, so that 46 is not 46.00."""
+    if published.value is not None:
+        return f"{published.value:.10g}"
+    return f"{published.low:.10g}-{published.high:.10g}"
+
+
+def grid(lines: Sequence[Sequence[str]]) -> str:
+    head, *body = [[text.replace("|", "\\|") for text in line] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *body])
+
+
+def claims_section(verdicts: Sequence[Verdict]) -> str:
+    holds = sum(verdict.verdict == HOLDS for verdict in verdicts)
+    lines = [["claim", "verdict", "on the published figures"]]
+    lines += [[f"{v.id} {v.text}", v.line, v.published] for v in verdicts]
+    return f"## Claims\n\n{holds} of {len(verdicts)} claims hold.\n\n{grid(lines)}"
+
+
+def csv_text(table: Table, rows: Sequence[Row]) -> str:
+    """A line a cell and metric, in full precision; columns as in CSV_HEAD."""
+    file = io.StringIO()
+    writer = csv.DictWriter(file, CSV_HEAD, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        for entry in row.entries.values():
+            writer.writerow(csv_row(table, row, entry))
+    return file.getvalue()
+
+
+def csv_row(table: Table, row: Row, entry: Entry) -> Mapping[str, Any]:
+    published = entry.published or Published()
+    return {
+        "table": table.name,
+        "cell": row.cell.name,
+        "metric": entry.metric,
+        "unit": table.metrics[entry.metric].unit,
+        "mean": entry.mean,
+        "std": entry.std,
+        "n": entry.n,
+        "published": published.value,
+        "published_low": published.low,
+        "published_high": published.high,
+        "difference": entry.difference,
+        "words": entry.words,
+        "scale": row.scale,
+    }
+
+
+def write_markdown(path: Path | str, table: Table, runs: Assigned) -> None:
+    Path(path).write_text(report(table, runs), encoding="utf-8", newline="\n")
+
+
+def write_csv(path: Path | str, table: Table, runs: Assigned) -> None:
+    Path(path).write_text(csv_text(table, table_rows(table, runs)), encoding="utf-8", newline="\n")

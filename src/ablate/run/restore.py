@@ -1,0 +1,94 @@
+"""A trained model from its checkpoint, without executing pickled code and without its run directory."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ablate.errors import DataError
+
+
+@dataclass
+class Trained:
+    """A model in evaluation mode and what its inputs and outputs mean.
+
+    Attributes:
+        classes: class names by label.
+        image_shape: (channels, height, width) of an input.
+        mean, std: by channel, of images in [0, 1]; what the model takes is (image - mean) / std.
+        config: resolved config of the run.
+        name: the run's name.
+    """
+
+    model: nn.Module
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    config: dict[str, Any]
+    name: str
+
+    def normalise(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """uint8 images (N, C, H, W) as the model takes them: float32."""
+        mean = torch.tensor(self.mean).view(1, -1, 1, 1)
+        std = torch.tensor(self.std).view(1, -1, 1, 1)
+        return (images_NCHW.to(torch.float32) / 255 - mean) / std
+
+    @torch.inference_mode()
+    def probabilities(self, images_NCHW: torch.Tensor, batch_size: int = 250) -> torch.Tensor:
+        """Class probabilities (N, number of classes) of uint8 images (N, C, H, W)."""
+        parts = [self.model(self.normalise(part)).softmax(1) for part in images_NCHW.split(batch_size)]
+        return torch.cat(parts)
+
+
+def load(checkpoint: Path) -> Trained:
+    """Load a checkpoint written by a run.
+
+    Args:
+        checkpoint: the file, or a run directory that holds last.ckpt.
+
+    Raises:
+        DataError: one line, if it is missing, no checkpoint of this project, or would execute code.
+    """
+    path = checkpoint / "last.ckpt" if checkpoint.is_dir() else checkpoint
+    if not path.is_file():
+        raise DataError(f"{path}: no such checkpoint; accepted: a last.ckpt or the directory of a run")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: refused, it is no plain checkpoint and could execute code") from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise DataError(f"{path}: not a whole checkpoint ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, dict) or "ablate" not in content:
+        raise DataError(f"{path}: not a checkpoint of a run of this project")
+    kept = content["ablate"]
+    task = _task(kept)
+    try:
+        task.load_state_dict(content["state_dict"])
+    except RuntimeError as error:
+        raise DataError(f"{path}: weights do not fit the model of its config ({str(error).splitlines()[0]})") from error
+    return Trained(
+        model=task.model.eval(),
+        classes=tuple(kept["classes"]),
+        image_shape=tuple(kept["image_shape"]),
+        mean=tuple(kept["mean"]),
+        std=tuple(kept["std"]),
+        config=kept["config"],
+        name=kept["name"],
+    )
+
+
+def _task(kept: dict[str, Any]) -> Any:
+    from ablate.run.assemble import make_task
+
+    class Described:
+        """What make_task asks of data, from the checkpoint."""
+
+        classes = tuple(kept["classes"])
+        num_classes = len(classes)
+        image_shape = tuple(kept["image_shape"])
+
+    return make_task(kept["config"], Described())

@@ -1,0 +1,132 @@
+"""A sweep from its command line to its table: plan, check, train what is missing, report."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
+
+from ablate.run import files
+from ablate.sweep import results, store
+from ablate.sweep.display import Display
+from ablate.sweep.plan import Plan, Run, make_plan, write_runs
+from ablate.sweep.pool import Outcome, Pool
+
+Trainer = Callable[[Plan, list[Run]], Outcome]
+
+
+def sweep(arguments: Sequence[str], train: Trainer | None = None) -> tuple[Plan, Outcome]:
+    """Run a sweep.
+
+    Args:
+        arguments: overrides as on the command line, e.g. ["task=cifar", "dropout=0.2,0.3"].
+        train: trains the pending runs; the workers by default.
+
+    Raises:
+        ConfigError, DataError: one line, before anything runs.
+    """
+    plan = make_plan(arguments)
+    if plan.settings["preview"]:
+        from ablate.sweep.preview import preview
+
+        preview(plan)
+        return plan, Outcome()
+    todo = pending(plan)
+    outcome = Outcome()
+    if todo:
+        _announce(plan, todo)
+        outcome = (train or train_in_workers)(plan, todo)
+    finish(plan, outcome)
+    return plan, outcome
+
+
+def pending(plan: Plan) -> list[Run]:
+    """Runs to train: new, interrupted and running elsewhere; failed ones when that is asked for."""
+    again = (store.FAILED, store.BROKEN) if plan.settings["retry_failed"] else ()
+    return [
+        run for run in plan.runs if run.status not in (*store.DONE, store.FAILED, store.BROKEN) or run.status in again
+    ]
+
+
+def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
+    """Check the runs that are not begun, fix all configs on disk, and train in worker processes."""
+    use_gpu = any(run.config["trainer"]["device"] != "cpu" for run in todo)
+    with Display(todo, len(plan.runs)) as display:
+        pool = Pool(todo, plan.settings, display, use_gpu)
+        with _signals(pool):
+            try:
+                pool.check({str(run.directory): run.config for run in todo if run.status == store.NEW})
+            except BaseException:
+                pool.close()
+                raise
+            prepare(plan, todo)
+            return pool.train()
+
+
+def prepare(plan: Plan, todo: list[Run]) -> None:
+    """Write the configs of new runs; clear the results of those to be tried again."""
+    write_runs(plan)
+    for run in todo:
+        if run.status in (store.FAILED, store.BROKEN):
+            files.remove([run.directory / files.RESULT])
+
+
+def finish(plan: Plan, outcome: Outcome) -> None:
+    """The table, the failures and how to go on: on screen and on disk."""
+    from rich.console import Console
+
+    found = results.write(plan)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    note = " (synthetic sample data)" if results.sample(plan.runs) else ""
+    console.print(results.as_rich(found, plan.label + note))
+    say = console.out
+    failed = [run for run in plan.runs if store.status_of(run.directory) == store.FAILED]
+    for run in failed:
+        reason = (files.read_json(run.directory / files.RESULT) or {}).get("reason")
+        say(f"failed: {run.name} · {reason} · log: {run.directory / files.LOG}", highlight=False)
+    if failed:
+        say("Failed runs are tried again with sweep.retry_failed=true.", highlight=False)
+    if outcome.stopped_by:
+        say(f"The sweep stopped: {outcome.stopped_by}.", highlight=False)
+    if outcome.interrupted or outcome.stopped_by:
+        say("The same command goes on where this one stopped; finished runs are kept.", highlight=False)
+    say(f"table:       {plan.folder / 'results.md'}", highlight=False)
+    say(f"curves:      {results.tensorboard_command(plan)}", highlight=False)
+
+
+def exit_code(plan: Plan, outcome: Outcome) -> int:
+    """0 when all is done, 1 when runs failed, 130 when somebody stopped the sweep."""
+    if any(store.status_of(run.directory) in (store.FAILED, store.BROKEN) for run in plan.runs):
+        return 1
+    return 130 if outcome.interrupted else 0
+
+
+def _announce(plan: Plan, todo: list[Run]) -> None:
+    kept = len(plan.runs) - len(todo)
+    again = sum(run.status == store.INTERRUPTED for run in todo)
+    words = [f"{plan.label}: {len(plan.runs)} runs, {kept} done before, {len(todo)} to train"]
+    words += [f"{again} of them from a checkpoint"] if again else []
+    print(", ".join(words), flush=True)
+
+
+class _signals:
+    """Ctrl-C and SIGTERM stop the pool instead of this process; a second one kills its workers."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.old: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.old[number] = signal.signal(number, self._stop)
+            except ValueError:  # not in the main thread: the caller handles signals
+                return
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        print("\nStopping: runs keep the checkpoint of their last epoch. Once more: stop at once.", flush=True)
+        self.pool.stop()
