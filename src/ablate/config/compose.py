@@ -119,6 +119,7 @@ class Composer:
                 cfg = self._loader._compose_config_from_defaults_list(defaults=defaults.defaults, repo=self._repo)
             except (*CONFIG_ERRORS, ValueError) as error:
                 raise ConfigError(one_line(error)) from error
+            cfg = copy.deepcopy(cfg)  # Hydra's result shares nodes with the cached files, whose parents change
             OmegaConf.set_struct(cfg, True)
             self._merged[files] = cfg, dict(defaults.overrides.known_choices)
         return self._merged[files]

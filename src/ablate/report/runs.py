@@ -77,7 +77,7 @@ def read_runs(paths: Iterable[Path | str]) -> Runs:
     found: dict[str, Path] = {}
     for path in paths:
         for folder, folders, files in os.walk(path):
-            folders.sort()
+            folders[:] = [] if RUN in files else sorted(folders)  # a run holds no further runs
             if {RUN, RESULT, HISTORY} & set(files):
                 found.setdefault(os.path.realpath(folder), Path(folder))
     records, broken = [], []

@@ -1,0 +1,118 @@
+"""Every kind of claim on figures for which the verdict can be computed by hand."""
+
+import pytest
+
+from ablate.report.claims import judge
+
+#        kind and keys                                                        verdict          a part of the numbers
+# The three cells' validation accuracy over two epochs: a 40, 50; b 45, 60; c 55, 40. Training: 10 points above.
+CASES = [
+    ({"kind": "best", "cell": "b"}, "holds", "b 60.00 > a 50.00 (next)"),
+    ({"kind": "best", "cell": "a"}, "does not hold", "a 50.00 < b 60.00 (best other)"),
+    ({"kind": "best", "cells": ["a", "b"]}, "holds", "a 50.00, b 60.00"),
+    ({"kind": "best", "cells": ["b", "c"]}, "does not hold", "< a 50.00"),
+    ({"kind": "best", "cell": "a", "of": ["a", "c"]}, "holds", "a 50.00 > c 40.00"),
+    ({"kind": "best", "cell": "c", "at": 1}, "holds", "c at epoch 1 55.00 > b at epoch 1 45.00"),
+    ({"kind": "best", "cell": "b", "metric": "loss"}, "does not hold", "b 0.500 = a 0.500"),
+    ({"kind": "best_in", "cells": ["a", "b"]}, "holds", "b 60.00 > c 40.00"),
+    ({"kind": "best_in", "cells": ["a", "c"]}, "does not hold", "a 50.00 < b 60.00"),
+    ({"kind": "worst", "cell": "c"}, "holds", "c 40.00 < a 50.00"),
+    ({"kind": "worst", "cell": "a"}, "does not hold", "a 50.00 > c 40.00"),
+    ({"kind": "greater", "left": "b", "right": "a"}, "holds", "b 60.00 > a 50.00"),
+    ({"kind": "greater", "left": "b", "right": "a", "by": 9.5}, "holds", "by 10, claimed over 9.5"),
+    ({"kind": "greater", "left": "b", "right": "a", "by": 10}, "does not hold", "by 10"),
+    ({"kind": "greater", "left": {"mean": ["a", "b"]}, "right": "a"}, "holds", "mean of a, b 55.00 > a 50.00"),
+    ({"kind": "greater", "left": {"lowest": ["a", "b"]}, "right": "c"}, "holds", "50.00 > c 40.00"),
+    ({"kind": "greater", "left": {"highest": ["a", "b"]}, "right": "b"}, "does not hold", "60.00 = b 60.00"),
+    ({"kind": "greater", "left": {"cell": "c", "over": "max"}, "right": "a"}, "holds", "c max 55.00 > a 50.00"),
+    ({"kind": "greater", "left": {"cell": "c", "over": "max", "since": 2}, "right": "a"}, "does not hold", "40.00 <"),
+    ({"kind": "greater", "left": {"cell": "c", "at": 1}, "right": {"cell": "c", "at": 2}}, "holds", "c at epoch 1 55"),
+    ({"kind": "greater", "left": {"cell": "a", "metric": "train"}, "right": "a"}, "holds", "a train 60.00 > a val 50"),
+    ({"kind": "within", "left": "a", "right": "b", "by": 10}, "holds", "10 apart, claimed at most 10"),
+    ({"kind": "within", "left": "a", "right": "b", "by": 10, "strict": True}, "does not hold", "claimed under 10"),
+    ({"kind": "within", "left": "b", "right": "a", "by": 0.2, "relative": True}, "holds", "20.0 % apart"),
+    ({"kind": "within", "of": ["a", "b", "c"], "by": 15}, "does not hold", "20 apart"),
+    ({"kind": "within", "of": ["a", "b", "c"], "by": 1, "metric": "gap"}, "holds", "a 10.00, b 10.00, c 10.00"),
+    ({"kind": "at_least", "of": ["a", "b"], "value": 50}, "holds", "a 50.00 = 50"),
+    ({"kind": "at_least", "of": ["a", "b"], "value": 50, "strict": True}, "does not hold", "a 50.00 = 50"),
+    ({"kind": "at_least", "of": "a", "value": 55, "over": "max"}, "does not hold", "a max 50.00 < 55"),
+    ({"kind": "at_most", "of": ["a", "c"], "value": 50}, "holds", "a 50.00 = 50"),
+    ({"kind": "at_most", "value": 50}, "does not hold", "b 60.00 > 50"),
+    ({"kind": "at_least", "of": "a", "value": 0.95, "metric": "loss", "fall_done": 2}, "holds", "1.000 > 0.95"),
+    ({"kind": "at_chance", "of": ["a"], "value": 49, "by": 2}, "holds", "a 50.00 against 49 ± 2"),
+    ({"kind": "at_chance", "of": ["a", "b"], "value": 49, "by": 2}, "does not hold", "b 60.00"),
+    ({"kind": "ordered", "of": ["c", "a", "b"], "direction": "ascending"}, "holds", "c 40.00 < a 50.00 < b 60.00"),
+    ({"kind": "ordered", "of": ["b", "c", "a"], "direction": "descending"}, "does not hold", "b 60.00 > c 40.00 < a"),
+    ({"kind": "fewer_epochs", "left": "c", "right": "a", "metric": "epochs"}, "holds", "c 1.0 < a 2.0"),
+    ({"kind": "fewer_epochs", "left": "a", "right": "b", "metric": "epochs"}, "does not hold", "a 2.0 = b 2.0"),
+    ({"kind": "worst", "cell": "a", "metric": "epochs", "of": ["a", "c"]}, "holds", "a 2.0 > c 1.0"),
+    ({"kind": "falls", "from": "b", "to": "c"}, "holds", "b 60.00 to c 40.00"),
+    ({"kind": "falls", "from": "a", "to": "b"}, "does not hold", "a 50.00 to b 60.00"),
+    ({"kind": "falls", "of": ["c"], "window": 1}, "holds", "c falls in all 2 windows"),
+    ({"kind": "falls", "of": ["a"], "window": 1}, "does not hold", "a rises in window 2"),
+    ({"kind": "every_epoch", "left": "b", "right": "a"}, "holds", "b > a at 2 of 2 epochs"),
+    ({"kind": "every_epoch", "left": "b", "right": "c"}, "does not hold", "at 1 of 2 epochs; not at 1"),
+]
+
+
+@pytest.mark.parametrize(("claim", "verdict", "numbers"), CASES)
+def test_kind(make_table, make_run, assigned, claim, verdict, numbers):
+    table = make_table({"text": "it is so", "metric": "val", **claim})
+    runs = assigned(make_run("a", [0.4, 0.5]), make_run("b", [0.45, 0.6]), make_run("c", [0.55, 0.4]))
+    (found,) = judge(table, runs)
+    assert found.verdict == verdict
+    assert numbers in found.numbers
+    assert (found.held, found.judged) == (int(verdict == "holds"), 1)
+
+
+def test_each_must_hold(make_table, make_run, assigned):
+    claim = {"text": "x", "kind": "greater", "metric": "val", "right": "a", "each": [{"left": "b"}, {"left": "c"}]}
+    runs = assigned(make_run("a", [0.4, 0.5]), make_run("b", [0.4, 0.6]), make_run("c", [0.4, 0.4]))
+    (found,) = judge(make_table(claim), runs)
+    assert found.verdict == "does not hold"
+    assert found.numbers == "b 60.00 > a 50.00; c 40.00 < a 50.00 (does not hold)"
+
+
+def test_a_threshold_never_reached_loses_against_one_reached(make_table, make_run, assigned):
+    claim = {"text": "x", "kind": "fewer_epochs", "metric": "epochs", "left": "a", "right": "c"}
+    (found,) = judge(make_table(claim), assigned(make_run("a", [0.1, 0.5]), make_run("c", [0.1, 0.4])))
+    assert (found.verdict, found.numbers) == ("holds", "a 2.0 < c never")
+
+
+def test_a_threshold_that_neither_reaches_says_nothing(make_table, make_run, assigned):
+    claim = {"text": "x", "kind": "fewer_epochs", "metric": "epochs", "left": "a", "right": "c"}
+    runs = assigned(make_run("a", [0.1, 0.3]), make_run("c", [0.1, 0.4]))
+    (found,) = judge(make_table(claim), runs)
+    assert (found.verdict, found.reasons) == ("undecided", ("neither reaches the threshold",))
+
+
+def test_step_time_is_seconds_per_step_however_recorded(make_table, make_run, assigned):
+    claim = {
+        "text": "x",
+        "kind": "within",
+        "metric": "step_time",
+        "left": "a",
+        "right": "b",
+        "by": 0.1,
+        "relative": True,
+    }
+    runs = assigned(
+        make_run("a", [0.1, 0.5], steps_per_second=500.0),
+        make_run("b", [0.1, 0.5], step=1000, seconds={"train": 2.1}),
+    )
+    (found,) = judge(make_table(claim), runs)
+    assert (found.verdict, found.numbers) == ("holds", "a 2.00, b 2.10: 4.8 % apart, claimed at most 10 %")
+
+
+def test_windows_take_the_mean_of_the_epochs_in_them(make_table, make_run, assigned):
+    claim = {"text": "x", "kind": "falls", "metric": "loss", "of": ["a"], "window": 2}
+    # Windows (3, 1), (1.5, 1.9), (1, 1): means 2, 1.7, 1; the last epoch alone is in none.
+    runs = assigned(make_run("a", [0.1] * 7, loss=[3, 1, 1.5, 1.9, 1, 1, 9]))
+    assert judge(make_table(claim), runs)[0].numbers == "a falls in all 3 windows"
+
+
+def test_share_of_the_fall(make_table, make_run, assigned):
+    claim = {"text": "x", "kind": "at_least", "metric": "loss", "of": [{"cell": "a", "fall_done": 2}], "value": 0.9}
+    # From 5 to 1 the fall is 4, of which 3 are done by epoch 2.
+    (found,) = judge(make_table(claim), assigned(make_run("a", [0.1] * 3, loss=[5, 2, 1])))
+    assert (found.verdict, found.numbers) == ("does not hold", "a share of the fall by epoch 2 0.750 < 0.9")

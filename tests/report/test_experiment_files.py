@@ -1,0 +1,223 @@
+"""Every experiment's file: it parses, says what the report published, and its claims judge the published figures."""
+
+import functools
+import itertools
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ablate.config.compose import Composer
+from ablate.config.identity import identity
+from ablate.config.overrides import override_text
+from ablate.report.claims import judge_published
+from ablate.report.runs import cells_of
+from ablate.report.schema import load_table, parse_table
+
+FOLDER = Path(__file__).parents[2] / "conf" / "experiment"
+# Of every task; the tests below that know figures by heart speak of reports A1 and B1.
+FILES = sorted(FOLDER.glob("*/*.yaml"))
+NAMES = [f"{path.parent.name}/{path.stem}" for path in FILES]
+A1 = ["blocks", "dropout", "init", "augment", "activation", "optimizer"]
+B1 = ["fnn", "cnn", "order", "adam", "blocks", "maps", "activation", "dropout", "batch_norm", "regularisation"]
+B1 += ["augment", "best"]
+TABLES = [f"cifar/{name}" for name in A1] + [f"mnist/{name}" for name in B1]
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+
+
+@functools.cache
+def table(name):
+    return load_table(FOLDER / f"{name}.yaml")
+
+
+@functools.cache
+def composer(task):
+    """One a task, as a sweep has it."""
+    return Composer(FOLDER.parent)
+
+
+@functools.cache
+def composed(point):
+    """A grid point's resolved config and its identity as text; point: (experiment, more overrides)."""
+    config = composer(point[0].split("/")[0]).compose(point).config
+    return config, json.dumps(identity(config), sort_keys=True)
+
+
+def points(name):
+    """Overrides of a table's own grid points; included grids are their own files'."""
+    for block in table(name).grid:
+        zipped = block.get("zip", {})
+        steps = [dict(zip(zipped, values, strict=True)) for values in zip(*zipped.values(), strict=True)] or [{}]
+        keys = [key for key in block if key not in ("zip", "include")]
+        choices = [block[key] if isinstance(block[key], list) else [block[key]] for key in keys]
+        for values in itertools.product(*choices) if "include" not in block else ():
+            for step in steps:
+                chosen = {**dict(zip(keys, values, strict=True)), **step}
+                yield (f"experiment={name}", *(override_text(key, value) for key, value in chosen.items()))
+
+
+def test_there_is_a_file_for_every_table():
+    assert set(TABLES) <= set(NAMES)
+    sources = [table(name).source for name in TABLES]
+    assert sources == [f"A1.{n}" for n in range(1, 7)] + [f"B1.{n}" for n in range(1, 13)]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_parses_and_says_its_name_and_command(name):
+    text = (FOLDER / f"{name}.yaml").read_text()
+    assert table(name).name == name
+    assert text.startswith("# @package _global_\n")
+    head = text.split("\ndefaults:")[0]
+    assert f"python train.py -m experiment={name}" in head
+    assert re.search(rf"\b{re.escape(table(name).source)}\b", head)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hydra_passes_the_table_on_unchanged(name):
+    found = composed((f"experiment={name}",))[0]["table"]
+    assert parse_table(found) == table(name)
+    assert found == yaml.safe_load((FOLDER / f"{name}.yaml").read_text())["table"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_grid_point_is_one_cell(name):
+    found = {}
+    for point in points(name):
+        config, key = composed(point)
+        cells = cells_of(table(name), config)
+        assert len(cells) == 1, point
+        found.setdefault(cells[0], set()).add(key)
+    assert set(found) == set(table(name).cells)
+    assert {cell: len(runs) for cell, runs in found.items()} == dict.fromkeys(found, 1)
+
+
+def test_shared_cells_are_one_run():
+    runs = {}
+    for name in TABLES:
+        for point in points(name):
+            config, key = composed(point)
+            runs.setdefault(key, set()).add(f"{name}: {cells_of(table(name), config)[0]}")
+    cells = [cell for found in runs.values() for cell in found]
+    assert sum(cell.startswith("cifar") for cell in cells) == 44
+    assert sum(any(cell.startswith("cifar") for cell in found) for found in runs.values()) == 41
+    shared = [sorted(found) for found in runs.values() if len(found) > 1]
+    assert sorted(shared) == [
+        ["cifar/blocks: 1-3 relu", "cifar/dropout: none", "cifar/optimizer: sgd 0.001 0.9"],
+        ["cifar/dropout: all 0.3", "cifar/init: random"],
+        [
+            *("mnist/activation: relu", "mnist/augment: without", "mnist/batch_norm: without"),
+            *("mnist/dropout: p 0", "mnist/maps: 32 maps"),
+        ],
+        ["mnist/adam: adam", "mnist/blocks: 3 blocks", "mnist/maps: 8 maps"],
+        ["mnist/adam: sgd", "mnist/cnn: cnn", "mnist/order: activation_pool relu"],
+        ["mnist/batch_norm: batch norm", "mnist/best: best", "mnist/regularisation: Adam without"],
+        ["mnist/cnn: fnn", "mnist/fnn: fnn"],
+    ]
+
+
+def test_best_of_all_runs_includes_every_other_table():
+    included = [block["include"] for block in table("mnist/best").grid if "include" in block]
+    assert included == [f"mnist/{name}" for name in B1 if name != "best"]
+
+
+PUBLISHED = {
+    "cifar/blocks": {
+        "1 relu": (89.98, 51.9),
+        "1 tanh": (77.9, 53.05),
+        "1-2 relu": (88.2125, 54.75),
+        "1-2 tanh": (55.6, 49.25),
+        "1-3 relu": (64.48, 46),
+        "1-3 tanh": (41.66, 39.8),
+    },
+    "cifar/dropout": {
+        "none": (64.48, 46),
+        **{"conv 0.2": (63.15, 47.15), "fc 0.2": (66.41, 46.6), "all 0.2": (59.825, 51.35)},
+        **{"conv 0.3": (56.38, 48.7), "fc 0.3": (71.58, 50.65), "all 0.3": (58.375, 53.05)},
+        **{"conv 0.4": (51.9, 48.3), "fc 0.4": (60.16, 44.85), "all 0.4": (45.82, 44.9)},
+        **{"conv 0.5": (48.025, 45.55), "fc 0.5": (67.2, 51.8), "all 0.5": (41.81, 41.85)},
+        **{"conv 0.8": (30.11, 31.2), "fc 0.8": (49.55, 41.8), "all 0.8": (25.51, 24.1)},
+    },
+    "cifar/init": {
+        **{"random": (58.375, 53.05), "zero": (10.337, 9.9), "constant": (10.3375, 9.9)},
+        **{"He conv": (56.83, 51.4), "He fc": (51.66, 49.7), "He both": (50.35, 45.85)},
+        **{"Xavier conv": (54.1, 52.15), "Xavier fc": (51.0125, 48.5), "Xavier both": (44.02, 41.3)},
+    },
+    "cifar/augment": {
+        "all augmentation, no dropout": (51.9, 47.3),
+        "all augmentation, dropout 0.3": (45.13, 53.15),
+        "without the noise copy, dropout 0.3": (48.68, 50.35),
+    },
+    "cifar/activation": {"no activation": (10.15, 10.1)},
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_figures_are_those_of_the_report(name):
+    found = {c.name: (c.published["train"].value, c.published["val"].value) for c in table(name).cells.values()}
+    assert found == PUBLISHED[name]
+
+
+def test_published_figures_of_the_digits():
+    figures = {
+        (name, cell.name, metric): published.value
+        for name in TABLES[len(A1) :]
+        for cell in table(name).cells.values()
+        for metric, published in cell.published.items()
+        if published.value is not None
+    }
+    fnn = {("fnn", "test"): 98, ("fnn", "train"): 99.7, ("fnn", "seconds"): 50}
+    cnn = {("cnn", "test"): 99, ("cnn", "train"): 99.8, ("cnn", "gap"): 0.008, ("cnn", "seconds"): 160}
+    sgd = {("sgd", "test"): 99, ("sgd", "train"): 99.8, ("sgd", "gap"): 0.008, ("sgd", "epochs_to_99"): 5}
+    adam = {("adam", "epochs_to_99"): 2, ("adam", "train_loss"): 0.005}
+    assert figures == {
+        **{("mnist/fnn", *key): value for key, value in fnn.items()},
+        **{("mnist/cnn", *key): value for key, value in {**cnn, **fnn}.items()},
+        **{("mnist/adam", *key): value for key, value in {**sgd, **adam}.items()},
+        ("mnist/batch_norm", "batch norm", "gap"): 0.003,
+        ("mnist/augment", "without", "test"): 99,
+        ("mnist/augment", "rotated copy", "test"): 96,
+        ("mnist/best", "best", "test"): 99.0,
+    }
+
+
+# What each claim is worth on the published figures, by hand; the report contradicts itself in A1.2 (4) and (5).
+VERDICTS = {
+    "cifar/blocks": [HOLDS] * 4,
+    "cifar/dropout": [HOLDS, HOLDS, HOLDS, FAILS, FAILS],
+    "cifar/init": [HOLDS] * 4,
+    "cifar/augment": [HOLDS],
+    "cifar/activation": [HOLDS],
+    "cifar/optimizer": [],
+    "mnist/fnn": [HOLDS],
+    "mnist/cnn": [HOLDS] * 3,
+    "mnist/order": [UNDECIDED] * 3,
+    "mnist/adam": [HOLDS],
+    "mnist/blocks": [UNDECIDED] * 2,
+    "mnist/maps": [UNDECIDED] * 2,
+    "mnist/activation": [UNDECIDED],
+    "mnist/dropout": [UNDECIDED] * 3,
+    "mnist/batch_norm": [UNDECIDED] * 2,
+    "mnist/regularisation": [UNDECIDED] * 3,
+    "mnist/augment": [HOLDS],
+    "mnist/best": [UNDECIDED],
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_claims_on_the_published_figures(name):
+    assert [found.verdict for found in judge_published(table(name))] == VERDICTS[name]
+
+
+def test_the_numbers_behind_them():
+    numbers = {found.id: found.numbers for name in TABLES for found in judge_published(table(name))}
+    assert numbers["A1.1 (1)"] == "relu 50.88 > tanh 47.37"
+    assert numbers["A1.1 (3)"] == "1 relu 38.08 > 1-3 relu 18.48; 1 tanh 24.85 > 1-3 tanh 1.86"
+    assert numbers["A1.2 (1)"] == "all 0.3 53.05 > fc 0.5 51.80 (next)"
+    assert "none 18.48 < fc 0.3 20.93 (does not hold)" in numbers["A1.2 (4)"]
+    assert "fc 0.3 50.65 < fc 0.5 51.80 (does not hold)" in numbers["A1.2 (5)"]
+    assert numbers["A1.3 (3)"] == "He 48.98 > Xavier 47.32"
+    assert "by 31.4, claimed over 30" in numbers["A1.3 (4)"]
+    assert numbers["B1.2 (3)"] == "fnn 0.0170 > cnn 0.0080"
+    assert numbers["B1.4 (1)"] == "adam 2.0 < sgd 5.0"
