@@ -19,8 +19,8 @@ def sweep(*overrides: str) -> "pd.DataFrame":
         overrides: as on the command line, e.g. "experiment=cifar/dropout", "trainer.max_epochs=5", "seeds=3".
 
     Raises:
-        ablate.errors.AblateError: one line, for what is refused before anything runs. Runs that fail do not raise: their
-            rows say `failed`.
+        ablate.errors.AblateError: one line, for what is refused before anything runs. Runs that fail do not raise:
+            their rows say `failed`.
     """
     import pandas as pd
 

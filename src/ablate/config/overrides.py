@@ -2,7 +2,8 @@
 
 Hydra takes the value of a group for the name of a file and refuses a number ("Config group override must be a string or
 a list. Got float"). Single runs, command-line sweeps, grids of experiment files and the Python API all pass through
-`translate`, so that the shorthand means the same everywhere, also in `dropout=0.2,none` or `dropout=range(0.1,0.6,0.1)`.
+`translate`, so that the shorthand means the same everywhere, also in `dropout=0.2,none` or
+`dropout=range(0.1,0.6,0.1)`.
 """
 
 import re

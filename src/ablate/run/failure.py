@@ -1,4 +1,4 @@
-"""How a run failed, in one line, and where that is written. Imports no torch: the pool marks what a dead worker left."""
+"""How a run failed, in one line, and where that is written. No torch: the pool marks what a dead worker left."""
 
 from pathlib import Path
 from typing import Any

@@ -170,6 +170,6 @@ def _summarise(result: dict[str, Any], directory: Path) -> None:
         print(f"best {name} {best[name]:.4f} at epoch {best['epoch']}; last {result['metrics']['final'].get(name)}")
     if result["data"]["source"] == "sample":
         print("Made from synthetic sample data: for trying things out, not comparable with anything.")
-    print(
-        f"result:  {directory / files.RESULT}\nfigures: {directory / 'figures'}\ncurves:  tensorboard --logdir {directory}"
-    )
+    print(f"result:  {directory / files.RESULT}")
+    print(f"figures: {directory / 'figures'}")
+    print(f"curves:  tensorboard --logdir {directory}")

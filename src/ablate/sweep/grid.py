@@ -1,11 +1,11 @@
 """What to run: a grid of overrides, from the command line and from an experiment's table.
 
-A table's grid is a list of blocks, united. A block is a product: a list is a choice, a scalar is fixed, a string may be a
-sweep in Hydra's own syntax (`range(0.1,0.6,0.1)`, `glob(*)`). `zip: {a: [...], b: [...]}` inside a block goes through its
-lists together; `{include: mnist/dropout}` stands for another experiment's grid with that experiment's settings. A value
-that is itself a list is written as a list in the list: `augment.transforms: [[rotate]]`.
+A table's grid is a list of blocks, united. A block is a product: a list is a choice, a scalar is fixed, a string may be
+a sweep in Hydra's own syntax (`range(0.1,0.6,0.1)`, `glob(*)`). `zip: {a: [...], b: [...]}` inside a block goes through
+its lists together; `{include: mnist/dropout}` stands for another experiment's grid with that experiment's settings. A
+value that is itself a list is written as a list in the list: `augment.transforms: [[rotate]]`.
 
-Overrides on the command line act on top: they replace what the grid says of the same key, and their own sweeps multiply.
+Overrides on the command line act on top: they replace what the grid says of the same key, and their sweeps multiply.
 """
 
 import itertools
@@ -29,11 +29,13 @@ class Grid:
 
     Attributes:
         points: override lists, one a run (duplicates are collapsed by what they compose to, not here).
+        owners: for each point the experiment whose table asks for it, or None.
         tables: experiment name -> its table, for those that the command names.
         swept: keys that the command line sweeps, for the name of a sweep without an experiment.
     """
 
     points: list[list[str]]
+    owners: list[str | None] = field(default_factory=list)
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     swept: list[str] = field(default_factory=list)
 
@@ -58,7 +60,9 @@ def expand(arguments: Sequence[str], composer: Composer) -> Grid:
         blocks = _expand_table(experiment, common[0], composer, ()) if named else [[]]
         fixed_seeds = _seeds(seeds[-1].partition("=")[2] if seeds else common[1], composer)
         for block in blocks:
-            grid.points += _on_top(block, choices, fixed_seeds if "seed" not in choices else None)
+            points = _on_top(block, choices, fixed_seeds if "seed" not in choices else None)
+            grid.points += points
+            grid.owners += [experiment if named else None] * len(points)
     return grid
 
 
@@ -100,7 +104,7 @@ def _product(block: dict[str, Any], composer: Composer, where: str) -> list[list
     lists: list[list[list[str]]] = []
     for key, value in block.items():
         if key == "zip":
-            columns = [[texts for texts in _texts(k, v, composer)] for k, v in value.items()]
+            columns = [_texts(k, v, composer) for k, v in value.items()]
             if len({len(column) for column in columns}) != 1:
                 raise ConfigError(f"{where}: zip; accepted: lists of one length")
             lists.append([list(row) for row in zip(*columns, strict=True)])

@@ -29,6 +29,7 @@ class Run:
         overrides: what was asked for, e.g. ["task=cifar", "dropout.p=0.3", "seed=0"].
         varied: resolved value by key of what the overrides set.
         status: how far it was when the sweep was planned.
+        tables: the experiments of this sweep that ask for it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Run:
     overrides: list[str]
     varied: dict[str, Any]
     status: str
+    tables: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -67,7 +69,7 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
     stores: dict[Path, Store] = {}
     settings: dict[str, Any] = {}
     fingerprints: dict[str, str | None] = {}
-    for overrides in grid.points:
+    for overrides, owner in zip(grid.points, grid.owners, strict=True):
         composition = composer.compose(overrides)
         config = composition.config
         settings = settings or config["sweep"]
@@ -88,9 +90,11 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         if directory is None:
             directory = store.allocate(run_name(composition), flat, fingerprints[key])
         if directory in taken:
+            taken[directory].tables += [owner] if owner and owner not in taken[directory].tables else []
             continue
         kept = {k: v for k, v in config.items() if k not in _SWEEP_ONLY}
         run = Run(directory.name, directory, kept, overrides, _varied(overrides, config), status_of(directory))
+        run.tables += [owner] if owner else []
         taken[directory] = run
         runs.append(run)
     return Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs))

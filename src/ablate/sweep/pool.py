@@ -1,4 +1,4 @@
-"""Runs the runs: workers take one after another, a dead worker is replaced, and every failure is known by its reason."""
+"""Workers take one run after another, a dead worker is replaced, and every failure is known by its reason."""
 
 import queue
 from collections import deque

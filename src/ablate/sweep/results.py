@@ -1,4 +1,4 @@
-"""One table of a sweep, built from its run directories whatever happened: only the columns that vary, and the results."""
+"""One table of a sweep from its run directories, whatever happened: only the columns that vary, and the results."""
 
 import csv
 import io

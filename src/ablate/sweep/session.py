@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -90,8 +91,32 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         say(f"The sweep stopped: {outcome.stopped_by}.", highlight=False)
     if outcome.interrupted or outcome.stopped_by:
         say("The same command goes on where this one stopped; finished runs are kept.", highlight=False)
+    for path in _regenerate(plan, console):
+        say(f"report:      {path}", highlight=False)
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
     say(f"curves:      {results.tensorboard_command(plan)}", highlight=False)
+
+
+def _regenerate(plan: Plan, console: Any) -> list[Path]:
+    """The published tables beside what the runs gave, with a verdict on every claim; returns the pages written."""
+    pages = []
+    for name, content in plan.tables.items():
+        from rich.markdown import Markdown
+
+        from ablate.report.markdown import csv_text, report
+        from ablate.report.runs import assign, read_runs
+        from ablate.report.schema import parse_table
+        from ablate.report.table import table_rows
+
+        table = parse_table(content, f"experiment={name}")
+        runs = assign(table, read_runs([run.directory for run in plan.runs if name in run.tables]))
+        folder = Path(plan.settings["dir"]) / "tables" / name
+        text = report(table, runs)
+        files.write_text(folder / "report.md", text)
+        files.write_text(folder / "report.csv", csv_text(table, table_rows(table, runs)))
+        pages.append(folder / "report.md")
+        console.print(Markdown(text))
+    return pages
 
 
 def exit_code(plan: Plan, outcome: Outcome) -> int:
