@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Glob, Override
 from hydra.errors import HydraException
 
 from ablate.config.compose import Composer
@@ -47,7 +47,10 @@ def expand(arguments: Sequence[str], composer: Composer) -> Grid:
         ConfigError: for overrides that are not in the grammar, and for blocks that are not of the form above.
     """
     parsed = composer.parse(arguments)
-    choices = {o.key_or_group if o.package is None else o.get_key_element(): _choices(o) for o in parsed}
+    choices = {
+        o.get_key_element(): _choices(o) if o.key_or_group != "experiment" else _experiments(o, composer)
+        for o in parsed
+    }
     swept = [key for key, values in choices.items() if len(values) > 1]
     experiments = [text.partition("=")[2] for text in choices.pop("experiment", ["experiment=null"])]
     seeds = choices.pop("seeds", None)
@@ -134,6 +137,19 @@ def _choices(override: Override) -> list[str]:
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     except HydraException as error:
         raise ConfigError(f"{override.input_line}: {error}") from error
+
+
+def _experiments(override: Override, composer: Composer) -> list[str]:
+    """Names of experiments; `glob(cifar/*)` is all of a folder, which Hydra's own glob does not descend into."""
+    value = override.value()
+    if not isinstance(value, Glob):
+        return _choices(override)
+    folder = composer.folder / "experiment"
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.rglob("*.yaml"))]
+    found = value.filter(names)
+    if not found:
+        raise ConfigError(f"{override.input_line}: no such experiment; accepted: {', '.join(names)}")
+    return [f"experiment={name}" for name in found]
 
 
 def _seeds(value: Any, composer: Composer) -> list[int] | None:

@@ -143,7 +143,10 @@ def _varied(overrides: Sequence[str], config: dict[str, Any]) -> dict[str, Any]:
 def _label(tables: dict[str, Any], swept: Sequence[str], runs: Sequence[Run]) -> str:
     """Experiments give a sweep their name; without one it is the task and the keys that are swept."""
     if tables:
-        return "+".join(name for name in tables) if len(tables) > 1 else next(iter(tables))
+        if len(tables) == 1:
+            return next(iter(tables))
+        folders = dict.fromkeys(name.partition("/")[0] for name in tables)
+        return f"{'+'.join(folders)}/all" if len(tables) > 3 else "+".join(name.replace("/", "-") for name in tables)
     tasks = "+".join(dict.fromkeys(run.config["task"]["name"] for run in runs))
     keys = "+".join(key for key in swept if key not in ("seed", "seeds", "task")) or "run"
     data = "".join("_sample" for run in runs[:1] if run.config["data"].get("source") == "sample")
