@@ -2,8 +2,17 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Decoded arrays and samples go to a folder of this session, also in the processes that tests start."""
+    os.environ["ABLATE_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +22,16 @@ def data_root() -> Path:
     if not root or not Path(root).is_dir():
         pytest.skip("needs the real data sets: set ABLATE_DATA to their folder")
     return Path(root)
+
+
+@pytest.fixture(scope="session")
+def compose() -> Any:
+    """Overrides -> resolved config on sample data, small enough for a test."""
+    from ablate.config.compose import Composer
+
+    composer = Composer()
+
+    def make(*overrides: str) -> dict[str, Any]:
+        return composer.compose(["data=sample", "logger=none", *overrides]).config
+
+    return make

@@ -69,7 +69,8 @@ class Rotate:
 
     def batch(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         draws = torch.rand(2, len(images), generator=generator, device=images.device)
-        return rotate(images, (2 * draws[0] - 1) * self.degrees * (draws[1] < self.p))
+        rotated = rotate(images, (2 * draws[0] - 1) * self.degrees)
+        return torch.where((draws[1] < self.p).view(-1, 1, 1, 1), rotated, images)
 
 
 class GaussianNoise:

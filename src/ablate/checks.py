@@ -9,7 +9,8 @@ from collections.abc import Collection
 
 def refuse(key: str, value: object, accepted: str) -> ValueError:
     """The error for a value that is not accepted (to be raised by the caller)."""
-    return ValueError(f"{key}={value}: accepted: {accepted}")
+    shown = str(value).replace("\n", "\\n")
+    return ValueError(f"{key}={shown}: accepted: {accepted}")
 
 
 def one_of(key: str, value: object, options: Collection[object]) -> None:

@@ -23,8 +23,11 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
     except AblateError as error:
         _refuse(str(error), error, asked_for_trace)
-    except CONFIG_ERRORS as error:
-        _refuse(_explain(error), error, asked_for_trace)
+    except (*CONFIG_ERRORS, ValueError) as error:  # Hydra says some faults of overrides by a plain ValueError
+        message = _explain(error)
+        if message is None:
+            raise
+        _refuse(message, error, asked_for_trace)
 
 
 def _run(cfg: DictConfig) -> Any:
@@ -46,8 +49,8 @@ def _run(cfg: DictConfig) -> Any:
         _refuse(str(error), error, False)
 
 
-def _explain(error: BaseException) -> str:
-    """A composition error, with the keys that are known where one was mistyped."""
+def _explain(error: BaseException) -> str | None:
+    """A fault of the command line in one line that names what is accepted; None if it is none of the command line."""
     from ablate.config.compose import Composer
 
     arguments = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
@@ -55,9 +58,7 @@ def _explain(error: BaseException) -> str:
         Composer().compose([word for word in arguments if not word.lstrip("+~").startswith("hydra")])
     except AblateError as better:
         return str(better)
-    except Exception:
-        pass
-    return one_line(error)
+    return one_line(error) if isinstance(error, CONFIG_ERRORS) else None
 
 
 def _refuse(message: str, error: BaseException, trace: bool) -> None:

@@ -5,16 +5,18 @@ Labels are known for CIFAR batches, for idx images whose label file lies beside 
 named like a class.
 """
 
+import lzma
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ablate.errors import DataError
 from ablate.run.restore import Trained
@@ -66,19 +68,26 @@ def predict(trained: Trained, paths: Sequence[Path]) -> list[Prediction]:
 
 def _items(path: Path, trained: Trained, scratch: Path) -> Iterator[Item]:
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-        yield from (_image(file, trained, str(file.relative_to(path))) for file in files)
+        yield from _folder(path, trained, path)
     elif not path.exists():
         raise DataError(f"{path}: no such file")
-    elif zipfile.is_zipfile(path) or (path.suffix in (".tar", ".tgz", ".gz") and tarfile.is_tarfile(path)):
-        yield from _items(_unpack(path, scratch), trained, scratch)
     elif path.suffix.lower() in _SUFFIXES:
-        yield _image(path, trained, path.name)
+        yield _image(path, trained, path.name, path)
+    elif zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
+        yield from _folder(_unpack(path, scratch), trained, path)
     else:
         yield from _set(path, trained)
 
 
-def _image(path: Path, trained: Trained, name: str) -> Item:
+def _folder(folder: Path, trained: Trained, shown: Path) -> Iterator[Item]:
+    """All images below a folder but hidden ones; `shown` is what the user calls the folder."""
+    names = (p.relative_to(folder) for p in folder.rglob("*") if p.suffix.lower() in _SUFFIXES)
+    for name in sorted(names):
+        if not any(part.startswith((".", "__MACOSX")) for part in name.parts):
+            yield _image(folder / name, trained, str(name), shown / name)
+
+
+def _image(path: Path, trained: Trained, name: str, shown: Path) -> Item:
     """One picture, resized and converted to what the model takes."""
     channels, height, width = trained.image_shape
     try:
@@ -87,8 +96,9 @@ def _image(path: Path, trained: Trained, name: str) -> Item:
             if picture.size != (width, height):
                 picture = picture.resize((width, height), Image.Resampling.BILINEAR)
             pixels = np.asarray(picture, np.uint8)
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"{path}: not a readable image ({error})") from error
+    except Exception as error:  # a damaged picture can raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{shown}: not a readable image ({reason.replace(str(path), path.name)})") from error
     folder = path.parent.name
     label = trained.classes.index(folder) if folder in trained.classes else None
     return Item(name, pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy(), label)
@@ -103,7 +113,7 @@ def _unpack(path: Path, scratch: Path) -> Path:
         else:
             with tarfile.open(path) as archive:
                 archive.extractall(folder, filter="data")
-    except (OSError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: cannot be unpacked ({error})") from error
     return folder
 

@@ -4,6 +4,7 @@ Keys that the target does not take, and values that it refuses, become one line 
 """
 
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from ablate.errors import AblateError, ConfigError
 
 # Keys of a node that speak of the node itself and are not passed on.
 _OWN = {"name", "_target_"}
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it prints what the ConfigError below says
 
 
 def target_of(node: Mapping[str, Any], path: str) -> Callable[..., Any]:
@@ -25,13 +28,34 @@ def target_of(node: Mapping[str, Any], path: str) -> Callable[..., Any]:
     try:
         return get_object(name)
     except Exception as error:
-        raise ConfigError(f"{path}._target_={name}: cannot be imported ({_first_line(error)})") from error
+        raise ConfigError(f"{path}._target_={name}: cannot be imported ({' '.join(str(error).split())})") from error
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The keyword parameters of a target by name."""
-    found = inspect.signature(target).parameters
-    return {name: p for name, p in found.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    """The keyword parameters of a target by name; where a class passes **others on, its bases' too."""
+    named: dict[str, inspect.Parameter] = {}
+    for function in _signatures(target):
+        found = inspect.signature(function).parameters.values()
+        named |= {p.name: p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"}
+        if not any(p.kind is p.VAR_KEYWORD for p in found):
+            break
+    return named
+
+
+def _signatures(target: Callable[..., Any]) -> list[Callable[..., Any]]:
+    if not isinstance(target, type):
+        return [target]
+    return [cls.__init__ for cls in target.__mro__ if "__init__" in vars(cls)]
+
+
+def _takes_any(target: Callable[..., Any]) -> bool:
+    """Whether keys are accepted that no signature names."""
+    last = None
+    for function in _signatures(target):
+        last = inspect.signature(function).parameters.values()
+        if not any(p.kind is p.VAR_KEYWORD for p in last):
+            return False
+    return True
 
 
 def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...] = (), **context: Any) -> Any:
@@ -49,13 +73,13 @@ def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...
     """
     target = target_of(node, path)
     known = parameters(target)
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+    takes_any = _takes_any(target)
     given = {key: value for key, value in node.items() if key not in _OWN and key not in ignore}
     positional = set(list(known)[: len(args)])
     for key in given:
         if key not in known and not takes_any:
-            accepted = ", ".join(name for name in known if name not in context and name not in positional)
-            raise ConfigError(f"{path}.{key}: no such key; accepted: {accepted or 'none'}")
+            accepted = [*(name for name in known if name not in context and name not in positional), *ignore]
+            raise ConfigError(f"{path}.{key}: no such key; accepted: {', '.join(accepted) or 'none'}")
     added = {key: value for key, value in context.items() if key in known or takes_any}
     try:
         return target(*args, **given, **added)

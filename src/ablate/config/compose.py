@@ -18,9 +18,10 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config.messages import CONFIG_ERRORS, one_line
+from ablate.config.messages import CONFIG_ERRORS, one_line, suggestion
 from ablate.config.overrides import translate
 from ablate.errors import ConfigError
 
@@ -46,6 +47,13 @@ class Composition:
     defaults: dict[str, Any]
 
 
+class _Files(CachingConfigRepository):
+    """Files read once. Merging puts the nodes it is given into its result and changes them, so it is given copies."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        return copy.deepcopy(super().load_config(config_path))
+
+
 class Composer:
     """Composes configs from conf/; files are read once, so later edits change nothing."""
 
@@ -53,7 +61,7 @@ class Composer:
         self.folder = folder or config_dir()
         loader = ConfigLoaderImpl(config_search_path=create_config_search_path(str(self.folder)))
         self._loader = loader
-        self._repo = CachingConfigRepository(loader.repository)
+        self._repo = _Files(loader.repository)
         self._parser = OverridesParser.create(config_loader=loader)
         self._merged: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
 
@@ -65,6 +73,8 @@ class Composer:
                 parsed += self._parser.parse_overrides([override])
             except CONFIG_ERRORS as error:
                 raise ConfigError(f"{override}: not in Hydra's override grammar ({one_line(error)})") from error
+            if not parsed[-1].key_or_group:
+                raise ConfigError(f"{override}: names no key; accepted: key=value or group=option")
         return [o for o in parsed if not o.key_or_group.startswith("hydra.") and o.key_or_group != "hydra"]
 
     def is_group(self, key: str) -> bool:
@@ -72,8 +82,10 @@ class Composer:
         return self._repo.group_exists(key.split("@")[0])
 
     def options(self, group: str) -> list[str]:
-        """The choices of a group."""
-        return self._repo.get_group_options(group, results_filter=ObjectType.CONFIG)
+        """The choices of a group, those in its folders too, e.g. cifar/dropout of experiment."""
+        folders = self._repo.get_group_options(group, results_filter=ObjectType.GROUP)
+        nested = [f"{folder}/{name}" for folder in folders for name in self.options(f"{group}/{folder}")]
+        return self._repo.get_group_options(group, results_filter=ObjectType.CONFIG) + nested
 
     def compose(self, overrides: Sequence[str]) -> Composition:
         """The config of one run.
@@ -82,9 +94,18 @@ class Composer:
             ConfigError: one line naming the key or group, and what is accepted.
         """
         parsed = self.parse(overrides)
-        files = [o for o in parsed if self.is_group(o.key_or_group)]
-        values = [o for o in parsed if not self.is_group(o.key_or_group)]
-        merged, choices = self._merge(tuple(str(o.input_line) for o in files))
+        for override in parsed:
+            if override.is_sweep_override():
+                raise ConfigError(
+                    f"{override.input_line}: several values are a sweep; accepted: one, or start it with -m"
+                )
+        files = [o for o in parsed if self.is_group(o.key_or_group) and not isinstance(o.value(), dict)]
+        values = [o for o in parsed if o not in files]
+        key = tuple(str(o.input_line) for o in files)
+        if key not in self._merged:
+            for override in files:
+                self._check_choice(override)
+        merged, choices = self._merge(key)
         raw = copy.deepcopy(merged)
         try:
             ConfigLoaderImpl._apply_overrides_to_config(values, raw)
@@ -93,9 +114,25 @@ class Composer:
             raise ConfigError(one_line(error, raw)) from error
         assert isinstance(config, dict)
         reference, deviations = self._reference(choices)
-        deviations |= _differences(OmegaConf.to_container(raw), OmegaConf.to_container(reference))
         defaults = flatten(OmegaConf.to_container(reference, resolve=True))
+        resolved = flatten(config)
+        for key in _differences(OmegaConf.to_container(raw), OmegaConf.to_container(reference)):
+            if key not in defaults or resolved[key] != defaults[key]:
+                deviations[key] = resolved[key]
         return Composition(config, deviations, defaults)
+
+    def _check_choice(self, override: Override) -> None:
+        group, text = override.key_or_group, override.input_line
+        options = self.options(group)
+        if override.is_delete():
+            raise ConfigError(
+                f"{text}: a group cannot be left out; accepted: {group}= with one of {', '.join(options)}"
+            )
+        if override.is_add() or override.is_force_add():
+            raise ConfigError(f"{text}: the group is there already; accepted: {text.lstrip('+')}")
+        if override.value() not in options:
+            hint = suggestion(str(override.value()), options)
+            raise ConfigError(f"{text}: no such option{hint} accepted: {', '.join(options)}")
 
     def _reference(self, choices: dict[str, str]) -> tuple[DictConfig, dict[str, Any]]:
         """The task's defaults under the same choices, and the choices that are not the task's own."""
@@ -119,7 +156,6 @@ class Composer:
                 cfg = self._loader._compose_config_from_defaults_list(defaults=defaults.defaults, repo=self._repo)
             except (*CONFIG_ERRORS, ValueError) as error:
                 raise ConfigError(one_line(error)) from error
-            cfg = copy.deepcopy(cfg)  # Hydra's result shares nodes with the cached files, whose parents change
             OmegaConf.set_struct(cfg, True)
             self._merged[files] = cfg, dict(defaults.overrides.known_choices)
         return self._merged[files]
@@ -139,8 +175,8 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _differences(raw: Any, reference: Any) -> dict[str, Any]:
+def _differences(raw: Any, reference: Any) -> list[str]:
     """Keys whose unresolved values differ: what follows another key by interpolation is no deviation of its own."""
     old = flatten(reference)
     missing = object()
-    return {key: value for key, value in flatten(raw).items() if old.get(key, missing) != value}
+    return [key for key, value in flatten(raw).items() if old.get(key, missing) != value]

@@ -2,10 +2,11 @@
 
 import difflib
 import re
+from collections.abc import Iterable
 
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
@@ -16,6 +17,8 @@ def one_line(error: BaseException, cfg: DictConfig | None = None) -> str:
     text = str(error) if not (cause and not str(error)) else str(cause)
     detail = f"{text}\n{cause}" if cause is not None else text
 
+    if isinstance(error, InterpolationResolutionError) and error.full_key:
+        return f"{error.full_key}: {text.splitlines()[0]}"
     if match := re.search(r"Could not override '([^']+)'", detail):
         key = match[1]
         if "is not in struct" in detail or "not in struct" in detail:
@@ -37,14 +40,22 @@ def one_line(error: BaseException, cfg: DictConfig | None = None) -> str:
 def _near(key: str, cfg: DictConfig | None) -> str:
     if cfg is None:
         return ""
-    parent, _, _leaf = key.rpartition(".")
+    parent, _, leaf = key.rpartition(".")
     node = OmegaConf.select(cfg, parent, throw_on_resolution_failure=False) if parent else cfg
-    if isinstance(node, DictConfig):
-        known = sorted(f"{parent}.{name}" if parent else str(name) for name in node if not str(name).startswith("_"))
-    else:
-        known = sorted(str(name) for name in cfg)
-    if not parent:
-        known = [name for name in known if name != "hydra"]
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"; did you mean {close[0]}?" if close else ";"
-    return f"{hint} accepted: {', '.join(known)}"
+    if not isinstance(node, DictConfig):
+        node, parent, leaf = cfg, "", key.split(".")[0]
+    known = sorted(str(name) for name in node if not str(name).startswith("_") and name != "hydra")
+    prefix = f"{parent}." if parent else ""
+    return f"{suggestion(leaf, known, prefix)} accepted: {', '.join(prefix + name for name in known)}"
+
+
+def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """What goes between "no such ..." and "accepted: ...": the nearest known word, if one is near.
+
+    >>> suggestion("lrr", ["lr", "momentum"], "optimizer.")
+    '; did you mean optimizer.lr?'
+    >>> suggestion("seeed", ["task"])
+    ';'
+    """
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {prefix}{close[0]}?" if close else ";"

@@ -20,6 +20,22 @@ def _max_steps(key: str, value: object) -> None:
         checks.integer(key, value, 1)
 
 
+def _betas(key: str, value: object) -> None:
+    pair = isinstance(value, list) and len(value) == 2
+    if not pair or not all(isinstance(b, int | float) and not isinstance(b, bool) and 0 <= b < 1 for b in value):
+        raise checks.refuse(key, value, "two numbers in [0, 1)")
+
+
+def _workers(key: str, value: object) -> None:
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise checks.refuse(key, value, "auto, or a whole number of at least 1")
+
+
+def _reasons(key: str, value: object) -> None:
+    if value is not None:
+        checks.integer(key, value, 1)
+
+
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "dropout.p": lambda k, v: checks.number(k, v, 0, 1, open_high=True),
@@ -30,6 +46,13 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "optimizer.lr": lambda k, v: checks.number(k, v, 0, math.inf, open_low=True),
     "optimizer.weight_decay": lambda k, v: checks.number(k, v, 0, math.inf),
     "optimizer.momentum": lambda k, v: checks.number(k, v, 0, 1, open_high=True),
+    "optimizer.betas": _betas,
+    "scheduler.T_max": lambda k, v: checks.integer(k, v, 1),
+    "scheduler.eta_min": lambda k, v: checks.number(k, v, 0),
+    "scheduler.step_size": lambda k, v: checks.integer(k, v, 1),
+    "scheduler.gamma": lambda k, v: checks.number(k, v, 0, open_low=True),
+    "scheduler.factor": lambda k, v: checks.number(k, v, 0, 1, open_low=True, open_high=True),
+    "scheduler.patience": lambda k, v: checks.integer(k, v, 0),
     "augment.mode": lambda k, v: checks.one_of(k, v, ("none", "copies", "fly")),
     "data.source": lambda k, v: checks.one_of(k, v, ("real", "sample")),
     "data.fraction": lambda k, v: checks.number(k, v, 0, 1, open_low=True),
@@ -43,10 +66,17 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "trainer.limit_train_batches": _limit,
     "trainer.limit_val_batches": _limit,
     "logger.tensorboard": checks.boolean,
+    "sweep.workers": _workers,
+    "sweep.same_reason_limit": _reasons,
     "sweep.threads": lambda k, v: checks.integer(k, v, 1),
     "sweep.retry_failed": checks.boolean,
     "sweep.preview": checks.boolean,
     "sweep.on_failure": lambda k, v: checks.one_of(k, v, ("continue", "stop")),
+}
+# Sections that nothing else checks for keys which are not used, each with its keys.
+_CLOSED = {
+    section: [path.partition(".")[2] for path in CHECKS if path.startswith(f"{section}.")]
+    for section in ("dropout", "trainer", "logger")
 }
 
 
@@ -66,6 +96,10 @@ def validate(config: dict[str, Any]) -> None:
                 check(path, node[leaf])
             except ValueError as error:
                 raise ConfigError(str(error)) from error
+    for section, known in _CLOSED.items():
+        for key in config.get(section) or {}:
+            if key not in known and key != "name":
+                raise ConfigError(f"{section}.{key}: no such key; accepted: {', '.join(known)}")
     transforms = (config.get("augment") or {}).get("transforms", [])
     known = [name for name, node in (config.get("augment") or {}).items() if isinstance(node, dict)]
     if not isinstance(transforms, list):

@@ -90,6 +90,7 @@ class CNN(nn.Module):
             head += [nn.Linear(units, hidden), activation(), *dropout.layer("fc")]
             units = hidden
         self.head = nn.Sequential(*head, nn.Linear(units, num_classes))
+        dropout.require(self)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Logits (N, num_classes) of images (N, C, H, W)."""

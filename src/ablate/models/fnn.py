@@ -39,6 +39,7 @@ class FNN(nn.Module):
             *dropout.layer("fc"),
             nn.Linear(hidden, num_classes),
         )
+        dropout.require(self)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Logits (N, num_classes) of images (N, C, H, W)."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from ablate import checks
+
 Activation = Callable[[], nn.Module]
 
 
@@ -27,3 +29,13 @@ class Dropout:
         if self.p == 0 or self.where not in (place, "all"):
             return []
         return [nn.Dropout2d(self.p) if self.channels and place == "conv" else nn.Dropout(self.p)]
+
+    def require(self, model: nn.Module) -> None:
+        """Refuse a place that a model does not have, where dropout would silently do nothing.
+
+        Raises:
+            ValueError: `dropout.where=...: accepted: ...`.
+        """
+        if self.p > 0 and not any(isinstance(module, nn.Dropout | nn.Dropout2d) for module in model.modules()):
+            other = "fc" if self.where == "conv" else "conv"
+            raise checks.refuse("dropout.where", self.where, f"{other}, all (this model has no such place)")

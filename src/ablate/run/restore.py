@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ablate.config.build import target_of
 from ablate.errors import DataError
 
 
@@ -60,29 +61,47 @@ def load(checkpoint: Path) -> Trained:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: refused, it is no plain checkpoint and could execute code") from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise DataError(f"{path}: not a whole checkpoint ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise DataError(f"{path}: not a whole checkpoint ({_first_line(error)})") from error
     if not isinstance(content, dict) or "ablate" not in content:
         raise DataError(f"{path}: not a checkpoint of a run of this project")
     kept = content["ablate"]
-    task = _task(kept)
     try:
+        _refuse_calls(kept["config"], path)
+        task = _task(kept)
         task.load_state_dict(content["state_dict"])
+        return Trained(
+            model=task.model.eval(),
+            classes=tuple(kept["classes"]),
+            image_shape=tuple(kept["image_shape"]),
+            mean=tuple(kept["mean"]),
+            std=tuple(kept["std"]),
+            config=kept["config"],
+            name=kept["name"],
+        )
     except RuntimeError as error:
-        raise DataError(f"{path}: weights do not fit the model of its config ({str(error).splitlines()[0]})") from error
-    return Trained(
-        model=task.model.eval(),
-        classes=tuple(kept["classes"]),
-        image_shape=tuple(kept["image_shape"]),
-        mean=tuple(kept["mean"]),
-        std=tuple(kept["std"]),
-        config=kept["config"],
-        name=kept["name"],
-    )
+        raise DataError(f"{path}: weights do not fit the model of its config ({_first_line(error)})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise DataError(f"{path}: not a checkpoint of a run of this project ({reason})") from error
+
+
+def _refuse_calls(config: dict[str, Any], path: Path) -> None:
+    """Let a checkpoint name modules only: its config says what to call, and `os.system` has a name too."""
+    for part in ("model", "activation", "loss", "task"):
+        target = target_of(config[part], part)
+        if not (isinstance(target, type) and issubclass(target, nn.Module)):
+            raise DataError(f"{path}: refused, {part}._target_={config[part]['_target_']} is no torch module")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _task(kept: dict[str, Any]) -> Any:
     from ablate.run.assemble import make_task
+
+    config = kept["config"] | {"init": {"_target_": "ablate.init.default"}}  # the weights come from the file
 
     class Described:
         """What make_task asks of data, from the checkpoint."""
@@ -91,4 +110,4 @@ def _task(kept: dict[str, Any]) -> Any:
         num_classes = len(classes)
         image_shape = tuple(kept["image_shape"])
 
-    return make_task(kept["config"], Described())
+    return make_task(config, Described())

@@ -1,0 +1,89 @@
+"""Objects from config nodes."""
+
+import sys
+
+import pytest
+import torch
+
+from ablate.config.build import build, parameters, target_of
+from ablate.errors import ConfigError, DataError
+
+
+class Base:
+    def __init__(self, root="here", seed=0):
+        self.root, self.seed = root, seed
+
+
+class Derived(Base):
+    def __init__(self, size=1, **base):
+        super().__init__(**base)
+        self.size = size
+
+
+def fussy(level):
+    if level == "data":
+        raise DataError("no data")
+    raise ValueError(f"level={level}: accepted: none")
+
+
+def anything(**given):
+    return given
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fixtures_of_build", sys.modules[__name__])
+
+
+def node(name, **keys):
+    return {"name": "never passed on", "_target_": f"fixtures_of_build.{name}", **keys}
+
+
+def test_keys_and_context_are_passed_on():
+    made = build(node("Derived", size=3, root="there"), "data", seed=7, classes=("no", "such", "parameter"))
+    assert (made.size, made.root, made.seed) == (3, "there", 7)
+
+
+def test_positional_arguments_and_ignored_keys():
+    weight = torch.nn.Parameter(torch.ones(2))
+    made = build({"_target_": "torch.optim.SGD", "lr": 0.5, "l1": 1.0}, "optimizer", [weight], ignore=("l1",))
+    assert made.param_groups[0]["params"] == [weight]
+    assert made.param_groups[0]["lr"] == 0.5
+
+
+def test_parameters_of_bases_count_where_they_are_passed_on():
+    assert list(parameters(Derived)) == ["size", "root", "seed"]
+    assert list(parameters(Base)) == ["root", "seed"]
+    assert list(parameters(torch.nn.Dropout)) == ["p", "inplace"]
+
+
+def test_a_target_that_takes_any_key():
+    assert build(node("anything", a=1), "x", b=2) == {"a": 1, "b": 2}
+
+
+@pytest.mark.parametrize(
+    ("target", "keys", "message"),
+    [
+        ("Derived", {"sized": 1}, "part.sized: no such key; accepted: size, root, only_here"),
+        ("fussy", {"level": 3}, "part.level=3: accepted: none"),
+        ("fussy", {}, "part: fussy() missing 1 required positional argument: 'level'"),
+    ],
+)
+def test_refusals_say_where_the_key_stands(target, keys, message):
+    with pytest.raises(ConfigError) as refused:
+        build(node(target, **keys), "part", ignore=("only_here",), seed=0)
+    assert str(refused.value) == message
+
+
+def test_errors_that_are_explained_already_pass_unchanged():
+    with pytest.raises(DataError, match=r"^no data$"):
+        build(node("fussy", level="data"), "part")
+
+
+@pytest.mark.parametrize("name", ["no_such_module.Thing", "torch.nn.NoSuchThing", None])
+def test_what_cannot_be_imported_is_refused_in_one_line(name, capfd):
+    with pytest.raises(ConfigError) as refused:
+        target_of({"_target_": name}, "model")
+    assert str(refused.value).startswith(f"model._target_={name}: cannot be imported (")
+    assert "\n" not in str(refused.value)
+    assert capfd.readouterr() == ("", ""), "Hydra prints it too"

@@ -1,0 +1,227 @@
+"""Composition: groups, tasks' defaults, precedence, presets, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ablate.config.compose import Composer, flatten
+from ablate.errors import ConfigError
+
+CONF = Path(__file__).parents[2] / "conf"
+# One telling value of every option, under task=cifar.
+OPTIONS = {
+    "activation": {
+        "none": {"activation._target_": "torch.nn.Identity"},
+        "relu": {"activation._target_": "torch.nn.ReLU"},
+        "sigmoid": {"activation._target_": "torch.nn.Sigmoid"},
+        "tanh": {"activation._target_": "torch.nn.Tanh"},
+    },
+    "augment": {
+        "copies": {"augment.mode": "copies", "augment.transforms": ["rotate", "vflip", "hflip", "noise"]},
+        "fly": {"augment.mode": "fly", "augment.transforms": ["rotate", "hflip"]},
+        "none": {"augment.mode": "none", "augment.transforms": []},
+    },
+    "data": {"real": {"data.source": "real"}, "sample": {"data.source": "sample", "data.batch_size": 32}},
+    "debug": {"fast": {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2}},
+    "dropout": {
+        "none": {"dropout.p": 0.0},
+        "0.37": {"dropout.p": 0.37, "dropout.where": "all", "dropout.channels": False},
+    },
+    "init": {
+        "default": {"init._target_": "ablate.init.default"},
+        "zero": {"init._target_": "ablate.init.zero", "init.where": "both"},
+        "constant": {"init._target_": "ablate.init.constant", "init.value": 0.01},
+        "he": {"init._target_": "ablate.init.he", "init.where": "both"},
+        "xavier": {"init._target_": "ablate.init.xavier", "init.where": "both"},
+    },
+    "logger": {"none": {"logger.tensorboard": False}, "tensorboard": {"logger.tensorboard": True}},
+    "loss": {"cross_entropy": {"loss._target_": "torch.nn.CrossEntropyLoss", "loss.l1": 0.0}},
+    "model": {
+        "cnn": {"model.width": 32, "model.hidden": 100, "model.pool": "each"},
+        "cnn_digits": {"model.width": 8, "model.hidden": None, "model.pool": "between"},
+        "fnn": {"model.hidden": 800},
+    },
+    "optimizer": {
+        "sgd": {"optimizer.lr": 0.001, "optimizer.momentum": 0.9, "optimizer.weight_decay": 0.0},
+        "adam": {"optimizer.lr": 0.001, "optimizer.weight_decay": 0.0},
+        "adamw": {"optimizer.lr": 0.001, "optimizer.weight_decay": 0.01},
+    },
+    "scheduler": {
+        "none": {"scheduler._target_": None},
+        "cosine": {"scheduler.T_max": 100, "scheduler.eta_min": 0.0},
+        "step": {"scheduler.step_size": 10, "scheduler.gamma": 0.1},
+        "plateau": {"scheduler.patience": 10, "scheduler.factor": 0.1},
+    },
+    "task": {"cifar": {"task.name": "cifar"}, "mnist": {"task.name": "mnist"}},
+    "trainer": {"default": {"trainer.precision": "auto", "trainer.device": "auto", "trainer.max_steps": -1}},
+    "experiment": {"cifar/init": {"table.name": "cifar/init", "dropout.p": 0.3}},
+}
+TOP = (
+    "activation, augment, data, dropout, init, logger, loss, model, optimizer, output, preset, resume, scheduler, seed,"
+    " seeds, sweep, table, task, trainer"
+)
+
+
+@pytest.fixture(scope="module")
+def composer():
+    return Composer(CONF)
+
+
+@pytest.fixture(scope="module")
+def flat(composer):
+    return lambda *overrides: flatten(composer.compose(overrides).config)
+
+
+@pytest.mark.parametrize(
+    ("group", "option"), [(group, option) for group, options in OPTIONS.items() for option in options]
+)
+def test_every_group_composes_from_the_command_line(flat, group, option):
+    config = flat("task=cifar", f"{group}={option}")
+    expected = OPTIONS[group][option]
+    assert {key: config[key] for key in expected} == expected
+
+
+def test_no_group_is_missing_above():
+    entries = yaml.safe_load((CONF / "base.yaml").read_text())["defaults"]
+    assert {next(iter(entry)) for entry in entries if isinstance(entry, dict)} == set(OPTIONS)
+
+
+def test_defaults_of_cifar(flat):
+    expected = {
+        "model.name": "cnn",
+        "optimizer.name": "sgd",
+        "optimizer.lr": 0.001,
+        "optimizer.momentum": 0.9,
+        "data.files": ["data_batch_1"],
+        "data.val_share": 0.2,
+        "data.scale": "unit",
+        "data.batch_size": 32,
+        "dropout.p": 0.0,
+        "dropout.where": "all",
+        "trainer.max_epochs": 100,
+        "seed": 0,
+    }
+    config = flat("task=cifar")
+    assert {key: config[key] for key in expected} == expected
+
+
+def test_defaults_of_mnist(flat):
+    expected = {
+        "model.name": "cnn_digits",
+        "optimizer.name": "sgd",
+        "optimizer.lr": 0.1,
+        "optimizer.momentum": 0.0,
+        "data.scale": "standard",
+        "data.batch_size": 32,
+        "dropout.p": 0.0,
+        "dropout.where": "conv",
+        "dropout.channels": True,
+        "trainer.max_epochs": 20,
+    }
+    config = flat("task=mnist")
+    assert {key: config[key] for key in expected} == expected
+
+
+def test_task_over_group_experiment_over_task_command_line_over_all(flat):
+    """The group model=cnn_digits says width 8 and the group trainer 10 epochs; the task sets 20, the experiment 32."""
+    keys = ("trainer.max_epochs", "model.width", "model.batch_norm", "optimizer.name")
+
+    def values(*overrides):
+        config = flat(*overrides)
+        return tuple(config[key] for key in keys)
+
+    assert values("task=mnist") == (20, 8, False, "sgd")
+    assert values("experiment=mnist/regularisation") == (20, 32, True, "adam")
+    mine = ("trainer.max_epochs=3", "model.width=5", "model.batch_norm=false", "optimizer=sgd")
+    assert values("experiment=mnist/regularisation", *mine) == (3, 5, False, "sgd")
+    assert values(*mine, "experiment=mnist/regularisation") == (3, 5, False, "sgd")
+    assert flat("task=mnist", "debug=fast", "trainer.max_epochs=3")["trainer.max_epochs"] == 3
+
+
+def test_dropout_none_takes_back_an_experiments_dropout(flat):
+    assert flat("experiment=cifar/init")["dropout.p"] == 0.3
+    assert flat("experiment=cifar/init", "dropout=none")["dropout.p"] == 0.0
+
+
+def test_momentum_belongs_to_sgd_alone(flat):
+    for optimizer in ("adam", "adamw"):
+        config = flat("task=cifar", f"optimizer={optimizer}")
+        assert "optimizer.momentum" not in config
+        assert config["optimizer.lr"] == 0.001
+    assert flat("task=mnist", "optimizer=adam")["optimizer.lr"] == 0.001
+
+
+def test_one_composer_keeps_tasks_apart(composer):
+    rates = [composer.compose([f"task={task}"]).config["optimizer"]["lr"] for task in ("cifar", "mnist", "cifar")]
+    assert rates == [0.001, 0.1, 0.001]
+
+
+def test_a_changed_config_does_not_reach_the_next(composer):
+    composer.compose(["task=cifar"]).config["model"]["pool_strides"].append(7)
+    assert composer.compose(["task=cifar"]).config["model"]["pool_strides"] == [2, 2, 2, 2]
+
+
+def test_keys_of_a_group_may_be_set_together(flat):
+    config = flat("task=cifar", "optimizer={lr:0.5,momentum:0.25}")
+    assert (config["optimizer.lr"], config["optimizer.momentum"]) == (0.5, 0.25)
+    assert config["optimizer.name"] == "sgd"
+
+
+def test_deviations_name_what_differs_from_the_task(composer):
+    made = composer.compose(["task=cifar", "optimizer=adam", "optimizer.lr=0.01", "dropout=none", "seed=2"])
+    assert made.deviations == {"optimizer": "adam", "optimizer.lr": 0.01, "seed": 2}
+    assert made.defaults["optimizer.lr"] == 0.001
+    assert made.defaults["seed"] == 0
+
+
+REFUSED = [
+    ("task=nope", "task=nope: no such option; accepted: cifar, mnist"),
+    ("task=cifar model=nope", "model=nope: no such option; accepted: cnn, cnn_digits, fnn"),
+    ("task=cifar optimizer=0.1", "optimizer=0.1: no such option; accepted: adam, adamw, sgd"),
+    ("task=cifar optimizer=null", "optimizer=null: no such option; accepted: adam, adamw, sgd"),
+    ("task=cifar scheduler=plato", "scheduler=plato: no such option; did you mean plateau? accepted: "),
+    (
+        "experiment=cifar/dropot",
+        "experiment=cifar/dropot: no such option; did you mean cifar/dropout? accepted: cifar/a",
+    ),
+    (
+        "task=cifar optimizer.lrr=1",
+        "optimizer.lrr: no such key; did you mean optimizer.lr? accepted: optimizer.lr, optimizer.momentum,"
+        " optimizer.name, optimizer.weight_decay",
+    ),
+    (
+        "task=cifar optimizer=adam optimizer.momentum=0.9",
+        "optimizer.momentum: no such key; accepted: optimizer.betas, optimizer.lr, optimizer.name,"
+        " optimizer.weight_decay",
+    ),
+    ("task=cifar sede=1", f"sede: no such key; did you mean seed? accepted: {TOP}"),
+    ("task=cifar modl=cnn", f"modl: no such key; did you mean model? accepted: {TOP}"),
+    ("task=cifar optimzer.lr=1", f"optimzer.lr: no such key; did you mean optimizer? accepted: {TOP}"),
+    ("task=cifar foo=1", f"foo: no such key; accepted: {TOP}"),
+    ("model=cnn", "task: not given; accepted: cifar, mnist"),
+    ("task=cifar ~model", "~model: a group cannot be left out; accepted: model= with one of cnn, cnn_digits, fnn"),
+    ("task=cifar +model=fnn", "+model=fnn: the group is there already; accepted: model=fnn"),
+    ("task=cifar ++model=fnn", "++model=fnn: the group is there already; accepted: model=fnn"),
+    (
+        "task=cifar dropout=0.1,0.2",
+        "dropout.p=0.1,0.2: several values are a sweep; accepted: one, or start it with -m",
+    ),
+    ("task=cifar model=cnn,fnn", "model=cnn,fnn: several values are a sweep; accepted: one, or start it with -m"),
+    ("task=cifar =1", "=1: names no key; accepted: key=value or group=option"),
+    ("task=cifar dropout=0.3,", "dropout.p=0.3,: not in Hydra's override grammar ("),
+    ("task=cifar seed", "seed: not in Hydra's override grammar ("),
+    ("task=cifar model.pool_strides=[2,2", "model.pool_strides=[2,2: not in Hydra's override grammar ("),
+    ("task=cifar optimizer.lr=${nope}", "optimizer.lr: Interpolation key 'nope' not found"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), REFUSED, ids=[overrides for overrides, _ in REFUSED])
+def test_refusals_name_the_key_and_what_is_accepted(composer, overrides, message):
+    with pytest.raises(ConfigError) as refused:
+        composer.compose(overrides.split())
+    text = str(refused.value)
+    whole = not message.endswith((" ", "(", "/a"))
+    assert text == message if whole else text.startswith(message)
+    assert "\n" not in text
+    assert str(CONF) not in text

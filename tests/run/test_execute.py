@@ -1,0 +1,207 @@
+"""What a run leaves, that it resumes bit for bit, and how it ends when training goes wrong."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablate.run import files
+from ablate.run.execute import Busy, execute
+
+TINY = ("task=mnist", "data.fraction=0.1", "model.width=4", "dropout=0.2")
+TIMES = ("seconds/train", "seconds/val", "images_per_second")
+
+
+def history(directory: Path) -> list[dict[str, float]]:
+    rows = files.read_history(directory / files.HISTORY)
+    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
+
+
+def weights(directory: Path) -> dict[str, torch.Tensor]:
+    return torch.load(directory / files.CHECKPOINT, weights_only=True)["state_dict"]
+
+
+@pytest.fixture(scope="module")
+def finished(compose, tmp_path_factory):
+    """An uninterrupted run of four epochs, and its config."""
+    config = compose(*TINY, "trainer.max_epochs=4", "optimizer=adam", "scheduler=cosine", "logger=tensorboard")
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    return config, directory, execute(config, directory)
+
+
+def test_a_run_leaves_its_files(finished):
+    _, directory, _ = finished
+    found = {str(p.relative_to(directory)) for p in directory.rglob("*") if p.is_file()}
+    figures = {"curves", "gradient_norms", "confusion_train", "confusion_val", "misclassified", "class_samples"}
+    assert {"run.json", "result.json", "history.csv", "last.ckpt"} <= found
+    assert {f"figures/{name}.png" for name in figures} <= found
+    assert all((directory / "figures" / f"{name}.png").stat().st_size > 5000 for name in figures)
+
+
+def test_result_holds_the_counts_behind_its_figures(finished):
+    _, directory, returned = finished
+    result = json.loads((directory / files.RESULT).read_text())
+    assert result["status"] == returned["status"] == "finished"
+    assert result["epochs"] == 4
+    assert result["step"] == 4 * 7  # 200 digits in batches of 32
+    assert result["data"]["counts"]["train"] == 200
+    assert result["data"]["source"] == "sample"
+    matrix = result["confusion"]["val"]
+    right = sum(matrix[i][i] for i in range(10))
+    assert result["metrics"]["final"]["val/accuracy"] == right / 500
+    assert sum(row["support"] for row in result["per_class"]["val"]) == 500
+    rows = history(directory)
+    best = max(rows, key=lambda row: row["val/accuracy"])
+    assert result["metrics"]["best"]["epoch"] == best["epoch"]
+    assert result["parameters"] == 4 * 10 + 8 * 37 + 16 * 73 + 10 * (16 * 49 + 1)
+    assert set(result["seconds"]) == {"setup", "train", "val", "figures", "total"}
+    assert len(result["git"]["commit"]) == 40
+    assert result["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_events_hold_train_and_validation_under_one_tag(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, directory, _ = finished
+    for part in ("train", "val"):
+        events = EventAccumulator(str(directory / part)).Reload()
+        for tag in ("loss", "accuracy"):
+            values = [event.value for event in events.Scalars(tag)]
+            assert values == pytest.approx([row[f"{part}/{tag}"] for row in history(directory)])
+
+
+def test_hparams_hold_the_final_metrics_by_part(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    _, directory, _ = finished
+    data = EventAccumulator(str(directory)).Reload().SummaryMetadata("_hparams_/experiment").plugin_data.content
+    experiment = HParamsPluginData.FromString(data).experiment
+    assert {(m.name.group, m.name.tag) for m in experiment.metric_infos} == {
+        (part, tag) for part in ("train", "val") for tag in ("loss", "accuracy")
+    }
+    assert "dropout.p" in {info.name for info in experiment.hparam_infos}
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path):
+    config, whole, _ = finished
+    chunks = []
+
+    def stop_in_the_third_epoch() -> bool:
+        chunks.append(1)
+        return len(chunks) == 3  # one chunk an epoch here: epoch 3 is trained and not finished
+
+    directory = tmp_path / "run"
+    assert execute(config, directory, should_interrupt=stop_in_the_third_epoch)["status"] == "interrupted"
+    assert len(history(directory)) == 2
+    assert not (directory / files.RESULT).exists()
+    assert execute(config, directory)["status"] == "finished"
+    assert history(directory) == history(whole)
+    assert all(torch.equal(value, weights(directory)[name]) for name, value in weights(whole).items())
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from ablate.run.execute import execute
+config, directory = json.loads(sys.argv[1]), Path(sys.argv[2])
+seen = []
+def chunk(steps, loss):
+    seen.append(steps)
+    if len(seen) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+execute(config, directory, on_chunk=chunk)
+"""
+
+
+def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_uninterrupted(finished, tmp_path):
+    config, whole, _ = finished
+    directory = tmp_path / "run"
+    child = subprocess.run([sys.executable, "-c", KILLED, json.dumps(config), str(directory)], timeout=300)
+    assert child.returncode == -signal.SIGKILL
+    assert len(history(directory)) == 2
+    assert execute(config, directory)["status"] == "finished"
+    assert history(directory) == history(whole)
+
+
+def test_finished_run_is_not_trained_again(finished):
+    config, directory, result = finished
+    before = (directory / files.HISTORY).stat().st_mtime_ns
+    assert execute(config, directory)["metrics"] == result["metrics"]
+    assert (directory / files.HISTORY).stat().st_mtime_ns == before
+
+
+def test_a_run_killed_after_its_last_epoch_still_gets_its_result(finished, tmp_path):
+    config, whole, expected = finished
+    directory = tmp_path / "run"
+    execute(config, directory)
+    (directory / files.RESULT).unlink()
+    result = execute(config, directory)
+    assert result["status"] == "finished"
+    assert result["metrics"] == expected["metrics"]
+    assert result["confusion"]["val"] == expected["confusion"]["val"]
+    assert history(directory) == history(whole)
+
+
+def test_diverged_is_a_result_with_the_metrics_up_to_there(compose, tmp_path):
+    config = compose(*TINY, "trainer.max_epochs=6", "optimizer.lr=1e4", "scheduler=none")
+    result = execute(config, tmp_path / "run")
+    assert result["status"] == "diverged"
+    assert result["diverged"]["epoch"] == len(history(tmp_path / "run")) + 1
+    assert (
+        result["reason"] == f"loss not finite at epoch {result['diverged']['epoch']}, step {result['diverged']['step']}"
+    )
+
+
+def test_two_processes_do_not_train_one_run(compose, tmp_path):
+    from filelock import FileLock
+
+    (tmp_path / "run").mkdir()
+    with FileLock(tmp_path / "run" / files.LOCK), pytest.raises(Busy):
+        execute(compose(*TINY, "trainer.max_epochs=1"), tmp_path / "run")
+
+
+def test_checkpoint_holds_plain_values_only(finished):
+    config, directory, _ = finished
+    content = torch.load(directory / files.CHECKPOINT, weights_only=True)
+    assert content["ablate"]["config"]["model"] == config["model"]
+    assert content["ablate"]["classes"] == [str(digit) for digit in range(10)]
+    assert content["epoch"] == 3
+
+
+def test_other_data_under_a_begun_run_is_refused(compose, tmp_path):
+    from ablate.errors import AblateError
+
+    config = compose(*TINY, "trainer.max_epochs=1")
+    execute(config, tmp_path / "run")
+    (tmp_path / "run" / files.RESULT).unlink()
+    run = files.read_json(tmp_path / "run" / files.RUN)
+    files.write_json(tmp_path / "run" / files.RUN, run | {"fingerprint": "0" * 64})
+    with pytest.raises(AblateError, match="was begun with other data"):
+        execute(config, tmp_path / "run")
+
+
+def test_atomic_writing_leaves_no_half_file(tmp_path):
+    path = tmp_path / "value.json"
+    files.write_json(path, {"kept": float("nan")})
+    assert path.read_text() == '{\n  "kept": null\n}\n'
+    with pytest.raises(TypeError):
+        files.write_json(path, {"bad": object()})
+    assert files.read_json(path) == {"kept": None}
+    assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_on_a_gpu_is_mixed_and_says_so(compose, tmp_path):
+    config = compose(*TINY, "trainer.max_epochs=1")
+    result = execute(config, tmp_path / "run")
+    assert result["device"]["kind"] == "cuda"
+    assert result["precision"] == ("bf16-mixed" if torch.cuda.is_bf16_supported() else "32")
+    assert result["peak_memory_mb"]["gpu"] > 0

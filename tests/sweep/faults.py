@@ -1,0 +1,49 @@
+"""A model that goes wrong on purpose, for the tests of the sweep engine: `model._target_=tests.sweep.faults.Faulty`."""
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Faulty(nn.Module):
+    """One linear layer whose forward pass does something else at its second training step.
+
+    Args:
+        fault: none, raise, other, exit, segfault, kill, memory (once), slow or leave (ends without a word).
+    """
+
+    def __init__(self, in_shape: Any, num_classes: int, fault: str = "none", **rest: Any) -> None:
+        super().__init__()
+        self.layer = nn.Linear(torch.Size(in_shape).numel(), num_classes)
+        self.fault, self.steps = fault, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.steps += self.training
+        if self.training and self.fault == "slow":
+            time.sleep(0.2)
+        if self.training and self.steps == 2:
+            self._go_wrong()
+        return self.layer(images.flatten(1))
+
+    def _go_wrong(self) -> None:
+        if self.fault == "raise":
+            raise RuntimeError("wrong on purpose")
+        if self.fault == "other":
+            raise KeyError("another reason")
+        if self.fault == "exit":
+            sys.exit(7)
+        if self.fault == "segfault":
+            ctypes.string_at(0)
+        if self.fault == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "leave":
+            os._exit(5)
+        if self.fault == "memory" and not os.environ.get("FAULTY_HAS_MEMORY"):
+            os.environ["FAULTY_HAS_MEMORY"] = "1"
+            raise MemoryError("not enough memory")

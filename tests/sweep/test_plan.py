@@ -1,0 +1,88 @@
+"""Which runs a sweep needs, and which it has."""
+
+from ablate.run import files
+from ablate.sweep.plan import make_plan, write_runs
+
+
+def mark(run, status: str = "finished") -> None:
+    """Give a planned run a result."""
+    files.write_json(run.directory / files.RESULT, {"status": status})
+
+
+def test_names_are_readable_and_ordered(base, composer):
+    plan = make_plan([*base, "dropout=0.2,0.3", "seeds=2"], composer)
+    assert [run.name for run in plan.runs] == [
+        f"data-sample__data.fraction-0.1__model.width-4__dropout-{p}__max_epochs-2__seed-{seed}"
+        for p in (0.2, 0.3)
+        for seed in (0, 1)
+    ]
+
+
+def test_duplicates_collapse_by_what_they_resolve_to(base, composer):
+    arguments = [*base, "dropout=0.0,none,0", "dropout.where=conv,fc"]
+    assert len(make_plan(arguments, composer).runs) == 1
+
+
+def test_finished_runs_are_found_again_and_a_grid_may_grow(base, composer):
+    plan = make_plan([*base, "dropout=0.2"], composer)
+    write_runs(plan)
+    mark(plan.runs[0])
+    grown = make_plan([*base, "dropout=0.1,0.2"], composer)
+    assert [run.status for run in grown.runs] == ["new", "finished"]
+    assert grown.runs[1].directory == plan.runs[0].directory
+
+
+def test_statuses_come_from_the_directories(base, composer):
+    plan = make_plan([*base, "seeds=5"], composer)
+    write_runs(plan)
+    mark(plan.runs[0])
+    mark(plan.runs[1], "failed")
+    mark(plan.runs[2], "diverged")
+    (plan.runs[3].directory / files.CHECKPOINT).write_bytes(b"")
+    again = make_plan([*base, "seeds=5"], composer)
+    assert [run.status for run in again.runs] == ["finished", "failed", "diverged", "interrupted", "new"]
+
+
+def test_half_a_result_is_broken_not_finished(base, composer):
+    plan = make_plan(base, composer)
+    write_runs(plan)
+    (plan.runs[0].directory / files.RESULT).write_text('{"status": "fini')
+    assert make_plan(base, composer).runs[0].status == "broken"
+
+
+def test_two_tables_share_a_run(tmp_path, composer):
+    plan = make_plan(["experiment=cifar/blocks,cifar/dropout", f"sweep.dir={tmp_path}"], composer)
+    assert len(plan.runs) == 6 + 16 - 1
+    shared = [run for run in plan.runs if len(run.tables) == 2]
+    assert [(run.name, run.tables) for run in shared] == [("default__seed-0", ["cifar/blocks", "cifar/dropout"])]
+
+
+def test_paths_and_workers_are_no_part_of_a_run(base, composer):
+    plan = make_plan([*base, "dropout=0.2"], composer)
+    write_runs(plan)
+    mark(plan.runs[0])
+    other = [*base, "dropout=0.2", "sweep.workers=7", "logger=tensorboard", "data.root=elsewhere", "output=x"]
+    assert make_plan(other, composer).runs[0].status == "finished"
+    assert make_plan([*base, "dropout=0.2", "data.batch_size=16"], composer).runs[0].status == "new"
+
+
+def test_another_run_of_the_same_name_gets_a_hash(base, composer):
+    plan = make_plan(base, composer)
+    write_runs(plan)
+    path = plan.runs[0].directory / files.RUN
+    run = files.read_json(path)
+    run["identity"]["optimizer.lr"] = 0.123  # as if conf/ had another default when it was trained
+    files.write_json(path, run)
+    mark(plan.runs[0])
+    again = make_plan(base, composer).runs[0]
+    assert again.status == "new"
+    assert again.name.startswith(plan.runs[0].name + "__")
+
+
+def test_configs_are_fixed_on_disk(base, composer):
+    plan = make_plan([*base, "dropout=0.25"], composer)
+    write_runs(plan)
+    run = files.read_json(plan.runs[0].directory / files.RUN)
+    assert run["config"]["dropout"]["p"] == 0.25
+    assert run["config"]["trainer"]["precision"] == "32"
+    assert run["overrides"][-1] == "dropout.p=0.25"

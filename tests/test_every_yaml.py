@@ -1,0 +1,97 @@
+"""Every file in conf/ composed and run for two batches on sample data; every point of every table checked."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from ablate.config.compose import Composer
+from ablate.config.identity import digest, identity
+from ablate.run import execute as execution
+from ablate.run import files
+from ablate.run.assemble import check
+from ablate.sweep.plan import make_plan
+
+CONF = Path(__file__).parents[1] / "conf"
+# data=real needs files, debug=fast is in every run here; hydra/ is not of a run.
+GROUPS = sorted({path.parent.name for path in CONF.glob("*/*.yaml")} - {"task", "debug"})
+OPTIONS = [f"{group}={path.stem}" for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+CHOICES = ["dropout=0.37 dropout.where=all", *(option for option in OPTIONS if option != "data=real")]
+TASKS = sorted(path.stem for path in (CONF / "task").glob("*.yaml"))
+TABLES = sorted(str(path.relative_to(CONF / "experiment").with_suffix("")) for path in CONF.glob("experiment/*/*.yaml"))
+A1 = [name for name in TABLES if name.startswith("cifar/")]
+FAST = ["data=sample", "debug=fast", "trainer.device=cpu", "data.eval_batch_size=40"]
+PARAMETERS = {
+    ("cifar", "model=cnn_digits"): 80 + 16 * 9 + 1168 + 4640 + 32 * 8 * 8 * 10 + 10,
+    ("cifar", "model=fnn"): 3072 * 800 + 800 + 8010,
+    ("cifar", None): 299_158,
+    ("mnist", "model=cnn"): 320 + 18_496 + 73_856 + 128 * 3 * 3 * 100 + 100 + 1010,
+    ("mnist", "model=fnn"): 636_010,
+    ("mnist", None): 21_578,
+}
+
+
+@pytest.fixture(scope="module")
+def composer():
+    return Composer(CONF)
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch):
+    """Drawing takes longer than two batches; tests/run looks at figures."""
+    monkeypatch.setattr(execution, "_draw", lambda *_: None)
+
+
+def run_two_batches(config, folder):
+    """Run it, and look at what every such run must leave."""
+    result = execution.execute(config, folder)
+    assert (result["status"], result["epochs"], result["step"]) == ("finished", 1, 2)
+    batch = config["data"]["batch_size"]
+    assert sum(map(sum, result["confusion"]["train"])) == min(2 * batch, 2000)
+    assert sum(map(sum, result["confusion"]["val"])) == 2 * config["data"]["eval_batch_size"]
+    assert result["data"]["source"] == "sample"
+    (row,) = files.read_history(folder / files.HISTORY)
+    assert all(math.isfinite(value) for value in row.values())
+    assert row["val/accuracy"] == sum(result["confusion"]["val"][c][c] for c in range(10)) / 80
+    return result
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_option_runs(composer, tmp_path, task, choice):
+    quiet = [] if choice.startswith("logger=") else ["logger=none"]
+    config = composer.compose([f"task={task}", *FAST, *quiet, *choice.split()]).config
+    result = run_two_batches(config, tmp_path)
+    model = choice if choice.startswith("model=") else None
+    assert result["parameters"] == PARAMETERS.get((task, model), PARAMETERS[task, None])
+    first = result["metrics"]["final"]["train/loss"]
+    if choice == "init=zero":  # equal logits: ln 10 at first; the second batch sees a first small step of the last bias
+        assert first == pytest.approx(math.log(10), abs=0.05)
+    assert (tmp_path / "train").exists() == (choice == "logger=tensorboard")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_every_point_of_a_table_is_accepted_and_the_first_runs(composer, tmp_path, table):
+    arguments = [f"experiment={table}", "data=sample", "logger=none", f"sweep.dir={tmp_path}"]
+    plan = make_plan(arguments, composer)
+    assert list(plan.tables) == [table]
+    assert {run.status for run in plan.runs} == {"new"}
+    assert len({run.directory for run in plan.runs}) == len(plan.runs)
+    for run in plan.runs:
+        assert check(run.config)["parameters"] > 0
+    first = plan.runs[0]
+    fast = composer.compose([*first.overrides, *FAST]).config
+    run_two_batches(fast, first.directory)
+
+
+def test_tables_of_a1_are_41_distinct_runs_for_44_cells(composer, tmp_path):
+    plan = make_plan([f"experiment={','.join(A1)}", f"sweep.dir={tmp_path}"], composer)
+    assert {name: len(table["cells"]) for name, table in plan.tables.items()} == {
+        "cifar/activation": 1,
+        "cifar/augment": 3,
+        "cifar/blocks": 6,
+        "cifar/dropout": 16,
+        "cifar/init": 9,
+        "cifar/optimizer": 9,
+    }
+    assert len(plan.runs) == len({digest(identity(run.config)) for run in plan.runs}) == 41
