@@ -10,7 +10,7 @@ from ablate.config.identity import digest, identity
 from ablate.run import execute as execution
 from ablate.run import files
 from ablate.run.assemble import check
-from ablate.sweep.plan import make_plan
+from ablate.sweeps.plan import make_plan
 
 CONF = Path(__file__).parents[1] / "conf"
 # data=real needs files, debug=fast is in every run here; hydra/ is not of a run.

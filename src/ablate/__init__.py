@@ -24,8 +24,8 @@ def sweep(*overrides: str) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    from ablate.sweep import results
-    from ablate.sweep.session import sweep as run_sweep
+    from ablate.sweeps import results
+    from ablate.sweeps.session import sweep as run_sweep
 
     plan, _ = run_sweep(list(overrides))
     return pd.DataFrame(results.rows(plan.runs))

@@ -7,7 +7,7 @@ import pytest
 
 from ablate.config.compose import Composer, config_dir
 from ablate.errors import ConfigError
-from ablate.sweep.grid import expand
+from ablate.sweeps.grid import expand
 
 HEAD = "# @package _global_\ndefaults:\n  - override /task: cifar\n"
 

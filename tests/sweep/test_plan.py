@@ -1,7 +1,7 @@
 """Which runs a sweep needs, and which it has."""
 
 from ablate.run import files
-from ablate.sweep.plan import make_plan, write_runs
+from ablate.sweeps.plan import make_plan, write_runs
 
 
 def mark(run, status: str = "finished") -> None:

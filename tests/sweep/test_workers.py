@@ -13,8 +13,8 @@ import pytest
 
 from ablate.errors import ConfigError
 from ablate.run import files
-from ablate.sweep.session import exit_code, sweep
-from ablate.sweep.store import status_of
+from ablate.sweeps.session import exit_code, sweep
+from ablate.sweeps.store import status_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,22 +111,22 @@ def command(*arguments: str) -> list[str]:
 
 
 def test_ctrl_c_keeps_checkpoints_and_the_same_command_goes_on(faulty):
-    slow = [*faulty("slow"), "trainer.max_epochs=4", "seed=0,1", "sweep.workers=2"]
+    slow = [*faulty("slow"), "trainer.max_epochs=5", "seed=0,1", "sweep.workers=1"]
     child = subprocess.Popen(command(*slow), cwd=ROOT, stdout=subprocess.PIPE, text=True)
     folder = Path(slow[7].partition("=")[2]) / "mnist"
-    assert waited(lambda: len(list(folder.glob("*/last.ckpt"))) == 2), "no checkpoint came"
+    assert waited(lambda: bool(list(folder.glob("*/last.ckpt")))), "no checkpoint came"
     child.send_signal(signal.SIGINT)
     shown, _ = child.communicate(timeout=60)
     assert child.returncode == 130
     assert "The same command goes on where this one stopped" in shown
-    histories = {path: path.read_text() for path in folder.glob("*/history.csv")}
-    assert len(histories) == 2
+    (path,) = folder.glob("*/history.csv")
+    before = path.read_text()
     assert not list(folder.glob("*/result.json"))
     done = subprocess.run(command(*slow), cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert "2 of them from a checkpoint" in done.stdout
-    for path, before in histories.items():
-        assert path.read_text().startswith(before)  # epochs before the stop were not trained again, times and all
+    assert "1 of them from a checkpoint" in done.stdout
+    assert path.read_text().startswith(before)  # epochs before the stop were not trained again, times and all
+    assert len(list(folder.glob("*/result.json"))) == 2
 
 
 def test_two_invocations_share_the_work(faulty):
@@ -188,7 +188,7 @@ def test_workers_go_when_their_sweep_is_killed(faulty):
     child.kill()
     child.wait()
     assert waited(lambda: not any(alive(pid) for pid in workers), 20)
-    assert status_of(next(folder.glob("*slow*"))) == "interrupted"
+    assert status_of(next(folder.glob("*/last.ckpt")).parent) == "interrupted"
 
 
 def children(pid: int) -> list[int]:

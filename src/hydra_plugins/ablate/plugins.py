@@ -1,4 +1,4 @@
-"""Hydra's view of the sweep engine: the sweeper `ablate` and the launcher `workers`. Thin; see ablate.sweep."""
+"""Hydra's view of the sweep engine: the sweeper `ablate` and the launcher `workers`. Thin; see ablate.sweeps."""
 
 import sys
 from collections.abc import Sequence
@@ -42,9 +42,9 @@ class WorkersLauncher(_Plugin, Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from ablate.run import files
-        from ablate.sweep.plan import make_plan
-        from ablate.sweep.session import pending, train_in_workers
-        from ablate.sweep.store import DONE
+        from ablate.sweeps.plan import make_plan
+        from ablate.sweeps.session import pending, train_in_workers
+        from ablate.sweeps.store import DONE
 
         plans = [make_plan(list(overrides)) for overrides in job_overrides]
         merged = plans[0]
@@ -77,7 +77,7 @@ class AblateSweeper(_Plugin, Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from ablate.sweep.session import exit_code, sweep
+        from ablate.sweeps.session import exit_code, sweep
 
         train = None if isinstance(self.launcher, WorkersLauncher) else self._train_by_launcher
         plan, outcome = sweep(arguments, train)
@@ -90,9 +90,9 @@ class AblateSweeper(_Plugin, Sweeper):
         from pathlib import Path
 
         from ablate.run import files
-        from ablate.sweep import store
-        from ablate.sweep.pool import Outcome
-        from ablate.sweep.session import prepare
+        from ablate.sweeps import store
+        from ablate.sweeps.pool import Outcome
+        from ablate.sweeps.session import prepare
 
         prepare(plan, todo)
         root = Path(plan.settings["dir"])

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ablate.run import files
-from ablate.sweep.plan import Plan, Run
-from ablate.sweep.store import FINISHED, status_of
+from ablate.sweeps.plan import Plan, Run
+from ablate.sweeps.store import FINISHED, status_of
 
 _TIMES = ("seconds",)
 

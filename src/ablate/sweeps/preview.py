@@ -5,11 +5,11 @@ import sys
 from typing import Any
 
 from ablate.errors import AblateError
-from ablate.sweep import devices, results
-from ablate.sweep.display import duration
-from ablate.sweep.plan import Plan, Run
-from ablate.sweep.process import DIED, WorkerProcess
-from ablate.sweep.store import DONE, FAILED
+from ablate.sweeps import devices, results
+from ablate.sweeps.display import duration
+from ablate.sweeps.plan import Plan, Run
+from ablate.sweeps.process import DIED, WorkerProcess
+from ablate.sweeps.store import DONE, FAILED
 
 
 def preview(plan: Plan) -> list[dict[str, Any]]:

@@ -13,9 +13,9 @@ from ablate.config.validate import validate
 from ablate.data.fingerprints import recall
 from ablate.errors import ConfigError
 from ablate.run import files
-from ablate.sweep import devices
-from ablate.sweep.grid import expand
-from ablate.sweep.store import NEW, Store, status_of
+from ablate.sweeps import devices
+from ablate.sweeps.grid import expand
+from ablate.sweeps.store import NEW, Store, status_of
 
 # Not part of a run's own config: what steers the sweep, and the table it was asked for by.
 _SWEEP_ONLY = ("sweep", "seeds", "table", "resume", "output", "preset")
@@ -148,6 +148,6 @@ def _label(tables: dict[str, Any], swept: Sequence[str], runs: Sequence[Run]) ->
         folders = dict.fromkeys(name.partition("/")[0] for name in tables)
         return f"{'+'.join(folders)}/all" if len(tables) > 3 else "+".join(name.replace("/", "-") for name in tables)
     tasks = "+".join(dict.fromkeys(run.config["task"]["name"] for run in runs))
-    keys = "+".join(key for key in swept if key not in ("seed", "seeds", "task")) or "run"
+    keys = "+".join(key.lstrip("+") for key in swept if key not in ("seed", "seeds", "task")) or "run"
     data = "".join("_sample" for run in runs[:1] if run.config["data"].get("source") == "sample")
     return f"{tasks}/{keys.replace('.', '-')}{data}"

@@ -1,6 +1,6 @@
 """A worker process: imports once, keeps its task's data loaded, and takes run after run until it is told to stop.
 
-Started by the pool as `python -m ablate.sweep.worker`. Commands come in on standard input and events go out on standard
+Started by the pool as `python -m ablate.sweeps.worker`. Commands come in on standard input and events go out on standard
 output, one JSON object a line. What a run prints goes to its own log.txt. When standard input ends, the sweep that
 started the worker is gone, and the worker goes too: its run continues from its checkpoint the next time.
 """
@@ -91,9 +91,11 @@ class Worker:
             memory = (
                 "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or "not enough memory" in reason
             )
-            self._say(event="ended", directory=str(directory), status=execute.FAILED, reason=reason, memory=memory)
-            # A CUDA error leaves the context unusable, and sys.exit or Ctrl-C may have left anything behind.
-            if not isinstance(error, Exception) or "CUDA" in reason:
+            # A CUDA error leaves the context unusable, and sys.exit may have left anything behind.
+            spoilt = not isinstance(error, Exception) or "CUDA" in reason
+            ended = {"directory": str(directory), "status": execute.FAILED, "reason": reason}
+            self._say(event="ended", **ended, memory=memory, leaving=spoilt)
+            if spoilt:
                 os._exit(0)
             return None
         peak = (result.get("peak_memory_mb") or {}).get("gpu")

@@ -5,8 +5,8 @@ import time
 from typing import Any
 
 from ablate.run import files
-from ablate.sweep.plan import Run
-from ablate.sweep.store import DIVERGED, FAILED, FINISHED, INTERRUPTED
+from ablate.sweeps.plan import Run
+from ablate.sweeps.store import DIVERGED, FAILED, FINISHED, INTERRUPTED
 
 
 def duration(seconds: float | None) -> str:

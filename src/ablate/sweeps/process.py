@@ -26,13 +26,13 @@ class WorkerProcess:
     def __init__(self, number: int, events: "queue.Queue[Any]", gpu: str | None, threads: int) -> None:
         self.number, self.gpu = number, gpu
         self.run: Any = None
-        self.ready = False
+        self.ready = self.begun = False  # has it imported; has it begun a run
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
         if gpu is not None:
             environment["CUDA_VISIBLE_DEVICES"] = gpu
         self._events = events
         self._child = subprocess.Popen(
-            [sys.executable, "-m", "ablate.sweep.worker"],
+            [sys.executable, "-m", "ablate.sweeps.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

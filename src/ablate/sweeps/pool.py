@@ -9,16 +9,16 @@ from typing import Any, Protocol
 
 from ablate.errors import AblateError, ConfigError
 from ablate.run import files
-from ablate.sweep import devices, store
-from ablate.sweep.plan import Run
-from ablate.sweep.process import DIED, WorkerProcess
+from ablate.sweeps import devices, store
+from ablate.sweeps.plan import Run
+from ablate.sweeps.process import DIED, WorkerProcess
 
 _POLL = 0.1  # seconds between two looks at the clock, the signals and runs that another sweep trains
 _WORKERS_THAT_NEVER_START = 3
 
 
 class Watcher(Protocol):
-    """Told what happens; draws it (ablate.sweep.display)."""
+    """Told what happens; draws it (ablate.sweeps.display)."""
 
     def started(self, run: Run, worker: int) -> None: ...
     def progress(self, run: Run, worker: int, event: dict[str, Any]) -> None: ...
@@ -162,7 +162,7 @@ class Pool:
                 self._give(idle[0], self.alone.popleft())
 
     def _give(self, worker: WorkerProcess, run: Run) -> None:
-        worker.run = run
+        worker.run, worker.begun = run, False
         worker.send(do="run", directory=str(run.directory))
 
     def _look_elsewhere(self) -> None:
@@ -209,12 +209,13 @@ class Pool:
     def _handle(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
         run, kind = worker.run, event["event"]
         if kind == "ready":
-            worker.ready, self._stillborn = True, 0
+            worker.ready = True
         elif kind == DIED:
             self._bury(worker, event["reason"])
         elif run is None:
             return
         elif kind == "started":
+            worker.begun, self._stillborn = True, 0
             self.watcher.started(run, worker.number)
         elif kind == "progress":
             self.watcher.progress(run, worker.number, event)
@@ -223,6 +224,7 @@ class Pool:
             self.elsewhere.append(run)
         elif kind == "ended":
             worker.run = None
+            worker.ready = not event.get("leaving")
             if event.get("gpu_mb"):
                 self._peak_mb = max(self._peak_mb or 0, event["gpu_mb"])
             if event["status"] == store.FAILED and event.get("memory") and run.directory not in self._retried:
@@ -236,11 +238,14 @@ class Pool:
             return
         self.workers.remove(worker)
         run, worker.run = worker.run, None
-        if not worker.ready:
+        if not worker.begun:
             self._stillborn += 1
             if self._stillborn >= _WORKERS_THAT_NEVER_START:
                 self.outcome.stopped_by = f"workers do not start: {reason}"
         if run is None:
+            return
+        if not worker.begun and not self._stopping:
+            self.waiting.appendleft(run)  # it never started: another worker takes it
             return
         if self._asked_to_stop:
             self._stopped_runs.append(run)

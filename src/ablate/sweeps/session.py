@@ -8,10 +8,10 @@ from types import FrameType
 from typing import Any
 
 from ablate.run import files
-from ablate.sweep import results, store
-from ablate.sweep.display import Display
-from ablate.sweep.plan import Plan, Run, make_plan, write_runs
-from ablate.sweep.pool import Outcome, Pool
+from ablate.sweeps import results, store
+from ablate.sweeps.display import Display
+from ablate.sweeps.plan import Plan, Run, make_plan, write_runs
+from ablate.sweeps.pool import Outcome, Pool
 
 Trainer = Callable[[Plan, list[Run]], Outcome]
 
@@ -28,7 +28,7 @@ def sweep(arguments: Sequence[str], train: Trainer | None = None) -> tuple[Plan,
     """
     plan = make_plan(arguments)
     if plan.settings["preview"]:
-        from ablate.sweep.preview import preview
+        from ablate.sweeps.preview import preview
 
         preview(plan)
         return plan, Outcome()
