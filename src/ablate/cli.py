@@ -55,3 +55,7 @@ def _predict(options: argparse.Namespace) -> None:
         print(f"accuracy {right / len(known):.4f} ({right} of {len(known)})")
     else:
         print(f"{len(found)} images; no labels known, so no accuracy")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from ablate.config.compose import config_dir
+from ablate.config.compose import Composer, config_dir
 from ablate.config.messages import CONFIG_ERRORS, one_line
 from ablate.config.overrides import translate
 from ablate.errors import AblateError
@@ -19,6 +19,8 @@ def main() -> None:
     asked_for_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, in place of printing them in its own way
     sys.argv[1:] = translate(sys.argv[1:])
+    if {"-h", "--help"} & set(sys.argv) and not any(word.startswith(("task=", "experiment=")) for word in sys.argv):
+        sys.argv.append(f"task={Composer().options('task')[0]}")  # help shows a whole configuration: some task's
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
     except AblateError as error:
@@ -51,8 +53,6 @@ def _run(cfg: DictConfig) -> Any:
 
 def _explain(error: BaseException) -> str | None:
     """A fault of the command line in one line that names what is accepted; None if it is none of the command line."""
-    from ablate.config.compose import Composer
-
     arguments = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
     try:
         Composer().compose([word for word in arguments if not word.lstrip("+~").startswith("hydra")])

@@ -1,8 +1,8 @@
 """A worker process: imports once, keeps its task's data loaded, and takes run after run until it is told to stop.
 
 Started by the pool as `python -m ablate.sweeps.worker`. Commands come in on standard input and events go out on
-standard output, one JSON object a line. What a run prints goes to its own log.txt. When standard input ends, the sweep that
-started the worker is gone, and the worker goes too: its run continues from its checkpoint the next time.
+standard output, one JSON object a line. What a run prints goes to its own log.txt. When standard input ends, the sweep
+that started the worker is gone, and the worker goes too: its run continues from its checkpoint the next time.
 """
 
 import contextlib

@@ -1,0 +1,116 @@
+"""The commands that the README shows are run, and its own task is added as it says."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", TEXT, re.DOTALL | re.MULTILINE)
+
+
+COMMANDS = [
+    re.sub(r"\s+#.*", "", line).strip() for block in blocks("sh") for line in block.splitlines() if line.strip()
+]
+TRAIN = [line for line in COMMANDS if line.startswith("python train.py") and "resume=" not in line]
+SMALL = ["debug=fast", "data=sample", "logger=none"]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of what a user sees: train.py and conf/, with the README's own task added."""
+    folder = tmp_path_factory.mktemp("project")
+    shutil.copy(ROOT / "train.py", folder)
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    code = next(block for block in blocks("python") if "class LeafData" in block)
+    (folder / "leaves.py").write_text(code)
+    (folder / "conf/task/leaves.yaml").write_text(next(b for b in blocks("yaml") if "LeafData" in b))
+    leaves = folder / "data/leaves"
+    leaves.mkdir(parents=True)
+    draw = np.random.default_rng(0)
+    for name, count in (("train", 90), ("val", 30)):
+        images = draw.integers(0, 256, (count, 3, 20, 20), np.uint8)
+        np.savez(leaves / f"{name}.npz", images=images, labels=np.arange(count) % 3)
+    return folder
+
+
+def run(command: list[str], project: Path, data: Path | None = None) -> subprocess.CompletedProcess:
+    import os
+
+    environment = os.environ | {"ABLATE_DATA": str(data)} if data else os.environ
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300, env=environment)
+
+
+def python(line: str, *extra: str) -> list[str]:
+    return [sys.executable, *shlex.split(line)[1:], *extra]
+
+
+def test_every_command_is_known():
+    known = ("make ", "python train.py ", "ablate predict ")
+    assert all(line.startswith(known) for line in COMMANDS), COMMANDS
+    assert len(TRAIN) == 9
+
+
+@pytest.mark.parametrize("line", [line for line in TRAIN if "experiment=" not in line and "leaves" not in line])
+def test_training_commands(line, project):
+    line = line.replace(" trainer.max_epochs=30", "")  # debug=fast below is one epoch
+    done = run(python(line, *(SMALL if "--help" not in line else [])), project)
+    assert done.returncode == 0, done.stderr
+    expected = "== Groups" if "--help" in line else "finished"
+    assert expected in done.stdout
+
+
+@pytest.mark.parametrize("line", [line for line in TRAIN if "experiment=" in line])
+def test_experiment_commands_compose(line, project):
+    from ablate.sweeps.plan import make_plan
+
+    plan = make_plan([*shlex.split(line)[3:], f"sweep.dir={project / 'multirun'}"])
+    assert len(plan.runs) == 16  # A1.2
+    assert all(run.config["trainer"]["max_epochs"] == 100 for run in plan.runs)
+
+
+def test_resume_and_predict(project):
+    resume = next(line for line in COMMANDS if "resume=" in line)
+    predict = next(line for line in COMMANDS if line.startswith("ablate predict"))
+    done = run([sys.executable, "train.py", "task=mnist", *SMALL], project)
+    directory = re.search(r"^run: (.*)$", done.stdout, re.MULTILINE)[1]
+    (project / directory / "result.json").unlink()  # as if it had been stopped
+    again = run(python(re.sub(r"resume=\S+", f"resume={directory}", resume)), project)
+    assert again.returncode == 0, again.stderr
+    assert (project / directory / "result.json").exists()
+    photos = project / "photos"
+    photos.mkdir()
+    from PIL import Image
+
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(photos / "one.png")
+    words = shlex.split(predict)
+    words[2] = directory
+    labelled = run([sys.executable, "-m", "ablate.cli", *words[1:]], project)
+    assert labelled.returncode == 0, labelled.stderr
+    assert re.match(r"one\.png +\d +\d+\.\d%", labelled.stdout)
+
+
+def test_make_targets_exist(project):
+    targets = {line.split()[1] for line in COMMANDS if line.startswith("make ")}
+    targets |= set(re.findall(r"`make ([a-z-]+)`", TEXT))
+    assert {"demo", "test", "tensorboard", "help", "sweep-cifar", "sweep-mnist"} <= targets
+    for target in sorted(targets):
+        done = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, f"{target}: {done.stderr}"
+
+
+def test_a_task_of_ones_own(project):
+    (line,) = [line for line in TRAIN if "task=leaves" in line]
+    done = run(python(line, "trainer.max_epochs=2"), project, data=project / "data")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("finished") >= 4
+    assert (project / "multirun/tables/leaves/dropout-p+optimizer-lr/results.md").exists()
