@@ -12,15 +12,14 @@ from ablate.config.compose import Composer, config_dir
 from ablate.config.messages import CONFIG_ERRORS, one_line
 from ablate.config.overrides import translate
 from ablate.errors import AblateError
+from ablate.run import files
 
 
 def main() -> None:
     """Run the command line in sys.argv. Exit codes: 0 done, 1 a run failed, 2 refused, 130 interrupted."""
     asked_for_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, in place of printing them in its own way
-    sys.argv[1:] = translate(sys.argv[1:])
-    if {"-h", "--help"} & set(sys.argv) and not any(word.startswith(("task=", "experiment=")) for word in sys.argv):
-        sys.argv.append(f"task={Composer().options('task')[0]}")  # help shows a whole configuration: some task's
+    sys.argv[1:] = _with_task(translate(sys.argv[1:]))
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
     except AblateError as error:
@@ -30,6 +29,17 @@ def main() -> None:
         if message is None:
             raise
         _refuse(message, error, asked_for_trace)
+
+
+def _with_task(words: list[str]) -> list[str]:
+    """The command line with the task that goes without saying: the resumed run's; for --help any, to show its keys."""
+    if any(word.startswith(("task=", "experiment=")) for word in words):
+        return words
+    resume = next((word.partition("=")[2] for word in words if word.startswith("resume=")), None)
+    if resume is None and not {"-h", "--help"} & set(words):
+        return words
+    run = files.read_json(Path(resume) / files.RUN) if resume else None
+    return [*words, f"task={(run or {}).get('task') or Composer().options('task')[0]}"]
 
 
 def _run(cfg: DictConfig) -> Any:
