@@ -87,8 +87,9 @@ def misclassified(
     gap = max(4, images_NCHW.shape[2] // 4)
     tiles = [images_NCHW[shown[row * columns : (row + 1) * columns]] for row in range(rows)]
     sheet, corners = _sheet(tiles, columns, gap)
-    figure = Figure(figsize=(columns * 1.05, rows * 1.3 + 0.4))
-    axis = figure.add_axes((0.01, 0.01, 0.98, 1 - 0.45 / (rows * 1.3 + 0.4)))
+    height = rows * 1.05 + 0.6
+    figure = Figure(figsize=(columns * 1.05, height))
+    axis = figure.add_axes((0.01, 0.01, 0.98, 1 - 0.4 / height))
     _show(axis, sheet)
     axis.axis("off")
     for place, (top, left) in zip(shown, (corner for line in corners for corner in line), strict=True):
