@@ -208,6 +208,8 @@ class Pool:
 
     def _handle(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
         run, kind = worker.run, event["event"]
+        if event.get("gpu_mb"):
+            self._peak_mb = max(self._peak_mb or 0, event["gpu_mb"])
         if kind == "ready":
             worker.ready = True
         elif kind == DIED:
@@ -225,8 +227,6 @@ class Pool:
         elif kind == "ended":
             worker.run = None
             worker.ready = not event.get("leaving")
-            if event.get("gpu_mb"):
-                self._peak_mb = max(self._peak_mb or 0, event["gpu_mb"])
             if event["status"] == store.FAILED and event.get("memory") and run.directory not in self._retried:
                 self._retry_alone(run)
             else:

@@ -145,10 +145,12 @@ class _Progress:
             self._tell(loss)
 
     def _tell(self, loss: float | None) -> None:
+        import torch
+
         self.last = time.monotonic()
-        self.worker._say(
-            event="progress", directory=self.directory, epoch=self.done, epochs=self.epochs, steps=self.steps, loss=loss
-        )
+        gpu_mb = torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_initialized() else None
+        where = {"epoch": self.done, "epochs": self.epochs, "steps": self.steps}
+        self.worker._say(event="progress", directory=self.directory, **where, loss=loss, gpu_mb=gpu_mb)
 
 
 @contextlib.contextmanager
