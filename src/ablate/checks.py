@@ -5,6 +5,7 @@ Each raises ValueError with one line, `<key>=<value>: accepted: <what>`, to whic
 
 import math
 from collections.abc import Collection
+from pathlib import Path
 
 
 def refuse(key: str, value: object, accepted: str) -> ValueError:
@@ -45,3 +46,10 @@ def boolean(key: str, value: object) -> None:
     """Refuse what is neither true nor false."""
     if not isinstance(value, bool):
         raise refuse(key, value, "true, false")
+
+
+def folder(key: str, value: object) -> Path:
+    """A folder's name as a path, `~` standing for the home folder; refuse what is no name."""
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise refuse(key, value, "a folder")
+    return Path(value).expanduser()

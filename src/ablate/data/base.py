@@ -24,7 +24,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
-from ablate.data import checks
+from ablate import checks
 from ablate.data.arrays import ImageSet, Splits
 from ablate.data.cache import cached
 from ablate.data.fingerprints import canonical, fingerprint, recall, remember
@@ -81,15 +81,24 @@ class ImageData(pl.LightningDataModule):
         augment: Any = None,
     ) -> None:
         super().__init__()
-        self.source = checks.choice("source", source, ("real", "sample"))
-        self.root = checks.folder("root", root)
-        self.cache = checks.folder("cache", cache)
-        self.fraction = checks.share("fraction", fraction, one=True)
-        self.split_seed = checks.whole("split_seed", split_seed, 0)
-        self.batch_size = checks.whole("batch_size", batch_size, 1)
-        self.eval_batch_size = checks.whole("eval_batch_size", eval_batch_size, 1)
-        self.scale = checks.choice("scale", scale, ("unit", "standard"))
-        self.seed = checks.whole("seed", seed, 0)
+        checks.one_of("source", source, ("real", "sample"))
+        checks.one_of("scale", scale, ("unit", "standard"))
+        checks.number("fraction", fraction, 0, 1, open_low=True)
+        for key, value, least in (
+            ("split_seed", split_seed, 0),
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("seed", seed, 0),
+        ):
+            checks.integer(key, value, least)
+        self.source, self.scale, self.fraction = source, scale, float(fraction)
+        self.root, self.cache = checks.folder("root", root), checks.folder("cache", cache)
+        self.split_seed, self.batch_size, self.eval_batch_size, self.seed = (
+            split_seed,
+            batch_size,
+            eval_batch_size,
+            seed,
+        )
         self.augment = augment
         if self.augment_mode not in ("none", "copies", "fly"):
             raise ValueError(f"augment.mode={self.augment_mode}: accepted: none, copies, fly")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ablate.data import checks
+from ablate import checks
 from ablate.data.arrays import ImageSet, Splits
 from ablate.data.base import ImageData
 from ablate.data.cifar_batch import read_batch, read_names
@@ -47,7 +47,8 @@ class CifarData(ImageData):
         if not names or len(set(names)) != len(names) or not set(names) <= set(BATCHES):
             raise checks.refuse("files", files, accepted)
         self.batches = tuple(names)
-        self.val_share = checks.share("val_share", val_share, one=False)
+        checks.number("val_share", val_share, 0, 1, open_low=True, open_high=True)
+        self.val_share = float(val_share)
 
     def files(self) -> list[Path]:
         names = [*self.batches, *(["test_batch"] if self.full else []), "batches.meta"]
