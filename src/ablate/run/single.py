@@ -1,5 +1,6 @@
 """One run outside of the sweep's workers: typed by itself, continued, or as a job of one of Hydra's launchers."""
 
+import contextlib
 import shutil
 import signal
 import sys
@@ -47,6 +48,8 @@ def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
     except AblateError:
         if config["resume"] is None and not (directory / files.HISTORY).exists():
             shutil.rmtree(directory)  # refused: nothing ran in it
+            with contextlib.suppress(OSError):
+                directory.parent.rmdir()
         raise
 
 
@@ -84,8 +87,7 @@ def _execute(config: dict[str, Any], directory: Path) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
-    progress = _Progress(config["trainer"]["max_epochs"])
-    print(f"run: {directory}", flush=True)
+    progress = _Progress(config["trainer"]["max_epochs"], directory)
     try:
         result = execute(
             config, directory, on_epoch=progress.epoch, on_chunk=progress.chunk, should_interrupt=lambda: bool(asked)
@@ -141,11 +143,18 @@ def _new_directory(config: dict[str, Any], overrides: Sequence[str]) -> Path:
 class _Progress:
     """A line an epoch; on a terminal also where it is within the epoch."""
 
-    def __init__(self, epochs: int) -> None:
+    def __init__(self, epochs: int, directory: Path) -> None:
         self.epochs, self.start, self.first = epochs, time.monotonic(), 0
+        self.directory: Path | None = directory  # named once training begins, so that a refusal stays one line
         self.steps = self.done = 0
 
+    def _announce(self) -> None:
+        if self.directory is not None:
+            print(f"run: {self.directory}", flush=True)
+            self.directory = None
+
     def epoch(self, row: dict[str, Any]) -> None:
+        self._announce()
         self.first = self.first or row["epoch"]
         self.done, self.steps = row["epoch"], 0
         each = (time.monotonic() - self.start) / (row["epoch"] - self.first + 1)
@@ -155,6 +164,7 @@ class _Progress:
         print(f"{clear}epoch {row['epoch']}/{self.epochs}  {shown}  {each:.1f} s, {left:.0f} s left", flush=True)
 
     def chunk(self, steps: int, loss: float) -> None:
+        self._announce()
         self.steps += steps
         if sys.stdout.isatty():
             print(
