@@ -30,7 +30,7 @@ demo: install ## Sweep dropout on built-in sample data: a table, curves and figu
 	$(PY) train.py -m task=cifar data=sample dropout=0.2,0.3,0.5 optimizer.lr=0.01 trainer.max_epochs=6 $(ARGS)
 
 test: install ## Run the fast tests
-	$(PY) -m pytest -q $(ARGS)
+	$(PY) -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 test-slow: install ## Run the tests that take minutes
 	$(PY) -m pytest -q -m slow $(ARGS)
