@@ -74,19 +74,6 @@ def test_events_hold_train_and_validation_under_one_tag(finished):
             assert values == pytest.approx([row[f"{part}/{tag}"] for row in history(directory)])
 
 
-def test_hparams_hold_the_final_metrics_by_part(finished):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
-
-    _, directory, _ = finished
-    data = EventAccumulator(str(directory)).Reload().SummaryMetadata("_hparams_/experiment").plugin_data.content
-    experiment = HParamsPluginData.FromString(data).experiment
-    assert {(m.name.group, m.name.tag) for m in experiment.metric_infos} == {
-        (part, tag) for part in ("train", "val") for tag in ("loss", "accuracy")
-    }
-    assert "dropout.p" in {info.name for info in experiment.hparam_infos}
-
-
 def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path):
     config, whole, _ = finished
     chunks = []

@@ -2,11 +2,12 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ablate.report.claims import HOLDS, Verdict, judge
+from ablate.report.intervals import METHOD, Interval, claim_intervals, differences, interval_text
 from ablate.report.kinds import spell
 from ablate.report.metric_schema import Metric, Published
 from ablate.report.runs import Assigned
@@ -17,37 +18,51 @@ LEGEND = "Each figure: mean ± sample standard deviation (n seeds) / published /
 CSV_HEAD = (
     *("table", "cell", "metric", "unit", "mean", "std", "n"),
     *("published", "published_low", "published_high", "difference", "words", "scale"),
+    *("baseline", "baseline_difference", "baseline_low", "baseline_high", "baseline_n", "baseline_words"),
 )
+Texter = Callable[[Entry, Metric], str]
 
 
 def report(table: Table, runs: Assigned) -> str:
-    """The whole page: what to know, the table, the claims."""
+    """The whole page: what to know, the table, the differences from its baseline, the claims."""
     rows = table_rows(table, runs)
     parts = [f"# {table.source} · {table.title}", f"`python train.py -m experiment={table.name}`"]
     said = remarks(table, rows, runs)
     parts += ["\n".join(f"- {line}" for line in said)] if said else []
     parts += [markdown_table(table, rows), LEGEND]
+    paired = differences(table, rows)
+    if paired:
+        parts.append(differences_section(table, paired))
     if table.claims:
-        parts.append(claims_section(judge(table, runs)))
+        verdicts = judge(table, runs)
+        found = [intervals_text(one, table) for one in claim_intervals(table, runs, verdicts)]
+        parts.append(claims_section(verdicts, found))
     return "\n\n".join(parts) + "\n"
 
 
 def markdown_table(table: Table, rows: Sequence[Row]) -> str:
-    """Pivoted where the table says rows, else a line a cell."""
-    return pivot(table, rows) if table.rows else plain(table, rows)
+    return grid(layout(table, rows))
 
 
-def plain(table: Table, rows: Sequence[Row]) -> str:
+def layout(table: Table, rows: Sequence[Row], text: Texter | None = None, absent: str = "–") -> list[list[str]]:
+    """The lines of the table, head first: pivoted where the table says rows, else a line a cell.
+
+    Args: text: one figure (default: `figure`); absent: what stands where the publication has no cell.
+    """
+    text = text or figure
+    return pivot(table, rows, text, absent) if table.rows else plain(table, rows, text)
+
+
+def plain(table: Table, rows: Sequence[Row], text: Texter) -> list[list[str]]:
     metrics = shown(table)
     lines = [["", *(heading(metric) for metric in metrics)]]
-    lines += [[row.cell.name, *(figure(row.entries[m.name], m) for m in metrics)] for row in rows]
-    return grid(lines)
+    return lines + [[row.cell.name, *(text(row.entries[m.name], m) for m in metrics)] for row in rows]
 
 
-def pivot(table: Table, rows: Sequence[Row]) -> str:
+def pivot(table: Table, rows: Sequence[Row], text: Texter, absent: str) -> list[list[str]]:
     """A cell that says nothing of a column's keys (a baseline) stands in every column of its line."""
     metrics = shown(table)
-    columns = places(table, rows, table.columns) if table.columns else [()]
+    columns = column_places(table, rows)
     head = [" ".join(short(key) for key in table.rows)]
     head += [
         " ".join([*labels(table, table.columns, column), heading(metric)]).strip()
@@ -60,9 +75,14 @@ def pivot(table: Table, rows: Sequence[Row]) -> str:
         texts = [" ".join(labels(table, table.rows, line))]
         for column in columns:
             row = next((r for r in found if covers(r.cell, table.columns, column)), None)
-            texts += [figure(row.entries[m.name], m) if row else "–" for m in metrics]
+            texts += [text(row.entries[m.name], m) if row else absent for m in metrics]
         lines.append(texts)
-    return grid(lines)
+    return lines
+
+
+def column_places(table: Table, rows: Sequence[Row]) -> list[tuple[Any, ...]]:
+    """The values of the columns' keys, a tuple a group of columns; one empty tuple where there are no such keys."""
+    return places(table, rows, table.columns) if table.columns else [()]
 
 
 def shown(table: Table) -> list[Metric]:
@@ -133,25 +153,50 @@ def grid(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *body])
 
 
-def claims_section(verdicts: Sequence[Verdict]) -> str:
-    holds = sum(verdict.verdict == HOLDS for verdict in verdicts)
+def differences_section(table: Table, found: Sequence[Interval]) -> str:
+    metrics = shown(table)
+    texts: dict[str, list[str]] = {}
+    for one in found:
+        texts.setdefault(one.label, []).append(interval_text(one, table.metrics[one.metric]))
+    lines = [[f"minus {table.baseline}", *(heading(metric) for metric in metrics)]]
+    lines += [[name, *said] for name, said in texts.items()]
+    return f"## Differences from the baseline\n\n{grid(lines)}\n\n{METHOD}"
+
+
+def claims_section(verdicts: Sequence[Verdict], intervals: Sequence[str] = ()) -> str:
+    """Args: intervals: a text a claim; the column is left out where none has one."""
     lines = [["claim", "verdict", "on the published figures"]]
     lines += [[f"{v.id} {v.text}", v.line, v.published] for v in verdicts]
-    return f"## Claims\n\n{holds} of {len(verdicts)} claims hold.\n\n{grid(lines)}"
+    if any(intervals):
+        lines[0].insert(2, "difference [95 % interval]")
+        for line, text in zip(lines[1:], intervals, strict=True):
+            line.insert(2, text or "–")
+    return f"## Claims\n\n{claims_line(verdicts)}.\n\n{grid(lines)}"
+
+
+def claims_line(verdicts: Sequence[Verdict]) -> str:
+    """E.g. `2 of 5 claims hold`."""
+    return f"{sum(verdict.verdict == HOLDS for verdict in verdicts)} of {len(verdicts)} claims hold"
+
+
+def intervals_text(found: Sequence[Interval], table: Table) -> str:
+    return "; ".join(f"{one.label} {interval_text(one, table.metrics[one.metric])}" for one in found)
 
 
 def csv_text(table: Table, rows: Sequence[Row]) -> str:
     """A line a cell and metric, in full precision; columns as in CSV_HEAD."""
+    found = {(one.label, one.metric): one for one in differences(table, rows)}
     file = io.StringIO()
     writer = csv.DictWriter(file, CSV_HEAD, lineterminator="\n")
     writer.writeheader()
     for row in rows:
         for entry in row.entries.values():
-            writer.writerow(csv_row(table, row, entry))
+            writer.writerow(csv_row(table, row, entry, found.get((row.cell.name, entry.metric))))
     return file.getvalue()
 
 
-def csv_row(table: Table, row: Row, entry: Entry) -> Mapping[str, Any]:
+def csv_row(table: Table, row: Row, entry: Entry, paired: Interval | None = None) -> Mapping[str, Any]:
+    """Args: paired: the difference from the baseline; the baseline itself and tables without one have none."""
     published = entry.published or Published()
     return {
         "table": table.name,
@@ -167,6 +212,12 @@ def csv_row(table: Table, row: Row, entry: Entry) -> Mapping[str, Any]:
         "difference": entry.difference,
         "words": entry.words,
         "scale": row.scale,
+        "baseline": table.baseline if paired else None,
+        "baseline_difference": paired.mean if paired else None,
+        "baseline_low": paired.low if paired else None,
+        "baseline_high": paired.high if paired else None,
+        "baseline_n": paired.n if paired else None,
+        "baseline_words": paired.words if paired else None,
     }
 
 

@@ -28,6 +28,7 @@ class RunRecord:
     """One run. history: column -> a value a row, nan where the row has none; epochs are in the column `epoch`.
 
     identity: the part of the config that can change the result, where run.json states it.
+    overrides: what was asked for, e.g. `experiment=cifar/dropout`, `dropout.p=0.3`.
     """
 
     seed: int
@@ -39,6 +40,7 @@ class RunRecord:
     task: str = ""
     path: str = ""
     identity: Mapping[str, Any] | None = None
+    overrides: tuple[str, ...] = ()
 
     @property
     def source(self) -> str:
@@ -65,11 +67,13 @@ class Assigned:
     """Records by cell, each cell's ordered by seed; cells without a run are there with an empty list.
 
     others: runs of the same task that are in no cell (the other tables' runs, which `all runs` claims speak of).
+    notes: what a reader must know of how these runs were chosen, a sentence each.
     """
 
     cells: Mapping[str, list[RunRecord]]
     others: tuple[RunRecord, ...] = ()
     broken: tuple[Broken, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def read_runs(paths: Iterable[Path | str]) -> Runs:
@@ -116,6 +120,7 @@ def read_run(folder: Path) -> RunRecord:
         task=str(task.get("name", "") if isinstance(task, Mapping) else task),
         path=folder.as_posix(),
         identity=run["identity"] if isinstance(run.get("identity"), Mapping) else None,
+        overrides=tuple(map(str, run["overrides"])) if isinstance(run.get("overrides"), list) else (),
     )
 
 

@@ -6,7 +6,7 @@ said in words beside the figure, never left blank and never averaged in.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from ablate.report.metric_schema import Metric, Published
@@ -40,12 +40,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """A cell with its entries by metric; scale: what its runs were reduced by, empty where nothing."""
+    """A cell with its entries by metric.
+
+    runs: all that there are of the cell; finished: those that the figures are made of, one a seed.
+    scale: what the runs were reduced by, empty where nothing.
+    """
 
     cell: Cell
     entries: Mapping[str, Entry]
     runs: tuple[RunRecord, ...] = ()
     scale: str = ""
+    finished: tuple[RunRecord, ...] = ()
 
 
 def table_rows(table: Table, runs: Assigned) -> list[Row]:
@@ -64,7 +69,7 @@ def table_row(table: Table, cell: Cell, records: Sequence[RunRecord], shown: Seq
     if not alike(scales):
         finished, words = [], [*words, f"runs of different scale: {describe(scales)}"]
     entries = {metric.name: entry(table, cell, metric, finished, words, scales) for metric in shown}
-    return Row(cell, entries, tuple(records), describe(scales))
+    return Row(cell, entries, tuple(records), describe(scales), tuple(finished))
 
 
 def same_data(records: Sequence[RunRecord]) -> tuple[list[RunRecord], int]:
@@ -141,14 +146,12 @@ def mark_best(rows: Sequence[Row], shown: Sequence[Metric]) -> list[Row]:
         if len(found) > 1:
             best[metric.name] = max(found) if metric.better == "higher" else min(found)
     return [
-        Row(
-            row.cell,
-            {
-                name: Entry(**{**vars(entry), "best": entry.mean is not None and entry.mean == best.get(name)})
+        replace(
+            row,
+            entries={
+                name: replace(entry, best=entry.mean is not None and entry.mean == best.get(name))
                 for name, entry in row.entries.items()
             },
-            row.runs,
-            row.scale,
         )
         for row in rows
     ]
@@ -170,6 +173,7 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[str]:
         found = sorted({str(record.result[key]) for record in used if key in record.result})
         if len(found) > 1:
             said.append(f"Runs of different {key}: {', '.join(found)}.")
+    said += runs.notes
     if table.assumed:
         said.append(f"Assumed: {'; '.join(table.assumed)}.")
     said += [f"{note[0].upper()}{note[1:]}." for note in table.notes]

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ablate.run import files
+from ablate.run import files, hparams
 from ablate.sweeps import results, store
 from ablate.sweeps.display import Display
 from ablate.sweeps.plan import Plan, Run, make_plan, write_runs
@@ -93,30 +93,30 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         say("The same command goes on where this one stopped; finished runs are kept.", highlight=False)
     for path in _regenerate(plan, console):
         say(f"report:      {path}", highlight=False)
+    hparams.describe_sweep(Path(plan.settings["dir"]))
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
     say(f"curves:      {results.tensorboard_command(plan)}", highlight=False)
 
 
 def _regenerate(plan: Plan, console: Any) -> list[Path]:
     """The published tables beside what the runs gave, with a verdict on every claim; returns the pages written."""
-    pages = []
+    if not plan.tables:
+        return []
+    from rich.markdown import Markdown
+
+    from ablate.report.pages import write_all
+    from ablate.report.runs import assign, read_runs
+    from ablate.report.schema import parse_table
+
+    entries = []
     for name, content in plan.tables.items():
-        from rich.markdown import Markdown
-
-        from ablate.report.markdown import csv_text, report
-        from ablate.report.runs import assign, read_runs
-        from ablate.report.schema import parse_table
-        from ablate.report.table import table_rows
-
         table = parse_table(content, f"experiment={name}")
-        runs = assign(table, read_runs([run.directory for run in plan.runs if name in run.tables]))
-        folder = Path(plan.settings["dir"]) / "tables" / name
-        text = report(table, runs)
-        files.write_text(folder / "report.md", text)
-        files.write_text(folder / "report.csv", csv_text(table, table_rows(table, runs)))
-        pages.append(folder / "report.md")
-        console.print(Markdown(text))
-    return pages
+        runs = read_runs([run.directory for run in plan.runs if name in run.tables])
+        entries.append((table, assign(table, runs)))
+    pages, index = write_all(entries, Path(plan.settings["dir"]) / "tables")
+    for page in pages:
+        console.print(Markdown(page.read_text(encoding="utf-8")))
+    return [*pages, *([index] if index else [])]
 
 
 def exit_code(plan: Plan, outcome: Outcome) -> int:

@@ -1,0 +1,125 @@
+"""The charts of a table: which there are, and what they draw, seen in the lines and in the SVG."""
+
+import re
+
+import pytest
+
+from ablate.report import charts as module
+from ablate.report.charts import COLOURS, DASHES, Key, charts, lines_of, quality_of, shared_limits, span
+from ablate.report.metric_schema import Published
+from ablate.report.table import Entry, table_rows
+
+
+@pytest.fixture
+def rows(make_table, make_run, assigned):
+    """Two finished seeds of a and b, of c one that diverged."""
+    runs = [make_run(cell, [level, level + 0.1 + 0.02 * seed, level + 0.2], seed=seed)
+            for cell, level in (("a", 0.2), ("b", 0.4)) for seed in (0, 1)]  # fmt: skip
+    return table_rows(make_table(), assigned(*runs, make_run("c", [0.1], status="diverged")))
+
+
+@pytest.fixture
+def drawn(make_table, rows):
+    return charts(make_table(), rows)
+
+
+def test_charts_are_curves_late_curves_the_two_best_and_bars(drawn):
+    assert [(chart.title, len(chart.panels)) for chart in drawn] == [
+        ("Accuracy per epoch, all runs", 2),
+        ("Loss per epoch, all runs", 1),
+        ("Validation accuracy of all runs from epoch 2 on", 1),
+        ("Train and validation of the two best", 1),
+        ("Regenerated against published", 4),
+    ]
+
+
+def test_a_line_is_the_mean_over_seeds_between_the_lowest_and_the_highest(rows):
+    a, b, c = lines_of(rows, "val/accuracy", 100)
+    assert a.label == "a"
+    assert a.points[0] == (1, 20.0, 20.0, 20.0)
+    assert a.points[1] == pytest.approx((2, 31.0, 30.0, 32.0))
+    assert a.banded
+    assert not a.cut
+    assert b.points[1][1] == pytest.approx(51.0)
+    assert (c.label, c.cut, c.banded, len(c.points)) == ("c", True, False, 1)
+
+
+def test_runs_that_are_in_no_mean_are_said_and_marked(drawn):
+    assert "is in no mean" in drawn[0].note
+    assert [key.label for key in drawn[0].keys] == ["a", "b", "c"]
+    assert [key.label for key in drawn[2].keys] == ["a", "b"]  # c has no epoch 2 to draw a line to
+    assert [key.label for key in drawn[3].keys] == ["b, validation", "b, train", "a, validation", "a, train"]
+
+
+def test_drawings_carry_no_size_colours_as_variables_and_text_as_text(drawn):
+    for svg in (svg for chart in drawn for svg in chart.panels):
+        assert svg.startswith("<svg viewBox=")
+        assert not re.search(r"<svg[^>]* (width|height)=", svg)
+        assert not re.search(r"(?<!,)#[0-9a-f]{6}", re.sub(r'(id|href)="[^"]*"|url\(#[^)]*\)', "", svg))
+        assert "http" not in svg
+        assert "<text" in svg
+    assert 'class="line line-0"' in drawn[0].panels[0]
+    assert "var(--c1,#d55e00)" in drawn[0].panels[0]
+
+
+def test_ids_differ_between_the_drawings_of_a_page(drawn):
+    found = [one for chart in drawn for svg in chart.panels for one in set(re.findall(r'\bid="([^"]+)"', svg))]
+    assert len(found) == len(set(found))
+    for chart in drawn:
+        for svg in chart.panels:
+            asked = re.findall(r'url\(#([^)]+)\)|href="#([^"]+)"', svg)
+            assert {a or b for a, b in asked} <= set(re.findall(r'\bid="([^"]+)"', svg))
+
+
+def test_the_same_runs_give_the_same_bytes(make_table, rows, drawn):
+    assert charts(make_table(), rows) == drawn
+
+
+def test_without_runs_there_are_no_charts(make_table, assigned):
+    assert charts(make_table(), table_rows(make_table(), assigned())) == []
+
+
+def test_one_epoch_is_drawn_as_a_point(make_table, make_run, assigned):
+    table = make_table()
+    drawn = charts(table, table_rows(table, assigned(make_run("a", [0.5]))))
+    assert [chart.title for chart in drawn] == [
+        "Accuracy per epoch, all runs",
+        "Loss per epoch, all runs",
+        "Regenerated against published",
+    ]
+    assert "<use" in drawn[0].panels[0]
+
+
+def test_twenty_five_cells_look_different():
+    looks = {(key.colour, key.dash) for key in (Key(look, "") for look in range(25))}
+    assert len(looks) == 25
+    assert len(COLOURS) * len(DASHES) >= 25
+
+
+def test_the_axis_of_bars_starts_at_zero_unless_that_hides_the_differences():
+    assert span([Entry("m", mean=10.0), Entry("m", mean=40.0)])[0] == 0
+    low, high = span([Entry("m", mean=98.2, std=0.1, published=Published(value=99.0))])
+    assert 90 < low < 98.1
+    assert high > 99
+    low, high = span([Entry("m", mean=-2.0), Entry("m", mean=3.0)])
+    assert low < -2
+    assert high > 3
+    assert span([Entry("m", mean=0.0)]) == (0.0, pytest.approx(0.06))
+
+
+def test_train_and_validation_share_an_axis_unless_one_would_be_flat(rows):
+    train, val = lines_of(rows, "train/accuracy", 100), lines_of(rows, "val/accuracy", 100)
+    low, high = shared_limits([train, val])
+    assert low < 10
+    assert high > 60
+    exploded = [module.Line(0, "a", ((1, 1.0, 1.0, 1.0), (2, 1e4, 1e4, 1e4)))]
+    assert shared_limits([train, exploded]) is None
+
+
+def test_the_best_is_by_validation_and_b1_calls_it_test(make_table, data):
+    assert quality_of(make_table()).name == "val"
+    metrics = {name: metric for name, metric in data["metrics"].items() if name in ("train", "loss")}
+    cells = {name: {"match": cell["match"]} for name, cell in data["cells"].items()}
+    assert quality_of(make_table(metrics=metrics, cells=cells)) is None
+    metrics["test"] = {"column": "val/accuracy", "scale": 100}
+    assert module.title_of(make_table(metrics=metrics, cells=cells), "val") == "test"

@@ -1,0 +1,129 @@
+"""Paired differences and their intervals: by hand, against scipy's own, and where there is none."""
+
+import csv
+import io
+import math
+
+import numpy as np
+import pytest
+
+from ablate.report.claims import judge
+from ablate.report.intervals import (
+    ONE_SEED,
+    claim_intervals,
+    differences,
+    interval_text,
+    t_interval,
+)
+from ablate.report.markdown import csv_text, report
+from ablate.report.table import table_rows
+
+METRICS = {
+    "train": {"column": "train/accuracy", "scale": 100, "shown": False},
+    "val": {"column": "val/accuracy", "scale": 100, "unit": "%"},
+    "epochs": {"column": "val/accuracy", "scale": 100, "reach": 50, "digits": 1},
+}
+BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
+
+
+def runs_of(make_run, cell, values, **options):
+    return [make_run(cell, [0.1, value], seed, **options) for seed, value in enumerate(values)]
+
+
+def found(table, runs):
+    return {(one.label, one.metric): one for one in differences(table, table_rows(table, runs))}
+
+
+def test_by_hand():
+    # mean 2, s = 1, n = 3: 2 ± 4.302652730 / √3
+    low, high = t_interval([1, 2, 3])
+    assert (low, high) == pytest.approx((2 - 4.302652729911275 / math.sqrt(3), 2 + 4.302652729911275 / math.sqrt(3)))
+    assert t_interval([1.0]) is None
+    assert t_interval([0.5, 0.5, 0.5]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 20])
+def test_against_scipys_paired_test(n):
+    from scipy.stats import ttest_rel
+
+    random = np.random.default_rng(n)
+    left, right = random.normal(60, 2, n), random.normal(59, 1, n)
+    theirs = ttest_rel(left, right).confidence_interval(0.95)
+    assert t_interval(list(left - right)) == pytest.approx((theirs.low, theirs.high), rel=1e-9)
+
+
+def test_cells_are_paired_with_the_baseline_by_seed(make_table, make_run, assigned):
+    from scipy.stats import ttest_rel
+
+    ours, base = (0.61, 0.64, 0.59, 0.70), (0.60, 0.58, 0.57)  # the baseline has no seed 3
+    runs = assigned(*runs_of(make_run, "b", ours), *runs_of(make_run, "a", base))
+    one = found(make_table(metrics=METRICS), runs)[("b", "val")]
+    theirs = ttest_rel(np.array(ours[:3]) * 100, np.array(base) * 100)
+    assert one.seeds == (0, 1, 2)
+    assert one.mean == pytest.approx(3)
+    assert (one.low, one.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+
+
+def test_why_there_is_no_interval(make_table, make_run, assigned):
+    table = make_table(metrics=METRICS)
+    one = found(table, assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6])))
+    assert (one["b", "val"].mean, one["b", "val"].low, one["b", "val"].words) == (pytest.approx(10), None, ONE_SEED)
+    assert interval_text(one["b", "val"], table.metrics["val"]) == "+10.00 (one seed: no interval)"
+    assert (one["c", "val"].mean, one["c", "val"].words) == (None, "missing")
+    apart = found(table, assigned(make_run("a", [0.1, 0.5], 0), make_run("b", [0.1, 0.6], 1)))
+    assert apart["b", "val"].words == "no shared seed"
+    failed = found(table, assigned(make_run("a", [0.1], status="failed"), make_run("b", [0.1, 0.6])))
+    assert failed["b", "val"].words == "baseline: failed"
+    never = found(table, assigned(*runs_of(make_run, "a", (0.4, 0.5)), *runs_of(make_run, "b", (0.6, 0.6))))
+    assert never["b", "epochs"].words == f"no figure in 1 of 2 seeds, {ONE_SEED}"
+    mixed = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6], config={"data": {"fraction": 0.1}}))
+    assert found(table, mixed)["b", "val"].words == "runs of different scale"
+    assert differences(make_table(baseline=None), table_rows(make_table(baseline=None), mixed)) == []
+
+
+def test_claims_have_one_where_one_figure_is_set_over_another(make_table, make_run, assigned):
+    table = make_table(
+        BEATS,
+        {"text": "b is best", "kind": "best", "metric": "val", "cell": "b"},
+        {"text": "a needs more epochs", "kind": "fewer_epochs", "metric": "epochs", "left": "b", "right": "a"},
+        {"text": "over 50", "kind": "greater", "metric": "val", "left": "b", "right": 50},
+        {
+            "text": "b beats each",
+            "kind": "greater",
+            "metric": "val",
+            "left": "b",
+            "each": [{"right": "a"}, {"right": "c"}],
+        },
+        metrics=METRICS,
+    )
+    cells = {"a": (0.52, 0.51, 0.56), "b": (0.54, 0.56, 0.57), "c": (0.2, 0.3, 0.4)}
+    runs = assigned(*(run for cell, values in cells.items() for run in runs_of(make_run, cell, values)))
+    intervals = claim_intervals(table, runs, judge(table, runs))
+    assert [[one.label for one in each] for each in intervals] == [["b - a"], [], ["a - b"], [], ["b - a", "b - c"]]
+    differ = np.array(cells["b"]) * 100 - np.array(cells["a"]) * 100
+    assert intervals[0][0].mean == pytest.approx(differ.mean())
+    assert (intervals[0][0].low, intervals[0][0].high) == pytest.approx(t_interval(list(differ)))
+    undecided = assigned(make_run("a", [0.1, 0.5]))
+    assert claim_intervals(table, undecided, judge(table, undecided)) == [()] * 5
+
+
+def test_in_markdown_and_csv(make_table, make_run, assigned):
+    table = make_table(BEATS, metrics={name: METRICS[name] for name in ("train", "val")})
+    runs = assigned(*runs_of(make_run, "a", (0.5, 0.5, 0.5)), *runs_of(make_run, "b", (0.51, 0.52, 0.53)))
+    text = report(table, runs)
+    section = text[text.index("## Differences") : text.index("\n\nPaired over the seeds")]
+    assert section.splitlines() == [
+        "## Differences from the baseline",
+        "",
+        "| minus a | val (%) |",
+        "| --- | --- |",
+        "| b | +2.00 [-0.48, +4.48] (3) |",
+        "| c | missing |",
+    ]
+    assert "| claim | verdict | difference [95 % interval] | on the published figures |" in text
+    assert "50.00 | b - a +2.00 [-0.48, +4.48] (3) | holds |" in text
+    lines = {line["cell"]: line for line in csv.DictReader(io.StringIO(csv_text(table, table_rows(table, runs))))}
+    assert float(lines["b"]["baseline_low"]) == pytest.approx(2 - 4.302652729911275 / math.sqrt(3))
+    assert (lines["b"]["baseline"], lines["b"]["baseline_n"]) == ("a", "3")
+    assert (lines["c"]["baseline_words"], lines["c"]["baseline_difference"]) == ("missing", "")
+    assert (lines["a"]["baseline"], lines["a"]["baseline_n"]) == ("", "")

@@ -1,0 +1,154 @@
+"""`ablate report`: which runs make up which table, what is printed, and the same bytes from the same directories."""
+
+import json
+
+import pytest
+
+from ablate.cli import main
+from ablate.config.compose import Composer
+from ablate.config.identity import identity
+from ablate.report.match import tables_of
+from ablate.report.runs import read_runs
+from ablate.sweeps.grid import expand
+
+
+@pytest.fixture(scope="module")
+def composer():
+    return Composer()
+
+
+@pytest.fixture
+def run_sweep(composer, tmp_path):
+    """Leaves the directories of a sweep, as if it had been trained; cells without a value get 0.4."""
+
+    def run(*arguments, only=lambda config: True, accuracy=lambda config: 0.4, status="finished", root="multirun"):
+        folders = []
+        for number, overrides in enumerate(expand(arguments, composer).points):
+            config = composer.compose(overrides).config
+            config["trainer"]["precision"] = "32"
+            if not only(config):
+                continue
+            name = "_".join(text.replace("/", "-") for text in overrides)
+            folder = tmp_path / root / config["task"]["name"] / f"{len(list(tmp_path.rglob('run.json')))}_{name}"
+            folder.mkdir(parents=True)
+            kept = {key: value for key, value in config.items() if key not in ("table", "sweep", "seeds", "output")}
+            values = {"name": name, "task": config["task"]["name"], "overrides": overrides, "config": kept}
+            (folder / "run.json").write_text(json.dumps({**values, "identity": identity(config)}))
+            value = accuracy(config) + number / 1000
+            rows = [f"1,{value + 0.1},{value}", f"2,{value + 0.1},{value}"]
+            (folder / "history.csv").write_text("\n".join(["epoch,train/accuracy,val/accuracy", *rows, ""]))
+            result = {"status": status, "seed": config["seed"], "data": {"source": config["data"]["source"]}}
+            (folder / "result.json").write_text(json.dumps(result))
+            folders.append(folder)
+        return folders
+
+    return run
+
+
+def cells(found, name):
+    """Seeds by cell of a table, cells without runs left out."""
+    assigned = next(assigned for table, assigned in found if table.name == name)
+    return {cell: [run.seed for run in runs] for cell, runs in assigned.cells.items() if runs}
+
+
+def few(*names):
+    """The baseline and dropout on all layers with these probabilities."""
+    return lambda config: config["dropout"]["p"] in names and config["dropout"]["where"] == "all"
+
+
+def test_a_run_belongs_where_its_identity_does(run_sweep, composer, tmp_path):
+    run_sweep("experiment=cifar/dropout", "seeds=2", only=few(0.0, 0.3))
+    run_sweep("experiment=cifar/blocks", "seed=0", "model.blocks=1")
+    run_sweep("task=cifar", "dropout=0.3", "dropout.where=all", "seed=7")  # by hand, and of the table all the same
+    run_sweep("task=cifar", "dropout=0.3", "optimizer.lr=0.5")  # of no table
+    found = tables_of(read_runs([tmp_path]), composer=composer)
+    assert [table.name for table, _ in found] == ["cifar/blocks", "cifar/dropout"]
+    assert cells(found, "cifar/dropout") == {"none": [0, 1], "all 0.3": [0, 1, 7]}
+
+
+def test_a_shared_run_is_in_both_tables_and_a_baseline_alone_is_no_table(run_sweep, composer, tmp_path):
+    run_sweep("experiment=cifar/dropout", only=few(0.0, 0.3))
+    runs = read_runs([tmp_path])
+    assert [table.name for table, _ in tables_of(runs, composer=composer)] == ["cifar/dropout"]
+    found = tables_of(runs, ["cifar/blocks", "cifar/dropout"], composer=composer)
+    assert list(cells(found, "cifar/blocks").values()) == [[0]]
+
+
+def test_scales_are_kept_apart_and_the_largest_is_shown(run_sweep, composer, tmp_path):
+    run_sweep("experiment=cifar/dropout", "trainer.max_epochs=5", only=few(0.0, 0.2, 0.3))
+    run_sweep("experiment=cifar/dropout", "trainer.max_epochs=30", only=few(0.0, 0.3))
+    run_sweep("experiment=cifar/dropout", "data=sample", only=few(0.0, 0.3, 0.4))
+    run_sweep("experiment=cifar/blocks", only=lambda config: config["model"]["blocks"] == 3)  # the baseline at 100
+    runs = read_runs([tmp_path])
+    found = tables_of(runs, ["cifar/dropout"], composer=composer)
+    assert cells(found, "cifar/dropout") == {"none": [0], "all 0.3": [0]}
+    assert found[0][1].notes == (
+        "Not in this table, of other data, scale or settings: 3 with trainer.max_epochs=5;"
+        " 3 with data.source=sample; 1 with as published (runs).",
+    )
+    found = tables_of(runs, ["cifar/dropout"], {"trainer.max_epochs": 5}, composer)
+    assert cells(found, "cifar/dropout") == {"none": [0], "all 0.2": [0], "all 0.3": [0]}
+
+
+def test_what_a_command_set_for_all_runs_is_a_setting_of_its_own(run_sweep, composer, tmp_path):
+    run_sweep("experiment=cifar/dropout", "model.width=16", "trainer.max_epochs=3", only=few(0.0, 0.3))
+    found = tables_of(read_runs([tmp_path]), composer=composer)
+    assert cells(found, "cifar/dropout") == {"none": [0], "all 0.3": [0]}
+    assert found[0][1].notes == ("Set for every run beside the experiment: model.width=16.",)
+    run_sweep("experiment=cifar/dropout", "trainer.max_epochs=2", only=few(0.0, 0.4))
+    found = tables_of(read_runs([tmp_path]), composer=composer)
+    assert cells(found, "cifar/dropout") == {"none": [0], "all 0.4": [0]}
+    assert "2 with trainer.max_epochs=3 model.width=16" in found[0][1].notes[0]
+
+
+def test_the_command_prints_a_line_a_table_and_the_same_bytes_twice(run_sweep, tmp_path, capsys):
+    better = {0.0: 0.4, 0.3: 0.5, 0.8: 0.2}
+    folders = run_sweep(
+        "experiment=cifar/dropout",
+        "seeds=2",
+        only=few(*better),
+        accuracy=lambda config: better[config["dropout"]["p"]],
+    )
+    (folders[0] / "result.json").write_text("{")
+    made = []
+    for output in ("one", "two"):
+        main(["report", str(tmp_path / "multirun"), "--output", str(tmp_path / output)])
+        folder = tmp_path / output
+        made.append({p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()})
+        said = capsys.readouterr()
+        lines = said.out.splitlines()
+        assert lines[0] == f"cifar/dropout  0 of 5 claims hold  {folder / 'cifar/dropout/report.md'}"
+        assert said.err.startswith(f"broken, left out: {folders[0]}: result.json is no JSON")
+    assert {p.name for p in made[0]} >= {"report.md", "report.csv", "report.tex"}
+    assert made[0].keys() == made[1].keys()
+    assert [str(path) for path in made[0] if made[0][path] != made[1][path]] == []
+    text = (tmp_path / "one/cifar/dropout/report.md").read_text()
+    assert f"- Broken and left out: {folders[0].as_posix()}: result.json is no JSON" in text
+
+
+def test_a_task_folder_and_a_run_do_as_well(run_sweep, tmp_path, capsys):
+    folders = run_sweep("experiment=cifar/activation")
+    for path in (tmp_path / "multirun/cifar", folders[0]):
+        main(["report", str(path), "--output", str(tmp_path / "tables")])
+        assert capsys.readouterr().out.startswith("cifar/activation  ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "nowhere: no such folder; accepted: a sweep's folder, a task's, or a run's directory"),
+        (["empty"], "empty: no run directory; accepted: folders with run.json in them or below"),
+        (["multirun", "--experiment", "cifar/dropuot"], "--experiment cifar/dropuot: no such experiment; accepted: "),
+        (["multirun", "--where", "seed"], "--where seed: accepted is KEY=VALUE, e.g. trainer.max_epochs=30"),
+        (["multirun", "--where", "seed=9"], "multirun: none of 1 runs so chosen is of a table in conf/experiment; "),
+    ],
+)
+def test_what_is_refused_is_refused_in_one_line(run_sweep, tmp_path, capsys, monkeypatch, arguments, said):
+    run_sweep("experiment=cifar/activation")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        main(["report", *arguments])
+    found = capsys.readouterr().err
+    assert found.startswith(said)
+    assert found.count("\n") == 1

@@ -1,0 +1,253 @@
+"""The pages of tables: what they say, that they stand alone, and that the same directories give the same bytes."""
+
+import html
+import json
+import re
+import time
+from html.parser import HTMLParser
+from urllib.parse import unquote
+
+import pytest
+
+from ablate.report.reproduce import command, single
+from ablate.report.runs import assign, read_runs
+from ablate.report.schema import parse_table
+from ablate.report.site import write_site
+
+PNG = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8ffff3f0005fe02fe0def46b8"
+    "0000000049454e44ae426082"
+)
+B_BEST = {"text": "b is best", "kind": "best", "metric": "val", "cell": "b"}
+C_BEST = {"text": "c is best", "kind": "best", "metric": "val", "cell": "c"}
+HIGH = {"text": "b reaches 70 %", "kind": "at_least", "metric": "val", "of": ["b"], "value": 70}
+
+
+def page_of(table, folder, *paths):
+    """The text of a table's page."""
+    write_site([(table, assign(table, read_runs(paths)))], folder)
+    return (folder / table.name / "index.html").read_text()
+
+
+def add(path, **values):
+    """Add keys to a written run's run.json."""
+    run = json.loads((path / "run.json").read_text())
+    (path / "run.json").write_text(json.dumps(run | values))
+
+
+def text_of(page):
+    """The words that a reader sees."""
+    page = re.sub(r"<(style|script|svg)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+@pytest.fixture
+def three(make_run, write_run, tmp_path):
+    """Three cells, two seeds, in directories below `runs`."""
+    for cell, level in (("a", 0.5), ("b", 0.6), ("c", 0.4)):
+        for seed in (0, 1):
+            record = make_run(cell, [level - 0.1, level + 0.01 * seed], seed=seed, seconds_per_step=0.01)
+            path = write_run(record, f"runs/{record.name}")
+            add(path, overrides=["experiment=toy/table", f"model={cell}", "sweep.workers=1", f"seed={seed}"])
+            for name in ("config.yaml", "log.txt"):
+                (path / name).write_text(name)
+            (path / "figures").mkdir()
+            (path / "figures" / "confusion_val.png").write_bytes(PNG)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def no_charts(monkeypatch):
+    """Pages without charts, for what has nothing to do with them: most of a page's time is theirs."""
+    monkeypatch.setattr("ablate.report.html.charts", lambda table, rows: [])
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_the_page_says_each_figure_with_its_spread_seeds_and_published_value(make_table, three, tmp_path):
+    said = text_of(page_of(make_table(B_BEST, C_BEST), tmp_path / "tables", three))
+    assert "60.50 ± 0.71 ★ best n = 2 published 60 , +0.50" in said
+    assert "40.50 ± 0.71 n = 2 published 40 , +0.50" in said
+    assert "1 of 2 claims hold" in said
+    assert "T1 (1) b is best ✓ holds" in said
+    assert "T1 (2) c is best ✗ does not hold" in said
+    assert "Differences to the baseline" in said
+
+
+def test_the_same_directories_give_the_same_bytes(make_table, three, tmp_path):
+    table = make_table(B_BEST)
+    first = page_of(table, tmp_path / "one", three)
+    assert page_of(table, tmp_path / "two", three) == first
+    assert (tmp_path / "one/index.html").read_bytes() == (tmp_path / "two/index.html").read_bytes()
+
+
+def test_the_page_stands_alone_and_its_links_lead_to_the_runs_files(make_table, three, tmp_path):
+    folder = tmp_path / "tables"
+    page = page_of(make_table(B_BEST), folder, three)
+    assert "http" not in page
+    assert str(tmp_path) not in page
+    links = [unquote(link) for link in re.findall(r'(?:href|src)="([^"#]+)"', page) if not link.startswith("data:")]
+    assert len(links) > 6 * 5
+    missing = [link for link in links if not (folder / "toy/table" / link).exists()]
+    assert missing == []
+    assert {link.rpartition("/")[2] for link in links} >= {"config.yaml", "log.txt", "history.csv", "result.json"}
+    assert any(link.endswith("figures/confusion_val.png") for link in links)
+    assert page.count("data:image/png;base64,") == 2  # the best cell's and the baseline's
+
+
+def test_every_tag_is_closed_and_no_id_is_used_twice(make_table, three, tmp_path):
+    check = Tags()
+    check.feed(page_of(make_table(B_BEST, C_BEST), tmp_path / "tables", three))
+    assert check.faults == []
+    assert check.open == []
+    assert len(check.ids) == len(set(check.ids))
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_cells_that_did_not_finish_are_said_in_words(make_table, make_run, write_run, tmp_path):
+    write_run(make_run("a", [0.4, 0.5]))
+    write_run(make_run("b", [0.4], status="failed", reason="out of <memory>"))
+    folder = write_run(make_run("a", [0.4], seed=1, status="unfinished"))
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    (broken / "run.json").write_text("{")
+    page = page_of(make_table(B_BEST), tmp_path / "tables", tmp_path)
+    said = text_of(page)
+    assert "failed published 80" in said
+    assert "missing published 60" in said
+    assert "1 of 2 unfinished" in said
+    assert "running or interrupted" in said
+    assert "out of &lt;memory&gt;" in page
+    assert "1 broken directory, left out: ../../../broken : run.json is no JSON" in said
+    assert "? undecided" in said
+    assert folder.name in said
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_other_data_reduced_scale_and_devices_are_said_first(make_table, make_run, write_run, tmp_path):
+    gpu = {"kind": "cuda", "name": "Big GPU", "threads": 1}
+    cpu = {"kind": "cpu", "name": "Small CPU", "threads": 1}
+    config = {"trainer": {"max_epochs": 1}}
+    write_run(make_run("a", [0.5], device=gpu, config=config))
+    write_run(make_run("b", [0.6], device=cpu, config=config))
+    said = text_of(page_of(make_table(HIGH, assumed=["a setting"]), tmp_path / "tables", tmp_path))
+    assert "The runs come from different devices: Big GPU (cuda); Small CPU (cpu)." in said
+    assert "Reduced scale: 1 of 2 epochs" in said
+    assert "Assumed: a setting." in said
+    assert "≠ not comparable" in said
+    assert said.index("different devices") < said.index("Regenerated table")
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_sample_data_is_not_judged_and_has_no_published_values(make_table, make_run, write_run, tmp_path):
+    config = {"data": {"source": "sample"}}
+    write_run(make_run("a", [0.4, 0.5], config=config))
+    said = text_of(page_of(make_table(B_BEST), tmp_path / "tables", tmp_path))
+    assert "Made from sample data" in said
+    assert "– not judged" in said
+    assert "sample data" in text_of((tmp_path / "tables/index.html").read_text())
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_a_pivoted_table_has_the_published_layout(data, make_run, write_run, tmp_path):
+    cells = {
+        name: {"match": {"model.name": name[0], "model.deep": name[1] == "2"}, "published": {"val": 50}}
+        for name in ("a1", "a2", "b1")
+    }
+    labels = {"model.deep": {"False": "shallow", "True": "deep"}}
+    table = parse_table(
+        data | {"cells": cells, "baseline": "a1", "rows": ["model.name"], "columns": ["model.deep"], "labels": labels}
+    )
+    write_run(make_run("a", [0.4, 0.5], config={"model": {"name": "a", "deep": True}}))
+    page = page_of(table, tmp_path / "tables", tmp_path)
+    assert '<th colspan="5" scope="colgroup" class="group">shallow</th>' in page
+    heads = re.findall(r'data-column="(\d+)"', page[page.index('id="figures"') : page.index("</thead>")])
+    assert [int(head) for head in heads] == list(range(11))
+    lines = re.findall(r"<tr><th scope=\"row\">(\w)</th>(.*?)</tr>", page.split('id="claims"')[0], re.DOTALL)
+    assert [(name, line.count("<td")) for name, line in lines if line.count("<td") == 10] == [("a", 10), ("b", 10)]
+    assert dict(lines)["b"].count('class="absent"') == 5  # b2 is no cell
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_the_index_groups_tables_by_report_and_counts_all_claims(data, three, tmp_path):
+    runs = read_runs([three])
+    tables = [
+        parse_table(data | {"name": f"toy/{name}", "source": source, "title": name, "claims": claims})
+        for name, source, claims in (("ten", "A1.10", [B_BEST]), ("two", "A1.2", [C_BEST]), ("x", "B1.1", [B_BEST]))
+    ]
+    index = write_site([(table, assign(table, runs)) for table in tables], tmp_path / "tables")
+    said = text_of(index.read_text())
+    assert "2 of 3 claims hold" in said
+    assert "Report A1 1 of 2 claims hold" in said
+    assert said.index("A1.2 two") < said.index("A1.10 ten") < said.index("Report B1")
+    for table in tables:
+        assert f'href="{table.name}/index.html"' in index.read_text()
+        assert 'href="../../index.html"' in (index.parent / table.name / "index.html").read_text()
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_a_table_without_runs_has_a_page(make_table, tmp_path):
+    said = text_of(page_of(make_table(B_BEST), tmp_path / "tables", tmp_path))
+    assert "no runs" in said
+    assert "missing published 60" in said
+    assert "None yet." in said
+
+
+def test_commands_train_the_run_alone():
+    asked = ["experiment=mnist/cnn", "model=fnn", "augment.transforms=[rotate]", "sweep.workers=2", "hydra.x=1"]
+    assert command(asked, 2) == (
+        "python train.py experiment=mnist/cnn table=null model=fnn 'augment.transforms=[rotate]' seed=2"
+    )
+    assert command(["task=cifar", "dropout.p=0.3", "seed=1"], 1) == "python train.py task=cifar dropout.p=0.3 seed=1"
+    assert command([], 0) is None
+
+
+@pytest.mark.parametrize("experiment", ["cifar/augment", "mnist/cnn", "mnist/regularisation"])
+def test_a_runs_command_composes_to_the_same_run(experiment, tmp_path, monkeypatch):
+    from ablate.config.compose import Composer
+    from ablate.config.identity import identity
+    from ablate.sweeps.plan import make_plan
+
+    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path))
+    composer = Composer()
+    plan = make_plan([f"experiment={experiment}", "seeds=2", f"sweep.dir={tmp_path}", "data=sample"], composer)
+    assert len(plan.runs) > 2
+    for run in plan.runs:
+        config = composer.compose(single(run.overrides, run.config["seed"])).config
+        config["trainer"]["precision"] = run.config["trainer"]["precision"]
+        assert config["table"] is None
+        assert config["seeds"] is None
+        assert identity(config) == identity(run.config)
+
+
+def test_two_hundred_runs_take_under_ten_seconds(data, make_run, write_run, tmp_path):
+    names = [f"m{number}" for number in range(25)]
+    cells = {name: {"match": {"model.name": name}, "published": {"train": 60, "val": 50}} for name in names}
+    table = parse_table(data | {"cells": cells, "baseline": "m0", "claims": []})
+    for place, name in enumerate(names):
+        for seed in range(8):
+            curve = [1 - 0.9 / (1 + epoch * (1 + 0.01 * place + 0.02 * seed)) for epoch in range(100)]
+            write_run(make_run(name, curve, seed=seed), f"runs/{name}-{seed}")
+    start = time.perf_counter()
+    page = page_of(table, tmp_path / "tables", tmp_path / "runs")
+    assert time.perf_counter() - start < 10
+    assert page.count("overrides not recorded") == 200
+
+
+class Tags(HTMLParser):
+    VOID = ("meta", "link", "img", "br")
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.faults, self.ids = [], [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.ids += [value for name, value in attributes if name == "id"]
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            self.faults.append((tag, self.getpos()))
