@@ -294,13 +294,15 @@ def bar_panel(found: Sequence[tuple[str, Entry]], metric: Metric) -> str:
                 place, entry.mean - low, left=low, height=0.62, color=COLOURS[0], alpha=0.85 if entry.best else 0.5
             )
         if entry.mean is not None and entry.std is not None:
-            axis.errorbar(entry.mean, place, xerr=entry.std, color=_INK, capsize=2.5, linewidth=1.1)
+            axis.errorbar(entry.mean, place, xerr=entry.std, color=_INK, capsize=2.5, linewidth=1.1, zorder=4)
         elif entry.mean is None:
             axis.text(low, place, f" {entry.words.split(',')[0]}", va="center", fontsize=8, color=_INK)
         if entry.published and entry.published.value is not None:
             axis.plot(entry.published.value, place, "D", color=COLOURS[1], markersize=5)
         elif entry.published and entry.published.low is not None:
-            axis.plot([entry.published.low, entry.published.high], [place] * 2, color=COLOURS[1], linewidth=3.2)
+            axis.plot(
+                [entry.published.low, entry.published.high], [place] * 2, color=COLOURS[1], linewidth=3.2, zorder=3
+            )
     axis.set_xlim(low, high)
     axis.set_ylim(len(found) - 0.4, -0.6)
     axis.set_yticks(range(len(found)), [shorten(name) for name, _ in found])

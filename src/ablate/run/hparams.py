@@ -21,9 +21,7 @@ from ablate.run import files
 EVENTS = "events.out.tfevents.0.hparams"  # a name by which TensorBoard takes it for events
 
 
-def write_hparams(
-    directory: Path, hyperparameters: Mapping[str, Any], metrics: Mapping[str, Any] | None = None
-) -> None:
+def write_hparams(directory: Path, hyperparameters: Mapping[str, Any]) -> None:
     """Write a run's session: values by dotted key.
 
     The metrics are those of the run's curves under train/ and val/. Lists and None are written as text, since the tab

@@ -82,7 +82,7 @@ class Record(Checkpoint):
         if self._writers and hyperparameters is not None and self.rows:
             from ablate.run.hparams import write_hparams
 
-            write_hparams(self.directory, hyperparameters, self.rows[-1])
+            write_hparams(self.directory, hyperparameters)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "seconds": self.seconds, "rng": rng_state()}

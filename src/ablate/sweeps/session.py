@@ -99,24 +99,39 @@ def finish(plan: Plan, outcome: Outcome) -> None:
 
 
 def _regenerate(plan: Plan, console: Any) -> list[Path]:
-    """The published tables beside what the runs gave, with a verdict on every claim; returns the pages written."""
+    """The published tables beside what the runs gave, with a verdict on every claim; returns the pages written.
+
+    The HTML pages, whose charts take seconds, are made again only where a table's text has changed; their index covers
+    every table of the sweeps' folder.
+    """
     if not plan.tables:
         return []
     from rich.markdown import Markdown
 
-    from ablate.report.pages import write_all
+    from ablate.report.pages import REPORT, write_pages
     from ablate.report.runs import assign, read_runs
     from ablate.report.schema import parse_table
 
-    entries = []
+    root = Path(plan.settings["dir"])
+    folder = root / "tables"
+    entries, pages, changed = {}, [], not (folder / "index.html").exists()
     for name, content in plan.tables.items():
         table = parse_table(content, f"experiment={name}")
-        runs = read_runs([run.directory for run in plan.runs if name in run.tables])
-        entries.append((table, assign(table, runs)))
-    pages, index = write_all(entries, Path(plan.settings["dir"]) / "tables")
-    for page in pages:
-        console.print(Markdown(page.read_text(encoding="utf-8")))
-    return [*pages, *([index] if index else [])]
+        runs = assign(table, read_runs([run.directory for run in plan.runs if name in run.tables]))
+        page = folder / name / REPORT
+        before = page.read_text(encoding="utf-8") if page.exists() else None
+        pages.append(write_pages(table, runs, folder / name))
+        text = page.read_text(encoding="utf-8")
+        changed |= text != before
+        entries[table.name] = (table, runs)
+        console.print(Markdown(text))
+    if changed:
+        from ablate.report.match import tables_of
+        from ablate.report.pages import write_index
+
+        others = {table.name: (table, runs) for table, runs in tables_of(read_runs([root]))}
+        write_index(list((others | entries).values()), folder)
+    return [*pages, folder / "index.html"]
 
 
 def exit_code(plan: Plan, outcome: Outcome) -> int:
