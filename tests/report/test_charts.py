@@ -5,7 +5,8 @@ import re
 import pytest
 
 from ablate.report import charts as module
-from ablate.report.charts import COLOURS, DASHES, Key, charts, lines_of, quality_of, shared_limits, span
+from ablate.report.charts import Key, charts, lines_of, quality_of
+from ablate.report.drawing import COLOURS, DASHES, shared_limits, span
 from ablate.report.metric_schema import Published
 from ablate.report.table import Entry, table_rows
 
