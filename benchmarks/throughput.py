@@ -28,7 +28,7 @@ torch.set_num_threads(2)
 from ablate.run.execute import execute
 from ablate.sweeps.plan import make_plan, write_runs
 plan = make_plan(sys.argv[1:])
-write_runs(plan)
+write_runs(plan.runs)
 for run in plan.runs:
     execute(run.config, run.directory)
 """

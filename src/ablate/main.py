@@ -16,7 +16,7 @@ from ablate.run import files
 
 
 def main() -> None:
-    """Run the command line in sys.argv. Exit codes: 0 done, 1 a run failed, 2 refused, 130 interrupted."""
+    """Run the command line in sys.argv. Exit codes: 0 done, 1 a run or the sweep failed, 2 refused, 130 interrupted."""
     asked_for_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, in place of printing them in its own way
     sys.argv[1:] = _with_task(translate(sys.argv[1:]))
@@ -24,6 +24,9 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
     except AblateError as error:
         _refuse(str(error), error, asked_for_trace)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
     except (*CONFIG_ERRORS, ValueError) as error:  # Hydra says some faults of overrides by a plain ValueError
         message = _explain(error)
         if message is None:

@@ -25,7 +25,7 @@ def test_duplicates_collapse_by_what_they_resolve_to(base, composer):
 
 def test_finished_runs_are_found_again_and_a_grid_may_grow(base, composer):
     plan = make_plan([*base, "dropout=0.2"], composer)
-    write_runs(plan)
+    write_runs(plan.runs)
     mark(plan.runs[0])
     grown = make_plan([*base, "dropout=0.1,0.2"], composer)
     assert [run.status for run in grown.runs] == ["new", "finished"]
@@ -34,7 +34,7 @@ def test_finished_runs_are_found_again_and_a_grid_may_grow(base, composer):
 
 def test_statuses_come_from_the_directories(base, composer):
     plan = make_plan([*base, "seeds=5"], composer)
-    write_runs(plan)
+    write_runs(plan.runs)
     mark(plan.runs[0])
     mark(plan.runs[1], "failed")
     mark(plan.runs[2], "diverged")
@@ -45,7 +45,7 @@ def test_statuses_come_from_the_directories(base, composer):
 
 def test_half_a_result_is_broken_not_finished(base, composer):
     plan = make_plan(base, composer)
-    write_runs(plan)
+    write_runs(plan.runs)
     (plan.runs[0].directory / files.RESULT).write_text('{"status": "fini')
     assert make_plan(base, composer).runs[0].status == "broken"
 
@@ -59,7 +59,7 @@ def test_two_tables_share_a_run(tmp_path, composer):
 
 def test_paths_and_workers_are_no_part_of_a_run(base, composer):
     plan = make_plan([*base, "dropout=0.2"], composer)
-    write_runs(plan)
+    write_runs(plan.runs)
     mark(plan.runs[0])
     other = [*base, "dropout=0.2", "sweep.workers=7", "logger=tensorboard", "data.root=elsewhere", "output=x"]
     assert make_plan(other, composer).runs[0].status == "finished"
@@ -68,7 +68,7 @@ def test_paths_and_workers_are_no_part_of_a_run(base, composer):
 
 def test_another_run_of_the_same_name_gets_a_hash(base, composer):
     plan = make_plan(base, composer)
-    write_runs(plan)
+    write_runs(plan.runs)
     path = plan.runs[0].directory / files.RUN
     run = files.read_json(path)
     run["identity"]["optimizer.lr"] = 0.123  # as if conf/ had another default when it was trained
@@ -81,7 +81,7 @@ def test_another_run_of_the_same_name_gets_a_hash(base, composer):
 
 def test_configs_are_fixed_on_disk(base, composer):
     plan = make_plan([*base, "dropout=0.25"], composer)
-    write_runs(plan)
+    write_runs(plan.runs)
     run = files.read_json(plan.runs[0].directory / files.RUN)
     assert run["config"]["dropout"]["p"] == 0.25
     assert run["config"]["trainer"]["precision"] == "32"

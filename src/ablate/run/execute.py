@@ -16,6 +16,7 @@ from ablate.config.validate import validate
 from ablate.errors import AblateError
 from ablate.run import facts, files
 from ablate.run.assemble import count_parameters, make_data, make_task
+from ablate.run.failure import describe, write_failure
 from ablate.run.record import Record
 from ablate.tasks.base import Diverged, Interrupted, Task
 
@@ -55,9 +56,13 @@ def execute(
     try:
         with FileLock(directory / files.LOCK, timeout=0):
             done = files.read_json(directory / files.RESULT)
-            if done is not None and done.get("status") in (FINISHED, DIVERGED):
-                return done
-            return _execute(config, directory, on_epoch, on_chunk, should_interrupt)
+            if done is not None and done.get("status") in (FINISHED, DIVERGED, FAILED):
+                return done  # also what another sweep ended meanwhile; who tries a failed run again clears its result
+            try:
+                return _execute(config, directory, on_epoch, on_chunk, should_interrupt)
+            except BaseException as error:
+                write_failure(directory, describe(error), config)  # under the lock: nobody takes the run over before
+                raise
     except Timeout as error:
         raise Busy(f"{directory}: another process trains this run") from error
 

@@ -1,5 +1,6 @@
 """How a run failed, in one line, and where that is written. No torch: the pool marks what a dead worker left."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ FAILED = "failed"
 
 
 def write_failure(directory: Path, reason: str, config: dict[str, Any] | None = None) -> None:
-    """Mark a run as failed with its reason, in its directory."""
+    """Mark a run as failed with its reason, in its directory; on a full disk it stays unmarked."""
     kept = {"seed": config["seed"]} if config else {}
     failure = {"status": FAILED, "reason": reason, "log": str(directory / files.LOG), **kept}
-    files.write_json(directory / files.RESULT, failure | {"git": facts.git(), "versions": facts.versions()})
+    with contextlib.suppress(OSError):
+        files.write_json(directory / files.RESULT, failure | {"git": facts.git(), "versions": facts.versions()})
 
 
 def describe(error: BaseException) -> str:

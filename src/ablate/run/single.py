@@ -1,6 +1,7 @@
 """One run outside of the sweep's workers: typed by itself, continued, or as a job of one of Hydra's launchers."""
 
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -17,7 +18,6 @@ from ablate.config.identity import identity
 from ablate.config.validate import validate
 from ablate.errors import AblateError, ConfigError
 from ablate.run import files
-from ablate.run.failure import describe, write_failure
 
 
 def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -63,11 +63,24 @@ def run_job(config: dict[str, Any], directory: Path) -> float | None:
 
     run = files.read_json(directory / files.RUN) or {}
     config = run.get("config") or _own(config)
+    asked: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if asked:
+            os._exit(130)
+        asked.append(number)
+
     try:
-        result = execute(config, directory)
-    except BaseException as error:
-        write_failure(directory, describe(error), config)
-        raise
+        before = signal.signal(signal.SIGINT, stop)  # Lightning would make sys.exit(1), a failure, of Ctrl-C
+    except ValueError:  # not in the main thread: the launcher handles signals
+        before = None
+    try:
+        result = execute(config, directory, should_interrupt=lambda: bool(asked))
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
     return ((result.get("metrics") or {}).get("final") or {}).get(config["task"]["metric"])
 
 
@@ -88,15 +101,9 @@ def _execute(config: dict[str, Any], directory: Path) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, stop)
     progress = _Progress(config["trainer"]["max_epochs"], directory)
-    try:
-        result = execute(
-            config, directory, on_epoch=progress.epoch, on_chunk=progress.chunk, should_interrupt=lambda: bool(asked)
-        )
-    except AblateError:
-        raise
-    except BaseException as error:
-        write_failure(directory, describe(error), config)
-        raise
+    result = execute(
+        config, directory, on_epoch=progress.epoch, on_chunk=progress.chunk, should_interrupt=lambda: bool(asked)
+    )
     if result["status"] == INTERRUPTED:
         print(f"interrupted; go on with: python train.py resume={directory}")
         sys.exit(130)

@@ -18,12 +18,13 @@ class Gpu:
     total_mb: int
     free_mb: int
     capability: float
+    uuid: str = ""
 
 
 @functools.cache
 def gpus() -> tuple[Gpu, ...]:
     """The GPUs that this process may use; () where there are none."""
-    query = "index,memory.total,memory.free,compute_cap"
+    query = "index,memory.total,memory.free,compute_cap,uuid"
     command = ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"]
     try:
         text = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
@@ -34,20 +35,20 @@ def gpus() -> tuple[Gpu, ...]:
     if visible is None:
         return found
     wanted = [name.strip() for name in visible.split(",") if name.strip()]
-    return tuple(gpu for gpu in found if gpu.index in wanted)
+    return tuple(gpu for gpu in found if gpu.index in wanted or (gpu.uuid and gpu.uuid.startswith(tuple(wanted))))
 
 
 def parse_gpus(text: str) -> tuple[Gpu, ...]:
     """GPUs from nvidia-smi's CSV lines `index, total, free, capability`; other lines are left out.
 
     >>> parse_gpus("0, 143771, 143000, 9.0")
-    (Gpu(index='0', total_mb=143771, free_mb=143000, capability=9.0),)
+    (Gpu(index='0', total_mb=143771, free_mb=143000, capability=9.0, uuid=''),)
     """
     found = []
     for line in text.splitlines():
         cells = [cell.strip() for cell in line.split(",")]
         try:
-            found.append(Gpu(cells[0], int(cells[1]), int(cells[2]), float(cells[3])))
+            found.append(Gpu(cells[0], int(cells[1]), int(cells[2]), float(cells[3]), *cells[4:5]))
         except (IndexError, ValueError):
             continue
     return tuple(found)

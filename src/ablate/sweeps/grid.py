@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hydra.core.override_parser.types import Glob, Override
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import HydraException
 
 from ablate.config.compose import Composer
@@ -53,7 +53,12 @@ def expand(arguments: Sequence[str], composer: Composer) -> Grid:
     }
     swept = [key for key, values in choices.items() if len(values) > 1]
     experiments = [text.partition("=")[2] for text in choices.pop("experiment", ["experiment=null"])]
-    seeds = choices.pop("seeds", None)
+    seeds = choices.pop("seeds", None) or choices.pop("+seeds", None) or choices.pop("++seeds", None)
+    if seeds and len(seeds) > 1:
+        asked = ",".join(text.partition("=")[2] for text in seeds)
+        raise ConfigError(f"seeds={asked}: accepted: a number of seeds (3 is 0, 1, 2), or a list like [0,7]")
+    if seeds and any(key.lstrip("+") == "seed" for key in choices):
+        raise ConfigError(f"{seeds[0]}: seed= is given, too; accepted: one of them")
     grid = Grid([], swept=[key for key in swept if key != "experiment"])
     for experiment in experiments:
         named = experiment not in ("null", "None", "")
@@ -134,6 +139,9 @@ def _choices(override: Override) -> list[str]:
         raise ConfigError(f"{override.input_line}: accepted: a discrete sweep (a,b,c, choice, range or glob)")
     key = override.get_key_element()
     try:
+        if isinstance(override.value(), RangeSweep):  # 0.1 + 0.1 + 0.1 is to be the run that 0.3 is
+            values = (float(f"{v:.12g}") if isinstance(v, float) else v for v in override.sweep_iterator())
+            return [f"{key}={value}" for value in values]
         return [f"{key}={value}" for value in override.sweep_string_iterator()]
     except HydraException as error:
         raise ConfigError(f"{override.input_line}: {error}") from error

@@ -12,10 +12,11 @@ from ablate.config.identity import identity, run_name
 from ablate.config.validate import validate
 from ablate.data.fingerprints import recall
 from ablate.errors import ConfigError
+from ablate.report.schema import parse_table
 from ablate.run import files
 from ablate.sweeps import devices
 from ablate.sweeps.grid import expand
-from ablate.sweeps.store import NEW, Store, status_of
+from ablate.sweeps.store import DONE, RUNNING, Store, status_of
 
 # Not part of a run's own config: what steers the sweep, and the table it was asked for by.
 _SWEEP_ONLY = ("sweep", "seeds", "table", "resume", "output", "preset")
@@ -64,6 +65,8 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
     """
     composer = composer or Composer()
     grid = expand(arguments, composer)
+    for name, content in grid.tables.items():
+        parse_table(content, f"experiment={name}")  # refused now, not when everything is trained
     runs: list[Run] = []
     taken: dict[Path, Run] = {}
     stores: dict[Path, Store] = {}
@@ -100,12 +103,16 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
     return Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs))
 
 
-def write_runs(plan: Plan) -> None:
-    """Fix the runs' configs on disk, so that editing YAML meanwhile changes no run of this sweep."""
-    for run in plan.runs:
-        if run.status != NEW:
-            continue
-        values = {"name": run.name, "task": run.config["task"]["name"], "overrides": run.overrides}
+def write_runs(runs: Sequence[Run]) -> None:
+    """Fix the runs' configs on disk, so that editing YAML meanwhile changes no run of this sweep.
+
+    Also those of runs begun before: what is no part of their identity (paths, device, logger) is as asked for now.
+    """
+    for run in runs:
+        if run.status in (*DONE, RUNNING) or status_of(run.directory) != run.status:
+            continue  # another sweep has it, or had it since the plan was made
+        values = files.read_json(run.directory / files.RUN) or {}  # its data's fingerprint, if it has begun
+        values |= {"name": run.name, "task": run.config["task"]["name"], "overrides": run.overrides}
         values |= {"config": run.config, "identity": identity(run.config)}
         files.write_json(run.directory / files.RUN, values)
         files.write_text(run.directory / files.CONFIG, yaml.safe_dump(run.config, sort_keys=False))

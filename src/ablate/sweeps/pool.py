@@ -1,6 +1,7 @@
 """Workers take one run after another, a dead worker is replaced, and every failure is known by its reason."""
 
 import queue
+import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from ablate.sweeps.process import DIED, WorkerProcess
 
 _POLL = 0.1  # seconds between two looks at the clock, the signals and runs that another sweep trains
 _WORKERS_THAT_NEVER_START = 3
+_TAKE_OVER_AFTER = 2.0  # seconds that another sweep's run must be unlocked without a result
 
 
 class Watcher(Protocol):
@@ -59,6 +61,7 @@ class Pool:
         self.workers: list[WorkerProcess] = []
         self.gpus = devices.gpus() if use_gpu else ()
         self._retried: set[Path] = set()
+        self._free_since: dict[Path, float] = {}
         self._stopped_runs: list[Run] = []
         self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any]]] = queue.Queue()
         self._asked_to_stop = 0
@@ -80,16 +83,24 @@ class Pool:
             ConfigError: the faults, a line each.
         """
         self._grow(1)
-        self.workers[0].send(do="check", configs=configs)
+        checker = self.workers[0]
+        checker.send(do="check", configs=configs)
         while True:
             worker, event = self._next()
+            if self._asked_to_stop:
+                return
             if event is None:
                 continue
             if event["event"] == "ready":
                 worker.ready = True
-                self._grow(len(configs))  # the others import while this one checks
-            if event["event"] == DIED and worker is self.workers[0]:
-                raise AblateError(f"the first worker did not start: {event['reason']}")
+                if worker is checker:
+                    self._grow(len(configs))  # the others import while this one checks
+            if event["event"] == DIED:
+                self.workers.remove(worker)
+                if worker is checker and not worker.ready:
+                    raise AblateError(f"the first worker did not start: {event['reason']}")
+                if worker is checker:
+                    return  # a config crashed it: its run will tell
             if event["event"] == "checked":
                 if event["errors"]:
                     raise ConfigError("\n".join(dict.fromkeys(event["errors"].values())))
@@ -110,7 +121,10 @@ class Pool:
         return self.outcome
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers; those without a run at once."""
+        for worker in self.workers:
+            if worker.run is None:
+                worker.kill()
         for worker in self.workers:
             worker.close()
         self.workers = []
@@ -127,6 +141,11 @@ class Pool:
         if self._stopping:
             return not busy
         return not (busy or self.waiting or self.alone or self.elsewhere)
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether somebody asked to stop."""
+        return bool(self._asked_to_stop)
 
     @property
     def _stopping(self) -> bool:
@@ -170,6 +189,11 @@ class Pool:
         for run in list(self.elsewhere):
             status = store.status_of(run.directory)
             if status == store.RUNNING:
+                self._free_since.pop(run.directory, None)
+                continue
+            # A sweep whose worker crashed needs a moment to say so; one that died itself never will.
+            since = self._free_since.setdefault(run.directory, time.monotonic())
+            if status not in (*store.DONE, store.FAILED) and time.monotonic() - since < _TAKE_OVER_AFTER:
                 continue
             self.elsewhere.remove(run)
             if status in (*store.DONE, store.FAILED):
@@ -252,13 +276,16 @@ class Pool:
             self.watcher.ended(run, worker.number, store.INTERRUPTED, None)
             return
         status = store.status_of(run.directory)
+        if status == store.RUNNING:  # another sweep took it in the moment since
+            self.elsewhere.append(run)
+            return
         if status not in (*store.DONE, store.FAILED):
             from ablate.run.failure import write_failure
 
             write_failure(run.directory, reason, run.config)
             status = store.FAILED
         result = files.read_json(run.directory / files.RESULT) or {}
-        self._note_end(run, worker.number, status, result.get("reason"))
+        self._note_end(run, worker.number, status, result.get("reason", reason if status == store.FAILED else None))
 
     def _retry_alone(self, run: Run) -> None:
         self._retried.add(run.directory)

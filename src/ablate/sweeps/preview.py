@@ -9,7 +9,6 @@ from ablate.sweeps import devices, results
 from ablate.sweeps.display import duration
 from ablate.sweeps.plan import Plan, Run
 from ablate.sweeps.process import DIED, WorkerProcess
-from ablate.sweeps.store import DONE, FAILED
 
 
 def preview(plan: Plan) -> list[dict[str, Any]]:
@@ -23,9 +22,11 @@ def preview(plan: Plan) -> list[dict[str, Any]]:
     """
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    skip = DONE if plan.settings["retry_failed"] else (*DONE, FAILED)
-    left = [run for run in plan.runs if run.status not in skip]
+    from ablate.sweeps.session import pending
+
+    left = pending(plan)
     estimates = _calibrate(left, plan) if left else {}
     columns = results.varying([run.varied for run in plan.runs]) or ["run"]
     rows = []
@@ -42,7 +43,7 @@ def preview(plan: Plan) -> list[dict[str, Any]]:
         shown = dict(row)
         shown["seconds"] = "–" if row["seconds"] is None else duration(row["seconds"])
         shown["memory_mb"] = "–" if row["memory_mb"] is None else f"{row['memory_mb']:.0f} MiB"
-        table.add_row(*("–" if value is None else str(value) for value in shown.values()))
+        table.add_row(*(Text("–" if value is None else str(value)) for value in shown.values()))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     console.out(_total(plan, rows), highlight=False)

@@ -28,8 +28,10 @@ class WorkerProcess:
         self.run: Any = None
         self.ready = self.begun = False  # has it imported; has it begun a run
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)  # modules beside the script, too
         if gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = gpu
+            # nvidia-smi counts in the order of the bus, CUDA by itself with the fastest first.
+            environment |= {"CUDA_VISIBLE_DEVICES": gpu, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         self._events = events
         self._child = subprocess.Popen(
             [sys.executable, "-m", "ablate.sweeps.worker"],

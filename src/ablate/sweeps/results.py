@@ -40,12 +40,10 @@ def varying(settings: Sequence[dict[str, Any]]) -> list[str]:
     return [key for key in keys if any(one.get(key, missing) != settings[0].get(key, missing) for one in settings)]
 
 
-def write(plan: Plan) -> list[dict[str, Any]]:
-    """Write results.csv and results.md to the sweep's folder; returns the rows."""
-    found = rows(plan.runs)
+def write(plan: Plan, found: Sequence[dict[str, Any]]) -> None:
+    """Write results.csv and results.md to the sweep's folder."""
     files.write_text(plan.folder / "results.csv", as_csv(found))
     files.write_text(plan.folder / "results.md", as_markdown(found, plan))
-    return found
 
 
 def as_csv(found: Sequence[dict[str, Any]]) -> str:
@@ -73,6 +71,7 @@ def as_markdown(found: Sequence[dict[str, Any]], plan: Plan) -> str:
 def as_rich(found: Sequence[dict[str, Any]], title: str) -> Any:
     """The table for a terminal."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(title=title, title_justify="left", header_style="bold")
     columns = _shown(found)
@@ -80,7 +79,7 @@ def as_rich(found: Sequence[dict[str, Any]], title: str) -> Any:
         table.add_column(key, justify="left" if key in ("run", "status") else "right", no_wrap=key == "status")
     for row in found:
         style = None if row["status"] == FINISHED else "yellow"
-        table.add_row(*(_text(key, row.get(key)) for key in columns), style=style)
+        table.add_row(*(Text(_text(key, row.get(key))) for key in columns), style=style)  # Text: no markup in values
     return table
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from ablate.errors import AblateError
 from ablate.run import files, hparams
 from ablate.sweeps import results, store
 from ablate.sweeps.display import Display
@@ -57,33 +58,36 @@ def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
         with _signals(pool):
             try:
                 pool.check({str(run.directory): run.config for run in todo if run.status == store.NEW})
+                if not pool.asked_to_stop:
+                    prepare(plan, todo)
             except BaseException:
                 pool.close()
                 raise
-            prepare(plan, todo)
             return pool.train()
 
 
 def prepare(plan: Plan, todo: list[Run]) -> None:
     """Write the configs of new runs; clear the results of those to be tried again."""
-    write_runs(plan)
+    try:
+        write_runs(todo)
+    except OSError as error:
+        raise AblateError(f"sweep.dir={plan.settings['dir']}: cannot be written ({error.strerror or error})") from error
     for run in todo:
         if run.status in (store.FAILED, store.BROKEN):
-            files.remove([run.directory / files.RESULT])
+            store.clear_failure(run.directory)
 
 
 def finish(plan: Plan, outcome: Outcome) -> None:
     """The table, the failures and how to go on: on screen and on disk."""
     from rich.console import Console
 
-    found = results.write(plan)
+    found = results.rows(plan.runs)
     console = Console(width=None if sys.stdout.isatty() else 160)
     note = " (synthetic sample data)" if results.sample(plan.runs) else ""
     console.print(results.as_rich(found, plan.label + note))
     say = console.out
-    failed = [run for run in plan.runs if store.status_of(run.directory) == store.FAILED]
-    for run in failed:
-        reason = (files.read_json(run.directory / files.RESULT) or {}).get("reason")
+    failed = _failures(plan, outcome)
+    for run, reason in failed:
         say(f"failed: {run.name} · {reason} · log: {run.directory / files.LOG}", highlight=False)
     if failed:
         say("Failed runs are tried again with sweep.retry_failed=true.", highlight=False)
@@ -91,9 +95,14 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         say(f"The sweep stopped: {outcome.stopped_by}.", highlight=False)
     if outcome.interrupted or outcome.stopped_by:
         say("The same command goes on where this one stopped; finished runs are kept.", highlight=False)
-    for path in _regenerate(plan, console):
-        say(f"report:      {path}", highlight=False)
-    hparams.describe_sweep(Path(plan.settings["dir"]))
+    try:
+        results.write(plan, found)
+        for path in _regenerate(plan, console):
+            say(f"report:      {path}", highlight=False)
+        hparams.describe_sweep(Path(plan.settings["dir"]))
+    except OSError as error:
+        say(f"The table could not be written: {error}.", highlight=False)
+        return
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
     say(f"curves:      {results.tensorboard_command(plan)}", highlight=False)
 
@@ -135,10 +144,27 @@ def _regenerate(plan: Plan, console: Any) -> list[Path]:
 
 
 def exit_code(plan: Plan, outcome: Outcome) -> int:
-    """0 when all is done, 1 when runs failed, 130 when somebody stopped the sweep."""
-    if any(store.status_of(run.directory) in (store.FAILED, store.BROKEN) for run in plan.runs):
+    """0 when all is done, 1 when runs failed or the sweep stopped by itself, 130 when somebody stopped it."""
+    if plan.settings["preview"]:
+        return 0
+    if outcome.stopped_by or _failures(plan, outcome):
         return 1
     return 130 if outcome.interrupted else 0
+
+
+def _failures(plan: Plan, outcome: Outcome) -> list[tuple[Run, str]]:
+    """The runs that failed, now or before, with their reasons; also those that a full disk left unmarked."""
+    unmarked = {run.directory: reason for run, reason in outcome.failures}
+    found = []
+    for run in plan.runs:
+        status = store.status_of(run.directory)
+        if status == store.FAILED:
+            found.append((run, str((files.read_json(run.directory / files.RESULT) or {}).get("reason"))))
+        elif status == store.BROKEN:
+            found.append((run, f"{files.RESULT} is not whole"))
+        elif status not in store.DONE and run.directory in unmarked:
+            found.append((run, unmarked[run.directory]))
+    return found
 
 
 def _announce(plan: Plan, todo: list[Run]) -> None:

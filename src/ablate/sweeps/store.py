@@ -1,5 +1,6 @@
 """What has run: the run directories below multirun/, found by what they are."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ def status_of(directory: Path) -> str:
     if is_locked(directory):
         return RUNNING
     return INTERRUPTED if (directory / files.CHECKPOINT).exists() else NEW
+
+
+def clear_failure(directory: Path) -> None:
+    """Forget that a run failed, unless another sweep tries it, or has finished it, by now."""
+    if status_of(directory) not in (FAILED, BROKEN):
+        return
+    with contextlib.suppress(Timeout), FileLock(directory / files.LOCK, timeout=0):
+        if status_of(directory) in (FAILED, BROKEN):
+            files.remove([directory / files.RESULT])
 
 
 @dataclass

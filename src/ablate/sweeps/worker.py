@@ -87,7 +87,8 @@ class Worker:
             return self._say(event="busy", directory=str(directory))
         except BaseException as error:
             reason = describe(error)
-            write_failure(directory, reason, run.get("config"))
+            if not (directory / files.RESULT).exists():  # it failed before it had the lock
+                write_failure(directory, reason, run.get("config"))
             memory = (
                 "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or "not enough memory" in reason
             )
@@ -99,7 +100,8 @@ class Worker:
                 os._exit(0)
             return None
         peak = (result.get("peak_memory_mb") or {}).get("gpu")
-        self._say(event="ended", directory=str(directory), status=result["status"], gpu_mb=peak)
+        ended = {"directory": str(directory), "status": result["status"], "reason": result.get("reason")}
+        self._say(event="ended", **ended, gpu_mb=peak)
         return None
 
     def _check(self, command: dict[str, Any]) -> None:
@@ -113,6 +115,8 @@ class Worker:
                 check(config)
             except AblateError as error:
                 errors[directory] = str(error)
+            except (Exception, SystemExit):
+                continue  # no refusal: a fault that its run will tell, or a model that the meta device can't build
         self._say(event="checked", errors=errors)
 
     def _calibrate(self, command: dict[str, Any]) -> None:

@@ -103,6 +103,8 @@ class AblateSweeper(_Plugin, Sweeper):
         outcome = Outcome()
         try:
             self.launcher.launch(jobs, initial_job_idx=0)
+        except KeyboardInterrupt:
+            outcome.interrupted = True
         except Exception as error:
             outcome.stopped_by = f"the launcher failed: {error}"
         for run in todo:
