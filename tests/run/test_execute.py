@@ -154,6 +154,11 @@ def test_two_processes_do_not_train_one_run(compose, tmp_path):
         execute(compose(*TINY, "trainer.max_epochs=1"), tmp_path / "run")
 
 
+def test_a_run_that_another_sweep_saw_fail_is_not_trained_again(compose, tmp_path):
+    files.write_json(tmp_path / "run" / files.RESULT, {"status": "failed", "reason": "theirs"})
+    assert execute(compose(*TINY), tmp_path / "run") == {"status": "failed", "reason": "theirs"}
+
+
 def test_checkpoint_holds_plain_values_only(finished):
     config, directory, _ = finished
     content = torch.load(directory / files.CHECKPOINT, weights_only=True)

@@ -15,13 +15,16 @@ class Faulty(nn.Module):
     """One linear layer whose forward pass does something else at its second training step.
 
     Args:
-        fault: none, raise, other, exit, segfault, kill, memory (once), slow or leave (ends without a word).
+        fault: none, raise, other, exit, segfault, kill, memory (once), slow, leave (ends without a word) or meta
+            (can't be built without memory).
     """
 
     def __init__(self, in_shape: Any, num_classes: int, fault: str = "none", **rest: Any) -> None:
         super().__init__()
         self.layer = nn.Linear(torch.Size(in_shape).numel(), num_classes)
         self.fault, self.steps = fault, 0
+        if fault == "meta":
+            self.shares = [value.item() for value in torch.linspace(0, 1, 3)]  # impossible on the meta device
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         self.steps += self.training

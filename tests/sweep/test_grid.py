@@ -115,6 +115,12 @@ def test_seeds_multiply(composer, seeds, expected):
     assert points(composer, "task=cifar", f"seeds={seeds}") == [["task=cifar", f"seed={s}"] for s in expected]
 
 
+def test_float_ranges_are_the_decimals_that_one_would_write(composer):
+    assert points(composer, "task=cifar", "dropout=range(0.1,0.6,0.1)") == [
+        ["task=cifar", f"dropout.p={p}"] for p in (0.1, 0.2, 0.3, 0.4, 0.5)
+    ]
+
+
 def test_an_experiments_own_seeds_and_the_command_lines_on_top(conf):
     composer = conf(t="seeds: 2\ntable:\n  grid:\n    - {init: he}\n")
     assert points(composer, "experiment=t") == [["init=he", "seed=0"], ["init=he", "seed=1"]]
@@ -131,6 +137,8 @@ def test_glob_over_experiments(composer):
     ("arguments", "message"),
     [
         (["task=cifar", "seeds=0"], "seeds=0: accepted: a number of seeds (3 is 0, 1, 2), or a list like [0,7]"),
+        (["task=cifar", "seeds=0,7"], "seeds=0,7: accepted: a number of seeds (3 is 0, 1, 2), or a list like [0,7]"),
+        (["task=cifar", "seeds=3", "seed=1"], "seeds=3: seed= is given, too; accepted: one of them"),
         (["task=cifar", "optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): accepted: a discrete sweep"),
         (["experiment=glob(nope/*)"], "experiment=glob(nope/*): no such experiment; accepted: cifar/activation"),
         (["experiment=nope"], "experiment=nope: no such option; accepted:"),

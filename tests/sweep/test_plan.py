@@ -1,7 +1,17 @@
 """Which runs a sweep needs, and which it has."""
 
+import shutil
+
+import pytest
+from filelock import FileLock
+
+from ablate.config.compose import Composer, config_dir
+from ablate.errors import ConfigError
 from ablate.run import files
 from ablate.sweeps.plan import make_plan, write_runs
+from ablate.sweeps.pool import Outcome
+from ablate.sweeps.session import exit_code
+from ablate.sweeps.store import clear_failure, status_of
 
 
 def mark(run, status: str = "finished") -> None:
@@ -86,3 +96,58 @@ def test_configs_are_fixed_on_disk(base, composer):
     assert run["config"]["dropout"]["p"] == 0.25
     assert run["config"]["trainer"]["precision"] == "32"
     assert run["overrides"][-1] == "dropout.p=0.25"
+
+
+def test_a_tables_faults_are_found_before_training(tmp_path):
+    folder = tmp_path / "conf"
+    shutil.copytree(config_dir(), folder)
+    path = folder / "experiment/cifar/activation.yaml"
+    path.write_text(path.read_text().replace("published_epochs", "published_epoch"))
+    with pytest.raises(ConfigError, match="published_epoch"):
+        make_plan(["experiment=cifar/activation", f"sweep.dir={tmp_path / 'multirun'}"], Composer(folder))
+
+
+def test_a_failed_run_is_tried_again_with_what_is_asked_for_now(base, composer):
+    plan = make_plan([*base, "data.root=first"], composer)
+    write_runs(plan.runs)
+    path = plan.runs[0].directory / files.RUN
+    mark(plan.runs[0], "failed")
+    again = make_plan([*base, "data.root=second"], composer)
+    assert again.runs[0].status == "failed"
+    files.write_json(path, files.read_json(path) | {"fingerprint": "f" * 64})
+    write_runs(again.runs)
+    stored = files.read_json(path)
+    assert stored["config"]["data"]["root"] == "second"
+    assert stored["fingerprint"] == "f" * 64
+
+
+def test_a_result_that_came_meanwhile_is_not_cleared(base, composer):
+    plan = make_plan(base, composer)
+    write_runs(plan.runs)
+    directory = plan.runs[0].directory
+    mark(plan.runs[0], "failed")
+    with FileLock(directory / files.LOCK):
+        clear_failure(directory)  # another sweep tries it now
+    assert status_of(directory) == "failed"
+    mark(plan.runs[0], "finished")
+    clear_failure(directory)
+    assert status_of(directory) == "finished"
+    mark(plan.runs[0], "failed")
+    clear_failure(directory)
+    assert status_of(directory) == "new"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "code"),
+    [
+        (Outcome(), "finished", 0),
+        (Outcome(), "diverged", 0),
+        (Outcome(), "failed", 1),
+        (Outcome(stopped_by="the launcher failed"), "finished", 1),
+        (Outcome(interrupted=True), "finished", 130),
+    ],
+)
+def test_exit_codes(base, composer, outcome, status, code):
+    plan = make_plan(base, composer)
+    mark(plan.runs[0], status)
+    assert exit_code(plan, outcome) == code

@@ -31,10 +31,11 @@ def by_fault(plan) -> dict[str, dict]:
 
 
 def test_every_kind_of_failure_costs_its_own_run_only(faulty, capfd):
-    faults = ("none", "raise", "exit", "segfault", "kill", "leave", "memory")
+    faults = ("none", "meta", "raise", "exit", "segfault", "kill", "leave", "memory")
     plan, outcome = sweep([*faulty(*faults), "sweep.workers=1"])
     results = by_fault(plan)
     assert results["none"]["status"] == "finished"
+    assert results["meta"]["status"] == "finished"  # what can't be checked beforehand is tried
     assert results["memory"]["status"] == "finished"  # tried again alone
     reasons = {fault: result["reason"] for fault, result in results.items() if result["status"] == "failed"}
     assert reasons == {
