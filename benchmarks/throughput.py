@@ -2,8 +2,8 @@
 
     python benchmarks/throughput.py
 
-Both sides train the same eight runs of three-block CIFAR-10 networks on real data and leave the same files; whole
-commands are timed, start-up and figures included, taking turns.
+Both sides train the same eight runs of B1.2's network on real digits and leave the same files; whole commands are
+timed, start-up and figures included, taking turns.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 from common import ratios, save
 
 ROOT = Path(__file__).parents[1]
-RUNS = ["task=cifar", "data.fraction=0.1", "trainer.device=cpu", "dropout=0.0,0.2,0.3,0.5", "seed=0,1"]
+RUNS = ["task=mnist", "data.fraction=0.05", "trainer.device=cpu", "dropout=0.0,0.2,0.3,0.5", "seed=0,1"]
 
 SEQUENTIAL = """
 import sys
@@ -57,7 +57,7 @@ def measure(pairs: int, epochs: int) -> dict:
                 assert len(list(path.glob("cifar/*/result.json"))) == 8
                 shutil.rmtree(path)
     return {
-        "what": f"8 runs of A1, three blocks, {epochs} epochs of 800 images; whole commands in turns",
+        "what": f"8 runs of B1.2, {epochs} epochs of 3,000 digits; whole commands in turns",
         "seconds": {"workers": [round(s, 1) for s in workers], "in_turn": [round(s, 1) for s in sequential]},
         "speedup": ratios(sequential, workers),
     }
