@@ -74,6 +74,16 @@ def test_events_hold_train_and_validation_under_one_tag(finished):
             assert values == pytest.approx([row[f"{part}/{tag}"] for row in history(directory)])
 
 
+def test_figures_are_images_in_tensorboard(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    _, directory, _ = finished
+    events = EventAccumulator(str(directory / "val")).Reload()
+    assert sorted(events.Tags()["images"]) == sorted(path.stem for path in (directory / "figures").glob("*.png"))
+    (image,) = events.Images("curves")
+    assert image.step == 4
+
+
 def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path):
     config, whole, _ = finished
     chunks = []

@@ -17,6 +17,7 @@ from ablate.errors import AblateError
 from ablate.run import facts, files
 from ablate.run.assemble import count_parameters, make_data, make_task
 from ablate.run.failure import describe, write_failure
+from ablate.run.pictures import write_images
 from ablate.run.record import Record
 from ablate.tasks.base import Diverged, Interrupted, Task
 
@@ -119,6 +120,8 @@ def _execute(
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
         _draw(directory, record, task, data, config)
+        if config["logger"]["tensorboard"]:
+            write_images(directory, len(record.rows))
     seconds["figures"] = time.perf_counter() - clock
     seconds["total"] = seconds["setup"] + record.seconds
     result = outcome | _result(config, run, record, task, data, kind, trainer.global_step) | {"seconds": seconds}
