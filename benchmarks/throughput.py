@@ -54,7 +54,7 @@ def measure(pairs: int, epochs: int) -> dict:
             sequential.append(timed([sys.executable, "-c", SEQUENTIAL, *overrides, f"sweep.dir={other}"], 2))
             print(f"pair {pair + 1}: workers {workers[-1]:.1f} s, in turn {sequential[-1]:.1f} s", flush=True)
             for path in (one, other):
-                assert len(list(path.glob("cifar/*/result.json"))) == 8
+                assert len(list(path.glob("mnist/*/result.json"))) == 8
                 shutil.rmtree(path)
     return {
         "what": f"8 runs of B1.2, {epochs} epochs of 3,000 digits; whole commands in turns",

@@ -82,7 +82,7 @@ class Pool:
         Raises:
             ConfigError: the faults, a line each.
         """
-        self._grow(1)
+        self._grow(max(1, len(self.waiting)))  # the others import while the first one checks
         checker = self.workers[0]
         checker.send(do="check", configs=configs)
         while True:
@@ -93,8 +93,6 @@ class Pool:
                 continue
             if event["event"] == "ready":
                 worker.ready = True
-                if worker is checker:
-                    self._grow(len(configs))  # the others import while this one checks
             if event["event"] == DIED:
                 self.workers.remove(worker)
                 if worker is checker and not worker.ready:
