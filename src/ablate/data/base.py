@@ -75,7 +75,7 @@ class ImageData(pl.LightningDataModule):
         fraction: float = 1.0,
         split_seed: int = 0,
         batch_size: int = 32,
-        eval_batch_size: int = 250,
+        eval_batch_size: int = 125,
         scale: str = "unit",
         seed: int = 0,
         augment: Any = None,

@@ -10,8 +10,6 @@ from ablate.run import files
 from ablate.sweeps.plan import Plan, Run
 from ablate.sweeps.store import FINISHED, status_of
 
-_TIMES = ("seconds",)
-
 
 def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """A row a run, in the order of the sweep: what varies, the final metrics, status, epochs, time, directory."""
