@@ -28,6 +28,11 @@ OPTIONS = {
         "none": {"dropout.p": 0.0},
         "0.37": {"dropout.p": 0.37, "dropout.where": "all", "dropout.channels": False},
     },
+    "early_stop": {
+        "none": {"early_stop._target_": None},
+        "change": {"early_stop.epsilon": 0.03, "early_stop.from_epoch": 20, "early_stop.metric": "dice"},
+        "gap": {"early_stop._target_": "ablate.stopping.Gap"},
+    },
     "init": {
         "default": {"init._target_": "ablate.init.default"},
         "zero": {"init._target_": "ablate.init.zero", "init.where": "both"},
@@ -58,8 +63,8 @@ OPTIONS = {
     "experiment": {"cifar/init": {"table.name": "cifar/init", "dropout.p": 0.3}},
 }
 TOP = (
-    "activation, augment, data, dropout, init, logger, loss, model, optimizer, output, preset, resume, scheduler, seed,"
-    " seeds, sweep, table, task, trainer"
+    "activation, augment, data, dropout, early_stop, init, logger, loss, model, optimizer, output, preset, resume,"
+    " scheduler, seed, seeds, sweep, table, task, trainer"
 )
 
 

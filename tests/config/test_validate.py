@@ -77,7 +77,7 @@ REFUSED = {
     "data.fraction=1.5": "data.fraction=1.5: accepted: a number in (0, 1]",
     "data.batch_size=0": "data.batch_size=0: accepted: a whole number of at least 1",
     "data.val_share=2": "data.val_share=2: accepted: a number in (0, 1)",
-    "data.scale=big": "data.scale=big: accepted: unit, standard",
+    "data.scale=big": "data.scale=big: accepted: unit, standard, imagenet",
     "+data.foo=1": (
         "data.foo: no such key; accepted: files, val_share, source, root, cache, fraction, split_seed, batch_size,"
         " eval_batch_size, scale"
@@ -91,7 +91,7 @@ REFUSED = {
     ),
     "+trainer.gradient_clip_val=1": (
         "trainer.gradient_clip_val: no such key; accepted: max_epochs, max_steps, precision, device,"
-        " limit_train_batches, limit_val_batches"
+        " limit_train_batches, limit_val_batches, validate_first"
     ),
     "+logger.foo=1": "logger.foo: no such key; accepted: tensorboard",
     "+task.foo=1": "task.foo: no such key; accepted: metric",
@@ -166,7 +166,7 @@ def test_a_model_without_dropout_refuses_it(compose, monkeypatch):
 
 def test_every_check_speaks_of_a_key_in_conf(compose):
     """A check of a key that is nowhere would check nothing."""
-    options = ["optimizer=adam", "scheduler=step", "scheduler=cosine", "scheduler=plateau"]
+    options = ["optimizer=adam", "scheduler=step", "scheduler=cosine", "scheduler=plateau", "early_stop=gap"]
     keys = {key for option in ["seed=0", *options] for key in flatten(compose("task=cifar", option))}
     assert set(CHECKS) <= keys
 

@@ -148,7 +148,7 @@ def test_sample_is_made_once_and_read_by_the_same_reader(tiny, tmp_path, monkeyp
 def test_fraction(tiny):
     data = tiny(fraction=0.25)
     data.prepare()
-    assert data.counts == {"read": 80, "left_out": 45, "train": 15, "val": 20}
+    assert data.counts == {"read": 80, "left_out": 45, "train": 15, "val": 20, "reasons": {"data.fraction": 45}}
     assert sorted(np.bincount(data.splits.train.targets).tolist()) == [7, 8]
     other = tiny(fraction=0.25, split_seed=1)
     other.prepare()

@@ -1,19 +1,24 @@
 """Plain arrays between the readers and the device: what every reader gives, checked once on creation."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from ablate.errors import DataError
 
+IGNORE = 255  # the label of pixels that count neither in a loss nor in a metric
+
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images with one class each.
+    """Images with one class each, or with a label mask each.
 
     Args:
-        images: uint8, shape (N, C, H, W), values 0-255.
-        targets: int64, shape (N,), class indices.
+        images: uint8 (N, C, H, W), values 0-255; or float32, for intensities that are normalised already.
+        targets: int64 (N,), class indices; or uint8 (N, H, W), a label a pixel, IGNORE where it does not count.
+        about: further arrays with a row an image, by name, e.g. `name` (text), `patient`, `spacing` in mm a pixel.
 
     Raises:
         DataError: a wrong type or shape, or unequal numbers of images and targets.
@@ -21,26 +26,57 @@ class ImageSet:
 
     images: np.ndarray
     targets: np.ndarray
+    about: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.images.dtype != np.uint8 or self.images.ndim != 4:
-            raise DataError(f"images are {self.images.dtype} {self.images.shape}, not uint8 (N, C, H, W)")
-        if self.targets.dtype != np.int64 or self.targets.ndim != 1:
-            raise DataError(f"targets are {self.targets.dtype} {self.targets.shape}, not int64 (N,)")
-        if len(self.images) != len(self.targets):
-            raise DataError(f"{len(self.images)} images but {len(self.targets)} targets")
+        images, targets = self.images, self.targets
+        if images.dtype not in (np.uint8, np.float32) or images.ndim != 4:
+            raise DataError(f"images are {images.dtype} {images.shape}, not uint8 or float32 (N, C, H, W)")
+        if (targets.dtype, targets.ndim) not in ((np.int64, 1), (np.uint8, 3)):
+            raise DataError(f"targets are {targets.dtype} {targets.shape}, not int64 (N,) or uint8 (N, H, W)")
+        if len(images) != len(targets):
+            raise DataError(f"{len(images)} images but {len(targets)} targets")
+        if self.masks and images.shape[2:] != targets.shape[1:]:
+            raise DataError(f"images of {images.shape[2:]} pixels but masks of {targets.shape[1:]}")
+        for name, values in self.about.items():
+            if len(values) != len(images):
+                raise DataError(f"{len(images)} images but {len(values)} values of {name}")
 
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def masks(self) -> bool:
+        """Whether targets are label masks."""
+        return self.targets.ndim == 3
+
+    @property
+    def names(self) -> list[str]:
+        """What each image is called; its number where the reader gave no name."""
+        return [str(name) for name in self.about.get("name", range(len(self)))]
+
     def take(self, index: np.ndarray) -> "ImageSet":
-        """The images and targets at the positions `index`, in that order."""
-        return ImageSet(self.images[index], self.targets[index])
+        """The images, their targets and what is known about them at the positions `index`, in that order."""
+        return ImageSet(self.images[index], self.targets[index], {k: v[index] for k, v in self.about.items()})
+
+    def largest(self) -> int:
+        """The largest label, IGNORE left out; -1 where there is none."""
+        if not self.masks:
+            return int(self.targets.max(initial=-1))
+        return max((int(mask.max(initial=0, where=mask != IGNORE)) for mask in self.targets), default=-1)
 
 
 @dataclass(frozen=True)
 class Splits:
     """What a task trains on and what it is judged on.
+
+    Args:
+        train, val: used in every epoch.
+        classes: names by label.
+        test: used once, after training; None where validation is all there is.
+        left_out: how many items were found and not used, by reason.
+        codes: number of values that a mask may have, where that is not the number of classes (`ImageData.levels`).
+        extra: plain values to keep with the arrays, e.g. counts that a report prints.
 
     Raises:
         DataError: an empty part, image sizes that differ, or a target that names no class.
@@ -49,15 +85,25 @@ class Splits:
     train: ImageSet
     val: ImageSet
     classes: tuple[str, ...]
+    test: ImageSet | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    codes: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, part in (("training", self.train), ("validation", self.val)):
+        for name, part in self.parts.items():
+            name = {"train": "training", "val": "validation"}.get(name, name)
             if not len(part):
                 raise DataError(f"no {name} images")
-            low, high = int(part.targets.min()), int(part.targets.max())
-            if low < 0 or high >= len(self.classes):
-                raise DataError(f"{name} targets range from {low} to {high}, classes from 0 to {len(self.classes) - 1}")
-        if self.train.images.shape[1:] != self.val.images.shape[1:]:
-            raise DataError(
-                f"training images are {self.train.images.shape[1:]}, validation images {self.val.images.shape[1:]}"
-            )
+            low = 0 if part.masks else int(part.targets.min())
+            high, most = part.largest(), (self.codes or len(self.classes)) - 1
+            if low < 0 or high > most:
+                raise DataError(f"{name} targets range from {low} to {high}, classes from 0 to {most}")
+            if part.images.shape[1:] != self.train.images.shape[1:]:
+                raise DataError(f"training images are {self.train.images.shape[1:]}, {name} {part.images.shape[1:]}")
+
+    @property
+    def parts(self) -> dict[str, ImageSet]:
+        """train, val and, where there is one, test."""
+        parts = {"train": self.train, "val": self.val}
+        return parts if self.test is None else parts | {"test": self.test}

@@ -1,4 +1,4 @@
-"""The base of every image classification task's data: files -> arrays (cached) -> tensors on the device -> chunks.
+"""The base of every task's data on images: files -> arrays (cached) -> tensors on the device -> chunks.
 
 A task is a subclass with `files` and `read`, e.g.
 
@@ -14,9 +14,12 @@ A task is a subclass with `files` and `read`, e.g.
 
         def read(self):
             return Splits(ImageSet(...), ImageSet(...), ("oak", "beech"))
+
+For segmentation it is the same, with label masks in place of labels.
 """
 
 import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,18 +28,19 @@ import pytorch_lightning as pl
 import torch
 
 from ablate import checks
-from ablate.data.arrays import ImageSet, Splits
+from ablate.data.arrays import Splits
 from ablate.data.cache import cached
 from ablate.data.fingerprints import canonical, fingerprint, recall, remember
 from ablate.data.loader import Chunk, DeviceLoader, batches_per_chunk
-from ablate.data.resident import Resident, channel_statistics, enlarged, resident
+from ablate.data.resident import Resident, enlarged, resident, statistics
 from ablate.data.split import proportional_share
 from ablate.data.staging import staged_folder
+from ablate.data.stored import pack, unpack
 from ablate.errors import DataError
 
 
 class ImageData(pl.LightningDataModule):
-    """Images with one class each, resident on the training device.
+    """Images with one class each, or with one label mask each, resident on the training device.
 
     Args:
         source: real, or sample: a small synthetic set in the same file formats.
@@ -45,21 +49,24 @@ class ImageData(pl.LightningDataModule):
         fraction: share of the training set that is used, in (0, 1], in proportion to the classes.
         split_seed: which images are held out, and which share is used.
         batch_size, eval_batch_size: images a mini-batch in training and in validation.
-        scale: unit: [0, 1]; standard: mean 0 and standard deviation 1 a channel of the training images.
+        scale: unit: [0, 1]; standard: mean 0 and standard deviation 1 a channel of the training images; imagenet: by the
+            mean and deviation that torchvision's pretrained models were trained with. float32 images stay as they are.
         seed: order of the images, and augmentation.
-        augment: None, or an object with `mode` (none, copies, fly), `copies(images_NCHW, seed) -> list of tensors` and
-            `batch(images_NCHW, generator) -> images`, all float32 in [0, 1].
+        augment: None, or an object with `mode` (none, copies, fly), `copies` and `batch` (ablate.augment.Augment).
 
     Raises:
         ValueError: an argument that is not accepted.
 
-    After `prepare()`: splits, fingerprint, counts (read, left_out, train, val), classes, num_classes, image_shape,
-    mean, std. After `setup()`: train_images, val_images (uint8), train_targets, val_targets (int64), on the device.
+    After `prepare()`: splits, fingerprint, counts (read, left_out, train, val, and test where there is one), classes,
+    num_classes, image_shape, mean, std. After `setup()`: train_images, train_targets, val_images, val_targets and, where
+    there is a test part, test_images and test_targets, on the device.
     """
 
     folder: ClassVar[str] = ""
     sample_version: ClassVar[int] = 1  # raise it when make_sample makes other files
     read_version: ClassVar[int] = 1  # raise it when read gives other arrays for the same files
+    # Training targets by a mask's value, where a mask's values are codes: label = code % number of classes (report E).
+    levels: tuple[float, ...] | None = None
 
     def __new__(cls, **given: Any) -> "ImageData":
         self = super().__new__(cls)
@@ -82,7 +89,7 @@ class ImageData(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         checks.one_of("source", source, ("real", "sample"))
-        checks.one_of("scale", scale, ("unit", "standard"))
+        checks.one_of("scale", scale, ("unit", "standard", "imagenet"))
         checks.number("fraction", fraction, 0, 1, open_low=True)
         for key, value, least in (
             ("split_seed", split_seed, 0),
@@ -104,7 +111,7 @@ class ImageData(pl.LightningDataModule):
             raise ValueError(f"augment.mode={self.augment_mode}: accepted: none, copies, fly")
         self.splits: Splits | None = None
         self.fingerprint: str | None = None
-        self.counts: dict[str, int] = {}
+        self.counts: dict[str, Any] = {}
         self.mean: tuple[float, ...] = ()
         self.std: tuple[float, ...] = ()
         self.train_images: torch.Tensor | None = None
@@ -201,7 +208,10 @@ class ImageData(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         if self.train_images is not None and self.train_images.device == device:
             return
-        self.train_images, self.train_targets, self.val_images, self.val_targets = self._resident.on(device)
+        parts = self._resident.on(device)
+        self.train_images, self.train_targets = parts["train"]
+        self.val_images, self.val_targets = parts["val"]
+        self.test_images, self.test_targets = parts.get("test", (None, None))
         if self.augment_mode == "copies":
             self.train_images, self.train_targets = enlarged(
                 self.train_images, self.train_targets, self.augment.copies, self.seed
@@ -211,13 +221,18 @@ class ImageData(pl.LightningDataModule):
         """uint8 images, or float images in [0, 1], (N, C, H, W) -> float32 as the model takes them (see `scale`)."""
         if images.dtype == torch.uint8:
             images = images.to(torch.float32).div_(255)
-        if self.scale == "unit":
+        if not self.normalises:
             return images
         if images.device not in self._shift_scale:
             values = (torch.tensor(v, dtype=torch.float32, device=images.device) for v in (self.mean, self.std))
             self._shift_scale[images.device] = tuple(value.view(-1, 1, 1) for value in values)
         mean, std = self._shift_scale[images.device]
         return (images - mean).div_(std)
+
+    @property
+    def normalises(self) -> bool:
+        """Whether images are shifted and scaled; those that were read as float32 are normalised already."""
+        return self.scale != "unit" and self.splits.train.images.dtype == np.uint8
 
     def train_dataloader(self) -> DeviceLoader:
         return DeviceLoader(
@@ -233,6 +248,9 @@ class ImageData(pl.LightningDataModule):
 
     def val_dataloader(self) -> DeviceLoader:
         return DeviceLoader(self.val_images, self.val_targets, self.eval_batch_size, self.normalise, shuffle=False)
+
+    def test_dataloader(self) -> DeviceLoader:
+        return DeviceLoader(self.test_images, self.test_targets, self.eval_batch_size, self.normalise, shuffle=False)
 
     def transfer_batch_to_device(self, batch: Chunk, device: torch.device, dataloader_idx: int) -> Chunk:
         return batch  # it is there already
@@ -253,25 +271,21 @@ class ImageData(pl.LightningDataModule):
             return self.files()
 
     def _load(self, key: str, made_from: dict[str, Any]) -> Resident:
-        def build() -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-            splits = self.read()
-            parts = {"train": splits.train, "val": splits.val}
-            arrays = {f"{name}_images": part.images for name, part in parts.items()}
-            arrays |= {f"{name}_targets": part.targets for name, part in parts.items()}
-            return arrays, {"classes": list(splits.classes)}
-
-        arrays, extra = cached(self.cache, self.folder.replace("/", "-"), made_from, build)
-        train = ImageSet(arrays["train_images"], arrays["train_targets"])
-        val = ImageSet(arrays["val_images"], arrays["val_targets"])
-        read = len(train) + len(val)
+        arrays, rest = cached(self.cache, self.folder.replace("/", "-"), made_from, lambda: pack(self.read()))
+        splits = unpack(arrays, rest)
+        left_out = dict(splits.left_out)
+        parts = {name: part for name, part in splits.parts.items() if name != "test" or part is not splits.val}
+        read = sum(len(part) for part in parts.values()) + sum(left_out.values())
         if self.fraction < 1:
-            train = train.take(proportional_share(train.targets, self.fraction, self.split_seed))
-        counts = {"read": read, "left_out": read - len(train) - len(val), "train": len(train), "val": len(val)}
-        channels = train.images.shape[1]
-        mean, std = (0.0,) * channels, (1.0,) * channels
-        if self.scale == "standard":
-            mean, std = channel_statistics(train.images)
-        return Resident(key, Splits(train, val, tuple(extra["classes"])), counts, mean, std)
+            train = splits.train
+            labels = np.zeros(len(train), np.int64) if train.masks else train.targets
+            splits = replace(splits, train=train.take(proportional_share(labels, self.fraction, self.split_seed)))
+            left_out["data.fraction"] = len(train) - len(splits.train)
+        counts = {"read": read, "left_out": sum(left_out.values())}
+        counts |= {name: len(part) for name, part in splits.parts.items()}
+        if left_out:
+            counts["reasons"] = left_out
+        return Resident(key, splits, counts, *statistics(splits.train.images, self.scale))
 
     def _chunk(self) -> int:
         trainer = self.trainer

@@ -19,12 +19,17 @@ CHUNK_BATCHES = 64  # at most so many mini-batches between two looks of Lightnin
 class Chunk(NamedTuple):
     """Some mini-batches in a row.
 
-    images: float32 (n, C, H, W), normalised; targets: int64 (n,). n is a multiple of batch_size but at an epoch's end.
+    images: float32 (n, C, H, W), normalised; targets: int64 (n,) or (n, H, W). n is a multiple of batch_size but at an
+    epoch's end.
     """
 
     images: torch.Tensor
     targets: torch.Tensor
     batch_size: int
+
+    def batches(self) -> tuple[tuple[torch.Tensor, ...], tuple[torch.Tensor, ...]]:
+        """Images and targets by mini-batch."""
+        return self.images.split(self.batch_size), self.targets.split(self.batch_size)
 
 
 def mixed_seed(*parts: int) -> int:
@@ -63,13 +68,13 @@ class DeviceLoader:
     """Iterates over chunks of images that are resident on a device.
 
     Args:
-        images: uint8 (N, C, H, W); targets: int64 (N,); both on one device.
+        images: uint8 or float32 (N, C, H, W); targets: int64 (N,), or uint8 masks (N, H, W); all on one device.
         batch_size: images a mini-batch; the last one may be smaller.
         normalise: uint8 images or float images in [0, 1] -> float32 images as the model takes them.
         seed: of the order and the augmentation.
         shuffle: a new order each epoch; False: the order they are stored in.
-        augment: None, or (float32 images in [0, 1], generator on the device) -> images. It draws for a chunk at once,
-            so its draws depend on `chunk` also.
+        augment: None, or (float32 images in [0, 1], generator on the device) -> images; for masks, which it is given as
+            a third argument, -> (images, masks). It draws for a chunk at once, so its draws depend on `chunk` also.
         chunk: mini-batches an item.
     """
 
@@ -81,7 +86,7 @@ class DeviceLoader:
         normalise: Callable[[torch.Tensor], torch.Tensor],
         seed: int = 0,
         shuffle: bool = True,
-        augment: Callable[[torch.Tensor, torch.Generator], torch.Tensor] | None = None,
+        augment: Callable[..., Any] | None = None,
         chunk: int = 1,
     ) -> None:
         self.images, self.targets = images, targets
@@ -117,5 +122,10 @@ class DeviceLoader:
                 index = order[start : start + step]
                 images, targets = self.images.index_select(0, index), self.targets.index_select(0, index)
             if self.augment is not None:
-                images = self.augment(images.to(torch.float32).div_(255), generator)
-            yield Chunk(self.normalise(images), targets, self.batch_size)
+                images = images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
+                if targets.ndim == 1:
+                    images = self.augment(images, generator)
+                else:
+                    images, targets = self.augment(images, generator, targets)
+            # Masks are kept as bytes and widened here: losses index classes with int64.
+            yield Chunk(self.normalise(images), targets.long(), self.batch_size)

@@ -2,24 +2,28 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 
 from ablate.data.arrays import Splits
 from ablate.data.loader import mixed_seed
+from ablate.errors import DataError
 
 COPY_SLICE = 2048  # images transformed at once when a set is enlarged: bounds the memory of the float copies
+# Of the images that torchvision's pretrained models were trained with, by channel (torchvision's documentation).
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
-Tensors = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+Tensors = dict[str, tuple[torch.Tensor, torch.Tensor]]
 
 
 @dataclass(frozen=True)
 class Resident:
     """A set as read, with what all runs on it share.
 
-    key: names the files and all arguments that the rest depends on; counts: read, left_out, train, val; mean, std: of
-    each channel of the images scaled to [0, 1]; tensors: train and val images and targets by device.
+    key: names the files and all arguments that the rest depends on; counts: read, left_out, train, val and test; mean,
+    std: of each channel of the images scaled to [0, 1]; tensors: images and targets of each part, by device.
     """
 
     key: str
@@ -30,12 +34,13 @@ class Resident:
     tensors: dict[torch.device, Tensors] = field(default_factory=dict)
 
     def on(self, device: torch.device) -> Tensors:
-        """Train images (uint8) and targets (int64), then validation's, moved to `device` the first time only."""
+        """Images and targets of train, val and test, moved to `device` the first time only."""
         if device not in self.tensors:
-            train, val = self.splits.train, self.splits.val
             # np.array: the cached arrays are read-only maps of files, which torch would warn about.
-            parts = (np.array(part) for part in (train.images, train.targets, val.images, val.targets))
-            self.tensors[device] = tuple(torch.from_numpy(part).to(device) for part in parts)
+            self.tensors[device] = {
+                name: tuple(torch.from_numpy(np.array(array)).to(device) for array in (part.images, part.targets))
+                for name, part in self.splits.parts.items()
+            }
         return self.tensors[device]
 
 
@@ -48,6 +53,24 @@ def resident(key: str, load: Callable[[], Resident]) -> Resident:
         _last.clear()  # before loading: two sets need not fit
         _last.append(load())
     return _last[0]
+
+
+def statistics(images: np.ndarray, scale: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation of each channel that `data.scale` stands for; 0 and 1 for float32 images, which are scaled.
+
+    Raises:
+        DataError: images that have no ImageNet statistics.
+    """
+    channels = images.shape[1]
+    if scale == "unit" or images.dtype != np.uint8:
+        return (0.0,) * channels, (1.0,) * channels
+    if scale == "standard":
+        return channel_statistics(images)
+    if channels == 1:  # a grey image is three equal channels to a pretrained model
+        return (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
+    if channels != 3:
+        raise DataError(f"data.scale=imagenet: accepted for images of 1 or 3 channels, not {channels}")
+    return IMAGENET_MEAN, IMAGENET_STD
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -69,25 +92,33 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
 
 
 def enlarged(
-    images: torch.Tensor,
-    targets: torch.Tensor,
-    copies: Callable[[torch.Tensor, int], list[torch.Tensor]],
-    seed: int,
+    images: torch.Tensor, targets: torch.Tensor, copies: Callable[..., Any], seed: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The originals, behind them all first copies, then all second ones, and so on.
 
     Args:
-        images: uint8 (N, C, H, W); targets: int64 (N,).
-        copies: (float32 images in [0, 1], seed) -> one such tensor a transform. It is given slices, each with its seed.
+        images: uint8 (N, C, H, W), or float32.
+        targets: int64 (N,), which the copies share, or uint8 masks (N, H, W), which are transformed with their images.
+        copies: (float32 images in [0, 1], seed) -> one such tensor a transform, or, given masks too, one pair
+            (images, masks) a transform. It is given slices, each with its seed.
 
     Returns:
-        uint8 images, rounded and clipped, and int64 targets, on the same device.
+        Images of the same type (uint8: rounded and clipped) and targets, on the same device.
     """
-    parts = [images]
+    masks = targets.ndim == 3
+    image_parts, mask_parts = [images], [targets]
     for number, start in enumerate(range(0, len(images), COPY_SLICE)):
-        part = images[start : start + COPY_SLICE].to(torch.float32).div_(255)
-        for place, copy in enumerate(copies(part, mixed_seed(seed, number, 2)), start=1):
-            if place == len(parts):
-                parts.append(torch.empty_like(images))
-            parts[place][start : start + len(part)] = (copy * 255).round_().clamp_(0, 255).to(torch.uint8)
-    return torch.cat(parts), targets.repeat(len(parts))
+        part, labels = images[start : start + COPY_SLICE], targets[start : start + COPY_SLICE]
+        if images.dtype == torch.uint8:
+            part = part.to(torch.float32).div_(255)
+        seed_here = mixed_seed(seed, number, 2)
+        made = copies(part, seed_here, labels) if masks else [(c, labels) for c in copies(part, seed_here)]
+        for place, (copy, labels_of_copy) in enumerate(made, start=1):
+            if place == len(image_parts):
+                image_parts.append(torch.empty_like(images))
+                mask_parts.append(torch.empty_like(targets))
+            if images.dtype == torch.uint8:
+                copy = (copy * 255).round_().clamp_(0, 255).to(torch.uint8)
+            image_parts[place][start : start + len(part)] = copy
+            mask_parts[place][start : start + len(part)] = labels_of_copy
+    return torch.cat(image_parts), torch.cat(mask_parts)

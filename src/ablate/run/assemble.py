@@ -60,6 +60,7 @@ def make_task(config: dict[str, Any], data: pl.LightningDataModule, device: str 
         loss=loss,
         l1=config["loss"].get("l1", 0.0),
         classes=data.classes,
+        levels=getattr(data, "levels", None),
         optimizer=functools.partial(_make_optimizer, config["optimizer"]),
         scheduler=functools.partial(_make_scheduler, config["scheduler"]) if config["scheduler"]["_target_"] else None,
     )
@@ -78,10 +79,15 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     validate(config)
     data = make_data(config)
     task = make_task(config, data, "meta")
-    optimizer = _make_optimizer(config["optimizer"], task.model.parameters())
-    if config["scheduler"]["_target_"]:
-        _make_scheduler(config["scheduler"], optimizer)
+    task.configure_optimizers()
+    make_early_stop(config)
     return {"parameters": count_parameters(task)}
+
+
+def make_early_stop(config: dict[str, Any]) -> Any:
+    """The rule of ablate.stopping that a config names, or None. Raises ConfigError."""
+    node = config.get("early_stop") or {}  # runs from before the rules were there have none
+    return build(node, "early_stop") if node.get("_target_") else None
 
 
 def count_parameters(task: Task) -> int:
@@ -95,7 +101,9 @@ def _make_model(config: dict[str, Any], data: pl.LightningDataModule) -> torch.n
     if "dropout" not in known and dropout.p > 0:
         raise ConfigError(f"dropout={dropout.p}: model={config['model'].get('name')} takes no dropout; accepted: none")
     activation = target_of(config["activation"], "activation")
-    context = {"activation": activation, "dropout": dropout, "num_classes": data.num_classes}
+    task = target_of(config["task"], "task")
+    channels = task.channels(config["task"], data.num_classes)
+    context = {"activation": activation, "dropout": dropout, "num_classes": channels}
     return build(config["model"], "model", in_shape=tuple(data.image_shape), **context)
 
 

@@ -28,13 +28,13 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     mixed = config["trainer"]["precision"] == "bf16-mixed"
     train, val = data.train_dataloader(), data.val_dataloader()
     chunk = next(iter(train))
-    batches = list(zip(chunk.images.split(chunk.batch_size), chunk.targets.split(chunk.batch_size), strict=True))
+    batches = list(zip(*chunk.batches(), strict=True))
 
     def step(index: int) -> None:
         images, targets = (part.to(kind) for part in batches[index % len(batches)])
         optimizer.zero_grad()
         with torch.autocast(kind, torch.bfloat16, enabled=mixed):
-            loss = task.loss(task.model(images), targets)
+            loss, _ = task.forward_loss(images, targets)
         loss.backward()
         optimizer.step()
 

@@ -15,10 +15,11 @@ from ablate.config.identity import identity
 from ablate.config.validate import validate
 from ablate.errors import AblateError
 from ablate.run import facts, files
-from ablate.run.assemble import count_parameters, make_data, make_task
+from ablate.run.assemble import make_data, make_early_stop, make_task
 from ablate.run.failure import describe, write_failure
 from ablate.run.pictures import write_images
 from ablate.run.record import Record
+from ablate.run.result import note_start, phases, portable, result_of
 from ablate.tasks.base import Diverged, Interrupted, Task
 
 FINISHED, DIVERGED, FAILED, INTERRUPTED = "finished", "diverged", "failed", "interrupted"
@@ -87,27 +88,24 @@ def _execute(
     run = files.read_json(directory / files.RUN) or {}
     if run.get("fingerprint") not in (None, data.fingerprint):
         raise AblateError(f"{directory}: was begun with other data; remove the directory to train it anew")
-    _note_start(directory, run, config, data)
+    note_start(directory, run, config, data)
     task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
     record = Record(
         directory,
         config["task"]["metric"],
-        extra=_portable(config, data, run.get("name", directory.name)),
+        extra=portable(config, data, run.get("name", directory.name)),
         tensorboard=config["logger"]["tensorboard"],
         on_epoch=on_epoch,
+        early_stop=make_early_stop(config),
     )
     trainer = _trainer(config["trainer"], kind, record)
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": FINISHED}
     try:
-        checkpoint = directory / files.CHECKPOINT
-        found = str(checkpoint) if checkpoint.exists() else None
-        trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
-        if not getattr(task, "_val_parts", True):
-            trainer.validate(task, datamodule=data, verbose=False)
+        _fit(trainer, task, data, record, directory / files.CHECKPOINT, config)
     except Interrupted:
         record.close()
-        return {"status": INTERRUPTED, "epochs": len(record.rows)}
+        return {"status": INTERRUPTED, "epochs": record.epochs}
     except Diverged as error:
         outcome = {"status": DIVERGED, "reason": str(error), "diverged": {"epoch": error.epoch, "step": error.step}}
     except BaseException:
@@ -116,17 +114,36 @@ def _execute(
     record.close(identity(config))
     if not record.rows:
         files.write_history(directory / files.HISTORY, [])
-    seconds |= _phases(record)
+    seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
-        _draw(directory, record, task, data, config)
+        _draw(directory, record, task.to(kind), data, config)
         if config["logger"]["tensorboard"]:
-            write_images(directory, len(record.rows))
+            write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
     seconds["total"] = seconds["setup"] + record.seconds
-    result = outcome | _result(config, run, record, task, data, kind, trainer.global_step) | {"seconds": seconds}
+    result = outcome | result_of(config, run, record, task, data, kind, trainer.global_step) | {"seconds": seconds}
     files.write_json(directory / files.RESULT, result)
     return result
+
+
+def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint: Path, config: dict[str, Any]) -> None:
+    """Train from the checkpoint, where there is one, to the end; then use the test set once."""
+    found = str(checkpoint) if checkpoint.exists() else None
+    if found is None and config["trainer"].get("validate_first"):
+        trainer.validate(task, datamodule=data, verbose=False)
+        record.before_training(task.epoch_metrics)
+    trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
+    if not task.has_judged("val"):  # training was finished before: figures and counts want predictions all the same
+        trainer.validate(task, datamodule=data, verbose=False)
+    if not record.rows or data.splits.test is None:
+        return
+    if data.splits.test is data.splits.val:  # then it has been used already
+        last = {key.replace("val/", "test/", 1): v for key, v in record.rows[-1].items() if key.startswith("val/")}
+    else:
+        trainer.test(task, datamodule=data, verbose=False)
+        last = task.judged("test")
+    record.add(last)
 
 
 def resolve_device(wanted: str) -> str:
@@ -173,62 +190,6 @@ def _quieten() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-
-
-def _note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], data: Any) -> None:
-    """Add to run.json what was unknown when the run was planned: its data."""
-    run |= {"config": config, "identity": identity(config), "fingerprint": data.fingerprint, "counts": data.counts}
-    run.setdefault("name", directory.name)
-    files.write_json(directory / files.RUN, run)
-
-
-def _portable(config: dict[str, Any], data: Any, name: str) -> dict[str, Any]:
-    """What a checkpoint carries to be used without its directory: plain values only."""
-    return {
-        "name": name,
-        "config": {key: value for key, value in config.items() if key not in ("table", "sweep")},
-        "classes": list(data.classes),
-        "image_shape": [int(n) for n in data.image_shape],
-        "mean": [float(v) for v in data.mean],
-        "std": [float(v) for v in data.std],
-        "fingerprint": data.fingerprint,
-    }
-
-
-def _phases(record: Record) -> dict[str, float]:
-    return {part: sum(row.get(f"seconds/{part}") or 0.0 for row in record.rows) for part in ("train", "val")}
-
-
-def _result(
-    config: dict[str, Any], run: dict[str, Any], record: Record, task: Task, data: Any, kind: str, steps: int
-) -> dict[str, Any]:
-    def metrics_of(row: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in row.items() if key == "epoch" or key.startswith(("train/", "val/"))}
-
-    last = record.rows[-1] if record.rows else {}
-    train_seconds = _phases(record)["train"]
-    return {
-        "name": run.get("name"),
-        "task": config["task"]["name"],
-        "seed": config["seed"],
-        "epochs": len(record.rows),
-        "step": steps,
-        "metrics": {"final": metrics_of(last), "best": metrics_of(record.best), "best_by": record.metric},
-        **(task.figures_by_class() if hasattr(task, "figures_by_class") and record.rows else {}),
-        "parameters": count_parameters(task),
-        "steps_per_second": steps / train_seconds if train_seconds else None,
-        "peak_memory_mb": facts.peak_memory_mb(kind),
-        "precision": config["trainer"]["precision"],
-        "device": facts.device(kind),
-        "data": {
-            "source": config["data"]["source"],
-            "fingerprint": data.fingerprint,
-            "counts": data.counts,
-            "classes": list(data.classes),
-        },
-        "git": facts.git(),
-        "versions": facts.versions(),
-    }
 
 
 def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[str, Any]) -> None:

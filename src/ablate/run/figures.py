@@ -13,12 +13,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+MOST_LAYERS = 16
+
 TRAIN, VAL = "#0072B2", "#D55E00"  # told apart by the colour-blind too (Okabe and Ito)
 
 
 def curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     """Every metric that has a train or a val column, an axis each, train and validation together."""
-    names = list(dict.fromkeys(k.split("/", 1)[1] for row in rows for k in row if k.startswith(("train/", "val/"))))
+    keys = (key.split("/") for row in rows for key in row if key.startswith(("train/", "val/")))
+    names = list(dict.fromkeys(parts[1] for parts in keys if len(parts) == 2))  # dice/<class> would fill the page
     figure = Figure(figsize=(4.6 * len(names), 3.4), layout="constrained")
     for index, name in enumerate(names):
         axis = figure.add_subplot(1, len(names), index + 1)
@@ -29,12 +32,15 @@ def curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
         _label(axis, name.replace("_", " "))
         axis.legend(frameon=False)
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 def gradient_norms(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     """Gradient norm of each layer per epoch, on a logarithmic scale."""
     names = [key for key in rows[-1] if key.startswith("grad_norm/")]
+    if len(names) > MOST_LAYERS:  # evenly from the first to the last: more lines than that cannot be told apart
+        title += f" · {MOST_LAYERS} of {len(names)} layers"
+        names = [names[i * (len(names) - 1) // (MOST_LAYERS - 1)] for i in range(MOST_LAYERS)]
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axis = figure.add_subplot()
     for index, name in enumerate(names):
@@ -46,11 +52,13 @@ def gradient_norms(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     _label(axis, "gradient norm")
     axis.legend(frameon=False, fontsize=7)
     figure.suptitle(title, fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
-def confusion_matrix(matrix_CC: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str) -> None:
-    """Counts by true and predicted class; colour is the share of the true class."""
+def confusion_matrix(
+    matrix_CC: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str, shares: bool = False
+) -> None:
+    """Counts by true and predicted class, or each count's share of its true class, which is the colour in any case."""
     counts = np.asarray(matrix_CC)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = max(3.6, 0.46 * len(classes) + 1.2)
@@ -64,9 +72,10 @@ def confusion_matrix(matrix_CC: Sequence[Sequence[int]], classes: Sequence[str],
     for (row, column), count in np.ndenumerate(counts):
         if count:
             colour = "white" if share[row, column] > 0.5 else "black"
-            axis.text(column, row, str(count), ha="center", va="center", fontsize=6.5, color=colour)
+            text = f"{100 * share[row, column]:.1f} %" if shares else str(count)
+            axis.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
     axis.set_title(title, fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 def misclassified(
@@ -97,7 +106,7 @@ def misclassified(
         axis.text(left + images_NCHW.shape[3] / 2, top - 0.5, label, ha="center", va="bottom", fontsize=6.5)
     axis.set_ylim(sheet.shape[0] - 0.5, -gap)
     axis.set_title(f"{title}: {len(wrong)} of {len(targets_N)} misclassified, true → predicted", fontsize=10)
-    _save(figure, path)
+    save(figure, path)
 
 
 def class_samples(
@@ -115,7 +124,7 @@ def class_samples(
     axis.set_xticks([])
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
-    _save(figure, path)
+    save(figure, path)
 
 
 def _sheet(rows: Sequence[np.ndarray], columns: int, gap: int) -> tuple[np.ndarray, list[list[tuple[int, int]]]]:
@@ -143,7 +152,8 @@ def _label(axis: Any, name: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, making its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     # No creation date in the file: the same run gives the same bytes.

@@ -31,11 +31,20 @@ class Record(Checkpoint):
         extra: plain values to keep in the checkpoint, so that it can be used without its directory.
         tensorboard: write events.
         on_epoch: called with each finished row.
+        early_stop: None, or a rule of ablate.stopping.
     """
 
-    def __init__(self, directory: Path, metric: str, extra: dict[str, Any], tensorboard: bool, on_epoch: Any) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        metric: str,
+        extra: dict[str, Any],
+        tensorboard: bool,
+        on_epoch: Any,
+        early_stop: Any = None,
+    ) -> None:
         self.directory, self.metric, self.extra = directory, metric, extra
-        self.tensorboard, self.on_epoch = tensorboard, on_epoch
+        self.tensorboard, self.on_epoch, self.early_stop = tensorboard, on_epoch, early_stop
         self.rows: list[dict[str, Any]] = []
         self.earlier_seconds = 0.0
         self._start = time.perf_counter()
@@ -54,26 +63,50 @@ class Record(Checkpoint):
         sign = 1 if self.metric.rsplit("/", 1)[-1] in _HIGHER_IS_BETTER else -1
         return max(rated, key=lambda row: sign * row[self.metric], default={})
 
+    @property
+    def epochs(self) -> int:
+        """Epochs trained."""
+        return self.rows[-1]["epoch"] if self.rows else 0
+
+    @property
+    def stopped_after(self) -> int | None:
+        """The epoch after which the early stopping rule ended training, or None."""
+        return None if self.early_stop is None else self.early_stop.stops_after(self.rows)
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.perf_counter()
+        trainer.should_stop = trainer.should_stop or self.stopped_after is not None  # killed just before its end
         if self._rng is not None:
             restore_rng(self._rng)
             self._rng = None
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            purge = len(self.rows) + 1 if self.rows else None
+            purge = self.epochs + 1 if self.rows else None
             self._writers = {p: SummaryWriter(str(self.directory / p), purge_step=purge) for p in ("train", "val")}
+            if self.rows and self.epochs == 0:
+                self._write_events(self.rows[0])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **pl_module.epoch_metrics}
         self.rows.append(row)
         files.write_history(self.directory / files.HISTORY, self.rows)
         self._write_events(row)
+        if self.stopped_after is not None:
+            trainer.should_stop = True
         temporary = self.directory / f".{files.CHECKPOINT}"
         trainer.save_checkpoint(temporary)
         os.replace(temporary, self.directory / files.CHECKPOINT)
         self.on_epoch(row)
+
+    def before_training(self, metrics: dict[str, float]) -> None:
+        """Note what validation before the first epoch gave, as epoch 0."""
+        self.rows = [{"epoch": 0, "step": 0, **metrics}]
+
+    def add(self, metrics: dict[str, float]) -> None:
+        """Add figures to the last epoch's row: those of the test set, which is used once."""
+        self.rows[-1] |= metrics
+        files.write_history(self.directory / files.HISTORY, self.rows)
 
     def close(self, hyperparameters: dict[str, Any] | None = None) -> None:
         """End the event files, with the run's hyperparameters and final metrics for the HParams tab."""

@@ -102,6 +102,8 @@ def _task(kept: dict[str, Any]) -> Any:
     from ablate.run.assemble import make_task
 
     config = kept["config"] | {"init": {"_target_": "ablate.init.default"}}  # the weights come from the file
+    if config["model"].get("weights") is not None:  # nor from the file or address that training began with
+        config = config | {"model": config["model"] | {"weights": "none"}}
 
     class Described:
         """What make_task asks of data, from the checkpoint."""
@@ -109,5 +111,6 @@ def _task(kept: dict[str, Any]) -> Any:
         classes = tuple(kept["classes"])
         num_classes = len(classes)
         image_shape = tuple(kept["image_shape"])
+        levels = kept.get("levels")
 
     return make_task(config, Described())

@@ -34,6 +34,8 @@ class Interrupted(Exception):
 class Task(pl.LightningModule):
     """A model with its loss and optimizer. Subclasses say what an output is worth: `observe` and `summary`.
 
+    A part is "train", "val" or "test"; all three are accumulated alike.
+
     Args:
         model: (N, C, H, W) images -> outputs.
         loss: (outputs, targets) -> scalar, the mean over the batch.
@@ -60,13 +62,19 @@ class Task(pl.LightningModule):
         self._norms: list[torch.Tensor] = []
         self._layers: dict[str, list[nn.Parameter]] = {}
         self._seconds = {"train": 0.0, "val": 0.0}
-        self._counts = {"train": 0, "val": 0}
+        self._losses: dict[str, torch.Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    @classmethod
+    def channels(cls, node: dict[str, Any], num_classes: int) -> int:
+        """Outputs that a model needs, from the task's config node and the data's number of classes."""
+        return num_classes
 
     # What a subclass writes -------------------------------------------------------------------------------------------
 
     @abstractmethod
     def reset(self, part: str) -> None:
-        """Start an epoch's accumulation for "train" or "val"."""
+        """Start the accumulation over a part."""
 
     @abstractmethod
     def observe(self, part: str, outputs: torch.Tensor, targets: torch.Tensor) -> None:
@@ -78,12 +86,21 @@ class Task(pl.LightningModule):
 
     @abstractmethod
     def summary(self, part: str) -> dict[str, float]:
-        """An epoch's metrics by bare name, e.g. {"accuracy": 0.98}."""
+        """A part's metrics by bare name, e.g. {"accuracy": 0.98}."""
+
+    def compute_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The mean loss of a mini-batch, for tasks whose targets the loss does not take as they are."""
+        return self.loss(outputs, targets)
+
+    def forward_loss(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss of a training mini-batch, and what is kept of its outputs."""
+        outputs = self.model(images)
+        return self.compute_loss(outputs, targets), self.reduce_output(outputs.detach())
 
     # The loop ---------------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self._make_optimizer(self.model.parameters())
+        optimizer = self._make_optimizer([p for p in self.model.parameters() if p.requires_grad])
         if self._make_scheduler is None:
             return {"optimizer": optimizer}
         scheduler = self._make_scheduler(optimizer)
@@ -91,13 +108,12 @@ class Task(pl.LightningModule):
 
     def on_fit_start(self) -> None:
         for name, parameter in self.model.named_parameters():
-            self._layers.setdefault(name.rpartition(".")[0] or name, []).append(parameter)
+            if parameter.requires_grad:
+                self._layers.setdefault(name.rpartition(".")[0] or name, []).append(parameter)
 
     def on_train_epoch_start(self) -> None:
-        self.reset("train")
-        self._loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
+        self.start("train")
         self._norms, self._seconds = [], {"train": 0.0, "val": 0.0}
-        self._counts = {"train": 0, "val": 0}
         self.epoch_metrics = {}
         self._clock = time.perf_counter()
 
@@ -105,7 +121,7 @@ class Task(pl.LightningModule):
         """Train on every mini-batch of a chunk in turn."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        images, targets = chunk.images.split(chunk.batch_size), chunk.targets.split(chunk.batch_size)
+        images, targets = chunk.batches()
         if self.trainer.max_steps != -1:
             left = self.trainer.max_steps - self.trainer.global_step
             images, targets = images[:left], targets[:left]
@@ -117,8 +133,7 @@ class Task(pl.LightningModule):
         losses, kept = [], []
         for step, (x, y) in enumerate(zip(images, targets, strict=True)):
             optimizer.zero_grad()
-            outputs = self.model(x)
-            loss = self.loss(outputs, y)
+            loss, predicted = self.forward_loss(x, y)
             total = loss if self.l1 == 0 else loss + self.l1 * self._l1_norm()
             if mixed:
                 with torch.autocast(self.device.type, enabled=False):
@@ -129,7 +144,7 @@ class Task(pl.LightningModule):
             optimizer.step()
             progress.increment_completed()
             losses.append(loss.detach())
-            kept.append(self.reduce_output(outputs.detach()))
+            kept.append(predicted)
             if (first + step + 1) % GRAD_NORM_EVERY == 0 or (last_chunk and step + 1 == len(images)):
                 self._norms.append(self._gradient_norms())
         self._end_of_chunk(losses, kept, targets, first)
@@ -139,7 +154,7 @@ class Task(pl.LightningModule):
     ) -> None:
         loss_K = torch.stack(losses)
         sizes_K = torch.tensor([len(y) for y in targets], dtype=torch.float64)
-        self._loss_sum += (loss_K.double() * sizes_K.to(loss_K.device)).sum()
+        self._losses["train"] += (loss_K.double() * sizes_K.to(loss_K.device)).sum()
         self._counts["train"] += int(sizes_K.sum())
         self.observe("train", torch.cat(kept), torch.cat(targets))
         finite = torch.isfinite(loss_K)
@@ -154,29 +169,53 @@ class Task(pl.LightningModule):
             now = time.perf_counter()
             self._seconds["train"] = now - getattr(self, "_clock", now)
             self._clock = now
-        self.reset("val")
-        self._val_loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
-        self._counts["val"] = 0
+        self.start("val")
 
     def validation_step(self, chunk: Any, index: int) -> None:
-        outputs = self.model(chunk.images)
-        self._val_loss_sum += self.loss(outputs, chunk.targets).double() * len(chunk.targets)
-        self._counts["val"] += len(chunk.targets)
-        self.observe("val", self.reduce_output(outputs), chunk.targets)
+        self.judge("val", chunk)
 
     def on_validation_epoch_end(self) -> None:
-        metrics = {"val/loss": float(self._val_loss_sum) / max(self._counts["val"], 1)}
-        metrics |= {f"val/{name}": value for name, value in self.summary("val").items()}
+        metrics = self.judged("val")
         self.epoch_metrics |= metrics
         self._seconds["val"] = time.perf_counter() - self._clock
         self.log_dict(metrics)
+
+    def on_test_epoch_start(self) -> None:
+        self.start("test")
+
+    def test_step(self, chunk: Any, index: int) -> None:
+        self.judge("test", chunk)
+
+    def on_test_epoch_end(self) -> None:
+        self.epoch_metrics |= self.judged("test")
+
+    def judge(self, part: str, chunk: Any) -> None:
+        """Add a chunk's loss and outputs to a part's figures."""
+        outputs = self.model(chunk.images)
+        self._losses[part] += self.compute_loss(outputs, chunk.targets).double() * len(chunk.targets)
+        self._counts[part] += len(chunk.targets)
+        self.observe(part, self.reduce_output(outputs), chunk.targets)
+
+    def judged(self, part: str) -> dict[str, float]:
+        """A part's loss and metrics, e.g. {"val/loss": 0.1, "val/accuracy": 0.98}."""
+        loss = float(self._losses[part]) / max(self._counts[part], 1)
+        return {f"{part}/loss": loss} | {f"{part}/{name}": value for name, value in self.summary(part).items()}
+
+    def has_judged(self, part: str) -> bool:
+        """Whether this process has accumulated a part: not so when training was finished before it began."""
+        return self._counts.get(part, 0) > 0
+
+    def start(self, part: str) -> None:
+        """Forget what was accumulated of a part."""
+        self.reset(part)
+        self._losses[part] = torch.zeros((), device=self.device, dtype=torch.float64)
+        self._counts[part] = 0
 
     def on_train_epoch_end(self) -> None:
         if "val/loss" not in self.epoch_metrics:
             self._seconds["train"] = time.perf_counter() - self._clock
         count = self._counts["train"]
-        metrics = {"train/loss": float(self._loss_sum) / count}
-        metrics |= {f"train/{name}": value for name, value in self.summary("train").items()}
+        metrics = self.judged("train")
         metrics |= {key: value for key, value in self.epoch_metrics.items() if key.startswith("val/")}
         metrics["lr"] = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
         if self._norms:

@@ -19,7 +19,7 @@ class Classification(Task):
         model, loss, optimizer, scheduler, l1: see `Task`.
 
     Attributes:
-        matrices: confusion matrices of the last epoch, "train" and "val": rows true, columns predicted.
+        matrices: confusion matrices of the last epoch by part: rows true, columns predicted.
         val_predictions: (number of validation images,) predicted labels of the last validation, in the set's order.
     """
 
@@ -35,28 +35,28 @@ class Classification(Task):
         super().__init__(model, loss, optimizer, scheduler, l1)
         self.classes = tuple(classes)
         self.matrices: dict[str, torch.Tensor] = {}
-        self._val_parts: list[torch.Tensor] = []
+        self._predicted: dict[str, list[torch.Tensor]] = {}
 
     def reset(self, part: str) -> None:
         size = len(self.classes)
         self.matrices[part] = torch.zeros(size, size, dtype=torch.int64, device=self.device)
-        if part == "val":
-            self._val_parts = []
+        if part != "train":
+            self._predicted[part] = []
 
     def reduce_output(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs.argmax(1)
 
     def observe(self, part: str, outputs: torch.Tensor, targets: torch.Tensor) -> None:
         self.matrices[part] += metrics.confusion(targets, outputs, len(self.classes))
-        if part == "val":
-            self._val_parts.append(outputs)
+        if part != "train":
+            self._predicted[part].append(outputs)
 
     def summary(self, part: str) -> dict[str, float]:
         return {"accuracy": metrics.accuracy(self.matrices[part])}
 
     @property
     def val_predictions(self) -> torch.Tensor:
-        return torch.cat(self._val_parts).cpu()
+        return torch.cat(self._predicted["val"]).cpu()
 
     def figures_by_class(self) -> dict[str, Any]:
         """Counts of the last epoch for result.json: confusion matrices and per-class figures of both parts."""
