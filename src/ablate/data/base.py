@@ -49,8 +49,8 @@ class ImageData(pl.LightningDataModule):
         fraction: share of the training set that is used, in (0, 1], in proportion to the classes.
         split_seed: which images are held out, and which share is used.
         batch_size, eval_batch_size: images a mini-batch in training and in validation.
-        scale: unit: [0, 1]; standard: mean 0 and standard deviation 1 a channel of the training images; imagenet: by the
-            mean and deviation that torchvision's pretrained models were trained with. float32 images stay as they are.
+        scale: unit: [0, 1]; standard: mean 0 and standard deviation 1 a channel of the training images; imagenet: by
+            mean and deviation of what torchvision's pretrained models were trained with. float32 images stay as read.
         seed: order of the images, and augmentation.
         augment: None, or an object with `mode` (none, copies, fly), `copies` and `batch` (ablate.augment.Augment).
 
@@ -58,8 +58,8 @@ class ImageData(pl.LightningDataModule):
         ValueError: an argument that is not accepted.
 
     After `prepare()`: splits, fingerprint, counts (read, left_out, train, val, and test where there is one), classes,
-    num_classes, image_shape, mean, std. After `setup()`: train_images, train_targets, val_images, val_targets and, where
-    there is a test part, test_images and test_targets, on the device.
+    num_classes, image_shape, mean, std. After `setup()`: train_images, train_targets, val_images, val_targets and,
+    where there is a test part, test_images and test_targets, on the device.
     """
 
     folder: ClassVar[str] = ""
@@ -109,6 +109,7 @@ class ImageData(pl.LightningDataModule):
         self.augment = augment
         if self.augment_mode not in ("none", "copies", "fly"):
             raise ValueError(f"augment.mode={self.augment_mode}: accepted: none, copies, fly")
+        self._location: Path | None = None
         self.splits: Splits | None = None
         self.fingerprint: str | None = None
         self.counts: dict[str, Any] = {}
@@ -148,7 +149,9 @@ class ImageData(pl.LightningDataModule):
 
     @property
     def location(self) -> Path:
-        """The folder of this set's files: the real set's or the sample's."""
+        """The folder of this set's files: the real set's or the sample's, or the one that `read_at` named."""
+        if self._location is not None:
+            return self._location
         if self.source == "sample":
             return self.cache / "sample" / f"{self.folder}-{self.sample_version}"
         return self.root / self.folder
@@ -169,6 +172,10 @@ class ImageData(pl.LightningDataModule):
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)"""
         return self.splits.train.images.shape[1:]
+
+    def read_at(self, location: Path) -> None:
+        """Read another set of the same format, from this folder."""
+        self._location = Path(location)
 
     def expect(self, files: list[Path]) -> list[Path]:
         """The files themselves, if all exist. Raises DataError that lists those that do not."""
@@ -199,7 +206,7 @@ class ImageData(pl.LightningDataModule):
         self.splits, self.counts = self._resident.splits, dict(self._resident.counts)
         self.mean, self.std = self._resident.mean, self._resident.std
         config = {"_target_": f"{type(self).__module__}.{type(self).__qualname__}"} | self._given
-        if recall(self.cache, config) != self.fingerprint:
+        if self._location is None and recall(self.cache, config) != self.fingerprint:
             remember(self.cache, config, files, self.fingerprint)
 
     def setup(self, stage: str | None = None) -> None:
@@ -208,7 +215,7 @@ class ImageData(pl.LightningDataModule):
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
         if self.train_images is not None and self.train_images.device == device:
             return
-        parts = self._resident.on(device)
+        parts = self.resident_on(device)
         self.train_images, self.train_targets = parts["train"]
         self.val_images, self.val_targets = parts["val"]
         self.test_images, self.test_targets = parts.get("test", (None, None))
@@ -216,6 +223,10 @@ class ImageData(pl.LightningDataModule):
             self.train_images, self.train_targets = enlarged(
                 self.train_images, self.train_targets, self.augment.copies, self.seed
             )
+
+    def resident_on(self, device: torch.device) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Images and targets of each part, as read, on a device."""
+        return self._resident.on(device)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images, or float images in [0, 1], (N, C, H, W) -> float32 as the model takes them (see `scale`)."""

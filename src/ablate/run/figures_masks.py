@@ -103,8 +103,7 @@ def sheet(
         axis.text(-gap, top + tile_h / 2, note, ha="right", va="center", fontsize=7)
     axis.imshow(canvas)
     for column, heading in enumerate(columns):
-        colour = "black"
-        axis.text((column + 0.5) * (tile_w + gap) - gap, -gap, heading, ha="center", fontsize=8, color=colour)
+        axis.text(column * (tile_w + gap) + tile_w / 2, -gap, heading, ha="center", fontsize=8)
     axis.set_xlim(-0.5, canvas.shape[1] - 0.5)
     axis.set_ylim(canvas.shape[0] - gap - 0.5, -0.5)
     axis.axis("off")

@@ -17,6 +17,7 @@ class Trained:
     """A model in evaluation mode and what its inputs and outputs mean.
 
     Attributes:
+        task: the LightningModule around the model.
         classes: class names by label.
         image_shape: (channels, height, width) of an input.
         mean, std: by channel, of images in [0, 1]; what the model takes is (image - mean) / std.
@@ -25,6 +26,7 @@ class Trained:
     """
 
     model: nn.Module
+    task: Any
     classes: tuple[str, ...]
     image_shape: tuple[int, int, int]
     mean: tuple[float, ...]
@@ -33,9 +35,11 @@ class Trained:
     name: str
 
     def normalise(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """uint8 images (N, C, H, W) as the model takes them: float32."""
-        mean = torch.tensor(self.mean).view(1, -1, 1, 1)
-        std = torch.tensor(self.std).view(1, -1, 1, 1)
+        """uint8 images (N, C, H, W) as the model takes them: float32. Images that are float32 already are so."""
+        if images_NCHW.dtype == torch.float32:
+            return images_NCHW
+        mean = torch.tensor(self.mean, device=images_NCHW.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=images_NCHW.device).view(1, -1, 1, 1)
         return (images_NCHW.to(torch.float32) / 255 - mean) / std
 
     @torch.inference_mode()
@@ -71,7 +75,8 @@ def load(checkpoint: Path) -> Trained:
         task = _task(kept)
         task.load_state_dict(content["state_dict"])
         return Trained(
-            model=task.model.eval(),
+            model=task.eval().model,
+            task=task,
             classes=tuple(kept["classes"]),
             image_shape=tuple(kept["image_shape"]),
             mean=tuple(kept["mean"]),

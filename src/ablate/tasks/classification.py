@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ablate import metrics
 from ablate.tasks.base import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Classification(Task):
@@ -65,6 +68,14 @@ class Classification(Task):
             "confusion": {part: matrix.tolist() for part, matrix in matrices.items()},
             "per_class": {part: metrics.per_class(matrix, self.classes) for part, matrix in matrices.items()},
         }
+
+    def tables(self, part: str, names: Sequence[str]) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        """A part's figures by class, and each image's predicted label."""
+        import pandas as pd
+
+        predicted = [self.classes[label] for label in torch.cat(self._predicted[part]).tolist()]
+        rows = metrics.per_class(self.matrices[part].cpu(), self.classes)
+        return pd.DataFrame(rows), pd.DataFrame({"image": list(names), "predicted": predicted})
 
     def draw(self, folder: Path, data: Any, config: dict[str, Any], title: str) -> None:
         """Confusion matrices, misclassified validation images and the sheet of class samples."""

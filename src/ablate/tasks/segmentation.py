@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -10,6 +10,9 @@ from torch import nn
 from ablate import checks, overlap
 from ablate.data.arrays import IGNORE
 from ablate.tasks.base import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Segmentation(Task):
@@ -124,6 +127,18 @@ class Segmentation(Task):
             found["confusion"][part] = matrices.sum(0).tolist()
             found["per_class"][part] = per_class(matrices, self.classes)
         return found
+
+    def tables(self, part: str, names: Sequence[str]) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        """A part's figures by class, and dice and IoU of each image and class."""
+        import pandas as pd
+
+        matrices = self.matrices(part)
+        dice, iou = overlap.image_dice(matrices), overlap.image_iou(matrices)
+        by_image: dict[str, Any] = {"image": list(names)}
+        for label in self.scored:
+            ending = f" {self.classes[label]}" if len(self.scored) > 1 else ""
+            by_image |= {f"dice{ending}": dice[:, label].tolist(), f"iou{ending}": iou[:, label].tolist()}
+        return pd.DataFrame(per_class(matrices, self.classes)), pd.DataFrame(by_image)
 
     def draw(self, folder: Path, data: Any, config: dict[str, Any], title: str) -> None:
         """Confusion matrices, and pictures of predictions; what else a set's own `draw` has to show."""
