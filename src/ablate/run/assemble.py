@@ -79,9 +79,22 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     validate(config)
     data = make_data(config)
     task = make_task(config, data, "meta")
+    _check_output(config, task, data)
     task.configure_optimizers()
     make_early_stop(config)
     return {"parameters": count_parameters(task)}
+
+
+def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModule) -> None:
+    """Refuse a model whose outputs are not what the task judges, e.g. a class an image where a mask is wanted."""
+    with torch.no_grad(), torch.device("meta"):
+        found = tuple(task.model.eval()(torch.empty(2, *data.image_shape)).shape)
+    wanted = task.output_shape(2, data.num_classes, tuple(data.image_shape))
+    if found != wanted:
+        name, kind = config["model"].get("name"), config["task"]["name"]
+        raise ConfigError(
+            f"model={name}: gives outputs of shape {found[1:]} an image; accepted by task={kind}: {wanted[1:]}"
+        )
 
 
 def make_early_stop(config: dict[str, Any]) -> Any:

@@ -78,7 +78,7 @@ def sheet(
     tile_h, tile_w = height * factor, width * factor
     canvas = np.ones((count * (tile_h + gap), len(columns) * (tile_w + gap) - gap, 3))
     figure_w = 1.7 * len(columns) * max(1.0, width / height) ** 0.5 + 1.2
-    figure_h = figure_w * canvas.shape[0] / canvas.shape[1] + 0.75
+    figure_h = (figure_w - 0.8) * canvas.shape[0] / canvas.shape[1] + 0.8
     figure = Figure(figsize=(figure_w, figure_h), layout="constrained")
     axis = figure.add_subplot()
     for row in range(count):

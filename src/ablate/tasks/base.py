@@ -70,6 +70,10 @@ class Task(pl.LightningModule):
         """Outputs that a model needs, from the task's config node and the data's number of classes."""
         return num_classes
 
+    def output_shape(self, n: int, num_classes: int, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        """The shape that a model's outputs must have for n images (n, *image_shape)."""
+        return (n, num_classes)
+
     # What a subclass writes -------------------------------------------------------------------------------------------
 
     @abstractmethod

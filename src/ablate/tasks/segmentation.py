@@ -71,6 +71,9 @@ class Segmentation(Task):
         """Outputs that a model needs, from the task's config node."""
         return 1 if node.get("output") == "sigmoid" else num_classes
 
+    def output_shape(self, n: int, num_classes: int, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        return (n, 1 if self.output == "sigmoid" else num_classes, *image_shape[1:])
+
     def labels(self, targets: torch.Tensor) -> torch.Tensor:
         """Class indices, IGNORE included, of what the data holds."""
         if self.levels is None:
