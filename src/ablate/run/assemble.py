@@ -86,15 +86,23 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModule) -> None:
-    """Refuse a model whose outputs are not what the task judges, e.g. a class an image where a mask is wanted."""
+    """Refuse a model whose outputs the task or the loss does not take, e.g. a class an image where a mask is wanted."""
+    shape, name = tuple(data.image_shape), config["model"].get("name")
     with torch.no_grad(), torch.device("meta"):
-        found = tuple(task.model.eval()(torch.empty(2, *data.image_shape)).shape)
-    wanted = task.output_shape(2, data.num_classes, tuple(data.image_shape))
-    if found != wanted:
-        name, kind = config["model"].get("name"), config["task"]["name"]
-        raise ConfigError(
-            f"model={name}: gives outputs of shape {found[1:]} an image; accepted by task={kind}: {wanted[1:]}"
-        )
+        outputs = task.model.eval()(torch.empty(2, *shape))
+        wanted = task.output_shape(2, data.num_classes, shape)
+        if tuple(outputs.shape) != wanted:
+            raise ConfigError(
+                f"model={name}: gives outputs of shape {tuple(outputs.shape[1:])} an image; accepted by"
+                f" task={config['task']['name']}: {wanted[1:]}"
+            )
+        try:
+            task.compute_loss(outputs, task.targets_like(2, shape))
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"loss={config['loss'].get('name')}: does not fit task={config['task']['name']} ({reason})"
+            ) from error
 
 
 def make_early_stop(config: dict[str, Any]) -> Any:

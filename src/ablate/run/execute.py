@@ -19,7 +19,7 @@ from ablate.run.assemble import make_data, make_early_stop, make_task
 from ablate.run.failure import describe, write_failure
 from ablate.run.pictures import write_images
 from ablate.run.record import Record
-from ablate.run.result import note_start, phases, portable, result_of
+from ablate.run.result import about_data, note_start, phases, portable, result_of
 from ablate.tasks.base import Diverged, Interrupted, Task
 
 FINISHED, DIVERGED, FAILED, INTERRUPTED = "finished", "diverged", "failed", "interrupted"
@@ -89,6 +89,7 @@ def _execute(
     if run.get("fingerprint") not in (None, data.fingerprint):
         raise AblateError(f"{directory}: was begun with other data; remove the directory to train it anew")
     note_start(directory, run, config, data)
+    print(about_data(data), flush=True)
     task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
     record = Record(
         directory,
@@ -174,6 +175,7 @@ def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
         max_steps=node["max_steps"],
         limit_train_batches=node["limit_train_batches"],
         limit_val_batches=node["limit_val_batches"],
+        limit_test_batches=node["limit_val_batches"],
         callbacks=[record],
         logger=False,
         enable_progress_bar=False,

@@ -17,6 +17,15 @@ def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], dat
     files.write_json(directory / files.RUN, run)
 
 
+def about_data(data: Any) -> str:
+    """What was read and what was left out and why, and what else a set has to say of itself."""
+    counts = data.counts
+    parts = ", ".join(f"{counts[part]:,} {part}" for part in ("train", "val", "test") if part in counts)
+    lines = [f"data: {parts} ({data.source})"]
+    lines += [f"left out: {count:,}, {reason}" for reason, count in counts.get("reasons", {}).items()]
+    return "\n".join(lines + ([data.describe()] if hasattr(data, "describe") else []))
+
+
 def portable(config: dict[str, Any], data: Any, name: str) -> dict[str, Any]:
     """What a checkpoint carries to be used without its directory: plain values only."""
     return {

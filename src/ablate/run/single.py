@@ -165,7 +165,8 @@ class _Progress:
         self.first = self.first or row["epoch"]
         self.done, self.steps = row["epoch"], 0
         each = (time.monotonic() - self.start) / (row["epoch"] - self.first + 1)
-        shown = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k.startswith(("train/", "val/")))
+        kept = {k: v for k, v in row.items() if k.startswith(("train/", "val/")) and k.count("/") == 1}
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in kept.items() if v is not None)
         left = each * (self.epochs - row["epoch"])
         clear = "\r\033[K" if sys.stdout.isatty() else ""
         print(f"{clear}epoch {row['epoch']}/{self.epochs}  {shown}  {each:.1f} s, {left:.0f} s left", flush=True)

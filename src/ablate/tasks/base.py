@@ -74,6 +74,10 @@ class Task(pl.LightningModule):
         """The shape that a model's outputs must have for n images (n, *image_shape)."""
         return (n, num_classes)
 
+    def targets_like(self, n: int, image_shape: tuple[int, int, int]) -> torch.Tensor:
+        """Targets of n images in the type and shape that the loss is given, of any value."""
+        return torch.empty(n, dtype=torch.int64)
+
     # What a subclass writes -------------------------------------------------------------------------------------------
 
     @abstractmethod

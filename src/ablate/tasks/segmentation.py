@@ -59,7 +59,10 @@ class Segmentation(Task):
             raise checks.refuse("output", output, "sigmoid, for masks in grey levels")
         self.classes, self.output, self.average = tuple(classes), output, average
         self.scored = list(range(0 if background else 1, len(classes)))
-        levels_V = None if levels is None else torch.tensor(levels, dtype=torch.float32)
+        levels_V = None
+        if levels is not None:
+            levels_V = torch.full((IGNORE + 1,), float(IGNORE))  # which losses ignore among grey levels too
+            levels_V[: len(levels)] = torch.tensor(levels, dtype=torch.float32)
         self.register_buffer("levels", levels_V, persistent=False)
         # On the logits: sigmoid(0) is 0.5, and half is also where the levels of both classes are equal.
         middle = 0.5 if levels is None or levels[0] == levels[1] else (levels[0] + levels[1]) / 2
@@ -73,6 +76,9 @@ class Segmentation(Task):
 
     def output_shape(self, n: int, num_classes: int, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
         return (n, 1 if self.output == "sigmoid" else num_classes, *image_shape[1:])
+
+    def targets_like(self, n: int, image_shape: tuple[int, int, int]) -> torch.Tensor:
+        return torch.empty(n, *image_shape[1:], dtype=torch.int64)
 
     def labels(self, targets: torch.Tensor) -> torch.Tensor:
         """Class indices, IGNORE included, of what the data holds."""
