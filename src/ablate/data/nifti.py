@@ -1,0 +1,101 @@
+"""MRI volumes with tissue labels in NIfTI files, read through nibabel and paired by name (report A2)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ablate.errors import DataError
+
+# Names of a volume's image and label file: as IBSR's authors give them, and as common copies do.
+IMAGE_NAMES = ("{}_ana_strip", "{}")
+LABEL_NAMES = ("{}_segTRI_ana", "{}_seg")
+SUFFIXES = (".nii", ".nii.gz")
+LABELS = (0, 1, 2, 3)  # background, CSF, GM, WM
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A T1 volume and its tissue labels.
+
+    Attributes:
+        name: e.g. IBSR_01.
+        image_XYZ: float32, intensities as stored.
+        labels_XYZ: uint8, values of LABELS.
+        affine: (4, 4), voxel indices to millimetres.
+        zooms: millimetres a voxel along each axis.
+    """
+
+    name: str
+    image_XYZ: np.ndarray
+    labels_XYZ: np.ndarray
+    affine: np.ndarray
+    zooms: tuple[float, float, float]
+
+
+def find_pair(folder: Path, name: str) -> tuple[Path, Path]:
+    """Image and label file of a volume, anywhere below a folder.
+
+    Raises:
+        DataError: none, or more than one of either.
+    """
+    return _find(folder, name, IMAGE_NAMES, "image"), _find(folder, name, LABEL_NAMES, "label")
+
+
+def read_volume(name: str, image: Path, labels: Path) -> Volume:
+    """Read a volume and its labels, (X, Y, Z) or (X, Y, Z, 1).
+
+    Raises:
+        DataError: one line naming the file: damaged, of another shape or place than its partner, an unknown label.
+    """
+    image_XYZ, affine, zooms = _read(image)
+    labels_XYZ, label_affine, _ = _read(labels)
+    if labels_XYZ.shape != image_XYZ.shape:
+        raise DataError(f"{labels}: labels of shape {labels_XYZ.shape}, {image.name} has {image_XYZ.shape}")
+    if not np.allclose(affine, label_affine, atol=1e-3):
+        raise DataError(f"{labels}: lies elsewhere in space than {image.name} (their affines differ)")
+    unknown = sorted(set(np.unique(labels_XYZ).tolist()) - set(LABELS))
+    if unknown:
+        raise DataError(f"{labels}: unknown label {unknown[0]:g}; accepted: {', '.join(map(str, LABELS))}")
+    return Volume(name, image_XYZ.astype(np.float32), labels_XYZ.astype(np.uint8), affine, zooms)
+
+
+def normalised(image_XYZ: np.ndarray) -> np.ndarray:
+    """Intensities of mean 0 and standard deviation 1 over the voxels that are not 0: the stripped brain (assumed).
+
+    Shape: (X, Y, Z) -> (X, Y, Z) float32.
+    """
+    brain = image_XYZ[image_XYZ != 0]
+    if not len(brain):
+        return image_XYZ.astype(np.float32)
+    return ((image_XYZ - brain.mean(dtype=np.float64)) / (brain.std(dtype=np.float64) or 1.0)).astype(np.float32)
+
+
+def _find(folder: Path, name: str, patterns: tuple[str, ...], kind: str) -> Path:
+    names = [pattern.format(name) + suffix for pattern in patterns for suffix in SUFFIXES]
+    found = sorted(path for each in names for path in folder.rglob(each))
+    if not found:
+        raise DataError(
+            f"{folder}: no {kind} of {name}; expected in it or below: {' or '.join(names)}"
+            " (data.root or ABLATE_DATA names the folder above ibsr18; data=sample needs no files)"
+        )
+    if len(found) > 1:
+        shown = ", ".join(str(path.relative_to(folder)) for path in found)
+        raise DataError(f"{folder}: {len(found)} {kind}s of {name}: {shown}; accepted: one")
+    return found[0]
+
+
+def _read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
+    import nibabel
+
+    try:
+        file = nibabel.load(path)
+        values, affine = np.asanyarray(file.dataobj), file.affine
+        zooms = tuple(float(zoom) for zoom in file.header.get_zooms()[:3])
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise DataError(f"{path}: not a whole NIfTI file ({' '.join(str(error).split())})") from error
+    if values.ndim == 4 and values.shape[3] == 1:
+        values = values[..., 0]
+    if values.ndim != 3:
+        raise DataError(f"{path}: shape {values.shape}; accepted: (X, Y, Z) or (X, Y, Z, 1)")
+    return values, affine, zooms
