@@ -285,8 +285,8 @@ class ImageData(pl.LightningDataModule):
         arrays, rest = cached(self.cache, self.folder.replace("/", "-"), made_from, lambda: pack(self.read()))
         splits = unpack(arrays, rest)
         left_out = dict(splits.left_out)
-        parts = {name: part for name, part in splits.parts.items() if name != "test" or part is not splits.val}
-        read = sum(len(part) for part in parts.values()) + sum(left_out.values())
+        distinct = {id(part): len(part) for part in splits.parts.values()}  # validation may be the test set
+        read = sum(distinct.values()) + sum(left_out.values())
         if self.fraction < 1:
             train = splits.train
             labels = np.zeros(len(train), np.int64) if train.masks else train.targets

@@ -12,9 +12,11 @@ Arrays = dict[str, np.ndarray]
 def pack(splits: Splits) -> tuple[Arrays, dict[str, Any]]:
     """Arrays by name (`train_images`, `train_targets`, `train_about_<key>`, ...) and the JSON-able rest."""
     arrays: Arrays = {}
-    validated_on_test = splits.test is splits.val
+    same: dict[str, str] = {}
     for name, part in splits.parts.items():
-        if name == "test" and validated_on_test:
+        earlier = next((other for other, images in splits.parts.items() if images is part), name)
+        if earlier != name:
+            same[name] = earlier
             continue
         arrays |= {f"{name}_images": part.images, f"{name}_targets": part.targets}
         arrays |= {f"{name}_about_{key}": values for key, values in part.about.items()}
@@ -23,7 +25,7 @@ def pack(splits: Splits) -> tuple[Arrays, dict[str, Any]]:
         "left_out": dict(splits.left_out),
         "codes": splits.codes,
         "extra": dict(splits.extra),
-        "validated_on_test": validated_on_test,
+        "same": same,  # parts that are one of the others, e.g. {"test": "val"}
     }
     return arrays, rest
 
@@ -31,8 +33,7 @@ def pack(splits: Splits) -> tuple[Arrays, dict[str, Any]]:
 def unpack(arrays: Arrays, rest: dict[str, Any]) -> Splits:
     """What `pack` was given."""
     parts = {name: _part(arrays, name) for name in ("train", "val", "test") if f"{name}_images" in arrays}
-    if rest["validated_on_test"]:
-        parts["test"] = parts["val"]
+    parts |= {name: parts[other] for name, other in rest["same"].items()}
     return Splits(
         parts["train"],
         parts["val"],
