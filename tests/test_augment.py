@@ -7,7 +7,8 @@ import torch
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as v2
 
-from ablate.augment import Augment, GaussianNoise, HorizontalFlip, Rotate, VerticalFlip, rotate
+from ablate.augment import Augment, GaussianNoise, HorizontalFlip, Rotate, VerticalFlip, rotate, rotate_masks
+from ablate.data.arrays import IGNORE
 from ablate.data.loader import mixed_seed
 from ablate.run.assemble import make_data
 
@@ -144,6 +145,74 @@ def test_copies_are_made_of_the_originals(images):
     torch.testing.assert_close(rotated, torch.rot90(images, 1, (2, 3)), atol=1e-4, rtol=0)
     assert torch.equal(flipped, images.flip(3))
     assert torch.equal(noisy, (images + 0.1 * torch.randn(images.shape, generator=generator(4))).clamp(0, 1))
+
+
+@pytest.fixture
+def masks():
+    """Labels 0 to 2, and IGNORE, in blocks of 7x7 pixels."""
+    blocks = torch.tensor([0, 1, 2, IGNORE], dtype=torch.uint8)[torch.randint(4, (6, 4, 4), generator=generator(2))]
+    return blocks.repeat_interleave(7, 1).repeat_interleave(7, 2)
+
+
+@pytest.mark.parametrize("form", ["copy", "batch"])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_masks_change_no_image(transform, form, images, masks):
+    alone = getattr(transform(), form)(images, generator(3))
+    beside, made = getattr(transform(), form)(images, generator(3), masks)
+    assert torch.equal(alone, beside)
+    assert (made.dtype, made.shape) == (torch.uint8, masks.shape)
+
+
+@pytest.mark.parametrize("degrees", [-120.0, -45.0, 0.0, 7.5, 20.0, 89.0, 180.0])
+@pytest.mark.parametrize("size", [(28, 28), (20, 31), (33, 16)])
+def test_masks_are_rotated_as_torchvision_does(degrees, size):
+    masks = torch.randint(0, 255, (2, *size), generator=generator(), dtype=torch.uint8)
+    expected = v2.rotate(masks[:, None], degrees, interpolation=InterpolationMode.NEAREST, fill=[IGNORE])[:, 0]
+    # Where a pixel's place falls midway between two others, the last bit decides which one it takes.
+    assert (rotate_masks(masks, torch.full((2,), degrees)) != expected).float().mean() < 0.003
+
+
+@pytest.mark.parametrize("degrees", [13.0, 45.0])
+def test_what_a_rotation_brings_in_is_ignored(degrees):
+    masks = torch.full((1, 32, 32), 254, dtype=torch.uint8)
+    inside = rotate(torch.ones(1, 1, 32, 32), torch.tensor([degrees]))[:, 0]
+    made = rotate_masks(masks, torch.tensor([degrees]))
+    assert set(made.unique().tolist()) == {254, IGNORE}
+    assert (made[inside > 0.999] == 254).all()
+    assert (made[inside == 0] == IGNORE).all()
+
+
+@pytest.mark.parametrize("transform", [HorizontalFlip, VerticalFlip, Rotate])
+def test_mask_has_its_images_draw(transform):
+    """Image and mask hold the same block. The nearest of four pixels has a bilinear weight of a quarter at least."""
+    masks = torch.zeros(64, 24, 24, dtype=torch.uint8)
+    masks[:, 2:10, 5:10] = 1
+    images = masks[:, None].float()
+    for seed in range(3):
+        made, turned = transform(p=0.5).batch(images, generator(seed), masks)
+        same = (made == images).flatten(1).all(1)
+        assert 10 < int(same.sum()) < 54
+        assert torch.equal(turned[same], masks[same])
+        assert ((made[:, 0] - turned.float()).abs()[turned != IGNORE] <= 0.751).all()
+
+
+def test_noise_leaves_masks_alone(images, masks):
+    assert torch.equal(GaussianNoise(p=1).batch(images, generator(), masks)[1], masks)
+    assert torch.equal(GaussianNoise().copy(images, generator(), masks)[1], masks)
+
+
+def test_augment_with_masks(images, masks):
+    turn = Augment("fly", [HorizontalFlip(p=1), VerticalFlip(p=1), GaussianNoise(p=0)])
+    made, turned = turn.batch(images, generator(), masks)
+    assert torch.equal(made, torch.rot90(images, 2, (2, 3)))
+    assert torch.equal(turned, torch.rot90(masks, 2, (1, 2)))
+    (rotated, rotated_masks), (flipped, flipped_masks) = Augment("copies", [Rotate(90), HorizontalFlip()]).copies(
+        images, 4, masks
+    )
+    torch.testing.assert_close(rotated, torch.rot90(images, 1, (2, 3)), atol=1e-4, rtol=0)
+    assert torch.equal(rotated_masks, torch.rot90(masks, 1, (1, 2)))
+    assert torch.equal(flipped, images.flip(3))
+    assert torch.equal(flipped_masks, masks.flip(2))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ablate.data.fingerprints import canonical
 from ablate.data.staging import discard_folder, staged_folder
 from ablate.errors import DataError
 
-FORMAT = 1  # raise it when the layout of an entry changes
+FORMAT = 2  # raise it when the layout of an entry changes
 
 Arrays = dict[str, np.ndarray]
 
