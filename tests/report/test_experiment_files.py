@@ -1,61 +1,22 @@
 """Every experiment's file: it parses, says what the report published, and its claims judge the published figures."""
 
-import functools
-import itertools
-import json
 import re
-from pathlib import Path
 
 import pytest
 import yaml
 
-from ablate.config.compose import Composer
-from ablate.config.identity import identity
-from ablate.config.overrides import override_text
 from ablate.report.claims import judge_published
 from ablate.report.runs import cells_of
-from ablate.report.schema import load_table, parse_table
+from ablate.report.schema import parse_table
+from tests.report.tables import FAILS, FOLDER, HOLDS, UNDECIDED, cells_by_run, composed, points, table
 
-FOLDER = Path(__file__).parents[2] / "conf" / "experiment"
-# Of every task; the tests below that know figures by heart speak of reports A1 and B1.
+# Of every task; those of A1 and B1 are known by heart below, the others in test_segmentation_files.py.
 FILES = sorted(FOLDER.glob("*/*.yaml"))
 NAMES = [f"{path.parent.name}/{path.stem}" for path in FILES]
 A1 = ["blocks", "dropout", "init", "augment", "activation", "optimizer"]
 B1 = ["fnn", "cnn", "order", "adam", "blocks", "maps", "activation", "dropout", "batch_norm", "regularisation"]
 B1 += ["augment", "best"]
 TABLES = [f"cifar/{name}" for name in A1] + [f"mnist/{name}" for name in B1]
-HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
-
-
-@functools.cache
-def table(name):
-    return load_table(FOLDER / f"{name}.yaml")
-
-
-@functools.cache
-def composer(task):
-    """One a task, as a sweep has it."""
-    return Composer(FOLDER.parent)
-
-
-@functools.cache
-def composed(point):
-    """A grid point's resolved config and its identity as text; point: (experiment, more overrides)."""
-    config = composer(point[0].split("/")[0]).compose(point).config
-    return config, json.dumps(identity(config), sort_keys=True)
-
-
-def points(name):
-    """Overrides of a table's own grid points; included grids are their own files'."""
-    for block in table(name).grid:
-        zipped = block.get("zip", {})
-        steps = [dict(zip(zipped, values, strict=True)) for values in zip(*zipped.values(), strict=True)] or [{}]
-        keys = [key for key in block if key not in ("zip", "include")]
-        choices = [block[key] if isinstance(block[key], list) else [block[key]] for key in keys]
-        for values in itertools.product(*choices) if "include" not in block else ():
-            for step in steps:
-                chosen = {**dict(zip(keys, values, strict=True)), **step}
-                yield (f"experiment={name}", *(override_text(key, value) for key, value in chosen.items()))
 
 
 def test_there_is_a_file_for_every_table():
@@ -94,11 +55,7 @@ def test_every_grid_point_is_one_cell(name):
 
 
 def test_shared_cells_are_one_run():
-    runs = {}
-    for name in TABLES:
-        for point in points(name):
-            config, key = composed(point)
-            runs.setdefault(key, set()).add(f"{name}: {cells_of(table(name), config)[0]}")
+    runs = cells_by_run(TABLES)
     cells = [cell for found in runs.values() for cell in found]
     assert sum(cell.startswith("cifar") for cell in cells) == 44
     assert sum(any(cell.startswith("cifar") for cell in found) for found in runs.values()) == 41

@@ -9,6 +9,7 @@ from ablate.config.compose import Composer
 from ablate.config.identity import identity
 from ablate.report.match import tables_of
 from ablate.report.runs import read_runs
+from ablate.report.table import table_rows
 from ablate.sweeps.grid import expand
 
 
@@ -99,6 +100,21 @@ def test_what_a_command_set_for_all_runs_is_a_setting_of_its_own(run_sweep, comp
     found = tables_of(read_runs([tmp_path]), composer=composer)
     assert cells(found, "cifar/dropout") == {"none": [0], "all 0.4": [0]}
     assert "2 with trainer.max_epochs=3 model.width=16" in found[0][1].notes[0]
+
+
+def test_a_share_of_the_data_that_the_grid_varies_is_no_reduction(run_sweep, composer, tmp_path):
+    """E.1 varies the share of the data, and its cosine schedules are as long as the training."""
+    quick = ("trainer.max_epochs=3", "model.width=8", "data.size=64")
+    run_sweep(
+        "experiment=ventricle/schedule",
+        *quick,
+        only=lambda config: (config["optimizer"]["name"], config["optimizer"]["lr"]) == ("adam", 0.01),
+    )
+    ((table, assigned),) = tables_of(read_runs([tmp_path]), ["ventricle/schedule"], composer=composer)
+    names = [f"adam {scheduler} {share} 0.01" for scheduler in ("cosine", "step") for share in (100, 80, 40)]
+    assert [cell for cell, found in assigned.cells.items() if found] == names
+    assert assigned.notes == ("Set for every run beside the experiment: model.width=8 data.size=64.",)
+    assert {row.scale for row in table_rows(table, assigned) if row.runs} == {"3 of 50 epochs"}
 
 
 def test_the_command_prints_a_line_a_table_and_the_same_bytes_twice(run_sweep, tmp_path, capsys):

@@ -38,6 +38,9 @@ FAULTS = [
     ),
     ({"metrics": {"val": {"column": "x", "better": "big"}}}, "metrics.val: better='big' is not accepted"),
     ({"metrics": {"val": {"difference": ["x", "y"]}}}, "metrics.val: difference: 'x' is unknown"),
+    ({"metrics": {"val": {"difference": [1, "val"]}}}, "metrics.val: difference: 'val' is unknown"),
+    ({"metrics": {"val": {"difference": [1, 2]}}}, "metrics.val: difference=[1, 2] is not accepted; accepted is two"),
+    (cell(match={"data.fraction": "all"}), "cells.a: match: data.fraction='all' is not accepted"),
     (
         {"metrics": {"val": {"result": "x", "reach": 1}}},
         "metrics.val: reach=1 is not accepted; accepted is only with column",

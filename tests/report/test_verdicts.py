@@ -109,6 +109,37 @@ def test_a_cells_own_epochs_are_its_scale(make_table, make_run, assigned, data):
     assert (found.verdict, found.scale_note) == ("holds", "")
 
 
+def test_a_cells_own_share_of_the_data_is_its_scale(make_table, make_run, assigned, data):
+    data["cells"]["b"]["match"]["data.fraction"] = 0.4
+    runs = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6], config={"data": {"fraction": 0.4}}))
+    for found in judge(make_table(BEATS, REACHES), runs):
+        assert (found.verdict, found.scale_note) == ("holds", "")
+
+
+def test_published_ranges_are_judged_at_all_their_ends(make_table, data):
+    data["cells"]["a"]["published"]["val"] = {"range": [10, 11]}
+    data["cells"]["b"]["published"]["val"] = {"range": [70, 75]}
+    found = judge_published(make_table(*({**BEATS, "by": by} for by in (58.9, 59, 65))))  # b - a is 59 to 65
+    assert [verdict.verdict for verdict in found] == ["holds", "undecided", "does not hold"]
+
+
+def test_a_metric_may_be_a_number_minus_another(make_table, make_run, assigned, data):
+    data["metrics"] |= {"error": {"difference": [100, "val"], "better": "lower"}, "above": {"difference": ["val", 50]}}
+    claims = [
+        {"text": "x", "kind": "best", "metric": "error", "cell": "b"},
+        {"text": "x", "kind": "greater", "metric": "above", "left": "b", "right": {"cell": "b", "at": 1}},
+        {"text": "x", "kind": "every_epoch", "metric": "error", "left": "a", "right": "b"},
+    ]
+    found = judge(
+        make_table(*claims), assigned(*(make_run(c, [0.2, v]) for c, v in (("a", 0.5), ("b", 0.6), ("c", 0.4))))
+    )
+    assert [f.verdict for f in found] == ["holds", "holds", "does not hold"]
+    assert found[0].numbers == "b 40.00 < a 50.00 (next)"
+    assert found[1].numbers == "b 10.00 > b at epoch 1 -30.00"
+    assert found[2].numbers == "a > b at 1 of 2 epochs; not at 1"
+    assert found[0].published == "holds"
+
+
 def test_all_runs_are_the_other_settings_by_their_mean(make_table, make_run, assigned):
     claim = {"text": "b is best of all", "kind": "best", "metric": "val", "cell": "b", "of": "all runs"}
     cells = [make_run(cell, [0.1, v], seed) for seed in (0, 1) for cell, v in (("a", 0.5), ("b", 0.6), ("c", 0.4))]

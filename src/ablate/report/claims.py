@@ -7,6 +7,7 @@ what is left would judge the survivors.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 from ablate.report.claim_schema import Check, Claim, Operand
 from ablate.report.kinds import JUDGES, Bench
@@ -68,9 +69,24 @@ def judge_published(table: Table) -> list[Verdict]:
         if claim.all_runs:
             verdict, numbers, reasons = UNDECIDED, "", ("the figures of all runs were not published",)
         else:
-            verdict, numbers, reasons = settle(table, claim, claim.checks, PublishedWorld(table))
+            verdict, numbers, reasons = settle_published(table, claim)
         found.append(Verdict(claim.id, claim.text, verdict, numbers, reasons=reasons, published=verdict))
     return found
+
+
+def settle_published(table: Table, claim: Claim) -> tuple[str, str, tuple[str, ...]]:
+    """As `settle`. Where ranges were published, it must come out the same at all of their ends."""
+    ranges = {
+        (cell, metric): (figure.low, figure.high)
+        for cell in claim.cells
+        for metric, figure in table.cells[cell].published.items()
+        if figure.low is not None and figure.high is not None
+    }
+    worlds = [PublishedWorld(table, dict(zip(ranges, ends, strict=True))) for ends in product(*ranges.values())]
+    outcomes = [settle(table, claim, claim.checks, world) for world in worlds]
+    if len({verdict for verdict, _, _ in outcomes}) > 1:
+        return UNDECIDED, "", ("the published ranges leave it open",)
+    return outcomes[0]
 
 
 def judge_claim(
@@ -87,11 +103,13 @@ def judge_claim(
         checks = tuple(widen(check, list(named)) for check in checks)
         used.update(named)
     # A run outside the table's cells has no published number of epochs of its own; the table's stands in.
-    epochs = {name: cell.epochs for name, cell in table.cells.items()}
+    published = {name: (cell.epochs, cell.fraction) for name, cell in table.cells.items()}
     seeds = shared_seeds(used)
     relevant = {name: [run for run in found if run.seed in seeds] for name, found in used.items()}
     scales = [
-        scale_of(run, epochs.get(name, table.published_epochs)) for name, found in relevant.items() for run in found
+        scale_of(run, *published.get(name, (table.published_epochs, 1.0)))
+        for name, found in relevant.items()
+        for run in found
     ]
     note = describe(scales)
     base = Verdict(claim.id, claim.text, UNDECIDED, scale_note=note)

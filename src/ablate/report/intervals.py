@@ -89,7 +89,7 @@ def differences(table: Table, rows: Sequence[Row]) -> list[Interval]:
 def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
     """One cell minus the baseline. A seed that lacks the figure on either side is left out, and said."""
     name = row.cell.name
-    scales = [scale_of(run, one.cell.epochs) for one in (row, base) for run in one.finished]
+    scales = [scale_of(run, one.cell.epochs, one.cell.fraction) for one in (row, base) for run in one.finished]
     if not row.finished or not base.finished:
         lacking = row if not row.finished else base
         said = lacking.entries[metric.name].words

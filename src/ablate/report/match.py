@@ -130,10 +130,7 @@ class Matcher:
         self.composer = composer
         self._grids: dict[tuple[str, ...], Grid | None] = {}
         self.settings = [self.setting(record) for record in self.records]
-        self.stripped = [
-            {key: value for key, value in (record.identity or {}).items() if key not in _FREE}
-            for record in self.records
-        ]
+        self.stripped = [without_scale(record.identity or {}) for record in self.records]
 
     def setting(self, record: RunRecord) -> tuple[str, ...]:
         """What the command set beside a table's grid; nothing for a run without an experiment, which varies freely."""
@@ -189,11 +186,12 @@ class Matcher:
             left = [n for n in wanted if n not in taken and (not setting or self.settings[n] == setting)]
             points = self.points(name, setting) if left else []
             for number in left:
-                point = next((p for p in points if same_run(self.stripped[number], p.identity, p.defaults)), None)
-                if point is not None:
+                record = self.records[number]
+                own = [p for p in points if same_run(self.stripped[number], p.identity, p.defaults)]
+                if own:
                     taken.add(number)
-                    record = self.records[number]
-                    group = Group(setting, scale_of(record, point))
+                    # Points may differ in their scale alone (report E.1: in the share of the data): the nearest one.
+                    group = Group(setting, min((scale_of(record, point) for point in own), key=len))
                     group = groups.setdefault(repr((group.setting, group.scale)), group)
                     group.records.append(record)
                     group.cells.update(cells_of(table, record.config))
@@ -213,10 +211,16 @@ class Matcher:
         composition = self.composer.compose(overrides)
         flat = identity(composition.config)
         return Point(
-            {key: value for key, value in flat.items() if key not in _FREE},
+            without_scale(flat),
             composition.defaults,
             {key: flat[key] for key in SCALE if key in flat},
         )
+
+
+def without_scale(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without the keys of _FREE, and without what follows them: a schedule as long as the training."""
+    follows = {"scheduler.T_max"} if flat.get("scheduler.T_max") == flat.get("trainer.max_epochs") else set()
+    return {key: value for key, value in flat.items() if key not in _FREE and key not in follows}
 
 
 def scale_of(record: RunRecord, point: Point) -> tuple[tuple[str, Any], ...]:

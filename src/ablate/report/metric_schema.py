@@ -16,7 +16,7 @@ class Metric:
 
     column: a column of history.csv, the last epoch's value unless a claim's operand says otherwise.
     result: a dotted key of result.json; `seconds_per_step` is derived where it is absent.
-    difference: two other metrics, first minus second (the train-validation gap).
+    difference: two other metrics, first minus second (the train-validation gap); one may be a number: [1, dice].
     reach: with column, the first epoch in which the value is at least this, in the published unit; infinite if none.
     scale: factor from the stored to the published unit (0.98 to 98 %: 100); for a difference, from its metrics' unit.
     shown: false keeps it out of the table, for claims only.
@@ -25,7 +25,7 @@ class Metric:
     name: str
     column: str | None = None
     result: str | None = None
-    difference: tuple[str, str] | None = None
+    difference: tuple[str | float, str | float] | None = None
     reach: float | None = None
     scale: float = 1.0
     digits: int = 2
@@ -56,18 +56,13 @@ def parse_metric(table: Fields, name: str, data: Any, names: list[str]) -> Metri
     fields = Fields.of(f"{table.where}: metrics.{name}", data, accepted)
     if sum(fields.has(source) for source in SOURCES) != 1:
         raise ConfigError(f"{fields.where}: says not where it comes from; accepted is exactly one of {listed(SOURCES)}")
-    pair = None
-    if fields.has("difference"):
-        pair = fields.names("difference", [other for other in names if other != name])
-        if len(pair) != 2:
-            raise fields.fault("difference", "two metrics' names, first minus second")
     if fields.has("reach") and not fields.has("column"):
         raise fields.fault("reach", "only with column")
     return Metric(
         name=name,
         column=fields.text("column") if fields.has("column") else None,
         result=fields.text("result") if fields.has("result") else None,
-        difference=pair,
+        difference=parse_pair(fields, [n for n in names if n != name]) if fields.has("difference") else None,
         reach=fields.number("reach") if fields.has("reach") else None,
         scale=fields.number("scale", 1.0),
         digits=fields.whole("digits", 0, 2),
@@ -75,6 +70,15 @@ def parse_metric(table: Fields, name: str, data: Any, names: list[str]) -> Metri
         unit=fields.text("unit") if fields.has("unit") else "",
         shown=fields.flag("shown", True),
     )
+
+
+def parse_pair(fields: Fields, names: list[str]) -> tuple[str | float, str | float]:
+    given = fields.data["difference"]
+    if not is_list(given) or len(given) != 2 or all(map(is_number, given)):
+        raise fields.fault("difference", "two metrics' names, first minus second, or a number in place of one")
+    Fields(fields.where, {"difference": [v for v in given if not is_number(v)]}).names("difference", names)
+    left, right = (float(value) if is_number(value) else str(value) for value in given)
+    return left, right
 
 
 def parse_published(figures: Fields, metric: str) -> Published:

@@ -1,7 +1,8 @@
 """How far a run is from what was published: other data, fewer epochs, less of the data. What is then still said.
 
 Sample data: nothing is judged. Reduced scale: claims that compare runs with each other are judged "at this scale";
-thresholds and differences from published figures are "not comparable". Settings that were assumed change nothing.
+thresholds and differences from published figures are "not comparable". Settings that were assumed change nothing, and
+a share of the data that a cell is published for (report E.1) is no reduction.
 """
 
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ SAMPLE = "sample data"
 
 @dataclass(frozen=True, order=True)
 class Scale:
-    """published: epochs; epochs: planned, so that early stopping is no reduction; fraction: of the training data."""
+    """published: epochs; epochs: planned, so that early stopping is no reduction; fraction: of the cell's own data."""
 
     sample: bool
     epochs: int
@@ -45,8 +46,8 @@ class Scale:
         return ", ".join(parts + ([self.limits] if self.limits else []))
 
 
-def scale_of(record: RunRecord, published_epochs: int) -> Scale:
-    """Args: published_epochs: of the run's cell."""
+def scale_of(record: RunRecord, published_epochs: int, published_fraction: float = 1.0) -> Scale:
+    """Args: published_epochs, published_fraction: of the run's cell."""
     config = record.config
     limits = []
     for key in ("trainer.limit_train_batches", "trainer.limit_val_batches"):
@@ -61,7 +62,7 @@ def scale_of(record: RunRecord, published_epochs: int) -> Scale:
         sample=record.source == "sample",
         epochs=int(planned),
         published=published_epochs,
-        fraction=float(lookup(config, "data.fraction", 1.0) or 1.0),
+        fraction=float(lookup(config, "data.fraction", 1.0) or 1.0) / published_fraction,
         limits=", ".join(limits),
     )
 

@@ -45,6 +45,11 @@ class Cell:
     epochs: int
     note: str = ""
 
+    @property
+    def fraction(self) -> float:
+        """Share of the training data that it was published for, where that is one of the table's settings."""
+        return float(self.match.get("data.fraction", 1.0))
+
 
 @dataclass(frozen=True)
 class Table:
@@ -157,6 +162,7 @@ def parse_cells(table: Fields, metrics: Mapping[str, Metric]) -> dict[str, Cell]
         match = fields.data.get("match")
         if not isinstance(match, Mapping) or not match:
             raise fields.fault("match", "a mapping from keys of the resolved config to values, e.g. {dropout.p: 0.2}")
+        Fields(f"{fields.where}: match", match).number("data.fraction", 1.0)
         figures = Fields.of(f"{fields.where}: published", fields.data.get("published") or {}, metrics)
         cells[name] = Cell(
             name=name,

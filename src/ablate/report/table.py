@@ -65,7 +65,7 @@ def table_row(table: Table, cell: Cell, records: Sequence[RunRecord], shown: Seq
     doubled = [seed for seed, count in Counter(record.seed for record in records).items() if count > 1]
     finished = [record for record in records if record.status == "finished" and record.seed not in doubled]
     words = status_words(records, other, doubled)
-    scales = [scale_of(record, cell.epochs) for record in finished]
+    scales = [scale_of(record, cell.epochs, cell.fraction) for record in finished]
     if not alike(scales):
         finished, words = [], [*words, f"runs of different scale: {describe(scales)}"]
     entries = {metric.name: entry(table, cell, metric, finished, words, scales) for metric in shown}

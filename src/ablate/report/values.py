@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from ablate.report.claim_schema import Operand
@@ -21,7 +21,11 @@ class NotThere(Exception):
 def curve(record: RunRecord, metric: Metric, metrics: Mapping[str, Metric]) -> Curve:
     """Epoch -> value in the published unit, where the epoch has one.  Raises: NotThere."""
     if metric.difference:
-        left, right = (curve(record, metrics[name], metrics) for name in metric.difference)
+        left, right = (
+            curve(record, metrics[part], metrics) if isinstance(part, str) else part for part in metric.difference
+        )
+        left = left if isinstance(left, dict) else dict.fromkeys(right, left)
+        right = right if isinstance(right, dict) else dict.fromkeys(left, right)
         return {epoch: (left[epoch] - right[epoch]) * metric.scale for epoch in left if epoch in right}
     if metric.column is None:
         raise NotThere(f"{metric.name} has no value an epoch")
@@ -45,7 +49,9 @@ def scalar(record: RunRecord, metric: Metric, metrics: Mapping[str, Metric], how
         reached = [epoch for epoch, value in curve(record, metric, metrics).items() if value >= metric.reach - 1e-9]
         return float(min(reached, default=math.inf))
     if metric.difference and how.final:
-        left, right = (scalar(record, metrics[name], metrics) for name in metric.difference)
+        left, right = (
+            scalar(record, metrics[part], metrics) if isinstance(part, str) else part for part in metric.difference
+        )
         return (left - right) * metric.scale
     return from_curve(curve(record, metric, metrics), metric.name, how)
 
@@ -107,17 +113,23 @@ class RunsWorld:
 
 @dataclass(frozen=True)
 class PublishedWorld:
-    """The published figures, for what the claims are worth on them."""
+    """The published figures, for what the claims are worth on them. ends: what a (cell, metric)'s range stands for."""
 
     table: Table
+    ends: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def cell(self, name: str, how: Operand) -> float:
         figure = self.figure(name, how.metric)
+        if how.final and (name, how.metric) in self.ends:
+            return self.ends[name, how.metric]
         if figure and how.final and figure.value is not None:
             return figure.value
         if not (figure and figure.curve) and how.final and self.table.metrics[how.metric].difference:
             metric = self.table.metrics[how.metric]
-            left, right = (self.cell(name, replace(how, metric=other)) for other in metric.difference or ())
+            left, right = (
+                self.cell(name, replace(how, metric=part)) if isinstance(part, str) else part
+                for part in metric.difference or ()
+            )
             return (left - right) * metric.scale
         return from_curve(self.curve(name, how), how.metric, how)
 

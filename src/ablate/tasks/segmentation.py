@@ -87,7 +87,7 @@ class Segmentation(Task):
         return torch.where(targets == IGNORE, targets, targets % len(self.classes))
 
     def compute_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        return self.loss(outputs, targets if self.levels is None else self.levels[targets])
+        return self.loss(outputs, targets if self.levels is None else self.levels.to(targets.device)[targets])
 
     def reset(self, part: str) -> None:
         self._matrices[part] = []
