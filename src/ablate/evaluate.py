@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ablate.config.build import build
-from ablate.data.arrays import ImageSet
+from ablate.data.arrays import ImageSet, joined
 from ablate.data.loader import DeviceLoader
 from ablate.errors import ConfigError, DataError
 from ablate.run.restore import Trained
@@ -22,7 +22,7 @@ class Evaluation:
     """What a model is worth on one part of a set.
 
     Attributes:
-        part: train, val or test.
+        part: train, val, test or all.
         metrics: loss and the task's metrics by name.
         by_class, by_image: a row a class, a row an image.
         images: the part's images, in the order of by_image.
@@ -44,7 +44,7 @@ def evaluate(
 
     Args:
         location: folder (or file, where the task's format is one) in the place of the task's own set.
-        part: train, val or test; by default test where the format has such a part, else val.
+        part: train, val, test, or all of them; by default test where the format has such a part, else val.
         settings: keys of the data configuration that differ from the run's, e.g. {"val": [7]}.
 
     Raises:
@@ -56,25 +56,42 @@ def evaluate(
     data = build(given | {"source": "real"} | dict(settings or {}), "data", seed=0, augment=None)
     data.read_at(location)
     data.prepare()
-    parts = data.splits.parts
-    part = part or ("test" if "test" in parts else "val")
-    if part not in parts:
-        raise ConfigError(f"--part {part}: accepted: {', '.join(parts)}")
+    parts = _parts(data.splits.parts, part)
     if tuple(data.classes) != trained.classes or tuple(data.image_shape) != trained.image_shape:
         raise DataError(
             f"{location}: classes {', '.join(data.classes)}, images {tuple(data.image_shape)}; {trained.name} was"
             f" trained on {', '.join(trained.classes)}, {trained.image_shape}"
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    images, targets = data.resident_on(device)[part]
-    loader = DeviceLoader(images, targets, data.eval_batch_size, trained.normalise, shuffle=False)
-    task = trained.task.to(device).eval()
-    task.start(part)
+    task, name = trained.task.to(device).eval(), part or next(iter(parts))
+    task.start(name)
     with torch.inference_mode():
-        for chunk in loader:
-            task.judge(part, chunk)
-    metrics = {key.removeprefix(f"{part}/"): value for key, value in task.judged(part).items()}
-    return Evaluation(part, metrics, *task.tables(part, parts[part].names), parts[part], data.counts)
+        for key in parts:
+            images, targets = data.resident_on(device)[key]
+            for chunk in DeviceLoader(images, targets, data.eval_batch_size, trained.normalise, shuffle=False):
+                task.judge(name, chunk)
+    metrics = {key.removeprefix(f"{name}/"): value for key, value in task.judged(name).items()}
+    whole = joined(list(parts.values()))
+    by_class, by_image = task.tables(name, whole.names)
+    if getattr(task, "distances", False):
+        values, unit = task.hausdorff(whole, trained.normalise)
+        by_image[f"hausdorff {unit}"] = values
+    return Evaluation(name, metrics, by_class, by_image, whole, data.counts)
+
+
+def _parts(parts: dict[str, ImageSet], wanted: str | None) -> dict[str, ImageSet]:
+    """The parts that `--part` asks for; "all" is each image once, also where validation is the test set."""
+    if wanted == "all":
+        return {name: images for name, images in parts.items() if not any(p is images for p in _before(parts, name))}
+    wanted = wanted or ("test" if "test" in parts else "val")
+    if wanted not in parts:
+        raise ConfigError(f"--part {wanted}: accepted: {', '.join(parts)}, all")
+    return {wanted: parts[wanted]}
+
+
+def _before(parts: dict[str, ImageSet], name: str) -> list[ImageSet]:
+    names = list(parts)
+    return [parts[other] for other in names[: names.index(name)]]
 
 
 def _name(trained: Trained) -> str:

@@ -27,7 +27,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def add_set_options(parser: argparse.ArgumentParser) -> None:
     """Options that say which part of which set is meant."""
     parser.add_argument(
-        "--part", choices=("train", "val", "test"), help="default: test where the set has such a part, else val"
+        "--part", choices=("train", "val", "test", "all"), help="default: test where the set has such a part, else val"
     )
     parser.add_argument(
         "--set",

@@ -121,10 +121,9 @@ def _make_model(config: dict[str, Any], data: pl.LightningDataModule) -> torch.n
     dropout = Dropout(**config["dropout"])
     if "dropout" not in known and dropout.p > 0:
         raise ConfigError(f"dropout={dropout.p}: model={config['model'].get('name')} takes no dropout; accepted: none")
-    if "activation" not in known and config["activation"].get("name") != "relu":
-        raise ConfigError(
-            f"activation={config['activation'].get('name')}: model={config['model'].get('name')} has its own; accepted: relu"
-        )
+    chosen, name = config["activation"].get("name"), config["model"].get("name")
+    if "activation" not in known and chosen != "relu":
+        raise ConfigError(f"activation={chosen}: model={name} has its own; accepted: relu")
     activation = target_of(config["activation"], "activation")
     task = target_of(config["task"], "task")
     channels = task.channels(config["task"], data.num_classes)

@@ -105,10 +105,14 @@ class Task(pl.LightningModule):
         outputs = self.model(images)
         return self.compute_loss(outputs, targets), self.reduce_output(outputs.detach())
 
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """What the optimizer is given."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
     # The loop ---------------------------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> dict[str, Any]:
-        optimizer = self._make_optimizer([p for p in self.model.parameters() if p.requires_grad])
+        optimizer = self._make_optimizer(self.trained_parameters())
         if self._make_scheduler is None:
             return {"optimizer": optimizer}
         scheduler = self._make_scheduler(optimizer)

@@ -61,7 +61,7 @@ class Classification(Task):
     def val_predictions(self) -> torch.Tensor:
         return torch.cat(self._predicted["val"]).cpu()
 
-    def figures_by_class(self) -> dict[str, Any]:
+    def figures_by_class(self, data: Any) -> dict[str, Any]:
         """Counts of the last epoch for result.json: confusion matrices and per-class figures of both parts."""
         matrices = {part: matrix.cpu() for part, matrix in self.matrices.items()}
         return {

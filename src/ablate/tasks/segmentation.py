@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from ablate import checks, overlap
-from ablate.data.arrays import IGNORE
+from ablate.data.arrays import IGNORE, ImageSet
 from ablate.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class Segmentation(Task):
         output: softmax over the classes, or sigmoid: one logit for class 1 of two.
         average: image or global (ablate.overlap): what the metrics dice and iou are.
         background: whether class 0 counts in dice and iou.
+        distances: whether a finished run measures Hausdorff distances too (of class 1, two classes only).
         levels: training targets by a mask's value where masks hold codes (`ImageData.levels`); the label is then
             code % number of classes, and a pixel is of class 1 from midway between the levels of codes 0 and 1 on.
         optimizer, scheduler, l1: see `Task`.
@@ -47,6 +49,7 @@ class Segmentation(Task):
         output: str = "softmax",
         average: str = "image",
         background: bool = False,
+        distances: bool = False,
         levels: Sequence[float] | None = None,
     ) -> None:
         super().__init__(model, loss, optimizer, scheduler, l1)
@@ -58,6 +61,10 @@ class Segmentation(Task):
         if levels is not None and output != "sigmoid":
             raise checks.refuse("output", output, "sigmoid, for masks in grey levels")
         self.classes, self.output, self.average = tuple(classes), output, average
+        checks.boolean("distances", distances)
+        if distances and len(classes) != 2:
+            raise checks.refuse("distances", distances, f"false, for {len(classes)} classes")
+        self.distances = distances
         self.scored = list(range(0 if background else 1, len(classes)))
         levels_V = None
         if levels is not None:
@@ -128,13 +135,31 @@ class Segmentation(Task):
         parts = (self.reduce_output(self.model(part.to(self.device))) for part in images.split(batch_size))
         return torch.cat([part.to(torch.uint8).cpu() for part in parts])
 
-    def figures_by_class(self) -> dict[str, Any]:
+    def hausdorff(self, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]) -> tuple[np.ndarray, str]:
+        """Hausdorff distance of each image's region, and its unit (ablate.hausdorff); leaves evaluation mode on.
+
+        Args:
+            normalise: images as stored -> as the model takes them.
+        """
+        from ablate.hausdorff import hausdorff
+
+        found = self.predict(normalise(torch.from_numpy(np.array(images.images)))).numpy()
+        truth = self.labels(torch.from_numpy(np.array(images.targets)).long()).numpy()
+        return hausdorff(truth == 1, found == 1, images.about.get("spacing"))
+
+    def figures_by_class(self, data: Any) -> dict[str, Any]:
         """Counts of the last epoch for result.json: confusion matrices and, in both averages, each class's figures."""
         found: dict[str, Any] = {"average": self.average, "confusion": {}, "per_class": {}}
         for part in filter(self.has_judged, ("train", "val", "test")):
             matrices = self.matrices(part)
             found["confusion"][part] = matrices.sum(0).tolist()
             found["per_class"][part] = per_class(matrices, self.classes)
+            if self.distances and part != "train":
+                values, unit = self.hausdorff(data.splits.parts[part], data.normalise)
+                known = values[~np.isnan(values)]
+                mean = float(known.mean()) if len(known) else None
+                counts = {"images": len(values), "undefined": len(values) - len(known)}
+                found.setdefault("hausdorff", {})[part] = {"mean": mean, "unit": unit, **counts}
         return found
 
     def tables(self, part: str, names: Sequence[str]) -> "tuple[pd.DataFrame, pd.DataFrame]":
