@@ -70,15 +70,15 @@ def _rvsc(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, int]]:
 
 def _sunnybrook(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, int]]:
     dicoms = _dicom_folders(folder)
-    slices, count = [], 0
+    slices = []
+    count = len([path for images in set(dicoms.values()) for path in images.rglob("*.dcm")])
     for patient in sorted(path for path in (folder / "contourfiles").iterdir() if path.is_dir()):
         drawings = sorted(patient.rglob(f"IM-0001-*-{contour}contour-manual.txt"))
         if patient.name not in dicoms:
             raise DataError(
                 f"{patient}: no folder below {folder / 'dicoms'} is linked to it in link.csv or named like it"
             )
-        images = {_number(path): path for path in sorted(dicoms[patient.name].rglob("*.dcm"))}
-        count += len(images)
+        images = _numbered(dicoms[patient.name])
         for drawing in drawings:
             number = int(drawing.name.split("-")[2])
             if number not in images:
@@ -97,7 +97,24 @@ def _dicom_folders(folder: Path) -> dict[str, Path]:
         rows = list(csv.DictReader(file))
     if rows and not {"patient_id", "original_id"} <= rows[0].keys():
         raise DataError(f"{link}: columns {', '.join(rows[0])}; accepted: patient_id, original_id")
-    return below | {row["original_id"]: below[row["patient_id"]] for row in rows if row["patient_id"] in below}
+    linked: dict[str, Path] = {}
+    for number, row in enumerate(rows, start=2):
+        patient, original = row["patient_id"], row["original_id"]
+        if original in linked or below.get(patient) in linked.values():
+            raise DataError(f"{link}, row {number}: {patient}, {original}; accepted: each patient and folder once")
+        if patient in below:
+            linked[original] = below[patient]
+    return below | linked
+
+
+def _numbered(folder: Path) -> dict[int, Path]:
+    """A patient's images by instance number, which two series of a patient would share."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.rglob("*.dcm")):
+        if (number := _number(path)) in found:
+            raise DataError(f"{path}: has the number of {found[number]}; accepted: one series a patient")
+        found[number] = path
+    return found
 
 
 def _number(path: Path) -> int:

@@ -40,13 +40,17 @@ def read_slice(path: Path) -> Slice:
             f"{path}: {photometric}, shape {values.shape}; accepted: one frame of {' or '.join(PHOTOMETRIC)}"
         )
     values = stored_values(values, int(file.BitsAllocated), int(file.BitsStored), int(file.PixelRepresentation))
-    values = values * float(file.get("RescaleSlope", 1)) + float(file.get("RescaleIntercept", 0))
-    low, high = _window(file, values)
+    try:
+        slope, intercept = _first(file.get("RescaleSlope")), _first(file.get("RescaleIntercept"))
+        values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
+        low, high = _window(file, values)
+        row, column = (float(value) for value in file.get("PixelSpacing") or (np.nan, np.nan))
+    except (TypeError, ValueError, IndexError) as error:
+        raise DataError(f"{path}: rescaling, window or pixel spacing is not as DICOM has it ({error})") from error
     grey = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
     if photometric == "MONOCHROME1":
         grey = 1 - grey
-    spacing = file.get("PixelSpacing") or (np.nan, np.nan)
-    return Slice((grey * 255).round().astype(np.uint8), (float(spacing[0]), float(spacing[1])))
+    return Slice((grey * 255).round().astype(np.uint8), (row, column))
 
 
 def stored_values(values: np.ndarray, allocated: int, stored: int, signed: int) -> np.ndarray:
@@ -67,6 +71,6 @@ def _window(file: object, values: np.ndarray) -> tuple[float, float]:
 
 def _first(value: object) -> float | None:
     """A window's value; the first of several alternatives."""
-    if value is None or value == "":
-        return None
-    return float(value if isinstance(value, int | float | str) else value[0])
+    if value is None or isinstance(value, int | float | str):
+        return None if value in (None, "") else float(value)
+    return float(value[0]) if len(value) else None

@@ -18,10 +18,12 @@ from ablate.data.base import ImageData
 from ablate.data.cine_sets import CineSlice, find_slices
 from ablate.data.contours import LEVELS, coded, filled, inside, line, read_contour, scaled
 from ablate.data.dicom import read_slice
+from ablate.data.pictures import read_image, read_labels
 from ablate.data.sample_heart import VERSION, write_heart
 from ablate.errors import DataError
 
 CLASSES = ("background", "ventricle")
+LABELS = {0: 0, 1: 1, 255: 1}  # of masks in picture files
 PARTS = ("train", "val", "test")
 JPEG_QUALITY = 75  # pillow's default
 
@@ -66,7 +68,8 @@ class VentricleData(ImageData):
         checks.integer("size", size, 8)
         checks.boolean("jpeg", jpeg)
         good = isinstance(shares, Sequence) and len(shares) == 3 and not isinstance(shares, str)
-        if not good or any(not isinstance(s, int | float) or s <= 0 for s in shares) or abs(sum(shares) - 1) > 1e-9:
+        good = good and all(isinstance(s, int | float) and s > 0 for s in shares) and abs(sum(shares) - 1) <= 1e-9
+        if not good:
             raise checks.refuse("shares", shares, "three numbers above 0 that add up to 1")
         self.subfolder, self.contour, self.style, self.channels = subfolder, contour, style, channels
         self.size, self.shares, self.jpeg = size, tuple(float(share) for share in shares), jpeg
@@ -74,8 +77,9 @@ class VentricleData(ImageData):
 
     @property
     def location(self) -> Path:
-        plain = super().location
-        return plain if plain != self.root / self.folder else self.root / self.subfolder
+        if self._location is None and self.source == "real":
+            return self.root / self.subfolder
+        return super().location
 
     def files(self) -> list[Path]:
         if not self.location.is_dir():
@@ -127,7 +131,7 @@ class VentricleData(ImageData):
             points = scaled(points, image.shape, size)
             region, boundary = filled(points, size), line(points, size)
         else:
-            image, spacing = _grey(found.image), (np.nan, np.nan)
+            image, spacing = read_image(found.image, mode="L")[0], (np.nan, np.nan)
             region, boundary = _mask(found.drawing, found.image, image.shape, size), None
         if self.jpeg:
             image = _through_jpeg(image)
@@ -138,36 +142,26 @@ class VentricleData(ImageData):
 
 
 def split_patients(patients: Sequence[str], shares: Sequence[float], seed: int) -> dict[str, str]:
-    """The part of each patient: val and test get the rounded share of them, at least one, train all others.
+    """The part of each patient: val and test get the rounded share of them, train the rest, each at least one.
 
     >>> split = split_patients([f"P{n:02}" for n in range(1, 17)], (0.8, 0.1, 0.1), 0)
     >>> [list(split.values()).count(part) for part in ("train", "val", "test")]
     [12, 2, 2]
     """
     order = np.random.default_rng(np.random.SeedSequence((seed, 4))).permutation(len(patients))
-    val, test = (max(1, round(len(patients) * share)) for share in shares[1:])
+    val = min(max(1, round(len(patients) * shares[1])), len(patients) - 2)
+    test = min(max(1, round(len(patients) * shares[2])), len(patients) - val - 1)
     parts = ["val"] * val + ["test"] * test + ["train"] * (len(patients) - val - test)
-    part_of = {patients[index]: part for index, part in zip(order, parts, strict=False)}
+    part_of = {patients[index]: part for index, part in zip(order, parts, strict=True)}
     return {patient: part_of[patient] for patient in patients}
-
-
-def _grey(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("L"))
-    except Exception as error:  # a damaged picture can raise nearly anything
-        raise DataError(f"{path}: not a readable image ({' '.join(str(error).split())})") from error
 
 
 def _mask(path: Path, image: Path, shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
     """A filled mask of 0 and 1, or 0 and 255, resized to the nearest pixel; uint8 of 0 and 1."""
-    values = _grey(path)
+    values = read_labels(path, LABELS)
     if values.shape != shape:
         raise DataError(f"{path}: {values.shape[1]}x{values.shape[0]} pixels, {image.name} has {shape[1]}x{shape[0]}")
-    unknown = sorted(set(np.unique(values).tolist()) - {0, 1, 255})
-    if unknown:
-        raise DataError(f"{path}: unknown label {unknown[0]}; accepted: 0 and 255, or 0 and 1")
-    return (np.asarray(Image.fromarray(values).resize(size, Image.Resampling.NEAREST)) > 0).astype(np.uint8)
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.NEAREST))
 
 
 def _through_jpeg(image: np.ndarray) -> np.ndarray:
