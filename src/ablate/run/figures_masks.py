@@ -104,7 +104,7 @@ def sheet(
     axis.imshow(canvas)
     for column, heading in enumerate(columns):
         axis.text(column * (tile_w + gap) + tile_w / 2, -gap, heading, ha="center", fontsize=8)
-    axis.set_xlim(-0.5, canvas.shape[1] - 0.5)
+    axis.set_xlim(-0.45 * tile_w, canvas.shape[1] - 0.5)  # room for the names on the left
     axis.set_ylim(canvas.shape[0] - gap - 0.5, -0.5)
     axis.axis("off")
     figure.suptitle(title, fontsize=9)
