@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ablate import __version__
 from ablate.commands import compare, evaluate, predict, report
 from ablate.errors import AblateError
+from ablate.receptive import command as receptive
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -14,7 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser("ablate", description="What is done with finished runs. To train: python train.py")
     parser.add_argument("--version", action="version", version=f"ablate {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (predict, evaluate, compare, report):
+    for command in (predict, evaluate, compare, report, receptive):
         command.add(commands)
     options = parser.parse_args(arguments)
     try:

@@ -1,0 +1,126 @@
+"""Receptive fields along one axis of an image, as exact arithmetic on intervals of pixels.
+
+Unit i of a map sees the pixels low(i) to high(i), both counted in. Behind convolutions and pools these are affine in i
+(Araujo, Norris, Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", Distill, doi
+10.23915/distill.00021, section "Computing receptive field region in input image"). Transposed convolutions and
+upsampling make them repeat with a period instead: low(i + period) = low(i) + shift. That form is closed under all the
+operations below, which is why it is the one kept here. Borders are not cut: pixels before 0 or behind the image are
+padding.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import reduce
+
+_NOTHING = (math.inf, -math.inf)  # an empty interval: such a unit sees no pixel (gaps of a transposed convolution)
+
+
+class MisalignedError(ValueError):
+    """Branches that meet with different strides: their union has no stride."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The fields of all units along one axis of a map.
+
+    Attributes:
+        shift: pixels from a unit's field to that of the unit one period further; 0 where each sees the whole image.
+        spans: (low, high) of the units of one period; empty where each sees the whole image.
+    """
+
+    shift: int
+    spans: tuple[tuple[float, float], ...]
+
+    @property
+    def whole(self) -> bool:
+        """Whether each unit sees all of the image, however large that is."""
+        return not self.spans
+
+    @property
+    def stride(self) -> Fraction:
+        """Pixels between the fields of neighbouring units, on average over a period."""
+        return Fraction(self.shift, len(self.spans))
+
+    @property
+    def size(self) -> int:
+        """Pixels that a unit sees: the most over a period."""
+        return max(int(high - low) + 1 for low, high in self.spans if low <= high)
+
+    def span(self, index: int) -> tuple[float, float]:
+        """(low, high) of one unit; an index outside of the map gives what would be seen from there."""
+        turn, place = divmod(index, len(self.spans))
+        low, high = self.spans[place]
+        return low + turn * self.shift, high + turn * self.shift
+
+    def sliding(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> "Axis":
+        """Fields behind a convolution or a pool."""
+        taps = [dilation * tap - padding for tap in range(kernel)]
+        return self._mapped(Fraction(stride), lambda i: [stride * i + tap for tap in taps])
+
+    def transposed(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> "Axis":
+        """Fields behind a transposed convolution, where unit i reaches the units stride i - padding + dilation tap."""
+
+        def sources(index: int) -> list[int]:
+            reached = (index + padding - dilation * tap for tap in range(kernel))
+            return [place // stride for place in reached if place % stride == 0]
+
+        return self._mapped(Fraction(1, stride), sources)
+
+    def resampled(self, step: Fraction, sources: Callable[[int], Sequence[int]]) -> "Axis":
+        """Fields behind an interpolation or an adaptive pool.
+
+        Args:
+            step: units of this map a unit of the new one, a/b in lowest terms.
+            sources: the units of this map that a unit of the new map sees; those of i + b are those of i moved by a.
+        """
+        return self._mapped(step, sources)
+
+    def moved(self, by: int) -> "Axis":
+        """Fields behind padding by so many units in front, or cropping where it is negative."""
+        return self._mapped(Fraction(1), lambda i: [i - by])
+
+    def _mapped(self, step: Fraction, sources: Callable[[int], Sequence[int]]) -> "Axis":
+        if self.whole:
+            return self
+        # The smallest number of new units that advances by whole periods of this map.
+        period = step.denominator * (len(self.spans) // math.gcd(len(self.spans), step.numerator))
+        shift = self.shift * step * period / len(self.spans)
+        return _reduced(int(shift), [hull(self.span(i) for i in sources(new)) for new in range(period)])
+
+
+IMAGE = Axis(1, ((0, 0),))
+WHOLE = Axis(0, ())
+
+
+def hull(spans: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """The smallest interval that holds all of the given ones; that of none is empty."""
+    return reduce(lambda a, b: (min(a[0], b[0]), max(a[1], b[1])), spans, _NOTHING)
+
+
+def union(axes: Sequence[Axis]) -> Axis:
+    """Fields of units that see what several maps' units of the same index see (sums, concatenations).
+
+    Raises:
+        MisalignedError: if the maps' strides differ.
+    """
+    if any(axis.whole for axis in axes):
+        return WHOLE
+    if len({axis.stride for axis in axes}) > 1:
+        raise MisalignedError(f"branches of strides {', '.join(str(float(axis.stride)) for axis in axes)} meet")
+    period = math.lcm(*(len(axis.spans) for axis in axes))
+    spans = [hull(axis.span(i) for axis in axes) for i in range(period)]
+    return _reduced(int(axes[0].stride * period), spans)
+
+
+def _reduced(shift: int, spans: Sequence[tuple[float, float]]) -> Axis:
+    """An axis with the shortest period that says the same."""
+    for period in range(1, len(spans) + 1):
+        turns, rest = divmod(len(spans), period)
+        if rest or shift % turns:
+            continue
+        axis = Axis(shift // turns, tuple(spans[:period]))
+        if all(axis.span(i) == span for i, span in enumerate(spans)):
+            return axis
+    raise AssertionError("the last period tried is the given one")
