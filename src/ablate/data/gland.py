@@ -5,7 +5,7 @@ contest", Medical Image Analysis 35, 2017.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,6 +83,13 @@ class GlandData(ImageData):
     def reading(self) -> dict[str, Any]:
         found = super().reading()
         return found if self.holdout else {key: value for key, value in found.items() if key != "split_seed"}
+
+    def draw(self, folder: Path, predict: Callable[[np.ndarray], np.ndarray], title: str) -> None:
+        """flips.png, where there are flipped copies."""
+        if self.flips:
+            from ablate.run.figures_flips import draw
+
+            draw(self.splits.train, folder / "flips.png", title)
 
     def make_sample(self, folder: Path) -> None:
         write_glands(folder)

@@ -7,7 +7,7 @@ drawn: `drawing`.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import matplotlib
@@ -23,10 +23,13 @@ from ablate.report.drawing import (
     own_ids,
     shared_limits,
 )
+from ablate.report.markdown import covers, labels, places
 from ablate.report.metric_schema import Metric
 from ablate.report.runs import RunRecord
 from ablate.report.schema import Table
 from ablate.report.table import Row
+
+MOST_BARS = 16  # cells in one bar chart of a table that has columns
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def charts(table: Table, rows: Sequence[Row]) -> list[Chart]:
         quality = quality_of(table)
         if quality:
             drawn += [late_chart(table, rows, quality), best_chart(table, rows, quality)]
-        drawn.append(bar_chart(table, rows))
+        drawn += bar_charts(table, rows)
     found = [chart for chart in drawn if chart and chart.panels]
     return [Chart(c.title, tuple(own_ids(p, i, j) for j, p in enumerate(c.panels)), c.keys, c.note)
             for i, c in enumerate(found)]  # fmt: skip
@@ -126,6 +129,17 @@ def best_chart(table: Table, rows: Sequence[Row], metric: Metric) -> Chart | Non
     panel = line_panel(lines, label(table, metric.column), title, None, titled=False)
     keys = tuple(Key(line.look, line.label) for line in sorted(lines, key=lambda line: line.look % len(COLOURS)))
     return Chart(title, (panel,), keys, explain(any(line.banded for line in lines), False))
+
+
+def bar_charts(table: Table, rows: Sequence[Row]) -> list[Chart]:
+    """One chart of all cells; of a large table with columns, such as E.1, one chart a row of the table."""
+    if len(rows) <= MOST_BARS or not table.columns:
+        return [bar_chart(table, rows)]
+    drawn = []
+    for place in places(table, rows, table.rows):
+        chart = bar_chart(table, [row for row in rows if covers(row.cell, table.rows, place)])
+        drawn.append(replace(chart, title=f"{chart.title}: {', '.join(labels(table, table.rows, place))}"))
+    return drawn
 
 
 def bar_chart(table: Table, rows: Sequence[Row]) -> Chart:

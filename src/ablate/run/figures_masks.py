@@ -83,7 +83,7 @@ def sheet(
     axis = figure.add_subplot()
     for row in range(count):
         top = row * (tile_h + gap)
-        picture = _picture(images_NCHW[row])
+        picture = picture(images_NCHW[row])
         tiles = [picture, colours(truth_NHW[row], classes), *(colours(p[row], classes) for p in predictions), picture]
         for column, tile in enumerate(tiles):
             left = column * (tile_w + gap)
@@ -138,7 +138,7 @@ def _legend(classes: Sequence[str]) -> str:
     return lines
 
 
-def _picture(image_CHW: np.ndarray) -> np.ndarray:
+def picture(image_CHW: np.ndarray) -> np.ndarray:
     """RGB in [0, 1], shape (H, W, 3); float images from their smallest to their largest value."""
     if image_CHW.dtype == np.uint8:
         values = image_CHW.astype(float) / 255
