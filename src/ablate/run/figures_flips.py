@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ablate.data.arrays import ImageSet
 from ablate.run.figures import save
-from ablate.run.figures_masks import TRUE, picture
+from ablate.run.figures_masks import picture
 
 SHOWN = 3
 
@@ -23,8 +23,8 @@ def draw(images: ImageSet, path: Path, title: str) -> None:
     for names, line in zip(rows, axes, strict=True):
         for name, axis in zip(names, line, strict=True):
             axis.imshow(picture(np.array(images.images[place[name]])))
-            axis.contour(images.targets[place[name]] == 1, levels=[0.5], colors=TRUE, linewidths=0.9)
+            axis.contour(images.targets[place[name]] == 1, levels=[0.5], colors="white", linewidths=0.9)
             axis.set_title(name, fontsize=8)
             axis.axis("off")
-    figure.suptitle(f"{title} · training images and their copies; green: labels", fontsize=9)
+    figure.suptitle(f"{title} · training images and their copies; white: labels", fontsize=9)
     save(figure, path)

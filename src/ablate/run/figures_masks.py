@@ -83,8 +83,8 @@ def sheet(
     axis = figure.add_subplot()
     for row in range(count):
         top = row * (tile_h + gap)
-        picture = picture(images_NCHW[row])
-        tiles = [picture, colours(truth_NHW[row], classes), *(colours(p[row], classes) for p in predictions), picture]
+        plain = picture(images_NCHW[row])
+        tiles = [plain, colours(truth_NHW[row], classes), *(colours(p[row], classes) for p in predictions), plain]
         for column, tile in enumerate(tiles):
             left = column * (tile_w + gap)
             big = tile.repeat(factor, 0).repeat(factor, 1)
