@@ -14,7 +14,7 @@ class Squares(ImageData):
 
     Args:
         levels: see `ImageData.levels`.
-        **base: see ImageData; size, holdout and flips, of the task whose place it takes, are unused.
+        **base: see ImageData; size, holdout, flips and test_parts, of the task whose place it takes, are unused.
     """
 
     folder = "squares"
@@ -26,6 +26,7 @@ class Squares(ImageData):
         size: int = 16,
         holdout: int = 0,
         flips: bool = False,
+        test_parts: list[str] | None = None,
         **base: Any,
     ) -> None:
         super().__init__(**base)
