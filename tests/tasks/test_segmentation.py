@@ -46,7 +46,7 @@ def test_a_run_learns_and_uses_its_test_part_once(finished):
 
 
 def test_result_holds_the_counts_behind_its_figures(finished):
-    directory, result = finished
+    _, result = finished
     for part, images in (("train", 24), ("val", 8), ("test", 8)):
         matrix = result["confusion"][part]
         assert sum(map(sum, matrix)) == images * (256 - 1)  # a pixel an image is ignored

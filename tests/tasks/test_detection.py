@@ -1,0 +1,233 @@
+"""Average precision and matches by hand; a run of detection from end to end on the sample sets."""
+
+import csv
+import json
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ablate import boxes, cli
+from ablate.config.compose import Composer
+from ablate.data.sample_traps import CLASSES
+from ablate.errors import ConfigError
+from ablate.evaluate import evaluate
+from ablate.report.claims import judge_published
+from ablate.report.schema import load_table
+from ablate.run import execute as execution
+from ablate.run import files
+from ablate.run.assemble import check
+from ablate.run.execute import execute
+from ablate.run.restore import load
+
+A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (0, 50, 10, 60)  # boxes apart from one another
+
+
+def objects(*rows):
+    """Rows of a box and a label."""
+    return torch.tensor([[*box, label] for box, label in rows], dtype=torch.float32).view(-1, 5)
+
+
+def detections(*rows):
+    """Rows of a box, a label and a score."""
+    return torch.tensor([[*box, label, score] for box, label, score in rows], dtype=torch.float32).view(-1, 6)
+
+
+# Average precision ----------------------------------------------------------------------------------------------------
+
+
+def test_a_false_one_between_two_right_ones():
+    # Precision 1 up to recall 1/2 (recalls 0.00 to 0.50 of 101), then 2/3 (0.51 to 1.00).
+    found = boxes.average_precision([detections((A, 0, 0.9), (C, 0, 0.8), (B, 0, 0.7))], [objects((A, 0), (B, 0))], 1)
+    assert found["ap50"] == pytest.approx([(51 + 50 * 2 / 3) / 101])
+    assert found["map"] == pytest.approx(found["map50"])
+
+
+def test_a_box_that_is_a_little_off_counts_up_to_its_overlap():
+    off = (0, 0, 10, 7.7)  # IoU 0.77 with A: right at 0.5, 0.55, ..., 0.75, six thresholds of ten
+    found = boxes.average_precision([detections((off, 0, 0.9))], [objects((A, 0))], 1)
+    assert found["ap50"] == pytest.approx([1.0])
+    assert found["ap"] == pytest.approx([0.6])
+
+
+def test_classes_are_averaged_but_for_those_without_objects():
+    first = detections((A, 0, 0.9), (B, 2, 0.9)), objects((A, 0), (C, 1))
+    second = detections(), objects((A, 1))
+    found = boxes.average_precision(*zip(first, second, strict=True), 3)
+    assert found["ap50"] == pytest.approx([1.0, 0.0, math.nan], nan_ok=True)
+    assert (found["map50"], found["map"]) == pytest.approx((0.5, 0.5))
+
+
+def test_nothing_to_find():
+    found = boxes.average_precision([detections()], [objects()], 2)
+    assert all(math.isnan(value) for value in (found["map"], found["map50"], *found["ap50"], *found["ap"]))
+
+
+# Matches --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_best_score_takes_the_object_and_classes_are_confused():
+    near = (0, 0, 10, 8)  # IoU 0.8 with A
+    found = detections((A, 0, 0.5), (near, 1, 0.9), (C, 0, 0.8))
+    true = objects((A, 0), (B, 1), (C, 0))
+    pairs = boxes.match(found, true, 0.5)
+    assert [(p.detection, p.object, round(p.iou, 6)) for p in pairs] == [(1, 0, 0.8), (2, 2, 1.0)]
+    # True 0 seen as 1, true 0 as 0, true 1 missed; the second detection of A, of class 0, is background.
+    assert boxes.confusion(found, true, pairs, 2).tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0]]
+    assert boxes.right(found, true, pairs) == [pairs[1]]
+    assert [p.detection for p in boxes.match(found, true, 0.85)] == [2, 0]
+
+
+def test_matches_of_nothing():
+    assert boxes.match(detections(), objects((A, 0)), 0.5) == []
+    assert boxes.match(detections((A, 0, 0.9)), objects(), 0.5) == []
+    assert boxes.confusion(detections((A, 0, 0.9)), objects(), [], 1).tolist() == [[0, 0], [1, 0]]
+
+
+# Runs -----------------------------------------------------------------------------------------------------------------
+
+SMALL = ("task=wildlife", "model.backbone=resnet18", "model.weights=none", "model.width=16", "model.anchor=16")
+SMALL += ("data.shorter=64", "data.longer=96", "data.fraction=0.25", "trainer.device=cpu", "optimizer=adam")
+EPOCHS = 6
+
+
+@pytest.fixture(scope="module")
+def finished(compose, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "traps"
+    config = compose(*SMALL, f"trainer.max_epochs={EPOCHS}", "optimizer.lr=0.003")
+    return directory, execute(config, directory)
+
+
+def test_a_run_leaves_its_losses_and_what_it_found(finished):
+    directory, result = finished
+    rows = files.read_history(directory / files.HISTORY)
+    assert [row["epoch"] for row in rows] == list(range(EPOCHS + 1))
+    assert rows[1]["train/loss"] > 1.5 * rows[-1]["train/loss"]
+    for row in rows:
+        for part in ("train", "val") if row["epoch"] else ("val",):
+            both = row[f"{part}/classification_loss"] + row[f"{part}/regression_loss"]
+            assert row[f"{part}/loss"] == pytest.approx(both, rel=1e-6)
+    last = result["metrics"]["final"]
+    rated = [row["ap50"] for row in result["per_class"]["val"]]
+    assert last["val/map50"] == pytest.approx(sum(rated) / 8)
+    assert [last[f"val/ap50/{row['class']}"] for row in result["per_class"]["val"]] == rated
+    matrix = result["confusion"]["val"]
+    assert [sum(row) for row in matrix[:8]] == [row["boxes"] for row in result["per_class"]["val"]]
+    assert [sum(row) for row in result["confusion"]["before"][:8]] == [sum(row) for row in matrix[:8]]
+    assert sum(row["boxes"] for row in result["per_class"]["val"]) == 32
+    assert result["data"]["counts"] == {
+        **{"read": 88, "left_out": 48, "train": 16, "val": 24},
+        "reasons": {"data.fraction": 48},
+    }
+
+
+def test_figures(finished):
+    directory, _ = finished
+    drawn = {path.stem for path in (directory / "figures").glob("*.png")}
+    both = {"confusion_before", "confusion_val", "boxes", "average_precision"}
+    assert drawn == {"curves", "gradient_norms", "class_distribution", "features"} | both
+
+
+def test_evaluate_on_a_csv_repeats_the_figures_of_the_run(finished, tmp_path, capsys):
+    directory, result = finished
+    trained = load(directory)
+    folder = _sample(trained, 0) / "val.csv"
+    found = evaluate(trained, folder)
+    last = result["metrics"]["final"]
+    assert found.part == "val"
+    for name in ("loss", "map50", "map", "iou", "ap50/coyote"):
+        assert found.metrics[name] == pytest.approx(last[f"val/{name}"], rel=1e-4, nan_ok=True)
+    assert found.by_image["boxes"].sum() == 32
+    # Some of the rows, at another place, beside no class file.
+    copy = tmp_path / "half.csv"
+    with folder.open() as file:
+        rows = list(csv.reader(file))[:10]
+    with copy.open("w") as file:
+        csv.writer(file).writerows([str(folder.parent / name), *rest] for name, *rest in rows)
+    cli.main(["evaluate", str(directory), str(copy)])
+    printed = capsys.readouterr().out
+    assert f"on {copy} · val: {len({row[0] for row in rows})} images" in printed
+    assert "ap50" in printed
+    copy.write_text("x.png,1,1,2,2,wombat\n")
+    with pytest.raises(SystemExit):
+        cli.main(["evaluate", str(directory), str(copy)])
+    assert capsys.readouterr().err == f"{copy}, row 1: no such image: {tmp_path}/x.png\n"
+
+
+def _sample(trained, variant):
+    return next((Path(trained.config["data"]["cache"]).expanduser() / "sample").glob(f"wildlife-{variant}-*"))
+
+
+def test_predict_draws_what_it_prints(finished, tmp_path, capsys):
+    directory, _ = finished
+    image = _sample(load(directory), 0) / "images" / "0064.png"
+    cli.main(["predict", str(directory), str(image), "--score", "0.05", "--output", str(tmp_path / "drawn")])
+    first, *rows, last = capsys.readouterr().out.splitlines()
+    assert first == "0064.png"
+    assert last == f"{len(rows)} objects in 1 images; drawn in {tmp_path / 'drawn'}"
+    for row in rows:
+        name, score, *box = row.split()
+        x1, y1, x2, y2 = map(float, box)
+        assert name in CLASSES
+        assert 0.05 <= float(score) <= 1
+        assert 0 <= x1 < x2 <= 128  # in the image's own pixels
+        assert 0 <= y1 < y2 <= 96
+    assert len(rows) > 0
+    assert (tmp_path / "drawn" / "0064.png").is_file()
+
+
+@pytest.fixture
+def _no_figures(monkeypatch):
+    monkeypatch.setattr(execution, "_draw", lambda *_: None)
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_a_second_run_begins_with_the_first_ones_weights(compose, finished, tmp_path):
+    directory, _ = finished
+    given = (*SMALL, f"model.weights={directory}", "data.variant=1", "trainer.max_epochs=1", "optimizer.lr=0.003")
+    before = torch.load(directory / files.CHECKPOINT, weights_only=True)["state_dict"]
+    result = execute(compose(*given, "model.trainable=head"), tmp_path / "head")
+    after = torch.load(tmp_path / "head" / files.CHECKPOINT, weights_only=True)["state_dict"]
+    changed = {key.removeprefix("model.net.") for key, value in after.items() if not torch.equal(value, before[key])}
+    assert changed == {f"head.classification_head.cls_logits.{name}" for name in ("weight", "bias")}
+    assert result["weights"]["weights"] == "traps"
+    assert result["parameters"] == 9 * 8 * (16 * 9 + 1)
+    # Mapped classes, nothing trained: on the first set that is the first run itself.
+    mapped = (*SMALL, f"model.weights={directory}", "trainer.max_epochs=1", "model.head=mapped")
+    row = execute(compose(*mapped, "model.trainable=none"), tmp_path / "none")["metrics"]["final"]
+    last = files.read_history(directory / files.HISTORY)[-1]
+    assert row["val/map50"] == pytest.approx(last["val/map50"], rel=1e-4)
+    assert row["val/loss"] == pytest.approx(last["val/loss"], rel=1e-4)
+
+
+@pytest.mark.usefixtures("_no_figures")
+def test_a_killed_run_goes_on_and_keeps_what_it_found_before(compose, finished, tmp_path):
+    directory, result = finished
+    shutil.copytree(directory, tmp_path / "again")
+    (tmp_path / "again" / files.RESULT).unlink()
+    config = json.loads((directory / files.RUN).read_text())["config"]
+    again = execute(config, tmp_path / "again")
+    assert again["confusion"] == result["confusion"]
+    assert again["metrics"]["final"] == pytest.approx(result["metrics"]["final"], nan_ok=True)
+
+
+def test_refused_before_anything_runs(compose):
+    assert check(compose(*SMALL))["parameters"] > 1e6
+    with pytest.raises(ConfigError, match=r"^model: CNN does not fit a task of detection; accepted: model=retinanet$"):
+        check(compose("task=wildlife", "model=cnn", "data.shorter=64", "data.longer=96"))
+    with pytest.raises(ConfigError, match=r"^loss: Dice does not fit a task of detection; accepted: loss=boxes$"):
+        check(compose(*SMALL, "loss=dice"))
+    with pytest.raises(ConfigError, match=r"^data: augment\.mode=fly: accepted for boxes: none$"):
+        check(compose(*SMALL, "augment=fly"))
+
+
+def test_the_published_table():
+    table = load_table(Composer().folder / "experiment" / "wildlife" / "finetune.yaml")
+    published = {cell.name: [figure.value for figure in cell.published.values()] for cell in table.cells.values()}
+    assert published["without fine-tuning"] == [0.231, 0.22, 0.24, 0.34, 0.35, 0.35, 0.421, 0.347]
+    assert published["fine-tuned"] == [1.0, 0.951, 0.968, 0.99, 1.0, 1.0, 1.0, 0.971, 0.931]
+    found = judge_published(table)
+    assert [claim.verdict for claim in found] == ["holds", "undecided", "undecided", "holds"]
+    assert [claim.id for claim in found] == ["A3 (1)", "A3 (2)", "A3 (3)", "A3 (4)"]
