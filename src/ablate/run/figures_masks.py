@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -107,7 +108,7 @@ def sheet(
     axis.set_xlim(-0.45 * tile_w, canvas.shape[1] - 0.5)  # room for the names on the left
     axis.set_ylim(canvas.shape[0] - gap - 0.5, -0.5)
     axis.axis("off")
-    figure.suptitle(title, fontsize=9)
+    figure.suptitle("\n".join(wrap(title, int(13 * figure_w))), fontsize=9)  # a run's name may be long
     figure.supxlabel(_legend(classes), fontsize=7)
     save(figure, path)
 
