@@ -1,7 +1,14 @@
-"""What the benchmarks share: the machine in words, and where results go."""
+"""What the benchmarks share: the machine in words, timing whole commands, and where results go."""
 
 import json
+import os
 import re
+import resource
+import subprocess
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from statistics import median
@@ -9,12 +16,87 @@ from typing import Any
 
 from ablate.run import facts
 
+ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
+
+# One process that trains a sweep's runs in turn. Its imports are as quick as a worker's.
+IN_TURN = """
+import sys
+from ablate.run.imports import import_all
+import_all()
+import torch
+torch.set_num_threads(int(sys.argv[1]))
+from pathlib import Path
+from ablate.run.execute import execute
+from ablate.sweeps.plan import make_plan, write_runs
+plan = make_plan(sys.argv[2:])
+write_runs(plan.runs)
+for run in plan.runs:
+    execute(run.config, run.directory)
+"""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a command took.
+
+    Attributes:
+        seconds: wall clock.
+        cpu: CPU seconds of the command and of all that it started.
+        others: CPU seconds that the rest of the machine used meanwhile, which is what makes `seconds` uncertain; None
+            where that can't be known.
+        peak_mb: largest memory of all its processes together, pages that they share counted once (0: not measured).
+    """
+
+    seconds: float
+    cpu: float
+    others: float | None
+    peak_mb: float = 0.0
+
+
+def timed(command: Sequence[str], environment: Mapping[str, str], memory: bool = False, check: bool = True) -> Timing:
+    """Run a command in the repository's root and wait for it.
+
+    Args:
+        command: the words.
+        environment: variables to set.
+        memory: measure it, every half second.
+        check: a failing command is an error.
+    """
+    busy, own, start = _machine_cpu(), _own_cpu(), time.perf_counter()
+    child = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, env=os.environ | environment, start_new_session=True
+    )
+    peaks = [0.0]
+    watch = threading.Thread(target=_watch_memory, args=(child, peaks), daemon=True)
+    if memory:
+        watch.start()
+    code = child.wait()
+    seconds = time.perf_counter() - start
+    cpu = _own_cpu() - own
+    if check and code:
+        raise SystemExit(f"{' '.join(command)}: exit code {code}")
+    others = None if busy is None else max(0.0, _machine_cpu() - busy - cpu)
+    return Timing(seconds, cpu, others, max(peaks))
+
+
+def wait_until_quiet(most_seconds: float = 600.0) -> None:
+    """Wait until nothing else uses more than a tenth of a core for three seconds, or until it has been long enough."""
+    deadline = time.monotonic() + most_seconds
+    while (busy := _machine_cpu()) is not None and time.monotonic() < deadline:
+        time.sleep(3)
+        if _machine_cpu() - busy < 0.3:
+            return
+
+
+def disturbed(*timings: Timing) -> bool:
+    """Whether other processes used more than a twentieth of a core beside a command."""
+    return any(timing.others is not None and timing.others > 0.05 * timing.seconds + 0.2 for timing in timings)
 
 
 def save(name: str, values: dict[str, Any], device: str = "cpu") -> Path:
     """Write a result file named by benchmark and hardware, with versions and date."""
-    hardware = facts.device(device)
+    hardware = facts.device(device) | {"cores": os.cpu_count()}
     slug = re.sub(r"[^a-z0-9]+", "-", hardware["name"].lower()).strip("-")
     path = RESULTS / f"{name}-{slug}.json"
     path.parent.mkdir(exist_ok=True)
@@ -23,7 +105,40 @@ def save(name: str, values: dict[str, Any], device: str = "cpu") -> Path:
     return path
 
 
-def ratios(left: list[float], right: list[float]) -> dict[str, float]:
+def ratios(left: Sequence[float], right: Sequence[float]) -> dict[str, float]:
     """Median, smallest and largest of the pairwise ratios left / right."""
-    pairs = [one / other for one, other in zip(left, right, strict=True)]
-    return {"median": round(median(pairs), 4), "min": round(min(pairs), 4), "max": round(max(pairs), 4)}
+    return spread([one / other for one, other in zip(left, right, strict=True)], 4)
+
+
+def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
+    """Median, smallest and largest."""
+    return {key: round(of(values), digits) for key, of in (("median", median), ("min", min), ("max", max))}
+
+
+def _own_cpu() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def _machine_cpu() -> float | None:
+    """CPU seconds that the machine has used since it was started; None where that is not told (Linux tells)."""
+    try:
+        user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    except (OSError, ValueError):
+        return None
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def _watch_memory(child: "subprocess.Popen[bytes]", peaks: list[float]) -> None:
+    """The child leads a session of its own: all that it starts belongs to it."""
+    while child.poll() is None:
+        total = 0
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.getsid(int(path.name)) == child.pid:
+                    lines = (path / "smaps_rollup").read_text().splitlines()
+                    total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+            except (OSError, StopIteration, ValueError):
+                continue
+        peaks.append(total / 1024)
+        time.sleep(0.5)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from ablate.run import files
+from tests.sweep.processes import descendants
 
 pytestmark = pytest.mark.slow
 
@@ -49,15 +50,10 @@ def histories(folder: Path) -> dict[str, list[dict[str, float]]]:
     }
 
 
-def children(pid: int) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return [int(line) for line in found.split()]
-
-
 def kill(sweep: subprocess.Popen, victim: str, chance: random.Random) -> str:
-    """SIGKILL a worker, the parent or the whole process group; says what was hit."""
+    """SIGKILL a worker (or what forks them), the parent or the whole process group; says what was hit."""
     if victim == "worker":
-        workers = children(sweep.pid)
+        workers = descendants(sweep.pid)
         if not workers:
             return "no worker"
         os.kill(chance.choice(workers), signal.SIGKILL)

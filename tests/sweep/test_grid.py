@@ -140,7 +140,7 @@ def test_glob_over_experiments(composer):
         (["task=cifar", "seeds=0,7"], "seeds=0,7: accepted: a number of seeds (3 is 0, 1, 2), or a list like [0,7]"),
         (["task=cifar", "seeds=3", "seed=1"], "seeds=3: seed= is given, too; accepted: one of them"),
         (["task=cifar", "optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): accepted: a discrete sweep"),
-        (["experiment=glob(nope/*)"], "experiment=glob(nope/*): no such experiment; accepted: cifar/activation"),
+        (["experiment=glob(nope/*)"], "experiment=glob(nope/*): no such experiment; accepted: brain/"),
         (["experiment=nope"], "experiment=nope: no such option; accepted:"),
     ],
 )

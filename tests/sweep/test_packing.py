@@ -2,9 +2,9 @@
 
 import pytest
 
-from ablate.sweeps import devices, pool
+from ablate.sweeps import crew, devices
+from ablate.sweeps.crew import Crew
 from ablate.sweeps.devices import Gpu
-from ablate.sweeps.pool import Pool
 
 BIG, SMALL = Gpu("0", 80_000, 80_000, 9.0), Gpu("1", 24_000, 24_000, 8.6)
 SETTINGS = {"workers": "auto", "threads": 1, "on_failure": "continue", "same_reason_limit": 3}
@@ -13,7 +13,8 @@ SETTINGS = {"workers": "auto", "threads": 1, "on_failure": "continue", "same_rea
 class FakeWorker:
     """A worker that starts nothing."""
 
-    def __init__(self, number, events, gpu, threads):
+    def __init__(self, number, events, gpu, threads, server):
+        assert gpu is not None  # none of these tests starts a process that would fork workers
         self.number, self.gpu, self.run, self.ready, self.begun = number, gpu, None, True, False
 
 
@@ -22,43 +23,43 @@ def make(monkeypatch):
     def build(gpus, cores=16, **settings):
         monkeypatch.setattr(devices, "gpus", lambda: gpus)
         monkeypatch.setattr(devices, "cores", lambda: cores)
-        monkeypatch.setattr(pool, "WorkerProcess", FakeWorker)
-        return Pool([], SETTINGS | settings, watcher=None)
+        monkeypatch.setattr(crew, "WorkerProcess", FakeWorker)
+        return Crew(SETTINGS | settings)
 
     return build
 
 
 def test_on_cpu_as_many_workers_as_cores_hold_threads(make):
-    assert make((), cores=8)._most_workers() == 8
-    assert make((), cores=8, threads=3)._most_workers() == 2
-    assert make((), cores=1, threads=4)._most_workers() == 1
-    assert make((), workers=5)._most_workers() == 5
+    assert make((), cores=8).most() == 8
+    assert make((), cores=8, threads=3).most() == 2
+    assert make((), cores=1, threads=4).most() == 1
+    assert make((), workers=5).most() == 5
 
 
 def test_one_worker_a_gpu_until_memory_is_measured_then_packed(make):
     made = make((BIG, SMALL), cores=64)
-    assert made._most_workers() == 2
-    made._handle(FakeWorker(1, None, "0", 1), {"event": "other", "gpu_mb": 3400.0})
+    assert made.most() == 2
+    made.note_memory(3400.0)
     # (3400 + 600) MiB a run in 90 % of each: 18 and 5
-    assert made._most_workers() == 18 + 5
+    assert made.most() == 18 + 5
 
 
 def test_packing_never_asks_for_more_workers_than_cores(make):
     made = make((BIG,), cores=16)
-    made._peak_mb = 100.0
-    assert made._most_workers() == 16
+    made.note_memory(100.0)
+    assert made.most() == 16
 
 
 def test_a_run_that_fills_a_gpu_still_gets_a_worker(make):
     made = make((SMALL,))
-    made._peak_mb = 23_900.0
-    assert made._most_workers() == 1
+    made.note_memory(23_900.0)
+    assert made.most() == 1
 
 
 def test_workers_are_spread_by_memory(make):
     made = make((BIG, SMALL), cores=64)
-    made._peak_mb = 3400.0
-    made._grow(13)
+    made.note_memory(3400.0)
+    made.grow(13)
     used = [worker.gpu for worker in made.workers]
     assert (used.count("0"), used.count("1")) == (10, 3)  # 80 : 24
 

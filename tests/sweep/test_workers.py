@@ -16,6 +16,7 @@ from ablate.errors import ConfigError
 from ablate.run import files
 from ablate.sweeps.session import exit_code, sweep
 from ablate.sweeps.store import status_of
+from tests.sweep.processes import descendants
 
 ROOT = Path(__file__).parents[2]
 
@@ -187,17 +188,12 @@ def test_workers_go_when_their_sweep_is_killed(faulty):
     child = subprocess.Popen(command(*slow), cwd=ROOT, stdout=subprocess.DEVNULL)
     folder = Path(slow[7].partition("=")[2]) / "mnist"
     assert waited(lambda: bool(list(folder.glob("*/last.ckpt"))))
-    workers = children(child.pid)
+    workers = descendants(child.pid)
     assert workers
     child.kill()
     child.wait()
     assert waited(lambda: not any(alive(pid) for pid in workers), 20)
     assert status_of(next(folder.glob("*/last.ckpt")).parent) == "interrupted"
-
-
-def children(pid: int) -> list[int]:
-    found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return [int(line) for line in found.split()]
 
 
 def alive(pid: int) -> bool:

@@ -1,6 +1,7 @@
 """Importing what every run needs, in one place and as fast as it goes."""
 
 import gc
+import importlib
 
 
 def import_all() -> None:
@@ -13,10 +14,8 @@ def import_all() -> None:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
-        import torch.utils.tensorboard
-
-        import ablate.run.execute
-        import ablate.run.figures  # noqa: F401
+        for name in ("ablate.run.execute", "ablate.run.figures", "torch.utils.tensorboard"):
+            importlib.import_module(name)
     finally:
         if was_enabled:
             gc.enable()

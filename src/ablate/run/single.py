@@ -85,6 +85,9 @@ def run_job(config: dict[str, Any], directory: Path) -> float | None:
 
 
 def _execute(config: dict[str, Any], directory: Path) -> None:
+    from ablate.run.imports import import_all
+
+    import_all()
     import torch
 
     from ablate.run.execute import INTERRUPTED, execute

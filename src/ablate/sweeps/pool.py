@@ -1,16 +1,16 @@
 """Workers take one run after another, a dead worker is replaced, and every failure is known by its reason."""
 
-import queue
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from ablate.errors import AblateError, ConfigError
 from ablate.run import files
-from ablate.sweeps import devices, store
+from ablate.sweeps import store
+from ablate.sweeps.crew import Crew
+from ablate.sweeps.outcome import Outcome, StopRules
 from ablate.sweeps.plan import Run
 from ablate.sweeps.process import DIED, WorkerProcess
 
@@ -28,21 +28,6 @@ class Watcher(Protocol):
     def tick(self) -> None: ...
 
 
-@dataclass
-class Outcome:
-    """What became of a pool's runs.
-
-    Attributes:
-        failures: (run, reason) of those that failed now.
-        interrupted: whether runs are left because somebody asked to stop.
-        stopped_by: why the sweep stopped by itself, or None.
-    """
-
-    failures: list[tuple[Run, str]] = field(default_factory=list)
-    interrupted: bool = False
-    stopped_by: str | None = None
-
-
 class Pool:
     """Trains pending runs in worker processes.
 
@@ -54,27 +39,22 @@ class Pool:
     """
 
     def __init__(self, runs: Sequence[Run], settings: dict[str, Any], watcher: Watcher, use_gpu: bool = True) -> None:
-        self.waiting, self.settings, self.watcher = deque(runs), settings, watcher
+        self.waiting, self.watcher = deque(runs), watcher
         self.alone: deque[Run] = deque()  # died of memory once: tried again with no other run beside it
         self.elsewhere: list[Run] = []  # another sweep trains these now
         self.outcome = Outcome()
-        self.workers: list[WorkerProcess] = []
-        self.gpus = devices.gpus() if use_gpu else ()
+        self.crew = Crew(settings, use_gpu)
+        self._rules = StopRules(settings, self.outcome)
         self._retried: set[Path] = set()
         self._free_since: dict[Path, float] = {}
         self._stopped_runs: list[Run] = []
-        self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any]]] = queue.Queue()
-        self._asked_to_stop = 0
-        self._reasons: list[str] = []
-        self._started = self._stillborn = 0
-        self._peak_mb: float | None = None
+        self._asked_to_stop = self._stillborn = 0
 
     def stop(self) -> None:
         """Ask to stop: running runs end at their next chunk and keep their checkpoint. A second call kills them."""
         self._asked_to_stop += 1
         if self._asked_to_stop > 1:
-            for worker in self.workers:
-                worker.kill()
+            self.crew.kill()
 
     def check(self, configs: dict[str, dict[str, Any]]) -> None:
         """Build every config once in a worker, without training.
@@ -82,11 +62,11 @@ class Pool:
         Raises:
             ConfigError: the faults, a line each.
         """
-        self._grow(max(1, len(self.waiting)))  # the others import while the first one checks
-        checker = self.workers[0]
+        self.crew.grow(max(1, len(self.waiting)))  # the others start while the first one checks
+        checker = self.crew.workers[0]
         checker.send(do="check", configs=configs)
         while True:
-            worker, event = self._next()
+            worker, event = self.crew.next_event(_POLL)
             if self._asked_to_stop:
                 return
             if event is None:
@@ -94,7 +74,7 @@ class Pool:
             if event["event"] == "ready":
                 worker.ready = True
             if event["event"] == DIED:
-                self.workers.remove(worker)
+                self.crew.workers.remove(worker)
                 if worker is checker and not worker.ready:
                     raise AblateError(f"the first worker did not start: {event['reason']}")
                 if worker is checker:
@@ -109,7 +89,7 @@ class Pool:
         try:
             while not self._finished():
                 self._assign()
-                worker, event = self._next()
+                worker, event = self.crew.next_event(_POLL)
                 if event is not None:
                     self._handle(worker, event)
                 self.watcher.tick()
@@ -120,12 +100,7 @@ class Pool:
 
     def close(self) -> None:
         """End the workers; those without a run at once."""
-        for worker in self.workers:
-            if worker.run is None:
-                worker.kill()
-        for worker in self.workers:
-            worker.close()
-        self.workers = []
+        self.crew.close()
 
     def _left(self) -> list[Run]:
         return [*self.waiting, *self.alone, *self.elsewhere, *self._interrupted]
@@ -135,10 +110,9 @@ class Pool:
         return [run for run in self._stopped_runs if store.status_of(run.directory) not in (*store.DONE, store.FAILED)]
 
     def _finished(self) -> bool:
-        busy = any(worker.run is not None for worker in self.workers)
         if self._stopping:
-            return not busy
-        return not (busy or self.waiting or self.alone or self.elsewhere)
+            return not self.crew.busy
+        return not (self.crew.busy or self.waiting or self.alone or self.elsewhere)
 
     @property
     def asked_to_stop(self) -> bool:
@@ -149,33 +123,24 @@ class Pool:
     def _stopping(self) -> bool:
         return bool(self._asked_to_stop) or self.outcome.stopped_by is not None
 
-    def _next(self) -> tuple[WorkerProcess, dict[str, Any]] | tuple[None, None]:
-        try:
-            return self._events.get(timeout=_POLL)
-        except queue.Empty:
-            return None, None
-
     # Giving out runs --------------------------------------------------------------------------------------------------
 
     def _assign(self) -> None:
         if self._stopping:
-            for worker in self.workers:
+            for worker in self.crew.workers:
                 worker.send(do="stop")
             return
         self._look_elsewhere()
-        self._grow(len(self.waiting) + sum(worker.run is not None for worker in self.workers))
-        idle = [worker for worker in self.workers if worker.run is None and worker.ready]
+        self.crew.grow(len(self.waiting) + len(self.crew.busy))
+        idle = self.crew.idle
         for worker in idle:
             if self.waiting:
                 self._give(worker, self.waiting.popleft())
-        if self.alone and not self.waiting and not any(worker.run for worker in self.workers):
-            if not self.workers:
-                self._start(self._gpu_with_room())
+        if self.alone and not self.waiting and not self.crew.busy:
+            if not self.crew.workers:
+                self.crew.start()
             elif idle:
-                for other in self.workers:
-                    if other is not idle[0]:  # idle workers hold memory, too
-                        other.close()
-                self.workers = [idle[0]]
+                self.crew.dismiss(worker for worker in self.crew.workers if worker is not idle[0])  # they hold memory
                 self._give(idle[0], self.alone.popleft())
 
     def _give(self, worker: WorkerProcess, run: Run) -> None:
@@ -200,38 +165,11 @@ class Pool:
             else:
                 self.waiting.append(run)
 
-    def _grow(self, wanted: int) -> None:
-        """Start workers up to what the runs and the machine call for."""
-        while len(self.workers) < min(wanted, self._most_workers()):
-            self._start(self._gpu_with_room())
-
-    def _start(self, gpu: str | None) -> None:
-        self._started += 1
-        self.workers.append(WorkerProcess(self._started, self._events, gpu, self.settings["threads"]))
-
-    def _most_workers(self) -> int:
-        asked = self.settings["workers"]
-        if asked != "auto":
-            return int(asked)
-        if not self.gpus:
-            return max(1, devices.cores() // self.settings["threads"])
-        if self._peak_mb is None:
-            return len(self.gpus)  # one a GPU until a run has shown what it needs
-        room = sum(devices.fitting(gpu.free_mb, self._peak_mb) for gpu in self.gpus)
-        return min(room, max(len(self.gpus), devices.cores()))
-
-    def _gpu_with_room(self) -> str | None:
-        if not self.gpus:
-            return None
-        used = [worker.gpu for worker in self.workers]
-        return min(self.gpus, key=lambda gpu: used.count(gpu.index) / gpu.total_mb).index
-
     # Hearing from workers ---------------------------------------------------------------------------------------------
 
     def _handle(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
         run, kind = worker.run, event["event"]
-        if event.get("gpu_mb"):
-            self._peak_mb = max(self._peak_mb or 0, event["gpu_mb"])
+        self.crew.note_memory(event.get("gpu_mb"))
         if kind == "ready":
             worker.ready = True
         elif kind == DIED:
@@ -256,9 +194,9 @@ class Pool:
 
     def _bury(self, worker: WorkerProcess, reason: str) -> None:
         """A worker died: its run failed, unless it had written a result, or somebody asked to stop."""
-        if worker not in self.workers:
+        if worker not in self.crew.workers:
             return
-        self.workers.remove(worker)
+        self.crew.workers.remove(worker)
         run, worker.run = worker.run, None
         if not worker.begun:
             self._stillborn += 1
@@ -294,16 +232,7 @@ class Pool:
         if status == store.INTERRUPTED:
             self._stopped_runs.append(run)
         elif status == store.FAILED:
-            self._note_failure(run, reason or "unknown")
+            self._rules.note_failure(run, reason or "unknown")
         else:
-            self._reasons = []
+            self._rules.note_success()
         self.watcher.ended(run, worker, status, reason)
-
-    def _note_failure(self, run: Run, reason: str) -> None:
-        self.outcome.failures.append((run, reason))
-        self._reasons = [*self._reasons, reason] if self._reasons[-1:] in ([], [reason]) else [reason]
-        limit = self.settings["same_reason_limit"]
-        if self.settings["on_failure"] == "stop":
-            self.outcome.stopped_by = "sweep.on_failure=stop"
-        elif limit and len(self._reasons) >= limit:
-            self.outcome.stopped_by = f"{limit} failures in a row for one reason (sweep.same_reason_limit={limit})"

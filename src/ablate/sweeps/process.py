@@ -1,16 +1,16 @@
 """One worker as the pool sees it: a child process, a pipe of commands, and its events."""
 
+import contextlib
 import json
-import os
 import queue
 import signal
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import Any
 
+from ablate.sweeps.children import ForkServer, spawn, worker_environment
+
 DIED = "died"
+_PATIENCE = 10  # seconds that a worker without a run has to go by itself
 
 
 class WorkerProcess:
@@ -21,41 +21,26 @@ class WorkerProcess:
         events: receives (worker, event) pairs; the last event of a worker is "died".
         gpu: index for CUDA_VISIBLE_DEVICES, or None to leave the environment as it is.
         threads: CPU threads.
+        server: forks the worker; None starts a new process.
     """
 
-    def __init__(self, number: int, events: "queue.Queue[Any]", gpu: str | None, threads: int) -> None:
+    def __init__(
+        self, number: int, events: "queue.Queue[Any]", gpu: str | None, threads: int, server: ForkServer | None = None
+    ) -> None:
         self.number, self.gpu = number, gpu
         self.run: Any = None
         self.ready = self.begun = False  # has it imported; has it begun a run
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)  # modules beside the script, too
-        if gpu is not None:
-            # nvidia-smi counts in the order of the bus, CUDA by itself with the fastest first.
-            environment |= {"CUDA_VISIBLE_DEVICES": gpu, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         self._events = events
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", "ablate.sweeps.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=Path.cwd(),
-        )
-        threading.Thread(target=self._forward, daemon=True).start()
-
-    @property
-    def pid(self) -> int:
-        """The child's process id."""
-        return self._child.pid
+        environment = worker_environment(gpu, threads)
+        self._child = server.fork(number, environment) if server else spawn(environment)
+        self._forwarder = threading.Thread(target=self._forward, daemon=True)
+        self._forwarder.start()
 
     def send(self, **command: Any) -> None:
         """Give a command; a worker that is gone says so by its event."""
-        try:
-            assert self._child.stdin is not None
-            self._child.stdin.write(json.dumps(command) + "\n")
-            self._child.stdin.flush()
-        except (BrokenPipeError, ValueError):
-            return
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._child.commands.write(json.dumps(command) + "\n")
+            self._child.commands.flush()
 
     def kill(self) -> None:
         """End it at once."""
@@ -63,29 +48,29 @@ class WorkerProcess:
 
     def close(self) -> None:
         """End it when it is idle, and wait for it."""
-        try:
-            assert self._child.stdin is not None
-            self._child.stdin.close()
-        except (BrokenPipeError, ValueError):
-            pass
-        try:
-            self._child.wait(10)
-        except subprocess.TimeoutExpired:
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._child.commands.close()
+        self._forwarder.join(_PATIENCE)
+        if self._forwarder.is_alive():
             self._child.kill()
-            self._child.wait()
+            self._forwarder.join()
 
     def _forward(self) -> None:
-        assert self._child.stdout is not None
-        for line in self._child.stdout:
+        for line in self._child.events:
             try:
                 self._events.put((self, json.loads(line)))
             except ValueError:
                 continue
+        self._child.events.close()
+        with contextlib.suppress(OSError):
+            self._child.commands.close()
         self._events.put((self, {"event": DIED, "reason": _reason(self._child.wait())}))
 
 
-def _reason(code: int) -> str:
+def _reason(code: int | None) -> str:
     """How a process ended, in words."""
+    if code is None:
+        return "the worker process died, of what is not known: the process that had forked it was gone, too"
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
         hint = " (kill -9, or the out-of-memory killer)" if name == "SIGKILL" else ""

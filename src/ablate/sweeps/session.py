@@ -11,8 +11,9 @@ from ablate.errors import AblateError
 from ablate.run import files, hparams
 from ablate.sweeps import results, store
 from ablate.sweeps.display import Display
+from ablate.sweeps.outcome import Outcome
 from ablate.sweeps.plan import Plan, Run, make_plan, write_runs
-from ablate.sweeps.pool import Outcome, Pool
+from ablate.sweeps.pool import Pool
 
 Trainer = Callable[[Plan, list[Run]], Outcome]
 

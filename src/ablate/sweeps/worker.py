@@ -1,8 +1,9 @@
 """A worker process: imports once, keeps its task's data loaded, and takes run after run until it is told to stop.
 
-Started by the pool as `python -m ablate.sweeps.worker`. Commands come in on standard input and events go out on
-standard output, one JSON object a line. What a run prints goes to its own log.txt. When standard input ends, the sweep
-that started the worker is gone, and the worker goes too: its run continues from its checkpoint the next time.
+Forked by ablate.sweeps.forkserver or started as `python -m ablate.sweeps.worker`. Commands come in on standard input
+and events go out on standard output, one JSON object a line. What a run prints goes to its own log.txt. When standard
+input ends, the sweep that started the worker is gone, and the worker goes too: its run continues from its checkpoint
+the next time.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NoReturn, TextIO
 
 _PROGRESS_EVERY = 0.5  # seconds between two progress events
 
@@ -35,11 +36,15 @@ class Worker:
         self._stop = threading.Event()
         self._lock = threading.Lock()
 
+    def listen(self) -> None:
+        """Take in commands from now on, in the background."""
+        threading.Thread(target=self._listen, daemon=True).start()
+
     def serve(self) -> None:
         """Work until told to end."""
-        threading.Thread(target=self._listen, daemon=True).start()
-        import ablate.run.execute  # noqa: F401 (the slow imports, before the first run asks for them)
+        from ablate.run.imports import import_all
 
+        import_all()  # before the first run asks for it; nothing is left to be done in a forked worker
         self._say(event="ready")
         while (command := self._queue.get())["do"] != "end":
             handler = {"run": self._run, "check": self._check, "calibrate": self._calibrate}[command["do"]]
@@ -177,16 +182,22 @@ def _output_to(path: Path) -> Any:
                 os.close(old)
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Serve one sweep; Ctrl-C is the sweep's business, which asks this process to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    commands = os.fdopen(os.dup(0), encoding="utf-8")
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # nothing that is printed outside of a run may mix with the events
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # nothing in a run may read the commands,
+    os.close(nothing)
+    os.dup2(2, 1)  # and nothing that is printed outside of a run may mix with the events
     faulthandler.enable(all_threads=False)  # a crash's traceback goes where standard error goes then: the run's log
+    worker = Worker(commands, events)
+    worker.listen()
     import torch
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    Worker(sys.stdin, events).serve()
+    worker.serve()
     sys.stdout.flush()
     os._exit(0)  # skips the teardown of torch, which takes longer than a short run's end
 
