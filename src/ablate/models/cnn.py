@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ablate import checks
-from ablate.models.parts import Activation, Dropout
+from ablate.models.parts import Activation, Dropout, MaxPool2x2
 
 
 class CNN(nn.Module):
@@ -76,7 +76,7 @@ class CNN(nn.Module):
                 if height < 1 or size < 1:
                     accepted = f"strides that leave a map of at least 1x1 of {in_shape[1]}x{in_shape[2]} images"
                     raise checks.refuse("pool_strides", list(pool_strides[:pools]), accepted)
-                window = nn.MaxPool2d(2, stride)
+                window = MaxPool2x2() if stride == 2 else nn.MaxPool2d(2, stride)
                 parts += [act, window] if order == "activation_pool" else [window, act]
                 parts += drop
             else:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ablate import checks
-from ablate.models.parts import Activation, Dropout
+from ablate.models.parts import Activation, Dropout, MaxPool2x2
 from ablate.models.segmenter import Segmenter
 
 
@@ -49,10 +49,10 @@ class SmallFCN(Segmenter):
 
         self.encoder = nn.Sequential(
             *conv(in_shape[0], few),
-            nn.MaxPool2d(2),
+            MaxPool2x2(),
             *dropout.layer("conv"),
             *conv(few, some),
-            nn.MaxPool2d(2),
+            MaxPool2x2(),
             *dropout.layer("conv"),
             *conv(some, many),
         )

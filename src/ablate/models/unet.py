@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ablate import checks
-from ablate.models.parts import Activation, Dropout
+from ablate.models.parts import Activation, Dropout, MaxPool2x2
 from ablate.models.segmenter import Segmenter, conv_block
 
 
@@ -53,7 +53,7 @@ class UNet(Segmenter):
 
         inputs = [in_shape[0], *widths]
         self.encoder = nn.ModuleList(level(inputs[i], widths[i]) for i in range(depth))
-        self.pool = nn.MaxPool2d(2)
+        self.pool = MaxPool2x2()
         self.bottom = nn.Sequential(level(widths[-2], widths[-1]), *dropout.layer("conv"))
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * w, w, 2, stride=2) for w in reversed(widths[:-1]))
         self.decoder = nn.ModuleList(level(2 * w, w) for w in reversed(widths[:-1]))
