@@ -78,13 +78,13 @@ def test_shapes(model, shape, maps):
 @pytest.mark.parametrize(
     ("options", "each", "last"),
     [
-        ({}, "Conv2d ReLU MaxPool2d", "Conv2d ReLU MaxPool2d"),
-        ({"order": "pool_activation"}, "Conv2d MaxPool2d ReLU", "Conv2d MaxPool2d ReLU"),
-        ({"pool": "between"}, "Conv2d ReLU MaxPool2d", "Conv2d ReLU"),
-        ({"batch_norm": True}, "Conv2d BatchNorm2d ReLU MaxPool2d", "Conv2d BatchNorm2d ReLU MaxPool2d"),
+        ({}, "Conv2d ReLU MaxPool2x2", "Conv2d ReLU MaxPool2x2"),
+        ({"order": "pool_activation"}, "Conv2d MaxPool2x2 ReLU", "Conv2d MaxPool2x2 ReLU"),
+        ({"pool": "between"}, "Conv2d ReLU MaxPool2x2", "Conv2d ReLU"),
+        ({"batch_norm": True}, "Conv2d BatchNorm2d ReLU MaxPool2x2", "Conv2d BatchNorm2d ReLU MaxPool2x2"),
         (
             {"batch_norm": True, "order": "pool_activation", "pool": "between", "activation": nn.Tanh},
-            "Conv2d BatchNorm2d MaxPool2d Tanh",
+            "Conv2d BatchNorm2d MaxPool2x2 Tanh",
             "Conv2d BatchNorm2d Tanh",
         ),
     ],
@@ -119,7 +119,7 @@ def test_strides_of_pools():
 )
 def test_places_of_dropout(where, channels, block, hidden):
     model = CNN(COLOUR, 10, dropout=Dropout(0.3, where, channels))
-    conv, head = ["Conv2d", "ReLU", "MaxPool2d"], ["Flatten", "Linear", "ReLU"]
+    conv, head = ["Conv2d", "ReLU", "MaxPool2x2"], ["Flatten", "Linear", "ReLU"]
     assert [names(b) for b in model.features] == [conv + [block] * (block is not None)] * 3
     assert names(model.head) == head + [hidden] * (hidden is not None) + ["Linear"]
     drops = [m for m in model.modules() if type(m).__name__.startswith("Dropout")]
