@@ -20,12 +20,14 @@ QUICK_gland     := trainer.max_epochs=5
 QUICK_lesion    := trainer.max_epochs=2 data.fraction=0.25 data.size=64
 QUICK_fcn       := trainer.max_epochs=2 data.fraction=0.05 trainer.limit_val_batches=0.1 data.size=112 \
                    model.backbone=mobilenet_v2 model.head=null
+QUICK_wildlife  := trainer.max_epochs=2 data.fraction=0.1 data.shorter=192 data.longer=320 model.backbone=resnet18 \
+                   model.width=64 model.weights=none
 QUICK_ventricle := trainer.max_epochs=3 data.size=64 model.width=8
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-all \
-	tensorboard lint format clean
+.PHONY: help install demo test test-slow test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
+	sweep-all tensorboard lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -63,7 +65,10 @@ sweep-seg: $(SEG:%=sweep-%) ## Regenerate the tables of segmentation: sweep-brai
 $(SEG:%=sweep-%): sweep-%: install
 	$(PY) train.py -m experiment='glob($*/*)' $(QUICK_$*) $(ARGS) $(ARGS_$*)
 
-sweep-all: sweep-cifar sweep-mnist sweep-seg ## Regenerate every table
+sweep-detect: install ## Regenerate the table of detection, report A's camera traps
+	$(PY) train.py -m experiment='glob(wildlife/*)' $(QUICK_wildlife) $(ARGS) $(ARGS_wildlife)
+
+sweep-all: sweep-cifar sweep-mnist sweep-seg sweep-detect ## Regenerate every table
 
 tensorboard: install ## Show the curves of all sweeps
 	$(VENV)/bin/tensorboard --logdir multirun

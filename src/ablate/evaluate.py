@@ -54,10 +54,11 @@ def evaluate(
         raise DataError(f"{location}: no such file or folder; accepted: a set in the format of task={_name(trained)}")
     given = {key: value for key, value in trained.config["data"].items() if key != "fraction"}
     data = build(given | {"source": "real"} | dict(settings or {}), "data", seed=0, augment=None)
-    data.read_at(location)
+    data.read_at(location, trained.classes)
     data.prepare()
     parts = _parts(data.splits.parts, part)
-    if tuple(data.classes) != trained.classes or tuple(data.image_shape) != trained.image_shape:
+    same_size = trained.task.any_size or tuple(data.image_shape) == trained.image_shape
+    if tuple(data.classes) != trained.classes or not same_size:
         raise DataError(
             f"{location}: classes {', '.join(data.classes)}, images {tuple(data.image_shape)}; {trained.name} was"
             f" trained on {', '.join(trained.classes)}, {trained.image_shape}"

@@ -74,7 +74,7 @@ def _items(path: Path, trained: Trained, scratch: Path) -> Iterator[Item]:
     elif path.suffix.lower() in _SUFFIXES:
         yield _image(path, trained, path.name, path)
     elif zipfile.is_zipfile(path) or tarfile.is_tarfile(path):
-        yield from _folder(_unpack(path, scratch), trained, path)
+        yield from _folder(unpack(path, scratch), trained, path)
     else:
         yield from _set(path, trained)
 
@@ -104,7 +104,8 @@ def _image(path: Path, trained: Trained, name: str, shown: Path) -> Item:
     return Item(name, pixels[None] if channels == 1 else pixels.transpose(2, 0, 1).copy(), label)
 
 
-def _unpack(path: Path, scratch: Path) -> Path:
+def unpack(path: Path, scratch: Path) -> Path:
+    """A new folder in `scratch` with what a zip or tar archive holds. Raises DataError."""
     folder = Path(tempfile.mkdtemp(dir=scratch))
     try:
         if zipfile.is_zipfile(path):

@@ -87,18 +87,18 @@ def joined(parts: Sequence[ImageSet]) -> ImageSet:
 
 
 def box_targets(
-    boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]]
+    boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], most: int
 ) -> np.ndarray:
-    """Boxes of images as one array, padded to the image with most.
+    """Boxes of images as one array, padded to `most` boxes an image.
 
     Args:
         boxes: (n, 4) of each image: x1, y1, x2, y2 in pixels; labels: (n,); sizes: (height, width) of each image.
 
     Returns:
-        float32 (N, 1 + M, 5). Row 0 of an image is its own extent, (0, 0, width, height), which on a canvas shared by
-        images of several sizes is not known otherwise; then come its boxes. The label of row 0 and of padding is -1.
+        float32 (N, 1 + most, 5). Row 0 of an image is its own extent, (0, 0, width, height), which on a canvas shared
+        by images of several sizes is not known otherwise; then come its boxes. The label of row 0 and of padding is -1.
     """
-    targets = np.zeros((len(sizes), 1 + max((len(found) for found in labels), default=0), 5), np.float32)
+    targets = np.zeros((len(sizes), 1 + most, 5), np.float32)
     targets[..., 4] = -1
     for row, own_boxes, own_labels, (height, width) in zip(targets, boxes, labels, sizes, strict=True):
         row[0, 2:4] = width, height

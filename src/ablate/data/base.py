@@ -19,6 +19,7 @@ For segmentation it is the same, with label masks in place of labels.
 """
 
 import inspect
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -173,8 +174,12 @@ class ImageData(pl.LightningDataModule):
         """(C, H, W)"""
         return self.splits.train.images.shape[1:]
 
-    def read_at(self, location: Path) -> None:
-        """Read another set of the same format, from this folder."""
+    def read_at(self, location: Path, classes: Sequence[str] | None = None) -> None:
+        """Read another set of the same format, from this folder.
+
+        Args:
+            classes: names by label, for a format that would look for them in a file of their own.
+        """
         self._location = Path(location)
 
     def expect(self, files: list[Path]) -> list[Path]:
@@ -289,7 +294,7 @@ class ImageData(pl.LightningDataModule):
         read = sum(distinct.values()) + sum(left_out.values())
         if self.fraction < 1:
             train = splits.train
-            labels = np.zeros(len(train), np.int64) if train.masks else train.targets
+            labels = train.targets if train.targets.ndim == 1 else np.zeros(len(train), np.int64)
             splits = replace(splits, train=train.take(proportional_share(labels, self.fraction, self.split_seed)))
             left_out["data.fraction"] = len(train) - len(splits.train)
         counts = {"read": read, "left_out": sum(left_out.values())}

@@ -19,8 +19,8 @@ CHUNK_BATCHES = 64  # at most so many mini-batches between two looks of Lightnin
 class Chunk(NamedTuple):
     """Some mini-batches in a row.
 
-    images: float32 (n, C, H, W), normalised; targets: int64 (n,) or (n, H, W). n is a multiple of batch_size but at an
-    epoch's end.
+    images: float32 (n, C, H, W), normalised; targets: int64 (n,) or (n, H, W), or boxes, float32 (n, 1 + M, 5). n is a
+    multiple of batch_size but at an epoch's end.
     """
 
     images: torch.Tensor
@@ -68,7 +68,8 @@ class DeviceLoader:
     """Iterates over chunks of images that are resident on a device.
 
     Args:
-        images: uint8 or float32 (N, C, H, W); targets: int64 (N,), or uint8 masks (N, H, W); all on one device.
+        images: uint8 or float32 (N, C, H, W); targets: int64 (N,), uint8 masks (N, H, W), or float32 boxes
+            (N, 1 + M, 5); all on one device.
         batch_size: images a mini-batch; the last one may be smaller.
         normalise: uint8 images or float images in [0, 1] -> float32 images as the model takes them.
         seed: of the order and the augmentation.
@@ -127,5 +128,6 @@ class DeviceLoader:
                     images = self.augment(images, generator)
                 else:
                     images, targets = self.augment(images, generator, targets)
-            # Masks are kept as bytes and widened here: losses index classes with int64.
-            yield Chunk(self.normalise(images), targets.long(), self.batch_size)
+            # Masks are kept as bytes and widened here: losses index classes with int64. Boxes stay what they are.
+            targets = targets if targets.is_floating_point() else targets.long()
+            yield Chunk(self.normalise(images), targets, self.batch_size)

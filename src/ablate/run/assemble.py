@@ -127,7 +127,7 @@ def _make_model(config: dict[str, Any], data: pl.LightningDataModule) -> torch.n
     activation = target_of(config["activation"], "activation")
     task = target_of(config["task"], "task")
     channels = task.channels(config["task"], data.num_classes)
-    context = {"activation": activation, "dropout": dropout, "num_classes": channels}
+    context = {"activation": activation, "dropout": dropout, "num_classes": channels, "classes": tuple(data.classes)}
     return build(config["model"], "model", in_shape=tuple(data.image_shape), **context)
 
 

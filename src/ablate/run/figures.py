@@ -38,6 +38,8 @@ def curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
 def gradient_norms(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     """Gradient norm of each layer per epoch, on a logarithmic scale."""
     names = [key for key in rows[-1] if key.startswith("grad_norm/")]
+    if not names:  # nothing was trained
+        return
     if len(names) > MOST_LAYERS:  # evenly from the first to the last: more lines than that cannot be told apart
         title += f" · {MOST_LAYERS} of {len(names)} layers"
         names = [names[i * (len(names) - 1) // (MOST_LAYERS - 1)] for i in range(MOST_LAYERS)]

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from ablate.run import files
 
-_HIGHER_IS_BETTER = ("accuracy", "dice", "iou", "map")
+_HIGHER_IS_BETTER = ("accuracy", "dice", "iou", "map", "map50")
 
 
 class Record(Checkpoint):

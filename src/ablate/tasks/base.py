@@ -44,6 +44,8 @@ class Task(pl.LightningModule):
         l1: weight of the penalty l1 * sum(|parameter|); not part of the reported loss.
     """
 
+    any_size = False  # whether images of other sizes than those trained on are accepted
+
     def __init__(
         self,
         model: nn.Module,
