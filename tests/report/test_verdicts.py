@@ -60,8 +60,11 @@ def test_a_figure_that_was_not_recorded(make_table, make_run, assigned):
 def test_sample_data_is_not_judged(make_table, make_run, assigned):
     data = {"source": "sample"}
     runs = assigned(make_run("a", [0.1, 0.5], data=data), make_run("b", [0.1, 0.6], data=data))
-    for found in judge(make_table(BEATS, REACHES), runs):
-        assert found.line == "not judged (sample data)"
+    found = judge(make_table(BEATS, REACHES), runs)
+    assert {verdict.verdict for verdict in found} == {"not judged"}
+    assert found[0].line.startswith("not judged (sample data): here it holds: b ")  # how it comes out is said
+    (alone,) = judge(make_table(BEATS), assigned(make_run("a", [0.1, 0.5], data=data)))
+    assert alone.line == "not judged (sample data)"
 
 
 def test_fewer_epochs_judge_comparisons_at_this_scale_and_no_thresholds(make_table, make_run, assigned):

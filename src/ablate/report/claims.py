@@ -114,7 +114,10 @@ def judge_claim(
     note = describe(scales)
     base = Verdict(claim.id, claim.text, UNDECIDED, scale_note=note)
     if any(run.source == "sample" for found in used.values() for run in found):
-        return replace(base, verdict=NOT_JUDGED, scale_note=SAMPLE)
+        # Nothing is claimed of a publication's data; how it comes out on these data is still worth knowing.
+        outcome = "" if missing(used, relevant, seeds) else settle(table, claim, checks, RunsWorld(table, relevant))
+        numbers = f"here it {'is ' if outcome[0] == UNDECIDED else ''}{outcome[0]}: {outcome[1]}" if outcome else ""
+        return replace(base, verdict=NOT_JUDGED, scale_note=SAMPLE, numbers=numbers.removesuffix(": "))
     left_out = sorted({run.seed for found in used.values() for run in found} - seeds)
     notes = (f"seed {', '.join(map(str, left_out))} left out: not in every cell",) if left_out and seeds else ()
     faults = missing(used, relevant, seeds)
