@@ -195,7 +195,8 @@ REFUSED = [
     ("task=cifar scheduler=plato", "scheduler=plato: no such option; did you mean plateau? accepted: "),
     (
         "experiment=cifar/dropot",
-        "experiment=cifar/dropot: no such option; did you mean cifar/dropout? accepted: brain/models, brain/patch_size, cifar/a",
+        "experiment=cifar/dropot: no such option; did you mean cifar/dropout? accepted: brain/models, brain/patch_size,"
+        " cifar/a",
     ),
     (
         "task=cifar optimizer.lrr=1",
