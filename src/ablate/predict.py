@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import torch
@@ -113,10 +113,19 @@ def unpack(path: Path, scratch: Path) -> Path:
                 archive.extractall(folder)
         else:
             with tarfile.open(path) as archive:
-                archive.extractall(folder, filter="data")
+                if hasattr(tarfile, "data_filter"):
+                    archive.extractall(folder, filter="data")
+                else:  # Python before 3.11.4: the same care by hand
+                    archive.extractall(folder, [member for member in archive if _harmless(member)])
     except (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{path}: cannot be unpacked ({error})") from error
     return folder
+
+
+def _harmless(member: tarfile.TarInfo) -> bool:
+    """Whether a member is a plain file or folder that stays below the folder it is unpacked into."""
+    name = PurePosixPath(member.name)
+    return (member.isfile() or member.isdir()) and not name.is_absolute() and ".." not in name.parts
 
 
 def _set(path: Path, trained: Trained) -> Iterator[Item]:

@@ -9,7 +9,7 @@ from ablate.config.compose import Composer
 
 CONF = Path(__file__).parents[2] / "conf"
 # torch's own loss for classification takes (N, C) outputs; it is not an option for masks.
-NAMES = sorted({path.stem for path in (CONF / "loss").glob("*.yaml")} - {"cross_entropy"})
+NAMES = sorted({path.stem for path in (CONF / "loss").glob("*.yaml")} - {"cross_entropy", "boxes"})
 BINARY = ["dice_bce", "dice_bce_inverse", "focal", "inverse_dice", "switching"]
 _composer = Composer(CONF)
 

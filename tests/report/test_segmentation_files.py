@@ -77,7 +77,7 @@ def test_a_grid_trains_as_long_as_published(name):
 
 def test_the_quick_sweeps_reach_every_cell():
     """What the Makefile adds for SCALE=quick is accepted and leaves the settings alone that tell cells apart."""
-    make = ["make", "-n", "-o", "install", "sweep-seg", "SCALE=quick", "VENV=venv"]
+    make = ["make", "--no-print-directory", "-n", "-o", "install", "sweep-seg", "SCALE=quick", "VENV=venv"]
     printed = subprocess.run(make, cwd=FOLDER.parents[1], capture_output=True, text=True, check=True).stdout
     found = []
     for line in printed.splitlines():
