@@ -14,7 +14,7 @@ import numpy as np
 from ablate import checks
 from ablate.data.arrays import IGNORE, ImageSet, Splits
 from ablate.data.base import ImageData
-from ablate.data.nifti import Volume, find_pair, normalised, read_volume
+from ablate.data.nifti import Volume, find_pair, has_volume, normalised, read_volume
 from ablate.data.patches import balanced_places, cut, grid_places, padded_to
 from ablate.data.sample_volumes import VERSION, write_volumes
 from ablate.errors import DataError
@@ -27,6 +27,16 @@ class Patches:
     """Patches of a volume: images float32 (M, 1, S, S), targets uint8 (M, S, S), places (M, 3): slice, row, column."""
 
     images: np.ndarray
+    targets: np.ndarray
+    places: np.ndarray
+
+
+@dataclass(frozen=True)
+class Uncut:
+    """A volume's normalised intensities, float32 (X, Y, Z), its targets, uint8, and where patches are to be cut."""
+
+    number: int
+    image: np.ndarray
     targets: np.ndarray
     places: np.ndarray
 
@@ -44,6 +54,8 @@ class BrainData(ImageData):
         stride: of the training patches.
         min_pixels: of each class in a training patch.
         **base: see ImageData.
+
+    A folder without any of the training volumes can be evaluated on (all of `val`), not trained on.
     """
 
     folder: ClassVar[str] = "ibsr18"
@@ -64,6 +76,8 @@ class BrainData(ImageData):
                 raise checks.refuse(key, numbers, "a list of numbers of volumes, e.g. [1, 3, 5]")
             for number in numbers:
                 checks.integer(key, number, 0)
+            if len(set(numbers)) < len(numbers):
+                raise checks.refuse(key, list(numbers), "each volume once")
         both = sorted(set(train) & set(val))
         if both:
             raise checks.refuse("val", list(val), f"volumes that are not trained on; {_name(both[0])} is in both")
@@ -74,31 +88,36 @@ class BrainData(ImageData):
         self.patch_size, self.stride, self.min_pixels = patch_size, stride, min_pixels
 
     def files(self) -> list[Path]:
-        return [path for number in self.train + self.val for path in find_pair(self.location, _name(number))]
+        return [path for number in self._numbers() for path in find_pair(self.location, _name(number))]
 
     def read(self) -> Splits:
         counts: dict[str, list[int]] = {}
         train, val, empty = [], [], 0
-        for number in self.train + self.val:
+        for number in self._numbers():
             volume = self.volume(number)
             counts[volume.name] = np.bincount(volume.labels_XYZ.ravel(), minlength=4).tolist()
             if number in self.train:
-                train.append(self.patches(volume, balanced_places(*self._search(volume))))
+                places = balanced_places(volume.labels_XYZ, self.patch_size, self.stride, self.min_pixels)
+                train.append(self._uncut(number, volume, places))
             else:
                 places, left_out = grid_places(volume.labels_XYZ, self.patch_size)
-                val.append(self.patches(volume, places))
+                if not len(places):
+                    raise DataError(f"{self.location}: {volume.name} holds background alone; accepted: tissue labels")
+                val.append(self._uncut(number, volume, places))
                 empty += left_out
-        if not sum(len(part.places) for part in train):
+        whole = self._set(val)
+        if train and not sum(len(part.places) for part in train):
             raise DataError(
                 f"{self.location}: no patch of {self.patch_size}x{self.patch_size} pixels without background holds"
                 f" {self.min_pixels} pixels of each class; accepted: a smaller data.patch_size or data.min_pixels"
             )
+        left_out = {"validation patch of background alone": empty} if empty else {}
         extra = {"class_counts": counts}
-        left_out = {"validation patch of background alone": empty}
-        return Splits(_set(self.train, train), _set(self.val, val), CLASSES, left_out=left_out, extra=extra)
+        return Splits(self._set(train) if train else whole, whole, CLASSES, left_out=left_out, extra=extra)
 
     def reading(self) -> dict[str, Any]:
-        return {key: value for key, value in super().reading().items() if key != "split_seed"}
+        own = {key: value for key, value in super().reading().items() if key != "split_seed"}
+        return own | {"elsewhere": self._location is not None}
 
     def make_sample(self, folder: Path) -> None:
         write_volumes(folder, [_name(number) for number in (1, 3, 5, 13)])
@@ -109,16 +128,17 @@ class BrainData(ImageData):
 
     def patches(self, volume: Volume, places_M3: np.ndarray) -> Patches:
         """The patches of a volume at given places."""
-        image = padded_to(normalised(volume.image_XYZ), self.patch_size)
-        labels = padded_to(volume.labels_XYZ, self.patch_size)
-        targets = np.where(labels == 0, IGNORE, labels - 1).astype(np.uint8)
-        images = cut(image, places_M3, self.patch_size)[:, None]
-        return Patches(np.ascontiguousarray(images), cut(targets, places_M3, self.patch_size), places_M3)
+        found = self._uncut(0, volume, places_M3)
+        return Patches(
+            cut(found.image, places_M3, self.patch_size)[:, None],
+            cut(found.targets, places_M3, self.patch_size),
+            places_M3,
+        )
 
     def describe(self) -> str:
         """The table of class counts that the report prints, of the training volumes."""
         counts = self.splits.extra["class_counts"]
-        return class_table({name: counts[name] for name in map(_name, self.train)})
+        return class_table({name: counts[name] for name in map(_name, self.train) if name in counts})
 
     def draw(self, folder: Path, predict: Callable[[np.ndarray], np.ndarray], title: str) -> None:
         """slices.png, stitched.png and patches.png."""
@@ -126,8 +146,32 @@ class BrainData(ImageData):
 
         draw(self, folder, predict, title)
 
-    def _search(self, volume: Volume) -> tuple[np.ndarray, int, int, int]:
-        return volume.labels_XYZ, self.patch_size, self.stride, self.min_pixels
+    def _numbers(self) -> list[int]:
+        """The volumes to read. In a folder that `read_at` named, those to train on may all be missing."""
+        if self._location is not None and not any(has_volume(self._location, _name(number)) for number in self.train):
+            return self.val
+        return self.train + self.val
+
+    def _uncut(self, number: int, volume: Volume, places_M3: np.ndarray) -> Uncut:
+        image = padded_to(normalised(volume.image_XYZ), self.patch_size)
+        labels = padded_to(volume.labels_XYZ, self.patch_size)
+        return Uncut(number, image, np.where(labels == 0, IGNORE, labels - 1).astype(np.uint8), places_M3)
+
+    def _set(self, parts: Sequence[Uncut]) -> ImageSet:
+        # Cut into place: overlapping patches of 40x40 pixels of three volumes take 0.8 GB; not to be held twice.
+        size, places = self.patch_size, np.concatenate([part.places for part in parts])
+        images = np.empty((len(places), 1, size, size), np.float32)
+        targets = np.empty((len(places), size, size), np.uint8)
+        start = 0
+        for part in parts:
+            stop = start + len(part.places)
+            cut(part.image, part.places, size, images[start:stop, 0])
+            cut(part.targets, part.places, size, targets[start:stop])
+            start = stop
+        volume = np.concatenate([np.full(len(part.places), part.number) for part in parts])
+        about = {"volume": volume} | {key: places[:, axis] for axis, key in enumerate(("slice", "row", "column"))}
+        names = [f"{_name(n)} z{z} x{x} y{y}" for n, (z, x, y) in zip(volume, places, strict=True)]
+        return ImageSet(images, targets, {"name": np.array(names), **about})
 
 
 def class_table(counts: dict[str, list[int]]) -> str:
@@ -138,25 +182,16 @@ def class_table(counts: dict[str, list[int]]) -> str:
     a                    5         1         2         1
     b                    5         0         3         3
     total               10         1         5         4
-    share                     10.0 %    50.0 %    40.0 %
+    share                    10.00 %   50.00 %   40.00 %
     """
     total = [sum(column) for column in zip(*counts.values(), strict=True)]
     rows = {**counts, "total": total}
     lines = [f"{'volume':<12}" + "".join(f"{label:>10}" for label in range(4))]
     lines += [f"{name:<12}" + "".join(f"{count:>10}" for count in row) for name, row in rows.items()]
     tissue = sum(total[1:]) or 1
-    shares = "".join(f"{100 * count / tissue:>8.1f} %" for count in total[1:])
+    shares = "".join(f"{100 * count / tissue:>8.2f} %" for count in total[1:])
     return "\n".join([*lines, f"{'share':<12}" + " " * 10 + shares])
 
 
 def _name(number: int) -> str:
     return f"IBSR_{number:02}"
-
-
-def _set(numbers: Sequence[int], parts: Sequence[Patches]) -> ImageSet:
-    places = np.concatenate([part.places for part in parts])
-    volume = np.concatenate([np.full(len(p.places), n) for n, p in zip(numbers, parts, strict=True)])
-    about = {"volume": volume} | {key: places[:, axis] for axis, key in enumerate(("slice", "row", "column"))}
-    names = [f"{_name(n)} z{z} x{x} y{y}" for n, (z, x, y) in zip(volume, places, strict=True)]
-    images, targets = (np.concatenate([getattr(part, key) for part in parts]) for key in ("images", "targets"))
-    return ImageSet(images, targets, {"name": np.array(names), **about})

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+_AT_ONCE = 4096  # patches cut at once: what they are copied through takes little beside the patches themselves
+
 
 def balanced_places(labels_XYZ: np.ndarray, size: int, stride: int, min_pixels: int) -> np.ndarray:
     """Where overlapping patches hold no background pixel and at least `min_pixels` of each of the labels 1, 2 and 3.
@@ -45,10 +47,14 @@ def padded_to(values_XYZ: np.ndarray, size: int) -> np.ndarray:
     return np.pad(values_XYZ, [*more, (0, 0)]) if any(pad for _, pad in more) else values_XYZ
 
 
-def cut(values_XYZ: np.ndarray, places_M3: np.ndarray, size: int) -> np.ndarray:
-    """The patches at the places: (M, size, size)."""
+def cut(values_XYZ: np.ndarray, places_M3: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
+    """The patches at the places, (M, size, size), written to `out` where it is given."""
     windows = np.lib.stride_tricks.sliding_window_view(values_XYZ, (size, size), (0, 1))
-    return windows[places_M3[:, 1], places_M3[:, 2], places_M3[:, 0]]
+    out = np.empty((len(places_M3), size, size), values_XYZ.dtype) if out is None else out
+    for start in range(0, len(places_M3), _AT_ONCE):
+        place, row, column = places_M3[start : start + _AT_ONCE].T
+        out[start : start + _AT_ONCE] = windows[row, column, place]
+    return out
 
 
 def stitched(patches_MHW: np.ndarray, places_M3: np.ndarray, shape: tuple[int, int, int], fill: int) -> np.ndarray:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-VERSION = 1  # raise it when other files are written
-SHAPE = (48, 40, 12)  # voxels; a fourth axis of one is added, as IBSR has it
+VERSION = 2  # raise it when other files are written
+SHAPE = (72, 64, 3)  # voxels: room for patches of 40x40 within the head; a fourth axis of one is added, as IBSR has it
 ZOOMS = (0.9375, 1.5, 0.9375)  # millimetres
 INTENSITY = (0, 300, 700, 1000)  # of background, CSF, GM and WM
 NOISE = 60
@@ -23,7 +23,7 @@ def write_volumes(folder: Path, names: Sequence[str]) -> None:
         generator = np.random.default_rng(np.random.SeedSequence((VERSION, number)))
         head = (x / 0.9) ** 2 + (y / 0.9) ** 2 + (z / 1.3) ** 2 < 1
         # The tissue of a voxel is the strongest of three smooth random fields: blobs some six voxels wide.
-        fields = [gaussian_filter(generator.standard_normal(SHAPE), 2.5) for _ in range(3)]
+        fields = [gaussian_filter(generator.standard_normal(SHAPE), (2.5, 2.5, 1)) for _ in range(3)]
         labels = np.where(head, np.argmax(fields, 0) + 1, 0)
         image = np.array(INTENSITY)[labels] + NOISE * generator.standard_normal(SHAPE)
         image = np.where(head, image.clip(1), 0)
