@@ -80,7 +80,7 @@ def test_experiment_commands_compose(line, project):
 
 def test_resume_and_predict(project):
     resume = next(line for line in COMMANDS if "resume=" in line)
-    predict = next(line for line in COMMANDS if line.startswith("ablate predict"))
+    predict = next(line for line in COMMANDS if line.startswith("ablate predict multirun/cifar"))
     done = run([sys.executable, "train.py", "task=mnist", *SMALL], project)
     directory = re.search(r"^run: (.*)$", done.stdout, re.MULTILINE)[1]
     (project / directory / "result.json").unlink()  # as if it had been stopped
