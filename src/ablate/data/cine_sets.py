@@ -49,7 +49,7 @@ def find_slices(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, 
 
 
 def _folders(folder: Path) -> tuple[list[CineSlice], dict[str, int]]:
-    images, masks = ({p.stem: p for p in _pictures(folder / part)} for part in ("images", "masks"))
+    images, masks = (_unique(_pictures(folder / part)) for part in ("images", "masks"))
     for name in sorted(images.keys() ^ masks.keys()):
         there, lacking = (images, "masks") if name in images else (masks, "images")
         raise DataError(f"{there[name]}: has no partner {name}.* in {folder / lacking}")
@@ -70,21 +70,27 @@ def _rvsc(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, int]]:
 
 def _sunnybrook(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, int]]:
     dicoms = _dicom_folders(folder)
-    slices = []
+    slices: dict[str, CineSlice] = {}
     count = len([path for images in set(dicoms.values()) for path in images.rglob("*.dcm")])
     for patient in sorted(path for path in (folder / "contourfiles").iterdir() if path.is_dir()):
-        drawings = sorted(patient.rglob(f"IM-0001-*-{contour}contour-manual.txt"))
+        drawings = sorted(patient.rglob(f"IM-*{contour}contour-manual.txt"))
         if patient.name not in dicoms:
             raise DataError(
                 f"{patient}: no folder below {folder / 'dicoms'} is linked to it in link.csv or named like it"
             )
         images = _numbered(dicoms[patient.name])
         for drawing in drawings:
-            number = int(drawing.name.split("-")[2])
+            numbers = re.match(r"IM-\d+-(\d+)-[io]contour", drawing.name)
+            if numbers is None:
+                raise DataError(f"{drawing}: accepted: names like IM-0001-0048-{contour}contour-manual.txt")
+            number = int(numbers.group(1))
             if number not in images:
                 raise DataError(f"{drawing}: has no image {number}.dcm in {dicoms[patient.name]}")
-            slices.append(CineSlice(f"{patient.name}-{number:04}", patient.name, images[number], drawing))
-    return slices, _left_out(count - len(slices), contour)
+            name = f"{patient.name}-{number:04}"
+            if name in slices:
+                raise DataError(f"{drawing}: is of the image of {slices[name].drawing}; accepted: one file a slice")
+            slices[name] = CineSlice(name, patient.name, images[number], drawing)
+    return list(slices.values()), _left_out(count - len(slices), contour)
 
 
 def _dicom_folders(folder: Path) -> dict[str, Path]:
@@ -93,10 +99,13 @@ def _dicom_folders(folder: Path) -> dict[str, Path]:
     link = folder / "link.csv"
     if not link.is_file():
         return below
-    with link.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    try:
+        with link.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a mark before the first column
+            rows = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{link}: cannot be read ({error})") from error
     if rows and not {"patient_id", "original_id"} <= rows[0].keys():
-        raise DataError(f"{link}: columns {', '.join(rows[0])}; accepted: patient_id, original_id")
+        raise DataError(f"{link}: columns {', '.join(map(str, rows[0]))}; accepted: patient_id, original_id")
     linked: dict[str, Path] = {}
     for number, row in enumerate(rows, start=2):
         patient, original = row["patient_id"], row["original_id"]
@@ -104,7 +113,8 @@ def _dicom_folders(folder: Path) -> dict[str, Path]:
             raise DataError(f"{link}, row {number}: {patient}, {original}; accepted: each patient and folder once")
         if patient in below:
             linked[original] = below[patient]
-    return below | linked
+    # A linked folder has its images under one name alone: two names would be two patients, in different parts.
+    return {name: path for name, path in below.items() if path not in linked.values()} | linked
 
 
 def _numbered(folder: Path) -> dict[int, Path]:
