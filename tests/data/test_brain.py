@@ -2,6 +2,7 @@
 
 import re
 import time
+import tracemalloc
 from pathlib import Path
 
 import nibabel
@@ -79,6 +80,51 @@ def test_the_sample_is_learnable_and_always_the_same(sample, tmp_path):
         assert again.get_data_dtype() == np.int16
         assert again.ndim == 4
         np.testing.assert_array_equal(again.dataobj, nibabel.load(file).dataobj)
+
+
+@pytest.mark.parametrize(("size", "train", "val"), [(16, 801, 38), (32, 723, 14), (40, 69, 12)])
+def test_the_sample_has_patches_of_every_size(sample, size, train, val):
+    data = BrainData(source="sample", cache=sample.cache, patch_size=size)
+    data.prepare()
+    assert (data.counts["train"], data.counts["val"]) == (train, val)
+    assert set(data.splits.train.about["volume"]) == {1, 3, 5}
+
+
+def test_patches_are_held_once(sample):
+    data = BrainData(source="sample", cache=sample.cache, patch_size=32, min_pixels=0)
+    data.volume(1)  # what nibabel imports is not counted
+    tracemalloc.start()
+    splits = data.read()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1.6 * (splits.train.images.nbytes + splits.train.targets.nbytes)  # 3.7 MB, and 0.5 MB of volumes
+
+
+def test_a_folder_without_training_volumes_can_be_evaluated(sample, tmp_path):
+    ladder(tmp_path, "IBSR_07")
+    folder = tmp_path / "ibsr18"
+    data = BrainData(cache=tmp_path, val=[7], patch_size=3)
+    data.read_at(folder)
+    data.prepare()
+    assert data.splits.train is data.splits.val
+    assert data.counts == {"read": 8, "left_out": 0, "train": 8, "val": 8}  # 5x4 pixels are two patches by two
+    assert set(data.splits.val.about["volume"]) == {7}
+    ladder(tmp_path, "IBSR_03")  # one of them is there, so the others are missed
+    data = BrainData(cache=tmp_path, val=[7], patch_size=3)
+    data.read_at(folder)
+    with pytest.raises(DataError, match=f"^{re.escape(str(folder))}: no image of IBSR_01;"):
+        data.prepare()
+    with pytest.raises(DataError, match=f"^{re.escape(str(folder))}: no image of IBSR_01;"):
+        BrainData(root=tmp_path, cache=tmp_path, val=[7]).prepare()
+
+
+def test_volumes_of_background_are_refused(tmp_path):
+    ladder(tmp_path, "IBSR_01")
+    ladder(tmp_path, "IBSR_02", fill=np.zeros((5, 4, 2), np.int16))
+    with pytest.raises(DataError, match="IBSR_02 holds background alone"):
+        BrainData(root=tmp_path, cache=tmp_path, train=[1], val=[2], patch_size=3, min_pixels=1).read()
+    with pytest.raises(DataError, match="no patch of 3x3 pixels"):
+        BrainData(root=tmp_path, cache=tmp_path, train=[2], val=[1], patch_size=3, min_pixels=1).read()
 
 
 def test_what_a_folder_of_known_voxels_gives(tmp_path):

@@ -91,6 +91,7 @@ class CNN(nn.Module):
             units = hidden
         self.head = nn.Sequential(*head, nn.Linear(units, num_classes))
         dropout.require(self)
+        self.to(memory_format=torch.channels_last)  # on CPU a step takes 15 to 30 % less time (benchmarks/README.md)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """Logits (N, num_classes) of images (N, C, H, W)."""

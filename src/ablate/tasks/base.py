@@ -15,6 +15,8 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from ablate.tasks.memory import keep_freed_memory
+
 # Gradient norms are taken at every so many-th step and at an epoch's last one, and averaged over the epoch.
 GRAD_NORM_EVERY = 50
 
@@ -121,6 +123,8 @@ class Task(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
 
     def on_fit_start(self) -> None:
+        if self.device.type == "cpu":
+            keep_freed_memory()
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 self._layers.setdefault(name.rpartition(".")[0] or name, []).append(parameter)
