@@ -63,7 +63,7 @@ def timed(command: Sequence[str], environment: Mapping[str, str], memory: bool =
         memory: measure it, every half second.
         check: a failing command is an error.
     """
-    busy, own, start = _machine_cpu(), _own_cpu(), time.perf_counter()
+    busy, own, start = machine_cpu(), _own_cpu(), time.perf_counter()
     child = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, env=os.environ | environment, start_new_session=True
     )
@@ -76,16 +76,16 @@ def timed(command: Sequence[str], environment: Mapping[str, str], memory: bool =
     cpu = _own_cpu() - own
     if check and code:
         raise SystemExit(f"{' '.join(command)}: exit code {code}")
-    others = None if busy is None else max(0.0, _machine_cpu() - busy - cpu)
+    others = None if busy is None else max(0.0, machine_cpu() - busy - cpu)
     return Timing(seconds, cpu, others, max(peaks))
 
 
 def wait_until_quiet(most_seconds: float = 600.0) -> None:
     """Wait until nothing else uses more than a tenth of a core for three seconds, or until it has been long enough."""
     deadline = time.monotonic() + most_seconds
-    while (busy := _machine_cpu()) is not None and time.monotonic() < deadline:
+    while (busy := machine_cpu()) is not None and time.monotonic() < deadline:
         time.sleep(3)
-        if _machine_cpu() - busy < 0.3:
+        if machine_cpu() - busy < 0.3:
             return
 
 
@@ -120,7 +120,7 @@ def _own_cpu() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-def _machine_cpu() -> float | None:
+def machine_cpu() -> float | None:
     """CPU seconds that the machine has used since it was started; None where that is not told (Linux tells)."""
     try:
         user, nice, system, _, _, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])

@@ -1,101 +1,102 @@
-"""What a step costs: an epoch of B1.2 with everything recorded, against a plain eager loop.
+"""What a step costs: epochs of four published trainings, against a plain eager loop and against the template's way.
 
-    python benchmarks/step.py            60,000 real digits, batch 32, one CPU thread
+    python benchmarks/step.py                             all four on one CPU thread (about half an hour)
+    python benchmarks/step.py --cases B1.2 --rounds 3
 
-Both sides train and validate on the same in-memory tensors in one process, taking turns epoch by epoch. The project's
-epoch holds all that it records: losses, confusion counts, gradient norms, history, TensorBoard events, the checkpoint.
-The plain loop counts its loss and its correct predictions, in tensors, and nothing else.
+Sides, each a process of its own that trains an epoch whenever its turn comes, on the same real data:
+
+    ablate    a run as train.py makes it, with all that it records: losses, counts, gradient norms, history, TensorBoard
+              events, checkpoint
+    plain     a loop written by hand over tensors in memory, with this project's network and its memory layout
+    hand      the same loop with the network written by hand too, in torch's default layout
+    template  the Lightning + Hydra template's way (benchmarks/template.py)
+
+An epoch is training and validation. An epoch beside which other processes worked is measured again.
 """
 
 import argparse
-import tempfile
-import time
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-import torch
-from common import ratios, save
-from torch import nn
+from common import machine_cpu, ratios, save, spread, wait_until_quiet
+from networks import CASES
+from turns import Side
 
-from ablate.config.compose import Composer
-from ablate.run.assemble import make_data, make_task
-from ablate.run.execute import execute
-
-torch.set_num_threads(1)
+HERE = Path(__file__).parent
+SIDES = {"ablate": ("own.py", ()), "plain": ("plain.py", ()), "hand": ("plain.py", ("--network", "hand"))}
+SIDES["template"] = ("template.py", ())
 
 
-class Plain:
-    """The loop that one would write by hand."""
+def measure(case: str, rounds: int, device: str, small: bool, extra: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Let the sides take turns on one case.
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        torch.manual_seed(1)
-        data = make_data(config)
-        data.setup("fit")
-        self.model = make_task(config, data).model
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=config["optimizer"]["lr"])
-        self.loss = nn.CrossEntropyLoss()
-        self.train = data.normalise(data.train_images), data.train_targets
-        self.val = data.normalise(data.val_images), data.val_targets
-        self.batch, self.eval_batch = config["data"]["batch_size"], config["data"]["eval_batch_size"]
+    Args:
+        case: a key of networks.CASES.
+        rounds: epochs of each side, after one that warms it up.
+        device: cpu or cuda.
+        small: the case's smaller form.
+        extra: further words for every side.
+    """
+    options = [case, "--epochs", "1000", "--device", device, *(["--small"] if small else []), *extra]
+    sides: dict[str, Side] = {}
+    rows: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    again = 0
+    try:
+        for name, (script, words) in SIDES.items():
+            sides[name] = Side(HERE / script, [*options, *words], {"OMP_NUM_THREADS": "1"} if device == "cpu" else {})
+        while len(rows["ablate"]) < rounds:
+            wait_until_quiet(60)
+            found, others = {}, 0.0
+            for name, side in sides.items():
+                before = machine_cpu()
+                found[name] = side.epoch()
+                others += 0.0 if before is None else max(0.0, machine_cpu() - before - found[name]["cpu"])
+            print(f"{case}: " + ", ".join(f"{name} {row['seconds']:.3f} s" for name, row in found.items()), flush=True)
+            if others > 0.05 * sum(row["seconds"] for row in found.values()) + 0.2 and again < rounds:
+                again += 1
+                continue
+            for name, row in found.items():
+                rows[name].append(row)
+    finally:
+        for side in sides.values():
+            side.close()
+    return summary(rows) | {"rounds": rounds, "rounds_measured_again": again, "small": small}
 
-    def epoch(self) -> tuple[float, float]:
-        """Seconds of training and of validation."""
-        start = time.perf_counter()
-        images, targets = self.train
-        self.model.train()
-        loss_sum, correct = torch.zeros(()), torch.zeros((), dtype=torch.int64)
-        for index in torch.randperm(len(targets)).split(self.batch):
-            x, y = images[index], targets[index]
-            self.optimizer.zero_grad()
-            logits = self.model(x)
-            loss = self.loss(logits, y)
-            loss.backward()
-            self.optimizer.step()
-            loss_sum += loss.detach() * len(y)
-            correct += (logits.argmax(1) == y).sum()
-        middle = time.perf_counter()
-        self.model.eval()
-        with torch.inference_mode():
-            for x, y in zip(self.val[0].split(self.eval_batch), self.val[1].split(self.eval_batch), strict=True):
-                correct += (self.model(x).argmax(1) == y).sum()
-        return middle - start, time.perf_counter() - middle
 
-
-def measure(epochs: int) -> dict[str, Any]:
-    """Alternate the project's epochs with the plain loop's."""
-    config = Composer().compose(["task=mnist", f"trainer.max_epochs={epochs + 1}", "trainer.device=cpu"]).config
-    plain = Plain(config)
-    whole: dict[str, list[float]] = {"ablate": [], "plain": []}
-    train: dict[str, list[float]] = {"ablate": [], "plain": []}
-    clock = time.perf_counter()
-
-    def on_epoch(row: dict[str, Any]) -> None:
-        nonlocal clock
-        ours = time.perf_counter() - clock
-        with torch.enable_grad():
-            seconds = plain.epoch()
-        if row["epoch"] > 1:  # the first pair warms both sides up
-            whole["ablate"].append(ours)
-            train["ablate"].append(row["seconds/train"])
-            whole["plain"].append(sum(seconds))
-            train["plain"].append(seconds[0])
-            print(f"epoch {row['epoch']}: ablate {ours:.2f} s, plain {sum(seconds):.2f} s", flush=True)
-        clock = time.perf_counter()
-
-    with tempfile.TemporaryDirectory() as folder:
-        execute(config, Path(folder) / "run", on_epoch=on_epoch)
+def summary(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Medians of the epochs of each side, and of the ratios between epochs of one round."""
+    seconds = {name: [row["seconds"] for row in found] for name, found in rows.items()}
+    training = {name: [row["train"] for row in found] for name, found in rows.items()}
+    others = [name for name in rows if name != "ablate"]
     return {
-        "what": "B1.2: 60,000 digits, batch 32, one thread; seconds an epoch, in turns",
-        "pairs": epochs,
-        "whole_epoch_seconds": {side: [round(s, 3) for s in values] for side, values in whole.items()},
-        "whole_epoch_ratio": ratios(whole["ablate"], whole["plain"]),
-        "train_ratio": ratios(train["ablate"], train["plain"]),
+        "epoch_seconds": {name: spread(values, 3) for name, values in seconds.items()},
+        "step_ms": {
+            name: round(median(1000 * row["train"] / row["steps"] for row in found), 3) for name, found in rows.items()
+        },
+        "steps": rows["ablate"][0]["steps"],
+        "last_val_figure": {name: round(found[-1]["val_figure"], 4) for name, found in rows.items()},
+        "epoch_of_ablate_to": {name: ratios(seconds["ablate"], seconds[name]) for name in others},
+        "training_of_ablate_to": {name: ratios(training["ablate"], training[name]) for name in others},
     }
 
 
-if __name__ == "__main__":
+def main() -> dict[str, Any]:
+    """Measure the chosen cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=7, help="pairs of epochs")
-    result = measure(parser.parse_args().pairs)
-    print(f"whole epoch: {result['whole_epoch_ratio']}; training alone: {result['train_ratio']}")
-    print(save("step", result))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--rounds", type=int, default=5, help="epochs of each side")
+    parser.add_argument("--no-save", action="store_true")
+    options = parser.parse_args()
+    cases = {}
+    for case in options.cases:
+        cases[case] = measure(case, options.rounds, "cpu", small=bool(CASES[case].smaller))
+        print(f"{case}: an epoch of ablate against {cases[case]['epoch_of_ablate_to']}", flush=True)
+    result = {"what": "seconds of an epoch, training and validation, in turns", "threads": 1, "cases": cases}
+    if not options.no_save:
+        print(save("step", result))
+    return result
+
+
+if __name__ == "__main__":
+    main()
