@@ -15,6 +15,7 @@ An epoch is training and validation. An epoch beside which other processes worke
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -24,11 +25,17 @@ from networks import CASES
 from turns import Side
 
 HERE = Path(__file__).parent
-SIDES = {"ablate": ("own.py", ()), "plain": ("plain.py", ()), "hand": ("plain.py", ("--network", "hand"))}
-SIDES["template"] = ("template.py", ())
+SIDES: dict[str, tuple[str, Sequence[str]]] = {
+    "ablate": ("own.py", ()),
+    "plain": ("plain.py", ()),
+    "hand": ("plain.py", ("--network", "hand")),
+    "template": ("template.py", ()),
+}
 
 
-def measure(case: str, rounds: int, device: str, small: bool, extra: tuple[str, ...] = ()) -> dict[str, Any]:
+def measure(
+    case: str, rounds: int, device: str, small: bool, sides: Mapping[str, tuple[str, Sequence[str]]] = SIDES
+) -> dict[str, Any]:
     """Let the sides take turns on one case.
 
     Args:
@@ -36,19 +43,20 @@ def measure(case: str, rounds: int, device: str, small: bool, extra: tuple[str, 
         rounds: epochs of each side, after one that warms it up.
         device: cpu or cuda.
         small: the case's smaller form.
-        extra: further words for every side.
+        sides: the script of each, and further words for it.
     """
-    options = [case, "--epochs", "1000", "--device", device, *(["--small"] if small else []), *extra]
-    sides: dict[str, Side] = {}
-    rows: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    options = ["--epochs", "1000", "--device", device, *(["--small"] if small else [])]
+    threads = {"OMP_NUM_THREADS": "1"} if device == "cpu" else {}
+    started: dict[str, Side] = {}
+    rows: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     again = 0
     try:
-        for name, (script, words) in SIDES.items():
-            sides[name] = Side(HERE / script, [*options, *words], {"OMP_NUM_THREADS": "1"} if device == "cpu" else {})
+        for name, (script, words) in sides.items():
+            started[name] = Side(HERE / script, [case, *words, *options], threads)
         while len(rows["ablate"]) < rounds:
             wait_until_quiet(60)
             found, others = {}, 0.0
-            for name, side in sides.items():
+            for name, side in started.items():
                 before = machine_cpu()
                 found[name] = side.epoch()
                 others += 0.0 if before is None else max(0.0, machine_cpu() - before - found[name]["cpu"])
@@ -59,7 +67,7 @@ def measure(case: str, rounds: int, device: str, small: bool, extra: tuple[str, 
             for name, row in found.items():
                 rows[name].append(row)
     finally:
-        for side in sides.values():
+        for side in started.values():
             side.close()
     return summary(rows) | {"rounds": rounds, "rounds_measured_again": again, "small": small}
 
@@ -88,13 +96,13 @@ def main() -> dict[str, Any]:
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each side")
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
-    cases = {}
+    result = {"what": "seconds of an epoch, training and validation, in turns", "threads": 1, "cases": {}}
     for case in options.cases:
-        cases[case] = measure(case, options.rounds, "cpu", small=bool(CASES[case].smaller))
-        print(f"{case}: an epoch of ablate against {cases[case]['epoch_of_ablate_to']}", flush=True)
-    result = {"what": "seconds of an epoch, training and validation, in turns", "threads": 1, "cases": cases}
-    if not options.no_save:
-        print(save("step", result))
+        found = measure(case, options.rounds, "cpu", small=bool(CASES[case].smaller))
+        print(f"{case}: an epoch of ablate against {found['epoch_of_ablate_to']}", flush=True)
+        result["cases"][case] = found
+        if not options.no_save:
+            print(save(f"step-{case.lower()}", result | {"cases": {case: found}}))
     return result
 
 

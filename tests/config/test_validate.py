@@ -90,8 +90,8 @@ REFUSED = {
         "trainer.limit_train_batches=0: accepted: a number of batches (1, 2, ...) or a share in (0, 1]"
     ),
     "+trainer.gradient_clip_val=1": (
-        "trainer.gradient_clip_val: no such key; accepted: max_epochs, max_steps, precision, device,"
-        " limit_train_batches, limit_val_batches, validate_first"
+        "trainer.gradient_clip_val: no such key; accepted: max_epochs, max_steps, precision,"
+        " device, cuda_graph, limit_train_batches, limit_val_batches, validate_first"
     ),
     "+logger.foo=1": "logger.foo: no such key; accepted: tensorboard",
     "+task.foo=1": "task.foo: no such key; accepted: metric",

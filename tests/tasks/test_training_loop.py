@@ -8,7 +8,7 @@ from torch import nn
 from ablate.data.loader import EpochOrder
 from ablate.run.assemble import make_data, make_task
 from ablate.run.execute import _quieten
-from ablate.tasks.base import GRAD_NORM_EVERY
+from ablate.tasks.gradients import GRAD_NORM_EVERY
 
 SMALL = ("task=mnist", "data.fraction=0.2", "model.width=4", "trainer.max_epochs=2")  # 400 digits: 13 steps an epoch
 

@@ -13,7 +13,7 @@ from ablate.config.compose import Composition, flatten
 
 # Where things are written or how fast they are computed, not what is computed. The device is recorded with the result.
 _NOT_IDENTITY = ("resume", "seeds", "output", "sweep", "table", "logger", "preset", "data.root", "data.cache")
-_NOT_IDENTITY_KEYS = ("trainer.device",)
+_NOT_IDENTITY_KEYS = ("trainer.device", "trainer.cuda_graph")
 _LONGEST = 100
 
 

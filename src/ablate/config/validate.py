@@ -63,6 +63,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "trainer.max_steps": _max_steps,
     "trainer.precision": lambda k, v: checks.one_of(k, str(v), ("auto", "32", "bf16-mixed")),
     "trainer.device": lambda k, v: checks.one_of(k, v, ("auto", "cpu", "cuda")),
+    "trainer.cuda_graph": checks.boolean,
     "trainer.limit_train_batches": _limit,
     "trainer.limit_val_batches": _limit,
     "trainer.validate_first": checks.boolean,

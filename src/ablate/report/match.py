@@ -25,7 +25,8 @@ SCALE = (
 # May differ between the runs of a group: seeds are averaged, and a table of several precisions says so.
 _FREE = (*SCALE, "seed", "trainer.precision")
 # Overrides that change no result, or say which table was asked for.
-_NO_SETTING = ("experiment", "task", "data", "seed", "seeds", "logger", "output", "resume", "trainer.device", "debug")
+_NO_SETTING = ("experiment", "task", "data", "seed", "seeds", "logger", "output", "resume", "debug")
+_NO_SETTING += ("trainer.device", "trainer.cuda_graph")
 
 
 @dataclass

@@ -81,6 +81,8 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     task = make_task(config, data, "meta")
     _check_output(config, task, data)
     task.configure_optimizers()
+    if config["trainer"].get("cuda_graph") and not task.fixed_work:
+        raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
     make_early_stop(config)
     return {"parameters": count_parameters(task)}
 

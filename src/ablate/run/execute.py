@@ -91,6 +91,7 @@ def _execute(
     note_start(directory, run, config, data)
     print(about_data(data), flush=True)
     task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
+    task.cuda_graph = config["trainer"].get("cuda_graph", False)
     record = Record(
         directory,
         config["task"]["metric"],

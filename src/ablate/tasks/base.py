@@ -15,10 +15,9 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from ablate.tasks.captured import CapturedStep, Step, keep_on_device
+from ablate.tasks.gradients import GRAD_NORM_EVERY, GradientNorms
 from ablate.tasks.memory import keep_freed_memory
-
-# Gradient norms are taken at every so many-th step and at an epoch's last one, and averaged over the epoch.
-GRAD_NORM_EVERY = 50
 
 
 class Diverged(Exception):
@@ -44,9 +43,13 @@ class Task(pl.LightningModule):
         optimizer: parameters -> optimizer.
         scheduler: optimizer -> learning-rate scheduler, stepped once an epoch, or None.
         l1: weight of the penalty l1 * sum(|parameter|); not part of the reported loss.
+
+    Attributes:
+        cuda_graph: on a GPU, record the training step once and replay it (ablate.tasks.captured).
     """
 
     any_size = False  # whether images of other sizes than those trained on are accepted
+    fixed_work = True  # whether the work of a training step depends on nothing but shapes, so that it can be recorded
 
     def __init__(
         self,
@@ -61,10 +64,11 @@ class Task(pl.LightningModule):
         self.model, self.loss, self.l1 = model, loss, l1
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self.epoch_metrics: dict[str, float] = {}
+        self.cuda_graph = False
+        self._take_step: Step = self._step
         self.should_interrupt: Callable[[], bool] = lambda: False
         self.on_chunk: Callable[[int, float], None] = lambda done, loss: None
-        self._norms: list[torch.Tensor] = []
-        self._layers: dict[str, list[nn.Parameter]] = {}
+        self._norms = GradientNorms(model)
         self._seconds = {"train": 0.0, "val": 0.0}
         self._losses: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
@@ -125,19 +129,23 @@ class Task(pl.LightningModule):
     def on_fit_start(self) -> None:
         if self.device.type == "cpu":
             keep_freed_memory()
-        for name, parameter in self.model.named_parameters():
-            if parameter.requires_grad:
-                self._layers.setdefault(name.rpartition(".")[0] or name, []).append(parameter)
+        self._norms = GradientNorms(self.model)
+
+    def on_train_start(self) -> None:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        recorded = self.cuda_graph and self.device.type == "cuda"
+        keep_on_device(optimizer, recorded)
+        self._take_step = CapturedStep(self._step, optimizer, self.trained_parameters()) if recorded else self._step
 
     def on_train_epoch_start(self) -> None:
         self.start("train")
-        self._norms, self._seconds = [], {"train": 0.0, "val": 0.0}
+        self._norms.reset()
+        self._seconds = {"train": 0.0, "val": 0.0}
         self.epoch_metrics = {}
         self._clock = time.perf_counter()
 
     def training_step(self, chunk: Any, index: int) -> None:
         """Train on every mini-batch of a chunk in turn."""
-        optimizer = self.optimizers(use_pl_optimizer=False)
         progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
         images, targets = chunk.batches()
         if self.trainer.max_steps != -1:
@@ -146,26 +154,31 @@ class Task(pl.LightningModule):
             self.trainer.should_stop = left <= len(images)
         last_chunk = index + 1 == self.trainer.num_training_batches
         first = self.trainer.global_step
-        # Backward stays outside autocast, as torch asks; without mixed precision the two contexts cost nothing.
-        mixed = torch.is_autocast_enabled(self.device.type)
         losses, kept = [], []
         for step, (x, y) in enumerate(zip(images, targets, strict=True)):
-            optimizer.zero_grad()
-            loss, predicted = self.forward_loss(x, y)
-            total = loss if self.l1 == 0 else loss + self.l1 * self._l1_norm()
-            if mixed:
-                with torch.autocast(self.device.type, enabled=False):
-                    total.backward()
-            else:
-                total.backward()
             progress.increment_ready()
-            optimizer.step()
+            loss, predicted = self._take_step(x, y)
             progress.increment_completed()
-            losses.append(loss.detach())
+            losses.append(loss)
             kept.append(predicted)
             if (first + step + 1) % GRAD_NORM_EVERY == 0 or (last_chunk and step + 1 == len(images)):
-                self._norms.append(self._gradient_norms())
+                self._norms.take()
         self._end_of_chunk(losses, kept, targets, first)
+
+    def _step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Train on a mini-batch: its loss, and what is kept of its outputs."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        optimizer.zero_grad()
+        loss, predicted = self.forward_loss(x, y)
+        total = loss if self.l1 == 0 else loss + self.l1 * self._l1_norm()
+        # Backward stays outside autocast, as torch asks.
+        if torch.is_autocast_enabled(self.device.type):
+            with torch.autocast(self.device.type, enabled=False):
+                total.backward()
+        else:
+            total.backward()
+        optimizer.step()
+        return loss.detach(), predicted
 
     def _end_of_chunk(
         self, losses: list[torch.Tensor], kept: list[torch.Tensor], targets: tuple[torch.Tensor, ...], first: int
@@ -236,9 +249,7 @@ class Task(pl.LightningModule):
         metrics = self.judged("train")
         metrics |= {key: value for key, value in self.epoch_metrics.items() if key.startswith("val/")}
         metrics["lr"] = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
-        if self._norms:
-            mean = torch.stack(self._norms).mean(0)
-            metrics |= {f"grad_norm/{name}": float(value) for name, value in zip(self._layers, mean, strict=True)}
+        metrics |= {f"grad_norm/{name}": value for name, value in self._norms.means().items()}
         metrics |= {f"seconds/{part}": value for part, value in self._seconds.items()}
         metrics["images_per_second"] = count / max(self._seconds["train"], 1e-9)
         self.epoch_metrics = metrics
@@ -255,9 +266,3 @@ class Task(pl.LightningModule):
 
     def _l1_norm(self) -> torch.Tensor:
         return torch.stack(torch._foreach_norm(list(self.model.parameters()), 1)).sum()
-
-    def _gradient_norms(self) -> torch.Tensor:
-        """Euclidean norm of each layer's gradient, its weight and bias together."""
-        gradients = [p.grad for group in self._layers.values() for p in group]
-        norms = iter(torch._foreach_norm([g if g is not None else torch.zeros(1) for g in gradients]))
-        return torch.stack([torch.stack([next(norms) for _ in group]).norm() for group in self._layers.values()])

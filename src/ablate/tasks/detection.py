@@ -46,6 +46,7 @@ class Detection(Task):
     """
 
     any_size = True
+    fixed_work = False  # matching anchors to boxes
 
     def __init__(
         self,
@@ -223,6 +224,3 @@ class Detection(Task):
         from ablate.run import figures_boxes
 
         figures_boxes.draw(self, data, folder, title, config["data"]["split_seed"])
-
-    def _gradient_norms(self) -> torch.Tensor:
-        return super()._gradient_norms() if self._layers else torch.zeros(0)
