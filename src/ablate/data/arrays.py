@@ -9,6 +9,7 @@ import numpy as np
 from ablate.errors import DataError
 
 IGNORE = 255  # the label of pixels that count neither in a loss nor in a metric
+_SLICE = 4096  # masks looked at in one go
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,9 @@ class ImageSet:
             return int(self.targets[..., 4].max(initial=-1))
         if not self.masks:
             return int(self.targets.max(initial=-1))
-        return max((int(mask.max(initial=0, where=mask != IGNORE)) for mask in self.targets), default=-1)
+        # One more wraps IGNORE, the largest byte, to 0; in slices, as it takes a copy.
+        slices = (self.targets[start : start + _SLICE] for start in range(0, len(self), _SLICE))
+        return max((int((part + np.uint8(1)).max(initial=1)) - 1 for part in slices), default=-1)
 
 
 def joined(parts: Sequence[ImageSet]) -> ImageSet:

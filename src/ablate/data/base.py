@@ -33,7 +33,7 @@ from ablate.data.arrays import Splits
 from ablate.data.cache import cached
 from ablate.data.fingerprints import canonical, fingerprint, recall, remember
 from ablate.data.loader import Chunk, DeviceLoader, batches_per_chunk
-from ablate.data.resident import Resident, enlarged, resident, statistics
+from ablate.data.resident import Resident, channel_statistics, enlarged, resident, statistics
 from ablate.data.split import proportional_share
 from ablate.data.staging import staged_folder
 from ablate.data.stored import pack, unpack
@@ -287,7 +287,7 @@ class ImageData(pl.LightningDataModule):
             return self.files()
 
     def _load(self, key: str, made_from: dict[str, Any]) -> Resident:
-        arrays, rest = cached(self.cache, self.folder.replace("/", "-"), made_from, lambda: pack(self.read()))
+        arrays, rest = cached(self.cache, self.folder.replace("/", "-"), made_from, self._packed)
         splits = unpack(arrays, rest)
         left_out = dict(splits.left_out)
         distinct = {id(part): len(part) for part in splits.parts.values()}  # validation may be the test set
@@ -301,7 +301,14 @@ class ImageData(pl.LightningDataModule):
         counts |= {name: len(part) for name, part in splits.parts.items()}
         if left_out:
             counts["reasons"] = left_out
-        return Resident(key, splits, counts, *statistics(splits.train.images, self.scale))
+        known = rest.get("channel_statistics") if self.fraction == 1 else None
+        return Resident(key, splits, counts, *statistics(splits.train.images, self.scale, known))
+
+    def _packed(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays, rest = pack(self.read())
+        if arrays["train_images"].dtype == np.uint8:  # looking at every pixel takes ten times as long as loading them
+            rest["channel_statistics"] = channel_statistics(arrays["train_images"])
+        return arrays, rest
 
     def _chunk(self) -> int:
         trainer = self.trainer

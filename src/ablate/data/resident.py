@@ -1,6 +1,6 @@
 """Sets in memory: the last one that this process read, what is computed from it once, and its enlarged form."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,8 +55,14 @@ def resident(key: str, load: Callable[[], Resident]) -> Resident:
     return _last[0]
 
 
-def statistics(images: np.ndarray, scale: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+def statistics(images: np.ndarray, scale: str, known: Sequence[Sequence[float]] | None = None) -> Statistics:
     """Mean and deviation of each channel that `data.scale` stands for; 0 and 1 for float32 images, which are scaled.
+
+    Args:
+        known: `channel_statistics` of these images, where they have been taken before.
 
     Raises:
         DataError: images that have no ImageNet statistics.
@@ -65,7 +71,7 @@ def statistics(images: np.ndarray, scale: str) -> tuple[tuple[float, ...], tuple
     if scale == "unit" or images.dtype != np.uint8:
         return (0.0,) * channels, (1.0,) * channels
     if scale == "standard":
-        return channel_statistics(images)
+        return channel_statistics(images) if known is None else (tuple(known[0]), tuple(known[1]))
     if channels == 1:  # a grey image is three equal channels to a pretrained model
         return (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)
     if channels != 3:
@@ -73,7 +79,7 @@ def statistics(images: np.ndarray, scale: str) -> tuple[tuple[float, ...], tuple
     return IMAGENET_MEAN, IMAGENET_STD
 
 
-def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def channel_statistics(images: np.ndarray) -> Statistics:
     """Mean and standard deviation of each channel of uint8 images (N, C, H, W), scaled to [0, 1].
 
     Exact to float64: taken from how often each of the 256 values occurs. A constant channel's deviation is given as 1.
