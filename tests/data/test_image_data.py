@@ -92,6 +92,23 @@ def test_standard_scale(tiny):
     assert torch.allclose(data.normalise(data.train_images), data.normalise(data.train_images / 255), atol=1e-6)
 
 
+def test_statistics_are_kept_with_the_arrays_and_taken_anew_for_a_share(tiny, monkeypatch):
+    first = tiny(scale="standard")
+    first.prepare()
+    taken = []
+    monkeypatch.setattr(resident, "_last", [])
+    monkeypatch.setattr(
+        resident, "channel_statistics", lambda images: taken.append(len(images)) or channel_statistics(images)
+    )
+    again = tiny(scale="standard")
+    again.prepare()
+    assert (again.mean, again.std, taken) == (first.mean, first.std, [])
+    share = tiny(scale="standard", fraction=0.5)
+    share.prepare()
+    assert taken == [len(share.splits.train)]
+    assert share.mean != first.mean
+
+
 def test_statistics_of_a_constant_channel():
     images = np.zeros((5, 2, 3, 3), np.uint8)
     images[:, 1] = 255

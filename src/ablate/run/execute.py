@@ -193,6 +193,7 @@ def _quieten() -> None:
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*capturable=True.*")  # the eager steps before one is recorded
 
 
 def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[str, Any]) -> None:
