@@ -27,6 +27,7 @@ SEED = int(os.environ.get("FAULT_SEED", "0"))
 TIMES = {"seconds", "seconds/train", "seconds/val", "images_per_second"}
 GRID = ["dropout=0.0,0.1,0.3,0.5", "seed=0,1"]
 SWEEP = ["task=mnist", "data=sample", "model.width=4", "trainer.max_epochs=4", "trainer.device=cpu", *GRID]
+EPOCHS = 8 * 4
 RERUN = ["sweep.retry_failed=true", "sweep.same_reason_limit=null"]
 
 
@@ -50,6 +51,23 @@ def histories(folder: Path) -> dict[str, list[dict[str, float]]]:
     }
 
 
+def epochs_done(folder: Path) -> int:
+    return sum(len(path.read_text().splitlines()) - 1 for path in folder.glob("mnist/*/history.csv"))
+
+
+def wait_for_moment(sweep: subprocess.Popen, folder: Path, startup: float, chance: random.Random) -> str:
+    """Wait until a random one of the epochs that are left is done, and a little longer; now and then for less."""
+    begin = time.monotonic()
+    if chance.random() < 0.2:  # while workers come into being
+        wanted, longer = 0, chance.uniform(0, startup)
+    else:
+        wanted, longer = chance.randint(epochs_done(folder), EPOCHS - 1), chance.uniform(0, 0.3)
+    while sweep.poll() is None and epochs_done(folder) < wanted:
+        time.sleep(0.01)
+    time.sleep(longer)
+    return f"at {time.monotonic() - begin:.1f} s, {epochs_done(folder)} epochs"
+
+
 def kill(sweep: subprocess.Popen, victim: str, chance: random.Random) -> str:
     """SIGKILL a worker (or what forks them), the parent or the whole process group; says what was hit."""
     if victim == "worker":
@@ -68,31 +86,32 @@ def kill(sweep: subprocess.Popen, victim: str, chance: random.Random) -> str:
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep") / "multirun"
     begin = time.monotonic()
-    assert start(folder).wait(600) == 0
+    sweep = start(folder)
+    while not epochs_done(folder):
+        time.sleep(0.01)
     seconds = time.monotonic() - begin
+    assert sweep.wait(600) == 0
     reference = table(folder), histories(folder)
     assert len(reference[0]) == len(reference[1]) == 8
+    assert epochs_done(folder) == EPOCHS
     shutil.rmtree(folder)
     return folder, seconds, *reference
 
 
 @pytest.mark.parametrize("repetition", range(REPETITIONS))
 def test_killed_and_run_again_gives_the_same_table(undisturbed, repetition):
-    folder, seconds, expected_table, expected_histories = undisturbed
+    folder, startup, expected_table, expected_histories = undisturbed
     chance = random.Random(f"{SEED}-{repetition}")
     shutil.rmtree(folder, ignore_errors=True)
     kept: dict[Path, bytes] = {}
     story = []
     for _ in range(chance.randint(1, 3)):
         sweep = start(folder, *RERUN)
-        # Most of a sweep's time is the workers' start, where little can go wrong: aim at what comes behind it.
-        moment = chance.uniform(0.3, 1.0) * seconds
-        victim = chance.choice(["worker", "parent", "group"])
-        try:
-            sweep.wait(moment)
+        moment = wait_for_moment(sweep, folder, startup, chance)
+        if sweep.poll() is None:
+            story.append(f"{kill(sweep, chance.choice(['worker', 'parent', 'group']), chance)} {moment}")
+        else:
             story.append("done before")
-        except subprocess.TimeoutExpired:
-            story.append(f"{kill(sweep, victim, chance)} at {moment:.1f} s")
         sweep.wait(600)
         for path, content in kept.items():
             assert path.read_bytes() == content, f"{path} was trained again ({story})"
