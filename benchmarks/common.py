@@ -5,9 +5,10 @@ import os
 import re
 import resource
 import subprocess
+import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -63,7 +64,7 @@ def timed(command: Sequence[str], environment: Mapping[str, str], memory: bool =
         memory: measure it, every half second.
         check: a failing command is an error.
     """
-    busy, own, start = machine_cpu(), _own_cpu(), time.perf_counter()
+    busy, own, start = machine_cpu(), own_cpu(), time.perf_counter()
     child = subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.DEVNULL, env=os.environ | environment, start_new_session=True
     )
@@ -73,7 +74,7 @@ def timed(command: Sequence[str], environment: Mapping[str, str], memory: bool =
         watch.start()
     code = child.wait()
     seconds = time.perf_counter() - start
-    cpu = _own_cpu() - own
+    cpu = own_cpu() - own
     if check and code:
         raise SystemExit(f"{' '.join(command)}: exit code {code}")
     others = None if busy is None else max(0.0, machine_cpu() - busy - cpu)
@@ -92,6 +93,69 @@ def wait_until_quiet(most_seconds: float = 600.0) -> None:
 def disturbed(*timings: Timing) -> bool:
     """Whether other processes used more than a twentieth of a core beside a command."""
     return any(timing.others is not None and timing.others > 0.05 * timing.seconds + 0.2 for timing in timings)
+
+
+def in_rounds(measure: Callable[[], Mapping[str, Timing]], rounds: int) -> tuple[dict[str, list[Timing]], int]:
+    """Measure rounds of several sides; one beside which other processes worked is measured again.
+
+    Args:
+        measure: measures a round, every side once.
+        rounds: how many to keep.
+
+    Returns:
+        The timings of each side, and how many rounds were measured again.
+    """
+    kept: list[Mapping[str, Timing]] = []
+    again = 0
+    while len(kept) < rounds:
+        found = measure()
+        if disturbed(*found.values()) and again < 2 * rounds:
+            again += 1
+        else:
+            kept.append(found)
+    return {side: [found[side] for found in kept] for side in kept[0]}, again
+
+
+def sweeps_in_rounds(
+    commands: Mapping[str, tuple[Sequence[str], int]], runs: int, rounds: int, memory: bool = False
+) -> tuple[dict[str, list[Timing]], int]:
+    """Let whole sweeps take turns, each in an empty folder, and see that all their runs are there. See `in_rounds`.
+
+    Args:
+        commands: each side's words, without its folder, and its OMP_NUM_THREADS.
+        runs: how many results each is to leave.
+    """
+
+    def measure() -> dict[str, Timing]:
+        found = {}
+        for side, (command, threads) in commands.items():
+            wait_until_quiet()
+            with tempfile.TemporaryDirectory() as folder:
+                words = [*command, f"sweep.dir={folder}"]
+                found[side] = timed(words, {"OMP_NUM_THREADS": str(threads)}, memory=memory)
+                assert len(list(Path(folder).glob("*/*/result.json"))) == runs
+            print(f"{side} {found[side]}", flush=True)
+        return found
+
+    return in_rounds(measure, rounds)
+
+
+def seconds_of(sides: Mapping[str, Sequence[Timing]], digits: int) -> dict[str, Any]:
+    """For a result file: wall and CPU seconds of each side, and what others used beside it; CPU where it is known."""
+    return {
+        "seconds": {side: spread([t.seconds for t in timings], digits) for side, timings in sides.items()},
+        "cpu_seconds": {
+            side: spread([t.cpu for t in timings], digits) for side, timings in sides.items() if timings[0].cpu
+        },
+        "others_cpu_seconds": {
+            side: [None if t.others is None else round(t.others, 1) for t in timings] for side, timings in sides.items()
+        },
+    }
+
+
+def speedup(sides: Mapping[str, Sequence[Timing]], slower: str, faster: str) -> dict[str, float]:
+    """How many times as fast one side is as another, by rounds."""
+    return ratios(*([timing.seconds for timing in sides[side]] for side in (slower, faster)))
 
 
 def save(name: str, values: dict[str, Any], device: str = "cpu") -> Path:
@@ -115,7 +179,8 @@ def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     return {key: round(of(values), digits) for key, of in (("median", median), ("min", min), ("max", max))}
 
 
-def _own_cpu() -> float:
+def own_cpu() -> float:
+    """CPU seconds of this process and of its children that have ended."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 

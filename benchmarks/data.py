@@ -6,7 +6,7 @@
 First preparation: fingerprint, decoding and the cache's files, in an empty cache. Cached loading: `prepare` and the
 tensors of `resident_on`, as every later run has it, in a process that has read nothing else. Beside it, in turns, the
 arrays' bytes alone: np.load of each .npy file, mapped, and one copy of it. All files lie in the page cache of the
-system; brain3 is the issue's measure, patches of three volumes.
+system.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def measure(words: list[str], rounds: int) -> dict[str, Any]:
     firsts, first_cpu = [], []
     loads: dict[str, list[float]] = {"seconds": [], "cpu": [], "copy": [], "copy_cpu": []}
     size = 0
-    for number in range(rounds):
+    for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
             config = Composer().compose([*words, f"data.cache={folder}"]).config
             data, wall, cpu = timed_reading(config)
@@ -69,7 +69,7 @@ def measure(words: list[str], rounds: int) -> dict[str, Any]:
             files = data.files()
             source = sum(file.stat().st_size for file in files)
             (entry,) = (path.parent for path in Path(folder).glob("*/meta.json"))
-            for _ in range(3 if number else 4):
+            for _ in range(3):
                 data, wall, cpu = timed_reading(config)
                 loads["seconds"].append(wall)
                 loads["cpu"].append(cpu)
@@ -91,7 +91,7 @@ def measure(words: list[str], rounds: int) -> dict[str, Any]:
     }
 
 
-def main() -> dict[str, Any]:
+def main() -> None:
     """Measure the chosen sets."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
@@ -111,7 +111,6 @@ def main() -> dict[str, Any]:
     result = {"threads": 1, "load_average": round(os.getloadavg()[1], 2), "sets": found, "left_out": left_out}
     if not options.no_save:
         print(save("data", result))
-    return result
 
 
 if __name__ == "__main__":

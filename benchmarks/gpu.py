@@ -17,7 +17,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,10 +67,10 @@ def packed(device: str, workers: Sequence[int], runs: int, words: Sequence[str] 
     return found
 
 
-def grids(device: str, experiments: dict[str, str] | None = None, words: Sequence[str] = ()) -> dict[str, Any]:
-    """Whole tables: seconds of the command, its runs, and how many claims hold."""
+def grids(device: str, experiments: Mapping[str, str] = GRIDS, words: Sequence[str] = ()) -> dict[str, Any]:
+    """Whole tables: seconds of the command and of its runs, and how many did not finish."""
     found = {}
-    for name, experiment in (experiments or GRIDS).items():
+    for name, experiment in experiments.items():
         with tempfile.TemporaryDirectory() as folder:
             command = [f"experiment={experiment}", GRAPH, f"trainer.device={device}", f"sweep.dir={folder}", *words]
             timing = timed([sys.executable, "train.py", "-m", *command], {})

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import Timing, disturbed, save, spread, timed, wait_until_quiet
+from common import Timing, in_rounds, save, seconds_of, timed, wait_until_quiet
 
 FIRST_STEP = {
     "run": ["train.py", "task=mnist"],
@@ -43,38 +43,28 @@ def first_step(words: list[str], folder: Path) -> Timing:
 
 def measure(repetitions: int) -> dict[str, Any]:
     """Let the four take turns."""
-    found: dict[str, list[Timing]] = {}
-    again = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         finished = {what: [sys.executable, *words, f"sweep.dir={folder / 'done'}"] for what, words in FINISHED.items()}
         for command in finished.values():
             timed([*command, "trainer.device=cpu"], CPU)
         first_step(FIRST_STEP["run"], folder)  # digits are decoded and cached, byte code is written
-        while not found or len(found["finished sweep of 8 runs"]) < repetitions:
+
+        def one_round() -> dict[str, Timing]:
             wait_until_quiet()
             one = {f"first step of a {what}": first_step(words, folder) for what, words in FIRST_STEP.items()}
             for what, command in finished.items():
                 one[f"finished sweep of {what}"] = timed([*command, "trainer.device=cpu"], CPU)
             for what, timing in one.items():
                 print(f"{what}: {timing}", flush=True)
-            if disturbed(*one.values()) and again < 2 * repetitions:
-                again += 1
-                continue
-            for what, timing in one.items():
-                found.setdefault(what, []).append(timing)
+            return one
+
+        found, again = in_rounds(one_round, repetitions)
     return {
         "what": "seconds of whole commands, up to their first optimizer step or to their end",
         "repetitions": repetitions,
         "repeated": again,
-        "seconds": {what: spread([timing.seconds for timing in timings]) for what, timings in found.items()},
-        "cpu_seconds": {
-            what: spread([timing.cpu for timing in timings]) for what, timings in found.items() if timings[0].cpu
-        },
-        "others_cpu_seconds": {
-            what: [None if timing.others is None else round(timing.others, 1) for timing in timings]
-            for what, timings in found.items()
-        },
+        **seconds_of(found, 2),
     }
 
 

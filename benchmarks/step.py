@@ -89,21 +89,19 @@ def summary(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     }
 
 
-def main() -> dict[str, Any]:
+def main() -> None:
     """Measure the chosen cases."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each side")
     parser.add_argument("--no-save", action="store_true")
     options = parser.parse_args()
-    result = {"what": "seconds of an epoch, training and validation, in turns", "threads": 1, "cases": {}}
     for case in options.cases:
         found = measure(case, options.rounds, "cpu", small=bool(CASES[case].smaller))
         print(f"{case}: an epoch of ablate against {found['epoch_of_ablate_to']}", flush=True)
-        result["cases"][case] = found
         if not options.no_save:
-            print(save(f"step-{case.lower()}", result | {"cases": {case: found}}))
-    return result
+            what = "seconds of an epoch, training and validation, in turns"
+            print(save(f"step-{case.lower()}", {"what": what, "threads": 1, "cases": {case: found}}))
 
 
 if __name__ == "__main__":

@@ -8,58 +8,33 @@ takes the runs in turn with a thread a core, which makes no table. Memory is tha
 
 import argparse
 import os
-import shutil
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
-from common import IN_TURN, Timing, disturbed, ratios, save, spread, timed, wait_until_quiet
+from common import IN_TURN, save, seconds_of, speedup, sweeps_in_rounds
 
 RUNS = ["experiment=cifar/dropout", "data.fraction=0.25", "trainer.device=cpu"]
 
 
 def measure(rounds: int, epochs: int, cores: int) -> dict[str, Any]:
     """Let the sides take turns."""
-    sides: dict[str, list[Timing]] = {"workers": [], "one_worker": [], "in_turn": []}
     overrides = [*RUNS, f"trainer.max_epochs={epochs}"]
-    again = 0
-    with tempfile.TemporaryDirectory() as folder:
-        target = f"sweep.dir={folder}/multirun"
-        train = [sys.executable, "train.py", "-m", *overrides, target]
-        commands = {
-            "workers": ([*train, f"sweep.workers={cores}"], 1),
-            "one_worker": ([*train, "sweep.workers=1"], 1),
-            "in_turn": ([sys.executable, "-c", IN_TURN, str(cores), *overrides, target], cores),
-        }
-        while len(sides["workers"]) < rounds:
-            found = {}
-            for side, (command, threads) in commands.items():
-                wait_until_quiet()
-                found[side] = timed(command, {"OMP_NUM_THREADS": str(threads)}, memory=True)
-                print(f"{side} {found[side]}", flush=True)
-                assert len(list(Path(folder).glob("multirun/cifar/*/result.json"))) == 16
-                shutil.rmtree(f"{folder}/multirun")
-            if disturbed(*found.values()) and again < 2 * rounds:
-                again += 1
-                continue
-            for side, timing in found.items():
-                sides[side].append(timing)
-    seconds = {side: [timing.seconds for timing in timings] for side, timings in sides.items()}
+    train = [sys.executable, "train.py", "-m", *overrides]
+    commands = {
+        "workers": ([*train, f"sweep.workers={cores}"], 1),
+        "one_worker": ([*train, "sweep.workers=1"], 1),
+        "in_turn": ([sys.executable, "-c", IN_TURN, str(cores), *overrides], cores),
+    }
+    sides, again = sweeps_in_rounds(commands, 16, rounds, memory=True)
     return {
         "what": f"16 runs of A1.2, {epochs} epochs of 2,000 images; whole commands in turns",
         "rounds": rounds,
         "rounds_measured_again": again,
         "workers": cores,
-        "seconds": {side: spread(values, 1) for side, values in seconds.items()},
-        "cpu_seconds": {side: spread([timing.cpu for timing in timings], 1) for side, timings in sides.items()},
+        **seconds_of(sides, 1),
         "peak_memory_mb": {side: round(max(timing.peak_mb for timing in timings)) for side, timings in sides.items()},
-        "others_cpu_seconds": {
-            side: [None if timing.others is None else round(timing.others, 1) for timing in timings]
-            for side, timings in sides.items()
-        },
-        "speedup_over_one_worker": ratios(seconds["one_worker"], seconds["workers"]),
-        "speedup_over_one_process": ratios(seconds["in_turn"], seconds["workers"]),
+        "speedup_over_one_worker": speedup(sides, "one_worker", "workers"),
+        "speedup_over_one_process": speedup(sides, "in_turn", "workers"),
     }
 
 

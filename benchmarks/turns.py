@@ -6,7 +6,6 @@ The child is any script that calls `Turns.tell` once an epoch; run without a par
 import json
 import os
 import pty
-import resource
 import subprocess
 import sys
 import threading
@@ -14,6 +13,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from common import own_cpu
 
 CHANNEL = "BENCHMARK_TURNS"  # the file descriptor to which a child writes its figures
 
@@ -24,7 +25,7 @@ class Turns:
     def __init__(self) -> None:
         channel = os.environ.get(CHANNEL)
         self._out = os.fdopen(int(channel), "w") if channel else None
-        self._wall, self._cpu = time.perf_counter(), cpu_seconds()
+        self._wall, self._cpu = time.perf_counter(), own_cpu()
 
     def tell(self, train: float, steps: int, **more: Any) -> None:
         """Report an epoch, and wait for the next turn; where there is no parent, print it and go on.
@@ -34,7 +35,7 @@ class Turns:
             steps: number of those.
             more: further figures.
         """
-        wall, cpu = time.perf_counter() - self._wall, cpu_seconds() - self._cpu
+        wall, cpu = time.perf_counter() - self._wall, own_cpu() - self._cpu
         line = json.dumps({"seconds": wall, "cpu": cpu, "train": train, "steps": steps, **more})
         if self._out is None:
             print(line, flush=True)
@@ -42,7 +43,7 @@ class Turns:
             print(line, file=self._out, flush=True)
             if not sys.stdin.readline():
                 raise SystemExit  # the measurement is over
-        self._wall, self._cpu = time.perf_counter(), cpu_seconds()
+        self._wall, self._cpu = time.perf_counter(), own_cpu()
 
 
 class Side:
@@ -107,9 +108,3 @@ class Side:
                 os.close(screen)
                 return
             self._screen = [*self._screen[-50:], part]
-
-
-def cpu_seconds() -> float:
-    """CPU seconds of this process and of its children that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)

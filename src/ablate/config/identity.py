@@ -13,7 +13,7 @@ from ablate.config.compose import Composition, flatten
 
 # Where things are written or how fast they are computed, not what is computed. The device is recorded with the result.
 _NOT_IDENTITY = ("resume", "seeds", "output", "sweep", "table", "logger", "preset", "data.root", "data.cache")
-_NOT_IDENTITY_KEYS = ("trainer.device", "trainer.cuda_graph")
+NOT_IDENTITY_KEYS = ("trainer.device", "trainer.cuda_graph")
 _LONGEST = 100
 
 
@@ -63,7 +63,7 @@ def run_name(composition: Composition) -> str:
 
 def _left_out(key: str) -> bool:
     return (
-        key.split(".")[0] in _NOT_IDENTITY or key in _NOT_IDENTITY_KEYS or ".".join(key.split(".")[:2]) in _NOT_IDENTITY
+        key.split(".")[0] in _NOT_IDENTITY or key in NOT_IDENTITY_KEYS or ".".join(key.split(".")[:2]) in _NOT_IDENTITY
     )
 
 

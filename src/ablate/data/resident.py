@@ -11,6 +11,7 @@ from ablate.data.arrays import Splits
 from ablate.data.loader import mixed_seed
 from ablate.errors import DataError
 
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each channel
 COPY_SLICE = 2048  # images transformed at once when a set is enlarged: bounds the memory of the float copies
 # Of the images that torchvision's pretrained models were trained with, by channel (torchvision's documentation).
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -53,9 +54,6 @@ def resident(key: str, load: Callable[[], Resident]) -> Resident:
         _last.clear()  # before loading: two sets need not fit
         _last.append(load())
     return _last[0]
-
-
-Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 
 def statistics(images: np.ndarray, scale: str, known: Sequence[Sequence[float]] | None = None) -> Statistics:

@@ -145,19 +145,11 @@ def _official(weights: str, backbone: str) -> Source:
         entry = get_model_weights(ENTRIES[backbone]).COCO_V1
     else:
         entry = get_model_weights(backbone.removesuffix("_v2")).IMAGENET1K_V1
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
+    path = pretrained.place(entry)
     classes = _coco_classes() if weights == "coco" else None
     if _meta():
         return Source({"weights": str(entry), "sha256": None}, path, None, classes, weights == "coco")
-    try:
-        state = entry.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
-    except Exception as error:  # refused connections, cut downloads, wrong hashes, full disks
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"{path}: weights {entry} could not be downloaded from {entry.url} ({reason}); without a network give such"
-            f" a file by path: model.weights=<path of {path.name}>"
-        ) from error
-    state = modern(state)
+    state = modern(pretrained.download(entry, f"weights {entry}"))
     digest = pretrained.digest(path)
     if digest.startswith(COCO_V1):
         state = without_epsilon(state)

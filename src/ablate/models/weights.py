@@ -116,18 +116,33 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
+def place(entry: torchvision.models.WeightsEnum) -> Path:
+    """Where torch keeps an entry's file once it is downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
+
+
+def download(entry: torchvision.models.WeightsEnum, what: str) -> dict[str, torch.Tensor]:
+    """The state dict of an entry of torchvision's, on the CPU, fetched where it is not there yet.
+
+    Raises:
+        DataError: one line, naming `what`, the address and how to do without a network.
+    """
+    path = place(entry)
+    try:
+        return entry.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
+    except Exception as error:  # refused connections, cut downloads, wrong hashes, full disks
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{path}: {what} could not be downloaded from {entry.url} ({reason}); "
+            f"without a network give such a file by path: model.weights=<path of {path.name}>"
+        ) from error
+
+
 def _official(model: nn.Module, name: str, optional: tuple[str, ...]) -> dict[str, str | None]:
     entry = torchvision.models.get_model_weights(name).IMAGENET1K_V1
     if next(model.parameters()).is_meta:
         return {"weights": str(entry), "sha256": None}
-    path = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
-    try:
-        state = entry.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
-    except Exception as error:  # refused connections, cut downloads, wrong hashes, full disks
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise DataError(
-            f"{path}: ImageNet weights of {name} could not be downloaded from {entry.url} ({reason}); "
-            f"without a network give such a file by path: model.weights=<path of {path.name}>"
-        ) from error
+    state = download(entry, f"ImageNet weights of {name}")
+    path = place(entry)
     fit(model, state, path, name, optional)
     return {"weights": str(entry), "sha256": digest(path)}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.config.compose import Composer
-from ablate.config.identity import identity, same_run
+from ablate.config.identity import NOT_IDENTITY_KEYS, identity, same_run
 from ablate.errors import ConfigError
 from ablate.report.runs import Assigned, RunRecord, Runs, assign, cells_of, equal, lookup
 from ablate.report.schema import Table, load_table, parse_table
@@ -25,8 +25,7 @@ SCALE = (
 # May differ between the runs of a group: seeds are averaged, and a table of several precisions says so.
 _FREE = (*SCALE, "seed", "trainer.precision")
 # Overrides that change no result, or say which table was asked for.
-_NO_SETTING = ("experiment", "task", "data", "seed", "seeds", "logger", "output", "resume", "debug")
-_NO_SETTING += ("trainer.device", "trainer.cuda_graph")
+_NO_SETTING = ("experiment", "task", "data", "seed", "seeds", "logger", "output", "resume", "debug", *NOT_IDENTITY_KEYS)
 
 
 @dataclass

@@ -15,7 +15,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from ablate.tasks.captured import CapturedStep, Step, keep_on_device
+from ablate.tasks.captured import CapturedStep, keep_on_device
 from ablate.tasks.gradients import GRAD_NORM_EVERY, GradientNorms
 from ablate.tasks.memory import keep_freed_memory
 
@@ -65,10 +65,8 @@ class Task(pl.LightningModule):
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self.epoch_metrics: dict[str, float] = {}
         self.cuda_graph = False
-        self._take_step: Step = self._step
         self.should_interrupt: Callable[[], bool] = lambda: False
         self.on_chunk: Callable[[int, float], None] = lambda done, loss: None
-        self._norms = GradientNorms(model)
         self._seconds = {"train": 0.0, "val": 0.0}
         self._losses: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
