@@ -37,7 +37,7 @@ help: ## List the targets
 install: $(VENV)/.installed ## Create the environment in .venv (about 5.5 GB, torch with it)
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("ablate needs Python 3.11 or later") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -c 'import sys; sys.exit("retable needs Python 3.11 or later") if sys.version_info < (3, 11) else None'
 	test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@

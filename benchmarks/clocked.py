@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ablate.models.cnn import CNN
+from retable.models.cnn import CNN
 
 
 class Clocked(CNN):

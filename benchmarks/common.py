@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from ablate.run import facts
+from retable.run import facts
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -23,13 +23,13 @@ RESULTS = Path(__file__).parent / "results"
 # One process that trains a sweep's runs in turn. Its imports are as quick as a worker's.
 IN_TURN = """
 import sys
-from ablate.run.imports import import_all
+from retable.run.imports import import_all
 import_all()
 import torch
 torch.set_num_threads(int(sys.argv[1]))
 from pathlib import Path
-from ablate.run.execute import execute
-from ablate.sweeps.plan import make_plan, write_runs
+from retable.run.execute import execute
+from retable.sweeps.plan import make_plan, write_runs
 plan = make_plan(sys.argv[2:])
 write_runs(plan.runs)
 for run in plan.runs:

@@ -1,6 +1,6 @@
 """What reading the real sets takes: once from their files, then from the cache, against a copy of the same bytes.
 
-    python benchmarks/data.py                                 every set that is below ABLATE_DATA, one core
+    python benchmarks/data.py                                 every set that is below RETABLE_DATA, one core
     python benchmarks/data.py --sets brain3 mnist --rounds 3
 
 First preparation: fingerprint, decoding and the cache's files, in an empty cache. Cached loading: `prepare` and the
@@ -21,11 +21,11 @@ import numpy as np
 import torch
 from common import save, spread
 
-from ablate.config.compose import Composer
-from ablate.data import resident
-from ablate.data.base import ImageData
-from ablate.errors import DataError
-from ablate.run.assemble import make_data
+from retable.config.compose import Composer
+from retable.data import resident
+from retable.data.module import ImageData
+from retable.errors import DataError
+from retable.run.assemble import make_data
 
 SETS = {
     "mnist": ["task=mnist"],

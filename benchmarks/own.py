@@ -9,7 +9,7 @@ from typing import Any
 from networks import CASES
 from turns import Turns
 
-from ablate.run.imports import import_all
+from retable.run.imports import import_all
 
 
 def main() -> None:
@@ -24,8 +24,8 @@ def main() -> None:
     import_all()
     import torch
 
-    from ablate.config.compose import Composer
-    from ablate.run.execute import execute
+    from retable.config.compose import Composer
+    from retable.run.execute import execute
 
     if options.device == "cpu":
         torch.set_num_threads(1)

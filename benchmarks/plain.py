@@ -15,8 +15,8 @@ from networks import CASES, Case, loss_of
 from torch import nn
 from turns import Turns
 
-from ablate.config.compose import Composer
-from ablate.run.assemble import make_data, make_task
+from retable.config.compose import Composer
+from retable.run.assemble import make_data, make_task
 
 
 class Plain:

@@ -5,8 +5,8 @@
 
 Sides, each a process of its own that trains an epoch whenever its turn comes, on the same real data:
 
-    ablate    a run as train.py makes it, with all that it records: losses, counts, gradient norms, history, TensorBoard
-              events, checkpoint
+    retable    a run as train.py makes it, with all that it records: losses, counts, gradient norms, history,
+              TensorBoard events, checkpoint
     plain     a loop written by hand over tensors in memory, with this project's network and its memory layout
     hand      the same loop with the network written by hand too, in torch's default layout
     template  the Lightning + Hydra template's way (benchmarks/template.py)
@@ -26,7 +26,7 @@ from turns import Side
 
 HERE = Path(__file__).parent
 SIDES: dict[str, tuple[str, Sequence[str]]] = {
-    "ablate": ("own.py", ()),
+    "retable": ("own.py", ()),
     "plain": ("plain.py", ()),
     "hand": ("plain.py", ("--network", "hand")),
     "template": ("template.py", ()),
@@ -53,7 +53,7 @@ def measure(
     try:
         for name, (script, words) in sides.items():
             started[name] = Side(HERE / script, [case, *words, *options], threads)
-        while len(rows["ablate"]) < rounds:
+        while len(rows["retable"]) < rounds:
             wait_until_quiet(60)
             found, others = {}, 0.0
             for name, side in started.items():
@@ -76,16 +76,16 @@ def summary(rows: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Medians of the epochs of each side, and of the ratios between epochs of one round."""
     seconds = {name: [row["seconds"] for row in found] for name, found in rows.items()}
     training = {name: [row["train"] for row in found] for name, found in rows.items()}
-    others = [name for name in rows if name != "ablate"]
+    others = [name for name in rows if name != "retable"]
     return {
         "epoch_seconds": {name: spread(values, 3) for name, values in seconds.items()},
         "step_ms": {
             name: round(median(1000 * row["train"] / row["steps"] for row in found), 3) for name, found in rows.items()
         },
-        "steps": rows["ablate"][0]["steps"],
+        "steps": rows["retable"][0]["steps"],
         "last_val_figure": {name: round(found[-1]["val_figure"], 4) for name, found in rows.items()},
-        "epoch_of_ablate_to": {name: ratios(seconds["ablate"], seconds[name]) for name in others},
-        "training_of_ablate_to": {name: ratios(training["ablate"], training[name]) for name in others},
+        "epoch_of_retable_to": {name: ratios(seconds["retable"], seconds[name]) for name in others},
+        "training_of_retable_to": {name: ratios(training["retable"], training[name]) for name in others},
     }
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     options = parser.parse_args()
     for case in options.cases:
         found = measure(case, options.rounds, "cpu", small=bool(CASES[case].smaller))
-        print(f"{case}: an epoch of ablate against {found['epoch_of_ablate_to']}", flush=True)
+        print(f"{case}: an epoch of retable against {found['epoch_of_retable_to']}", flush=True)
         if not options.no_save:
             what = "seconds of an epoch, training and validation, in turns"
             print(save(f"step-{case.lower()}", {"what": what, "threads": 1, "cases": {case: found}}))

@@ -194,7 +194,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="the case's smaller form")
     parser.add_argument("--workers", type=int, default=0, help="of the DataLoaders (the template's default: 0)")
     parser.add_argument("--share", type=float, default=1.0, help="of the training images")
-    parser.add_argument("--root", type=Path, default=Path(os.environ.get("ABLATE_DATA", "data")))
+    parser.add_argument("--root", type=Path, default=Path(os.environ.get("RETABLE_DATA", "data")))
     options = parser.parse_args()
     if options.device == "cpu":
         torch.set_num_threads(1)

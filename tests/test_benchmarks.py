@@ -24,16 +24,16 @@ def test_medians_are_of_ratios_within_a_round(module):
     def rows(seconds, train):
         return [{"seconds": s, "train": t, "steps": 4, "val_figure": 0.5} for s, t in zip(seconds, train, strict=True)]
 
-    found = module("step").summary({"ablate": rows([1, 4, 9], [1, 2, 3]), "plain": rows([2, 4, 3], [2, 2, 4])})
-    assert found["epoch_of_ablate_to"] == {"plain": {"median": 1, "min": 0.5, "max": 3}}
-    assert found["training_of_ablate_to"] == {"plain": {"median": 0.75, "min": 0.5, "max": 1}}
-    assert found["epoch_seconds"]["ablate"] == {"median": 4, "min": 1, "max": 9}
-    assert found["step_ms"] == {"ablate": 500, "plain": 500}
+    found = module("step").summary({"retable": rows([1, 4, 9], [1, 2, 3]), "plain": rows([2, 4, 3], [2, 2, 4])})
+    assert found["epoch_of_retable_to"] == {"plain": {"median": 1, "min": 0.5, "max": 3}}
+    assert found["training_of_retable_to"] == {"plain": {"median": 0.75, "min": 0.5, "max": 1}}
+    assert found["epoch_seconds"]["retable"] == {"median": 4, "min": 1, "max": 9}
+    assert found["step_ms"] == {"retable": 500, "plain": 500}
 
 
 @pytest.mark.parametrize(("case", "count"), [("B1.2", 21578), ("A1", None), ("B2.2", 11698), ("E", None)])
 def test_the_networks_by_hand_are_the_projects_own(module, compose, case, count):
-    from ablate.run.assemble import make_data, make_task
+    from retable.run.assemble import make_data, make_task
 
     case = module("networks").CASES[case]
     words = [word for word in case.words(small=True) if not word.startswith("data.subfolder")]
@@ -61,8 +61,8 @@ def test_without_a_gpu_its_benchmark_says_so():
 def test_every_side_trains_the_case(module, data_root):
     found = module("step").measure("B2.2", 1, "cpu", small=True)
     assert found["steps"] == 3  # 85 images by 32
-    assert set(found["last_val_figure"]) == {"ablate", "plain", "hand", "template"}
-    assert set(found["epoch_of_ablate_to"]) == {"plain", "hand", "template"}
+    assert set(found["last_val_figure"]) == {"retable", "plain", "hand", "template"}
+    assert set(found["epoch_of_retable_to"]) == {"plain", "hand", "template"}
 
 
 @pytest.mark.slow

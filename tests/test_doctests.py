@@ -6,9 +6,9 @@ import pkgutil
 
 import pytest
 
-import ablate
+import retable
 
-MODULES = [m.name for m in pkgutil.walk_packages(ablate.__path__, "ablate.") if not m.name.endswith(".templates")]
+MODULES = [m.name for m in pkgutil.walk_packages(retable.__path__, "retable.") if not m.name.endswith(".templates")]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from ablate.config.compose import Composer
-from ablate.config.identity import digest, identity
-from ablate.run import execute as execution
-from ablate.run import files
-from ablate.run.assemble import check
-from ablate.sweeps.plan import make_plan
+from retable.config.compose import Composer
+from retable.config.identity import digest, identity
+from retable.run import execute as execution
+from retable.run import files
+from retable.run.assemble import check
+from retable.sweeps.plan import make_plan
 
 CONF = Path(__file__).parents[1] / "conf"
 # data=real needs files, debug=fast is in every run here; hydra/ is not of a run.

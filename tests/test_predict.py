@@ -16,14 +16,14 @@ from PIL import Image
 from sklearn.metrics import accuracy_score
 from torch.nn import functional as F
 
-from ablate import cli
-from ablate.data.arrays import ImageSet
-from ablate.data.cifar_batch import write_batch
-from ablate.errors import DataError
-from ablate.predict import predict
-from ablate.run import execute as execution
-from ablate.run.assemble import make_data
-from ablate.run.restore import load
+from retable import cli
+from retable.commands.prediction import predict
+from retable.data.arrays import ImageSet
+from retable.data.formats.cifar_batch import write_batch
+from retable.errors import DataError
+from retable.run import execute as execution
+from retable.run.assemble import make_data
+from retable.run.restore import load
 
 
 @pytest.fixture(scope="module")
@@ -227,7 +227,7 @@ def test_a_batch_that_would_execute_code(pictures, tmp_path):
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_a_checkpoint_that_would_execute_code(tmp_path, write):
     with (tmp_path / "last.ckpt").open("wb") as file:
-        write({"ablate": Attack(tmp_path / "proof")}, file)
+        write({"retable": Attack(tmp_path / "proof")}, file)
     message = refused(lambda: load(tmp_path))
     assert message == f"{tmp_path}/last.ckpt: refused, it is no plain checkpoint and could execute code"
     assert not (tmp_path / "proof").exists()
@@ -236,7 +236,7 @@ def test_a_checkpoint_that_would_execute_code(tmp_path, write):
 @pytest.mark.parametrize("part", ["model", "activation", "loss", "task", "init"])
 def test_a_checkpoint_whose_config_names_a_function_to_call(run, tmp_path, part):
     content = torch.load(run.folder / "last.ckpt", weights_only=True)
-    content["ablate"]["config"][part] = {"_target_": "os.mkdir", "path": str(tmp_path / "proof")}
+    content["retable"]["config"][part] = {"_target_": "os.mkdir", "path": str(tmp_path / "proof")}
     torch.save(content, tmp_path / "last.ckpt")
     if part == "init":  # not needed: the weights come from the file
         assert load(tmp_path).name == "run"
@@ -260,10 +260,10 @@ def test_other_checkpoints(run, tmp_path):
     torch.save({"state_dict": {}}, path)
     assert refused(lambda: load(path)) == f"{path}: not a checkpoint of a run of this project"
     content = torch.load(run.folder / "last.ckpt", weights_only=True)
-    del content["ablate"]["mean"]
+    del content["retable"]["mean"]
     torch.save(content, path)
     assert refused(lambda: load(path)) == f"{path}: not a checkpoint of a run of this project (KeyError: 'mean')"
-    content["ablate"]["config"]["model"]["blocks"] = 3
+    content["retable"]["config"]["model"]["blocks"] = 3
     torch.save(content, path)
     assert refused(lambda: load(path)).startswith(f"{path}: weights do not fit the model of its config (")
 

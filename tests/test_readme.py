@@ -46,7 +46,7 @@ def project(tmp_path_factory) -> Path:
 def run(command: list[str], project: Path, data: Path | None = None) -> subprocess.CompletedProcess:
     import os
 
-    environment = os.environ | {"ABLATE_DATA": str(data)} if data else os.environ
+    environment = os.environ | {"RETABLE_DATA": str(data)} if data else os.environ
     return subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=300, env=environment)
 
 
@@ -55,7 +55,7 @@ def python(line: str, *extra: str) -> list[str]:
 
 
 def test_every_command_is_known():
-    known = ("make ", "python train.py ", "ablate ")  # report: tests/report
+    known = ("make ", "python train.py ", "retable ")  # report: tests/report
     assert all(line.startswith(known) for line in COMMANDS), COMMANDS
     assert len(TRAIN) == 10
 
@@ -71,7 +71,7 @@ def test_training_commands(line, project):
 
 @pytest.mark.parametrize("line", [line for line in TRAIN if "experiment=" in line])
 def test_experiment_commands_compose(line, project):
-    from ablate.sweeps.plan import make_plan
+    from retable.sweeps.plan import make_plan
 
     plan = make_plan([*shlex.split(line)[3:], f"sweep.dir={project / 'multirun'}"])
     assert len(plan.runs) == 16  # A1.2
@@ -80,7 +80,7 @@ def test_experiment_commands_compose(line, project):
 
 def test_resume_and_predict(project):
     resume = next(line for line in COMMANDS if "resume=" in line)
-    predict = next(line for line in COMMANDS if line.startswith("ablate predict multirun/cifar"))
+    predict = next(line for line in COMMANDS if line.startswith("retable predict multirun/cifar"))
     done = run([sys.executable, "train.py", "task=mnist", *SMALL], project)
     directory = re.search(r"^run: (.*)$", done.stdout, re.MULTILINE)[1]
     (project / directory / "result.json").unlink()  # as if it had been stopped
@@ -94,7 +94,7 @@ def test_resume_and_predict(project):
     Image.fromarray(np.zeros((28, 28), np.uint8)).save(photos / "one.png")
     words = shlex.split(predict)
     words[2] = directory
-    labelled = run([sys.executable, "-m", "ablate.cli", *words[1:]], project)
+    labelled = run([sys.executable, "-m", "retable.cli", *words[1:]], project)
     assert labelled.returncode == 0, labelled.stderr
     assert re.match(r"one\.png +\d +\d+\.\d%", labelled.stdout)
 
@@ -102,7 +102,7 @@ def test_resume_and_predict(project):
 def test_evaluate_and_compare(project, tmp_path):
     evaluate, compare = (
         shlex.split(next(line for line in COMMANDS if line.startswith(start)))
-        for start in ("ablate evaluate", "ablate compare")
+        for start in ("retable evaluate", "retable compare")
     )
     runs = []
     for model in ("fcn_small", "fcn_small_bn"):
@@ -112,11 +112,11 @@ def test_evaluate_and_compare(project, tmp_path):
         runs.append(re.search(r"^run: (.*)$", done.stdout, re.MULTILINE)[1])
     (data,) = (tmp_path / "sample").iterdir()
     evaluate[2:4], compare[2:5] = [runs[1], str(data)], [*runs, str(data)]
-    judged = run([sys.executable, "-m", "ablate.cli", *evaluate[1:]], project)
+    judged = run([sys.executable, "-m", "retable.cli", *evaluate[1:]], project)
     assert judged.returncode == 0, judged.stderr
     assert re.search(r"^dice +0\.\d{4}$", judged.stdout, re.MULTILINE)
     assert len((project / evaluate[-1]).read_text().splitlines()) == 1 + 8  # the sample's test images
-    drawn = run([sys.executable, "-m", "ablate.cli", *compare[1:]], project)
+    drawn = run([sys.executable, "-m", "retable.cli", *compare[1:]], project)
     assert drawn.returncode == 0, drawn.stderr
     assert (project / compare[-1]).stat().st_size > 10_000
 

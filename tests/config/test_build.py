@@ -5,8 +5,8 @@ import sys
 import pytest
 import torch
 
-from ablate.config.build import build, parameters, target_of
-from ablate.errors import ConfigError, DataError
+from retable.config.build import build, parameters, target_of
+from retable.errors import ConfigError, DataError
 
 
 class Base:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ablate.config.compose import Composer, flatten
-from ablate.errors import ConfigError
+from retable.config.compose import Composer, flatten
+from retable.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
 # One telling value of every option, under task=cifar.
@@ -31,14 +31,14 @@ OPTIONS = {
     "early_stop": {
         "none": {"early_stop._target_": None},
         "change": {"early_stop.epsilon": 0.03, "early_stop.from_epoch": 20, "early_stop.metric": "dice"},
-        "gap": {"early_stop._target_": "ablate.stopping.Gap"},
+        "gap": {"early_stop._target_": "retable.training.early_stop.Gap"},
     },
     "init": {
-        "default": {"init._target_": "ablate.init.default"},
-        "zero": {"init._target_": "ablate.init.zero", "init.where": "both"},
-        "constant": {"init._target_": "ablate.init.constant", "init.value": 0.01},
-        "he": {"init._target_": "ablate.init.he", "init.where": "both"},
-        "xavier": {"init._target_": "ablate.init.xavier", "init.where": "both"},
+        "default": {"init._target_": "retable.training.init.default"},
+        "zero": {"init._target_": "retable.training.init.zero", "init.where": "both"},
+        "constant": {"init._target_": "retable.training.init.constant", "init.value": 0.01},
+        "he": {"init._target_": "retable.training.init.he", "init.where": "both"},
+        "xavier": {"init._target_": "retable.training.init.xavier", "init.where": "both"},
     },
     "logger": {"none": {"logger.tensorboard": False}, "tensorboard": {"logger.tensorboard": True}},
     "loss": {"cross_entropy": {"loss._target_": "torch.nn.CrossEntropyLoss", "loss.l1": 0.0}},

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.config.compose import Composer
-from ablate.config.identity import digest, identity, run_name, same_run
+from retable.config.compose import Composer
+from retable.config.identity import digest, identity, run_name, same_run
 
 CONF = Path(__file__).parents[2] / "conf"
 

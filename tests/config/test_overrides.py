@@ -6,10 +6,10 @@ import pkgutil
 
 import pytest
 
-import ablate.config
-from ablate.config.overrides import override_text, translate
+import retable.config
+from retable.config.overrides import override_text, translate
 
-MODULES = [f"ablate.config.{module.name}" for module in pkgutil.iter_modules(ablate.config.__path__)]
+MODULES = [f"retable.config.{module.name}" for module in pkgutil.iter_modules(retable.config.__path__)]
 
 
 @pytest.mark.parametrize(

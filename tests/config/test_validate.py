@@ -6,10 +6,10 @@ import sys
 import pytest
 import torch
 
-from ablate.config.compose import flatten
-from ablate.config.validate import CHECKS, validate
-from ablate.errors import ConfigError
-from ablate.run.assemble import check
+from retable.config.compose import flatten
+from retable.config.validate import CHECKS, validate
+from retable.errors import ConfigError
+from retable.run.assemble import check
 
 POOLS = "accepted: strides that leave a map of at least 1x1 of"
 REFUSED = {

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from ablate.data import resident
-from ablate.data.arrays import ImageSet, Splits
-from ablate.data.base import ImageData
+from retable.data import resident
+from retable.data.arrays import ImageSet, Splits
+from retable.data.module import ImageData
 
 
 @pytest.fixture(autouse=True)

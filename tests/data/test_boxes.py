@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from ablate.data.boxes_csv import read_classes
-from ablate.data.resize import canvas, resized, resized_size
-from ablate.data.sample_traps import CLASSES, draw_scene
-from ablate.data.wildlife import PADDING, WildlifeData
-from ablate.errors import DataError
+from retable.data.formats.boxes_csv import read_classes
+from retable.data.resize import canvas, resized, resized_size
+from retable.data.samples.traps import CLASSES, draw_scene
+from retable.data.sets.wildlife import PADDING, WildlifeData
+from retable.errors import DataError
 
 # Two images to train, one to validate; classes fox (0) and owl (1). The second training image has no boxes.
 BOXES = {"a.png": [(2, 4, 10, 20, "fox"), (0, 0, 40, 30, "owl")], "b.png": []}
@@ -303,7 +303,7 @@ def test_refusals(make, arguments, message):
 @pytest.fixture
 def bccd(data_root, tmp_path):
     if not (data_root / "bccd").is_dir():
-        pytest.skip("no bccd in ABLATE_DATA")
+        pytest.skip("no bccd in RETABLE_DATA")
 
     def make(**arguments) -> WildlifeData:
         given = {"subfolder": "bccd", "val": "test.csv", "shorter": 60, "longer": 80} | arguments

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from ablate.data.arrays import IGNORE
-from ablate.data.brain import BrainData, class_table
-from ablate.data.nifti import normalised
-from ablate.data.patches import stitched
-from ablate.errors import DataError
+from retable.data.arrays import IGNORE
+from retable.data.formats.nifti import normalised
+from retable.data.sets.brain import BrainData, class_table
+from retable.data.sets.patches import stitched
+from retable.errors import DataError
 
 
 @pytest.fixture(scope="module")
@@ -231,7 +231,7 @@ def test_no_balanced_patch_is_said(sample):
 
 def test_ibsr_18_gives_the_report_s_counts(data_root, tmp_path):
     if not all((data_root / "ibsr18" / f"IBSR_{number:02}").is_dir() for number in (1, 3, 5, 13)):
-        pytest.skip("no ibsr18 in ABLATE_DATA")
+        pytest.skip("no ibsr18 in RETABLE_DATA")
     data = BrainData(root=data_root, cache=tmp_path)
     start = time.process_time()
     splits = data.read()

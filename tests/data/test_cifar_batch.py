@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pytest
 
-from ablate.data.cifar_batch import read_batch, read_names, write_batch, write_names
-from ablate.errors import DataError
+from retable.data.formats.cifar_batch import read_batch, read_names, write_batch, write_names
+from retable.errors import DataError
 
 ROWS = np.arange(2 * 3072, dtype=np.int64).astype(np.uint8).reshape(2, 3072)
 

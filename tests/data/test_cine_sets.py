@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ablate.data.cine_sets import CineSlice, find_slices
-from ablate.errors import DataError
+from retable.data.sets.cine_sets import CineSlice, find_slices
+from retable.errors import DataError
 
 
 def touched(folder: Path, *names: str) -> Path:

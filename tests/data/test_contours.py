@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from matplotlib.path import Path as Polygon
 
-from ablate.data.contours import coded, filled, inside, line, read_contour, scaled
-from ablate.errors import DataError
+from retable.data.formats.contours import coded, filled, inside, line, read_contour, scaled
+from retable.errors import DataError
 
 # Between the pixels' centres of a 6x5 image: rows 1 to 4 and columns 1 to 3 lie within.
 BOX = np.array([(0.5, 0.5), (3.5, 0.5), (3.5, 4.5), (0.5, 4.5)])
@@ -124,7 +124,7 @@ def test_area_of_a_circle(radius):
 def test_real_contours_against_matplotlib(data_root):
     files = sorted(data_root.glob("sunnybrook/contourfiles/*/*/*.txt"))
     if not files:
-        pytest.skip("no sunnybrook in ABLATE_DATA")
+        pytest.skip("no sunnybrook in RETABLE_DATA")
     assert [len(read_contour(path)) for path in files[:4]] == [150, 210, 178, 232]
     centres = np.stack(np.meshgrid(np.arange(216), np.arange(216)), -1).reshape(-1, 2)
     for path in files:

@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ablate.data.cache import cached, entry_key
-from ablate.data.fingerprints import fingerprint, recall, remember
-from ablate.data.staging import staged_folder
-from ablate.errors import DataError
+from retable.data.cache import cached, entry_key
+from retable.data.fingerprints import fingerprint, recall, remember
+from retable.data.staging import staged_folder
+from retable.errors import DataError
 
 
 def build():
@@ -154,7 +154,7 @@ def test_recall(tmp_path, files):
 
 
 def test_recall_needs_no_torch():
-    code = "import sys, ablate.data.fingerprints; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, retable.data.fingerprints; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ablate.data.split import balanced_share, proportional_share
+from retable.data.split import balanced_share, proportional_share
 
 BATCH_1 = [1005, 974, 1032, 1016, 999, 937, 1030, 1001, 1025, 981]
 

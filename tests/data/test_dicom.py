@@ -7,8 +7,8 @@ import pydicom
 import pytest
 from pydicom.pixels import apply_modality_lut, apply_windowing
 
-from ablate.data.dicom import read_slice
-from ablate.errors import DataError
+from retable.data.formats.dicom import read_slice
+from retable.errors import DataError
 from tests.data.dicoms import write_dicom
 
 STORED = np.array([[0, 100], [200, 300]], np.uint16)
@@ -107,7 +107,7 @@ def test_fault_names_the_file(tmp_path, spoil):
 def test_real_slices(data_root):
     files = sorted(data_root.glob("sunnybrook/dicoms/*/*.dcm"))
     if not files:
-        pytest.skip("no sunnybrook in ABLATE_DATA")
+        pytest.skip("no sunnybrook in RETABLE_DATA")
     assert len(files) == 36
     for path in files:
         found = read_slice(path)

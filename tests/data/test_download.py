@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from torchvision import datasets
 
-from ablate.data.cifar import BATCHES, OFFICIAL, CifarData
-from ablate.data.cifar_batch import write_batch, write_names
-from ablate.data.idx import write_idx
-from ablate.data.mnist import NAMES, MnistData
-from ablate.errors import DataError
+from retable.data.formats.cifar_batch import write_batch, write_names
+from retable.data.formats.idx import write_idx
+from retable.data.sets.cifar import BATCHES, OFFICIAL, CifarData
+from retable.data.sets.mnist import NAMES, MnistData
+from retable.errors import DataError
 
 
 def fake_cifar(root, download):
@@ -75,7 +75,7 @@ def test_cut_download_leaves_nothing_and_says_what_to_do(tmp_path, monkeypatch):
         "cifar10/cifar-10-batches-py: data_batch_1",
         "batches.meta",
         "data.root=",
-        "ABLATE_DATA",
+        "RETABLE_DATA",
         "data=sample",
     ):
         assert part in message

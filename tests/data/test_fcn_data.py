@@ -8,9 +8,9 @@ import pytest
 import torchvision
 from PIL import Image
 
-from ablate.data.arrays import IGNORE
-from ablate.data.fcn import CAMVID_CLASSES, VOC_CLASSES, FcnData
-from ablate.errors import DataError
+from retable.data.arrays import IGNORE
+from retable.data.sets.fcn import CAMVID_CLASSES, VOC_CLASSES, FcnData
+from retable.errors import DataError
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_sample(make, tmp_path, name, labels):
 
 def test_real_camvid(data_root, tmp_path):
     if not (data_root / "camvid").is_dir():
-        pytest.skip("no camvid in ABLATE_DATA")
+        pytest.skip("no camvid in RETABLE_DATA")
     data = FcnData(root=data_root, cache=tmp_path, set="camvid", size=[180, 240])
     data.prepare()
     assert data.counts == {"read": 468, "left_out": 0, "train": 367, "val": 101}

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate.data.arrays import ImageSet
-from ablate.data.gland import GlandData, with_flips
-from ablate.errors import DataError
+from retable.data.arrays import ImageSet
+from retable.data.sets.gland import GlandData, with_flips
+from retable.errors import DataError
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ def test_sample_is_in_the_course_layout_and_the_same_each_time(make, tmp_path):
 )
 def test_real(data_root, tmp_path, arguments, train, val):
     if not (data_root / "warwick").is_dir():
-        pytest.skip("no warwick in ABLATE_DATA")
+        pytest.skip("no warwick in RETABLE_DATA")
     data = GlandData(root=data_root, cache=tmp_path, **arguments)
     data.prepare()
     assert (len(data.splits.train), len(data.splits.val), len(data.splits.test)) == (train, val, 60)

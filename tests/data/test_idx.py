@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from ablate.data.idx import read_idx, read_pair, write_idx
-from ablate.errors import DataError
+from retable.data.formats.idx import read_idx, read_pair, write_idx
+from retable.errors import DataError
 
 IMAGES = bytes.fromhex("00000803 00000002 00000002 00000003") + bytes([0, 1, 2, 3, 4, 5, 250, 251, 252, 253, 254, 255])
 LABELS = bytes.fromhex("00000801 00000002") + bytes([7, 9])

@@ -7,17 +7,17 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from ablate.data import resident
-from ablate.data.base import ImageData
-from ablate.data.cifar import CifarData
-from ablate.data.fingerprints import recall
-from ablate.data.mnist import MnistData
-from ablate.data.resident import channel_statistics
-from ablate.errors import DataError
+from retable.data import resident
+from retable.data.fingerprints import recall
+from retable.data.module import ImageData
+from retable.data.resident import channel_statistics
+from retable.data.sets.cifar import CifarData
+from retable.data.sets.mnist import MnistData
+from retable.errors import DataError
 
 
 class Flips:
-    """A stand-in for ablate.augment: `count` transforms, the k-th adds k / 100; or 0.5 on the fly."""
+    """A stand-in for retable.training.augment: `count` transforms, the k-th adds k / 100; or 0.5 on the fly."""
 
     def __init__(self, mode, count=2):
         self.mode, self.count, self.seeds = mode, count, []

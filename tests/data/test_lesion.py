@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate.data.lesion import LesionData
-from ablate.errors import DataError
+from retable.data.sets.lesion import LesionData
+from retable.errors import DataError
 
 START = "ISBI2016_ISIC_Part1"
 
@@ -109,7 +109,7 @@ def test_sample(make, tmp_path):
 
 def test_real(data_root, tmp_path):
     if not (data_root / "isic2016").is_dir():
-        pytest.skip("no isic2016 in ABLATE_DATA")
+        pytest.skip("no isic2016 in RETABLE_DATA")
     data = LesionData(root=data_root, cache=tmp_path)
     start = time.perf_counter()
     data.prepare()

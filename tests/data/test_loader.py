@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import SequentialSampler
 
-from ablate.data.loader import CHUNK_BATCHES, DeviceLoader, batches_per_chunk, mixed_seed
+from retable.data.loader import CHUNK_BATCHES, DeviceLoader, batches_per_chunk, mixed_seed
 
 
 def loader(count=103, **arguments) -> DeviceLoader:

@@ -7,8 +7,8 @@ import nibabel
 import numpy as np
 import pytest
 
-from ablate.data.nifti import find_pair, normalised, read_volume
-from ablate.errors import DataError
+from retable.data.formats.nifti import find_pair, normalised, read_volume
+from retable.errors import DataError
 
 SHAPE = (6, 5, 4)
 TURNED = np.array([[0, 0, -2, 7], [0.5, 0, 0, -3], [0, 3, 0, 1], [0, 0, 0, 1.0]])  # 0.5 x 3 x 2 mm, axes swapped
@@ -161,7 +161,7 @@ def test_normalised_by_the_voxels_that_are_not_zero():
 def test_a_volume_of_ibsr_18(data_root):
     folder = data_root / "ibsr18" / "IBSR_13"
     if not folder.is_dir():
-        pytest.skip("no ibsr18/IBSR_13 in ABLATE_DATA")
+        pytest.skip("no ibsr18/IBSR_13 in RETABLE_DATA")
     volume = read_volume("IBSR_13", *find_pair(folder, "IBSR_13"))
     assert volume.image_XYZ.shape == volume.labels_XYZ.shape == (256, 128, 256)
     assert volume.zooms == (0.9375, 1.5, 0.9375)

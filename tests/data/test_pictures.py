@@ -9,8 +9,17 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from ablate.data.pictures import Pair, disjoint, pair, pictures_in, read_image, read_labels, read_pairs, size_of
-from ablate.errors import DataError
+from retable.data.formats.pictures import (
+    Pair,
+    disjoint,
+    pair,
+    pictures_in,
+    read_image,
+    read_labels,
+    read_pairs,
+    size_of,
+)
+from retable.errors import DataError
 
 BINARY = {0: 0, 255: 1}
 

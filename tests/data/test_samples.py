@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.data.cifar import CifarData
-from ablate.data.mnist import MnistData
-from ablate.data.sample_digits import draw_digits
-from ablate.data.sample_objects import draw_objects
-from ablate.errors import DataError
+from retable.data.samples.digits import draw_digits
+from retable.data.samples.objects import draw_objects
+from retable.data.sets.cifar import CifarData
+from retable.data.sets.mnist import MnistData
+from retable.errors import DataError
 
 
 @pytest.fixture(scope="module")

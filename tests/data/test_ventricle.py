@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablate.data.ventricle import VentricleData, split_patients
-from ablate.errors import DataError
+from retable.data.sets.ventricle import VentricleData, split_patients
+from retable.errors import DataError
 from tests.data.dicoms import write_dicom
 
 SHAPE = (8, 6)  # rows, columns; read at 24 pixels a side: times 3 and times 4
@@ -311,7 +311,7 @@ def test_sample(make, tmp_path):
 
 def test_real_pictures(data_root, tmp_path):
     if not (data_root / "rvsc_png").is_dir():
-        pytest.skip("no rvsc_png in ABLATE_DATA")
+        pytest.skip("no rvsc_png in RETABLE_DATA")
     data = VentricleData(root=data_root, cache=tmp_path, subfolder="rvsc_png")
     data.prepare()
     parts = data.splits.parts
@@ -330,7 +330,7 @@ def test_real_pictures(data_root, tmp_path):
 @pytest.mark.parametrize(("contour", "count"), [("i", 18), ("o", 9)])
 def test_real_contours(data_root, tmp_path, contour, count):
     if not (data_root / "sunnybrook").is_dir():
-        pytest.skip("no sunnybrook in ABLATE_DATA")
+        pytest.skip("no sunnybrook in RETABLE_DATA")
     data = VentricleData(cache=tmp_path, contour=contour)
     data.read_at(data_root / "sunnybrook")
     data.prepare()

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from ablate.config.build import build
-from ablate.config.compose import Composer
+from retable.config.build import build
+from retable.config.compose import Composer
 
 CONF = Path(__file__).parents[2] / "conf"
 # torch's own loss for classification takes (N, C) outputs; it is not an option for masks.

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ablate.errors import ConfigError
+from retable.errors import ConfigError
 from tests.losses.cases import BINARY, NAMES, batch, gradient, make
 
 BOTH = [(name, channels) for name in NAMES for channels in (1, 2, 4) if channels < 4 or name not in BINARY]

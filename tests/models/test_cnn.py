@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ablate.models.cnn import CNN
-from ablate.models.parts import Dropout
+from retable.models.cnn import CNN
+from retable.models.parts import Dropout
 
 DIGITS, COLOUR = (1, 28, 28), (3, 32, 32)
 digits = functools.partial(CNN, DIGITS, 10, width=8, hidden=None, pool="between", pool_strides=(2, 2, 1))

@@ -7,10 +7,10 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.models import vgg
 
-from ablate.errors import DataError
-from ablate.models import weights as pretrained
-from ablate.models.backbones import NAMES, backbone
-from ablate.models.fcn import FCN, Doubling
+from retable.errors import DataError
+from retable.models import weights as pretrained
+from retable.models.backbones import NAMES, backbone
+from retable.models.fcn import FCN, Doubling
 
 
 def test_doubling_starts_as_bilinear_interpolation():

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.models.fnn import FNN
-from ablate.models.parts import Dropout
+from retable.models.fnn import FNN
+from retable.models.parts import Dropout
 
 
 def test_parameters_of_b1_1():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ablate.models.mobilenet_decoder import MobileNetDecoder
+from retable.models.mobilenet_decoder import MobileNetDecoder
 
 FEW = (16, 8, 8, 4, 4)
 

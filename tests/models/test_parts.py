@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.models.parts import MaxPool2x2
+from retable.models.parts import MaxPool2x2
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 
-from ablate.errors import DataError
-from ablate.models import detector_weights
-from ablate.models.retinanet import RetinaNet
+from retable.errors import DataError
+from retable.models import detector_weights
+from retable.models.retinanet import RetinaNet
 
 SCORES = detector_weights.SCORES
 SMALL = {"in_shape": (3, 64, 96), "num_classes": 3, "backbone": "resnet18", "width": 8, "weights": "none"}

@@ -9,14 +9,14 @@ from omegaconf import OmegaConf
 from torch import nn
 from torch.nn import functional as F
 
-from ablate.config.build import build
-from ablate.models.fcn import FCN
-from ablate.models.fcn_small import SmallFCN
-from ablate.models.mobilenet_decoder import MobileNetDecoder
-from ablate.models.parts import Dropout
-from ablate.models.segnet import SegNet
-from ablate.models.smp import SMP
-from ablate.models.unet import UNet
+from retable.config.build import build
+from retable.models.fcn import FCN
+from retable.models.fcn_small import SmallFCN
+from retable.models.mobilenet_decoder import MobileNetDecoder
+from retable.models.parts import Dropout
+from retable.models.segnet import SegNet
+from retable.models.smp import SMP
+from retable.models.unet import UNet
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 # The layers do not depend on it, and a full head takes seconds to build.

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ablate.models.segnet import SegNet
+from retable.models.segnet import SegNet
 
 WIDTHS = (2, 3, 4, 5, 6)
 

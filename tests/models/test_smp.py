@@ -4,7 +4,7 @@ import pytest
 import segmentation_models_pytorch as library
 import torch
 
-from ablate.models.smp import ARCHITECTURES, SMP
+from retable.models.smp import ARCHITECTURES, SMP
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -7,11 +7,11 @@ import pytest
 import torch
 import torchvision
 
-from ablate.errors import DataError
-from ablate.models import weights as pretrained
-from ablate.models.fcn import FCN
-from ablate.models.mobilenet_decoder import MobileNetDecoder
-from ablate.models.smp import SMP
+from retable.errors import DataError
+from retable.models import weights as pretrained
+from retable.models.fcn import FCN
+from retable.models.mobilenet_decoder import MobileNetDecoder
+from retable.models.smp import SMP
 
 FEW = (16, 8, 8, 4, 4)
 

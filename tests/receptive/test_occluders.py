@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.receptive import align, effective, empirical
-from ablate.receptive.network import Network
-from ablate.receptive.progress import Progress
-from ablate.receptive.theoretical import layer_fields
+from retable.receptive import align, effective, empirical
+from retable.receptive.network import Network
+from retable.receptive.progress import Progress
+from retable.receptive.theoretical import layer_fields
 
 KERNEL = np.array([[1.0, 2.0, 0.0], [0.0, 5.0, -1.0], [0.0, 0.0, 3.0]])
 

@@ -1,4 +1,4 @@
-"""`ablate receptive` from images to files, on a small random network, on a run of this project, and on photographs."""
+"""`retable receptive` from images to files, on a small random network, on a run of this project, and on photographs."""
 
 import json
 
@@ -8,8 +8,8 @@ import torch
 import torchvision
 from PIL import Image
 
-from ablate import cli
-from ablate.run import execute as execution
+from retable import cli
+from retable.run import execute as execution
 
 
 @pytest.fixture(scope="module")

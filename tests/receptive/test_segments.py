@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.errors import ConfigError
-from ablate.receptive.network import Network
-from ablate.receptive.progress import Progress
-from ablate.receptive.segments import remove, segment
+from retable.errors import ConfigError
+from retable.receptive.network import Network
+from retable.receptive.progress import Progress
+from retable.receptive.segments import remove, segment
 
 
 class Quarters(nn.Module):

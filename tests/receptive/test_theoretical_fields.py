@@ -6,11 +6,11 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from ablate.models.cnn import CNN
-from ablate.models.segnet import SegNet
-from ablate.models.unet import UNet
-from ablate.receptive.probe import probed
-from ablate.receptive.theoretical import layer_fields
+from retable.models.cnn import CNN
+from retable.models.segnet import SegNet
+from retable.models.unet import UNet
+from retable.receptive.probe import probed
+from retable.receptive.theoretical import layer_fields
 
 
 def fields(model, in_shape=(3, 224, 224)):

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from ablate.report.runs import Assigned, RunRecord
-from ablate.report.schema import parse_table
+from retable.experiment.table import parse_table
+from retable.report.runs import Assigned, RunRecord
 
 TABLE = {
     "name": "toy/table",

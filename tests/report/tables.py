@@ -5,11 +5,11 @@ import itertools
 import json
 from pathlib import Path
 
-from ablate.config.compose import Composer
-from ablate.config.identity import identity
-from ablate.config.overrides import override_text
-from ablate.report.runs import cells_of
-from ablate.report.schema import load_table
+from retable.config.compose import Composer
+from retable.config.identity import identity
+from retable.config.overrides import override_text
+from retable.experiment.table import load_table
+from retable.report.runs import cells_of
 
 FOLDER = Path(__file__).parents[2] / "conf" / "experiment"
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from ablate.report.runs import assign, read_runs
-from ablate.report.site import write_site
+from retable.report.runs import assign, read_runs
+from retable.report.site import write_site
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium found: apt-get install chromium")

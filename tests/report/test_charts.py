@@ -4,11 +4,11 @@ import re
 
 import pytest
 
-from ablate.report import charts as module
-from ablate.report.charts import Key, charts, lines_of, quality_of
-from ablate.report.drawing import COLOURS, DASHES, shared_limits, span
-from ablate.report.metric_schema import Published
-from ablate.report.table import Entry, table_rows
+from retable.experiment.metrics import Published
+from retable.report import charts as module
+from retable.report.charts import Key, charts, lines_of, quality_of
+from retable.report.drawing import COLOURS, DASHES, shared_limits, span
+from retable.report.evaluated import Entry, table_rows
 
 
 @pytest.fixture

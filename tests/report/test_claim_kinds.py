@@ -2,7 +2,7 @@
 
 import pytest
 
-from ablate.report.claims import judge
+from retable.report.verdicts import judge
 
 #        kind and keys                                                        verdict          a part of the numbers
 # The three cells' validation accuracy over two epochs: a 40, 50; b 45, 60; c 55, 40. Training: 10 points above.

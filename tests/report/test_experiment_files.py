@@ -5,9 +5,9 @@ import re
 import pytest
 import yaml
 
-from ablate.report.claims import judge_published
-from ablate.report.runs import cells_of
-from ablate.report.schema import parse_table
+from retable.experiment.table import parse_table
+from retable.report.runs import cells_of
+from retable.report.verdicts import judge_published
 from tests.report.tables import FAILS, FOLDER, HOLDS, UNDECIDED, cells_by_run, composed, points, table
 
 # Of every task; those of A1 and B1 are known by heart below, the others in test_segmentation_files.py.

@@ -7,16 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from ablate.report.claims import judge
-from ablate.report.intervals import (
+from retable.report.evaluated import table_rows
+from retable.report.intervals import (
     ONE_SEED,
     claim_intervals,
     differences,
     interval_text,
     t_interval,
 )
-from ablate.report.markdown import csv_text, report
-from ablate.report.table import table_rows
+from retable.report.markdown import csv_text, report
+from retable.report.verdicts import judge
 
 METRICS = {
     "train": {"column": "train/accuracy", "scale": 100, "shown": False},

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from ablate.report.latex import escape, latex_table
-from ablate.report.runs import Assigned
+from retable.report.latex import escape, latex_table
+from retable.report.runs import Assigned
 
 METRICS = {
     "train": {"column": "train/accuracy", "scale": 100, "unit": "%"},

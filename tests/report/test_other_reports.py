@@ -1,7 +1,7 @@
 """The kinds reach the claims of report A3, which has no experiment file yet: judged on its published figures."""
 
-from ablate.report.claims import judge_published
-from ablate.report.schema import parse_table
+from retable.experiment.table import parse_table
+from retable.report.verdicts import judge_published
 
 
 def table(metrics, cells, claims):

@@ -5,9 +5,9 @@ import io
 
 import pytest
 
-from ablate.report.markdown import csv_text, markdown_table, report, write_csv, write_markdown
-from ablate.report.runs import assign, read_runs
-from ablate.report.table import remarks, table_rows
+from retable.report.evaluated import remarks, table_rows
+from retable.report.markdown import csv_text, markdown_table, report, write_csv, write_markdown
+from retable.report.runs import assign, read_runs
 
 BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
 METRICS = {

@@ -1,16 +1,16 @@
-"""`ablate report`: which runs make up which table, what is printed, and the same bytes from the same directories."""
+"""`retable report`: which runs make up which table, what is printed, and the same bytes from the same directories."""
 
 import json
 
 import pytest
 
-from ablate.cli import main
-from ablate.config.compose import Composer
-from ablate.config.identity import identity
-from ablate.report.match import tables_of
-from ablate.report.runs import read_runs
-from ablate.report.table import table_rows
-from ablate.sweeps.grid import expand
+from retable.cli import main
+from retable.config.compose import Composer
+from retable.config.identity import identity
+from retable.experiment.grid import expand
+from retable.report.evaluated import table_rows
+from retable.report.match import tables_of
+from retable.report.runs import read_runs
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from ablate.errors import ConfigError
-from ablate.report.runs import Runs, assign, cells_of, read_runs
+from retable.errors import ConfigError
+from retable.report.runs import Runs, assign, cells_of, read_runs
 
 
 def test_a_directory_is_the_record_it_was_written_from(make_run, write_run, tmp_path):

@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from ablate.report.claims import judge_published
-from ablate.report.runs import cells_of
-from ablate.sweeps.grid import expand
+from retable.experiment.grid import expand
+from retable.report.runs import cells_of
+from retable.report.verdicts import judge_published
 from tests.report.tables import FAILS, FOLDER, HOLDS, UNDECIDED, cells_by_run, composed, composer, points, table
 
 # Sources, and what each claim is worth on the published figures, by hand.

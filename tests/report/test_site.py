@@ -9,10 +9,10 @@ from urllib.parse import unquote
 
 import pytest
 
-from ablate.report.reproduce import command, single
-from ablate.report.runs import assign, read_runs
-from ablate.report.schema import parse_table
-from ablate.report.site import write_site
+from retable.experiment.table import parse_table
+from retable.report.reproduce import command, single
+from retable.report.runs import assign, read_runs
+from retable.report.site import write_site
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8ffff3f0005fe02fe0def46b8"
@@ -59,7 +59,7 @@ def three(make_run, write_run, tmp_path):
 @pytest.fixture
 def no_charts(monkeypatch):
     """Pages without charts, for what has nothing to do with them: most of a page's time is theirs."""
-    monkeypatch.setattr("ablate.report.html.charts", lambda table, rows: [])
+    monkeypatch.setattr("retable.report.html.charts", lambda table, rows: [])
 
 
 @pytest.mark.usefixtures("no_charts")
@@ -203,11 +203,11 @@ def test_commands_train_the_run_alone():
 
 @pytest.mark.parametrize("experiment", ["cifar/augment", "mnist/cnn", "mnist/regularisation"])
 def test_a_runs_command_composes_to_the_same_run(experiment, tmp_path, monkeypatch):
-    from ablate.config.compose import Composer
-    from ablate.config.identity import identity
-    from ablate.sweeps.plan import make_plan
+    from retable.config.compose import Composer
+    from retable.config.identity import identity
+    from retable.sweeps.plan import make_plan
 
-    monkeypatch.setenv("ABLATE_CACHE", str(tmp_path))
+    monkeypatch.setenv("RETABLE_CACHE", str(tmp_path))
     composer = Composer()
     plan = make_plan([f"experiment={experiment}", "seeds=2", f"sweep.dir={tmp_path}", "data=sample"], composer)
     assert len(plan.runs) > 2

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-from ablate.errors import ConfigError
-from ablate.report.metric_schema import Published
-from ablate.report.schema import load_table, parse_table
+from retable.errors import ConfigError
+from retable.experiment.metrics import Published
+from retable.experiment.table import load_table, parse_table
 
 GOOD = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
 
@@ -121,7 +121,7 @@ def test_defaults_and_kinds_of_published_figures(make_table, data):
 
 def test_the_schema_loads_nothing_heavy():
     code = (
-        "import sys, ablate.report.schema;"
+        "import sys, retable.experiment.table;"
         "print([name for name in ('torch', 'pandas', 'numpy', 'hydra') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ablate.report.claims import judge, judge_published
+from retable.report.verdicts import judge, judge_published
 
 BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
 REACHES = {"text": "b reaches 55", "kind": "at_least", "metric": "val", "of": ["b"], "value": 55}

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate.run import files
-from ablate.run.execute import Busy, execute
+from retable.run import files
+from retable.run.execute import Busy, execute
 
 TINY = ("task=mnist", "data.fraction=0.1", "model.width=4", "dropout=0.2")
 TIMES = ("seconds/train", "seconds/val", "images_per_second")
@@ -106,7 +106,7 @@ import json, os, signal, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from ablate.run.execute import execute
+from retable.run.execute import execute
 config, directory = json.loads(sys.argv[1]), Path(sys.argv[2])
 seen = []
 def chunk(steps, loss):
@@ -172,20 +172,20 @@ def test_a_run_that_another_sweep_saw_fail_is_not_trained_again(compose, tmp_pat
 def test_checkpoint_holds_plain_values_only(finished):
     config, directory, _ = finished
     content = torch.load(directory / files.CHECKPOINT, weights_only=True)
-    assert content["ablate"]["config"]["model"] == config["model"]
-    assert content["ablate"]["classes"] == [str(digit) for digit in range(10)]
+    assert content["retable"]["config"]["model"] == config["model"]
+    assert content["retable"]["classes"] == [str(digit) for digit in range(10)]
     assert content["epoch"] == 3
 
 
 def test_other_data_under_a_begun_run_is_refused(compose, tmp_path):
-    from ablate.errors import AblateError
+    from retable.errors import RetableError
 
     config = compose(*TINY, "trainer.max_epochs=1")
     execute(config, tmp_path / "run")
     (tmp_path / "run" / files.RESULT).unlink()
     run = files.read_json(tmp_path / "run" / files.RUN)
     files.write_json(tmp_path / "run" / files.RUN, run | {"fingerprint": "0" * 64})
-    with pytest.raises(AblateError, match="was begun with other data"):
+    with pytest.raises(RetableError, match="was begun with other data"):
         execute(config, tmp_path / "run")
 
 

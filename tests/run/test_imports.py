@@ -13,7 +13,7 @@ def told(code: str) -> str:
 def test_a_run_imports_next_to_nothing_of_scipy_and_has_it_whole_afterwards():
     loaded, present, hamming, product = told("""
 import sys
-from ablate.run.imports import import_all
+from retable.run.imports import import_all
 import_all()
 print(sorted({name for name in sys.modules if name in ("scipy.signal", "scipy.stats", "scipy.optimize")}))
 import scipy
@@ -32,7 +32,7 @@ print(scipy.signal.convolve([1, 2], [1, 3]).tolist())
 def test_whoever_asks_for_more_of_it_meanwhile_gets_it(asked):
     assert told(f"""
 import sys
-from ablate.run.imports import scipy_signal_on_demand
+from retable.run.imports import scipy_signal_on_demand
 with scipy_signal_on_demand():
     import scipy.signal
     print(scipy.signal.hamming)
@@ -45,7 +45,7 @@ print(scipy.signal is sys.modules["scipy.signal"])
 def test_what_was_imported_before_stays():
     assert told("""
 import scipy.signal
-from ablate.run.imports import scipy_signal_on_demand
+from retable.run.imports import scipy_signal_on_demand
 before = scipy.signal
 with scipy_signal_on_demand():
     print(scipy.signal is before)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ablate.config.compose import Composer
+from retable.config.compose import Composer
 
 BASE = (
     "task=mnist",

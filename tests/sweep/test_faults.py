@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from ablate.run import files
+from retable.run import files
 from tests.sweep.processes import descendants
 
 pytestmark = pytest.mark.slow

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ablate.run import files
-from ablate.sweeps import forkserver
-from ablate.sweeps.children import ForkServer, worker_environment
-from ablate.sweeps.session import sweep
+from retable.run import files
+from retable.sweeps import forkserver
+from retable.sweeps.children import ForkServer, worker_environment
+from retable.sweeps.session import sweep
 from tests.sweep.processes import descendants
 
 ROOT = Path(__file__).parents[2]
@@ -115,14 +115,14 @@ def test_no_worker_is_forked_beside_a_thread(monkeypatch, tmp_path):
     # Python runs this at its start: the forking process has a second thread from then on.
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, threading, time\n"
-        "if 'ablate.sweeps.forkserver' in sys.orig_argv:\n"
+        "if 'retable.sweeps.forkserver' in sys.orig_argv:\n"
         "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     server = ForkServer()
     try:
         worker = ready(server, 1)
-        assert "ablate.sweeps.worker" in Path(f"/proc/{worker.pid}/cmdline").read_text()
+        assert "retable.sweeps.worker" in Path(f"/proc/{worker.pid}/cmdline").read_text()
         worker.kill()
     finally:
         server.close()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ablate.config.compose import Composer, config_dir
-from ablate.errors import ConfigError
-from ablate.sweeps.grid import expand
+from retable.config.compose import Composer, config_dir
+from retable.errors import ConfigError
+from retable.experiment.grid import expand
 
 HEAD = "# @package _global_\ndefaults:\n  - override /task: cifar\n"
 

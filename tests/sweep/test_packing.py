@@ -2,9 +2,9 @@
 
 import pytest
 
-from ablate.sweeps import crew, devices
-from ablate.sweeps.crew import Crew
-from ablate.sweeps.devices import Gpu
+from retable.sweeps import crew, devices
+from retable.sweeps.crew import Crew
+from retable.sweeps.devices import Gpu
 
 BIG, SMALL = Gpu("0", 80_000, 80_000, 9.0), Gpu("1", 24_000, 24_000, 8.6)
 SETTINGS = {"workers": "auto", "threads": 1, "on_failure": "continue", "same_reason_limit": 3}

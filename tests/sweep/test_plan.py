@@ -5,13 +5,13 @@ import shutil
 import pytest
 from filelock import FileLock
 
-from ablate.config.compose import Composer, config_dir
-from ablate.errors import ConfigError
-from ablate.run import files
-from ablate.sweeps.plan import make_plan, write_runs
-from ablate.sweeps.pool import Outcome
-from ablate.sweeps.session import exit_code
-from ablate.sweeps.store import clear_failure, status_of
+from retable.config.compose import Composer, config_dir
+from retable.errors import ConfigError
+from retable.run import files
+from retable.sweeps.plan import make_plan, write_runs
+from retable.sweeps.pool import Outcome
+from retable.sweeps.session import exit_code
+from retable.sweeps.store import clear_failure, status_of
 
 
 def mark(run, status: str = "finished") -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ablate.errors import ConfigError
-from ablate.run import files
-from ablate.sweeps.session import exit_code, sweep
-from ablate.sweeps.store import status_of
+from retable.errors import ConfigError
+from retable.run import files
+from retable.sweeps.session import exit_code, sweep
+from retable.sweeps.store import status_of
 from tests.sweep.processes import descendants
 
 ROOT = Path(__file__).parents[2]
@@ -101,9 +101,9 @@ def test_a_bad_run_is_refused_before_any_runs(base):
 
 
 def test_the_python_api_returns_the_table(base):
-    import ablate
+    import retable
 
-    table = ablate.sweep(*base, "dropout=0.1,0.3")
+    table = retable.sweep(*base, "dropout=0.1,0.3")
     assert table["dropout.p"].tolist() == [0.1, 0.3]
     assert table["status"].tolist() == ["finished", "finished"]
     assert table["val/accuracy"].between(0, 1).all()

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from ablate.data.arrays import IGNORE, ImageSet, Splits
-from ablate.data.base import ImageData
+from retable.data.arrays import IGNORE, ImageSet, Splits
+from retable.data.module import ImageData
 
 
 class Squares(ImageData):

@@ -9,18 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from ablate import boxes, cli
-from ablate.config.compose import Composer
-from ablate.data.sample_traps import CLASSES
-from ablate.errors import ConfigError
-from ablate.evaluate import evaluate
-from ablate.report.claims import judge_published
-from ablate.report.schema import load_table
-from ablate.run import execute as execution
-from ablate.run import files
-from ablate.run.assemble import check
-from ablate.run.execute import execute
-from ablate.run.restore import load
+from retable import cli
+from retable.commands.evaluation import evaluate
+from retable.config.compose import Composer
+from retable.data.samples.traps import CLASSES
+from retable.errors import ConfigError
+from retable.experiment.table import load_table
+from retable.metrics import detection as boxes
+from retable.report.verdicts import judge_published
+from retable.run import execute as execution
+from retable.run import files
+from retable.run.assemble import check
+from retable.run.execute import execute
+from retable.run.restore import load
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (0, 50, 10, 60)  # boxes apart from one another
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from ablate.evaluate import evaluate
-from ablate.run import files
-from ablate.run.execute import execute
-from ablate.run.restore import load
-from ablate.tasks.segmentation import Segmentation
+from retable.commands.evaluation import evaluate
+from retable.run import files
+from retable.run.execute import execute
+from retable.run.restore import load
+from retable.tasks.segmentation import Segmentation
 
 SQUARES = ("task=gland", "data._target_=tests.tasks.squares.Squares", "data.batch_size=8", "model=fcn_small_bn")
 

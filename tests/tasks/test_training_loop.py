@@ -1,14 +1,14 @@
-"""The loop of ablate.tasks.base against loops written by hand, and what Lightning counts meanwhile."""
+"""The loop of retable.tasks.base against loops written by hand, and what Lightning counts meanwhile."""
 
 import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from ablate.data.loader import EpochOrder
-from ablate.run.assemble import make_data, make_task
-from ablate.run.execute import _quieten
-from ablate.tasks.gradients import GRAD_NORM_EVERY
+from retable.data.loader import EpochOrder
+from retable.run.assemble import make_data, make_task
+from retable.run.execute import _quieten
+from retable.training.gradients import GRAD_NORM_EVERY
 
 SMALL = ("task=mnist", "data.fraction=0.2", "model.width=4", "trainer.max_epochs=2")  # 400 digits: 13 steps an epoch
 
@@ -140,7 +140,7 @@ def test_counts_cover_every_image_once(compose):
     ],
 )
 def test_learning_rate_of_each_epoch(compose, scheduler, expected, tmp_path):
-    from ablate.run.execute import execute
+    from retable.run.execute import execute
 
     rates = []
     config = compose(*SMALL, "trainer.max_epochs=4", "trainer.limit_train_batches=1", *scheduler)
@@ -149,7 +149,7 @@ def test_learning_rate_of_each_epoch(compose, scheduler, expected, tmp_path):
 
 
 def test_plateau_lowers_the_rate_when_validation_loss_stays(compose, tmp_path):
-    from ablate.run.execute import execute
+    from retable.run.execute import execute
 
     rows = []
     config = compose(*SMALL, "trainer.max_epochs=4", "scheduler=plateau", "scheduler.patience=0", "optimizer.lr=30")
@@ -172,7 +172,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("overrides", GOLDEN)
 def test_golden_loss_trace(compose, overrides, tmp_path):
-    from ablate.run.execute import execute
+    from retable.run.execute import execute
 
     losses = []
     config = compose(*overrides, "data.fraction=0.2", "trainer.max_epochs=2")

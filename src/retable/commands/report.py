@@ -1,0 +1,78 @@
+"""`retable report`: the tables of finished runs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    report = commands.add_parser(
+        "report",
+        help="make the tables of finished runs, with a verdict on every claim",
+        description="Make the tables of conf/experiment from run directories: report.md, report.csv and report.tex a"
+        " table, and HTML pages with an index. The same directories give the same bytes.",
+        epilog="example: retable report multirun --experiment cifar/dropout --where trainer.max_epochs=30",
+    )
+    report.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="a sweep's folder (multirun), a task's, or a run's directory",
+    )
+    report.add_argument(
+        "--experiment",
+        action="append",
+        default=[],
+        metavar="NAMES",
+        help="tables to make, e.g. cifar/dropout,cifar/init (default: every table of which there is a run)",
+    )
+    report.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only runs whose config has this value; may be given several times",
+    )
+    report.add_argument("--output", type=Path, metavar="DIR", help="folder of the pages (default: <first PATH>/tables)")
+    report.set_defaults(do=_report)
+
+
+def _report(options: argparse.Namespace) -> None:
+    import yaml
+
+    from retable.errors import ConfigError
+    from retable.report.markdown import claims_line
+    from retable.report.match import tables_of
+    from retable.report.pages import write_all
+    from retable.report.runs import read_runs
+    from retable.report.verdicts import judge
+
+    where = {}
+    for text in options.where:
+        key, sign, value = text.partition("=")
+        if not key or not sign:
+            raise ConfigError(f"--where {text}: accepted is KEY=VALUE, e.g. trainer.max_epochs=30")
+        where[key] = yaml.safe_load(value)
+    for path in options.paths:
+        if not path.is_dir():
+            raise ConfigError(f"{path}: no such folder; accepted: a sweep's folder, a task's, or a run's directory")
+    runs = read_runs(options.paths)
+    for broken in runs.broken:
+        print(f"broken, left out: {broken.path}: {broken.reason}", file=sys.stderr)
+    shown = ", ".join(map(str, options.paths))
+    if not runs.records:
+        raise ConfigError(f"{shown}: no run directory; accepted: folders with run.json in them or below")
+    names = [name for text in options.experiment for name in text.split(",") if name]
+    entries = tables_of(runs, names, where)
+    if not entries:
+        raise ConfigError(
+            f"{shown}: none of {len(runs.records)} runs{' so chosen' if where else ''} is of a table in"
+            " conf/experiment; accepted: runs of python train.py -m experiment=..."
+        )
+    pages, index = write_all(entries, options.output or options.paths[0] / "tables")
+    width = max(len(table.name) for table, _ in entries)
+    for (table, assigned), page in zip(entries, pages, strict=True):
+        print(f"{table.name:<{width}}  {claims_line(judge(table, assigned))}  {page}")
+    if index is not None:
+        print(f"index: {index}")

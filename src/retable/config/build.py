@@ -1,0 +1,98 @@
+"""The one helper that turns a config node with a `_target_` into an object.
+
+Keys that the target does not take, and values that it refuses, become one line naming the key and what is accepted.
+"""
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hydra.utils import get_object
+
+from retable.errors import ConfigError, RetableError
+
+# Keys of a node that speak of the node itself and are not passed on.
+_OWN = {"name", "_target_"}
+
+logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it prints what the ConfigError below says
+
+
+def target_of(node: Mapping[str, Any], path: str) -> Callable[..., Any]:
+    """The class or function that a node's `_target_` names.
+
+    Raises:
+        ConfigError: if there is none or it can't be imported.
+    """
+    name = node.get("_target_")
+    try:
+        return get_object(name)
+    except Exception as error:
+        raise ConfigError(f"{path}._target_={name}: cannot be imported ({' '.join(str(error).split())})") from error
+
+
+def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """The keyword parameters of a target by name; where a class passes **others on, its bases' too."""
+    named: dict[str, inspect.Parameter] = {}
+    for function in _signatures(target):
+        found = inspect.signature(function).parameters.values()
+        named |= {p.name: p for p in found if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"}
+        if not any(p.kind is p.VAR_KEYWORD for p in found):
+            break
+    return named
+
+
+def _signatures(target: Callable[..., Any]) -> list[Callable[..., Any]]:
+    if not isinstance(target, type):
+        return [target]
+    return [cls.__init__ for cls in target.__mro__ if "__init__" in vars(cls)]
+
+
+def _takes_any(target: Callable[..., Any]) -> bool:
+    """Whether keys are accepted that no signature names."""
+    last = None
+    for function in _signatures(target):
+        last = inspect.signature(function).parameters.values()
+        if not any(p.kind is p.VAR_KEYWORD for p in last):
+            return False
+    return True
+
+
+def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...] = (), **context: Any) -> Any:
+    """Call a node's target with the node's keys and with what the context adds.
+
+    Args:
+        node: resolved config node; `name` and the keys in `ignore` are not passed on.
+        path: where the node stands in the config, for messages.
+        args: positional arguments, e.g. an optimizer's parameters.
+        context: keyword arguments that no config holds, e.g. the number of classes; those that the target does not
+            take are left out.
+
+    Raises:
+        ConfigError: one line, for an unknown key or a refused value.
+    """
+    target = target_of(node, path)
+    known = parameters(target)
+    takes_any = _takes_any(target)
+    given = {key: value for key, value in node.items() if key not in _OWN and key not in ignore}
+    positional = set(list(known)[: len(args)])
+    for key in given:
+        if key not in known and not takes_any:
+            accepted = [*(name for name in known if name not in context and name not in positional), *ignore]
+            raise ConfigError(f"{path}.{key}: no such key; accepted: {', '.join(accepted) or 'none'}")
+    added = {key: value for key, value in context.items() if key in known or takes_any}
+    try:
+        return target(*args, **given, **added)
+    except RetableError:
+        raise
+    except (ValueError, TypeError) as error:
+        message = _first_line(error)
+        if message.startswith(f"{path}."):
+            raise ConfigError(message) from error
+        if message.split("=")[0] in given:
+            raise ConfigError(f"{path}.{message}") from error
+        raise ConfigError(f"{path}: {message}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

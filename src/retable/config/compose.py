@@ -1,0 +1,182 @@
+"""Composition of run configs with Hydra, fast enough for the grids of whole tables.
+
+A config is made of group choices (which files) and of values. Grids vary values far more often than files, so the files
+of one set of choices are merged once and the values are set on a copy: about 5 ms a run in place of 130 ms. The merging
+is Hydra's own; this module alone touches Hydra's internals (1.3).
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
+from hydra._internal.defaults_list import create_defaults_list
+from hydra._internal.utils import create_config_search_path
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
+from omegaconf import DictConfig, OmegaConf
+
+from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
+from retable.config.overrides import translate
+from retable.errors import ConfigError
+
+
+def config_dir() -> Path:
+    """The conf/ folder: of the working directory where there is a whole one, else the one inside the package."""
+    here = Path.cwd() / "conf"
+    return here if (here / "base.yaml").exists() else Path(__file__).parents[1] / "conf"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """One run's config and what sets it off.
+
+    Attributes:
+        config: resolved, plain containers.
+        deviations: what differs from the task's defaults: groups by their choice, then keys by their value.
+        defaults: flattened resolved config of the task with the same choices and no values set.
+    """
+
+    config: dict[str, Any]
+    deviations: dict[str, Any]
+    defaults: dict[str, Any]
+
+
+class _Files(CachingConfigRepository):
+    """Files read once. Merging puts the nodes it is given into its result and changes them, so it is given copies."""
+
+    def load_config(self, config_path: str) -> ConfigResult | None:
+        return copy.deepcopy(super().load_config(config_path))
+
+
+class Composer:
+    """Composes configs from conf/; files are read once, so later edits change nothing."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder or config_dir()
+        loader = ConfigLoaderImpl(config_search_path=create_config_search_path(str(self.folder)))
+        self._loader = loader
+        self._repo = _Files(loader.repository)
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._merged: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
+
+    def parse(self, overrides: Sequence[str]) -> list[Override]:
+        """Overrides in Hydra's grammar, the dropout shorthand translated; hydra.* ones are left out."""
+        parsed = []
+        for override in translate(overrides):
+            try:
+                parsed += self._parser.parse_overrides([override])
+            except CONFIG_ERRORS as error:
+                raise ConfigError(f"{override}: not in Hydra's override grammar ({one_line(error)})") from error
+            if not parsed[-1].key_or_group:
+                raise ConfigError(f"{override}: names no key; accepted: key=value or group=option")
+        return [o for o in parsed if not o.key_or_group.startswith("hydra.") and o.key_or_group != "hydra"]
+
+    def is_group(self, key: str) -> bool:
+        """Whether a key names a config group, so that its values are files."""
+        return self._repo.group_exists(key.split("@")[0])
+
+    def options(self, group: str) -> list[str]:
+        """The choices of a group, those in its folders too, e.g. cifar/dropout of experiment."""
+        folders = self._repo.get_group_options(group, results_filter=ObjectType.GROUP)
+        nested = [f"{folder}/{name}" for folder in folders for name in self.options(f"{group}/{folder}")]
+        return self._repo.get_group_options(group, results_filter=ObjectType.CONFIG) + nested
+
+    def compose(self, overrides: Sequence[str]) -> Composition:
+        """The config of one run.
+
+        Raises:
+            ConfigError: one line naming the key or group, and what is accepted.
+        """
+        parsed = self.parse(overrides)
+        for override in parsed:
+            if override.is_sweep_override():
+                raise ConfigError(
+                    f"{override.input_line}: several values are a sweep; accepted: one, or start it with -m"
+                )
+        files = [o for o in parsed if self.is_group(o.key_or_group) and not isinstance(o.value(), dict)]
+        values = [o for o in parsed if o not in files]
+        key = tuple(str(o.input_line) for o in files)
+        if key not in self._merged:
+            for override in files:
+                self._check_choice(override)
+        merged, choices = self._merge(key)
+        raw = copy.deepcopy(merged)
+        try:
+            ConfigLoaderImpl._apply_overrides_to_config(values, raw)
+            config = OmegaConf.to_container(raw, resolve=True)
+        except CONFIG_ERRORS as error:
+            raise ConfigError(one_line(error, raw)) from error
+        assert isinstance(config, dict)
+        reference, deviations = self._reference(choices)
+        defaults = flatten(OmegaConf.to_container(reference, resolve=True))
+        resolved = flatten(config)
+        for key in _differences(OmegaConf.to_container(raw), OmegaConf.to_container(reference)):
+            if key not in defaults or resolved[key] != defaults[key]:
+                deviations[key] = resolved[key]
+        return Composition(config, deviations, defaults)
+
+    def _check_choice(self, override: Override) -> None:
+        group, text = override.key_or_group, override.input_line
+        options = self.options(group)
+        if override.is_delete():
+            raise ConfigError(
+                f"{text}: a group cannot be left out; accepted: {group}= with one of {', '.join(options)}"
+            )
+        if override.is_add() or override.is_force_add():
+            raise ConfigError(f"{text}: the group is there already; accepted: {text.lstrip('+')}")
+        if override.value() not in options:
+            hint = suggestion(str(override.value()), options)
+            raise ConfigError(f"{text}: no such option{hint} accepted: {', '.join(options)}")
+
+    def _reference(self, choices: dict[str, str]) -> tuple[DictConfig, dict[str, Any]]:
+        """The task's defaults under the same choices, and the choices that are not the task's own."""
+        task = choices["task"]
+        _, own = self._merge((f"task={task}",))
+        own_groups = {g: c for g, c in choices.items() if g not in ("task", "experiment", "debug") and c is not None}
+        changed = {group: choice for group, choice in own_groups.items() if own.get(group) != choice}
+        files = (f"task={task}", *(f"{group}={choice}" for group, choice in changed.items()))
+        return self._merge(files)[0], changed
+
+    def _merge(self, files: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+        if files not in self._merged:
+            try:
+                defaults = create_defaults_list(
+                    repo=self._repo,
+                    config_name="base",
+                    overrides_list=self._parser.parse_overrides(list(files)),
+                    prepend_hydra=False,
+                    skip_missing=False,
+                )
+                cfg = self._loader._compose_config_from_defaults_list(defaults=defaults.defaults, repo=self._repo)
+            except (*CONFIG_ERRORS, ValueError) as error:
+                raise ConfigError(one_line(error)) from error
+            OmegaConf.set_struct(cfg, True)
+            self._merged[files] = cfg, dict(defaults.overrides.known_choices)
+        return self._merged[files]
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict by dotted key; lists are leaves.
+
+    >>> flatten({"dropout": {"p": 0.3}, "seed": 0})
+    {'dropout.p': 0.3, 'seed': 0}
+    """
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _differences(raw: Any, reference: Any) -> list[str]:
+    """Keys whose unresolved values differ: what follows another key by interpolation is no deviation of its own."""
+    old = flatten(reference)
+    missing = object()
+    return [key for key, value in flatten(raw).items() if old.get(key, missing) != value]

@@ -1,0 +1,117 @@
+"""What every run's config must satisfy, whatever its task: checked without torch, before anything runs."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from retable import checks
+from retable.errors import ConfigError
+
+
+def _limit(key: str, value: object) -> None:
+    whole = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    share = isinstance(value, float) and 0 < value <= 1
+    if not whole and not share:
+        raise checks.refuse(key, value, "a number of batches (1, 2, ...) or a share in (0, 1]")
+
+
+def _max_steps(key: str, value: object) -> None:
+    if value != -1:
+        checks.integer(key, value, 1)
+
+
+def _betas(key: str, value: object) -> None:
+    pair = isinstance(value, list) and len(value) == 2
+    if not pair or not all(isinstance(b, int | float) and not isinstance(b, bool) and 0 <= b < 1 for b in value):
+        raise checks.refuse(key, value, "two numbers in [0, 1)")
+
+
+def _workers(key: str, value: object) -> None:
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise checks.refuse(key, value, "auto, or a whole number of at least 1")
+
+
+def _reasons(key: str, value: object) -> None:
+    if value is not None:
+        checks.integer(key, value, 1)
+
+
+CHECKS: dict[str, Callable[[str, Any], None]] = {
+    "seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
+    "dropout.p": lambda k, v: checks.number(k, v, 0, 1, open_high=True),
+    "dropout.where": lambda k, v: checks.one_of(k, v, ("conv", "fc", "all")),
+    "dropout.channels": checks.boolean,
+    "init.where": lambda k, v: checks.one_of(k, v, ("conv", "fc", "both")),
+    "loss.l1": lambda k, v: checks.number(k, v, 0, math.inf),
+    "optimizer.lr": lambda k, v: checks.number(k, v, 0, math.inf, open_low=True),
+    "optimizer.weight_decay": lambda k, v: checks.number(k, v, 0, math.inf),
+    "optimizer.momentum": lambda k, v: checks.number(k, v, 0, 1, open_high=True),
+    "optimizer.betas": _betas,
+    "scheduler.T_max": lambda k, v: checks.integer(k, v, 1),
+    "scheduler.eta_min": lambda k, v: checks.number(k, v, 0),
+    "scheduler.step_size": lambda k, v: checks.integer(k, v, 1),
+    "scheduler.gamma": lambda k, v: checks.number(k, v, 0, open_low=True),
+    "scheduler.factor": lambda k, v: checks.number(k, v, 0, 1, open_low=True, open_high=True),
+    "scheduler.patience": lambda k, v: checks.integer(k, v, 0),
+    "augment.mode": lambda k, v: checks.one_of(k, v, ("none", "copies", "fly")),
+    "data.source": lambda k, v: checks.one_of(k, v, ("real", "sample")),
+    "data.fraction": lambda k, v: checks.number(k, v, 0, 1, open_low=True),
+    "data.batch_size": lambda k, v: checks.integer(k, v, 1),
+    "data.eval_batch_size": lambda k, v: checks.integer(k, v, 1),
+    "data.split_seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
+    "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
+    "trainer.max_steps": _max_steps,
+    "trainer.precision": lambda k, v: checks.one_of(k, str(v), ("auto", "32", "bf16-mixed")),
+    "trainer.device": lambda k, v: checks.one_of(k, v, ("auto", "cpu", "cuda")),
+    "trainer.cuda_graph": checks.boolean,
+    "trainer.limit_train_batches": _limit,
+    "trainer.limit_val_batches": _limit,
+    "trainer.validate_first": checks.boolean,
+    "early_stop.epsilon": lambda k, v: checks.number(k, v, 0),
+    "early_stop.from_epoch": lambda k, v: checks.integer(k, v, 1),
+    "logger.tensorboard": checks.boolean,
+    "sweep.workers": _workers,
+    "sweep.same_reason_limit": _reasons,
+    "sweep.threads": lambda k, v: checks.integer(k, v, 1),
+    "sweep.retry_failed": checks.boolean,
+    "sweep.preview": checks.boolean,
+    "sweep.on_failure": lambda k, v: checks.one_of(k, v, ("continue", "stop")),
+}
+# Sections that nothing else checks for keys which are not used, each with its keys.
+_CLOSED = {
+    section: [path.partition(".")[2] for path in CHECKS if path.startswith(f"{section}.")]
+    for section in ("dropout", "trainer", "logger")
+}
+
+
+def validate(config: dict[str, Any]) -> None:
+    """Refuse values that no run can have.
+
+    Raises:
+        ConfigError: `<key>=<value>: accepted: ...`, one line.
+    """
+    for path, check in CHECKS.items():
+        node: Any = config
+        *parents, leaf = path.split(".")
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict) and leaf in node:
+            try:
+                check(path, node[leaf])
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+    for section, known in _CLOSED.items():
+        for key in config.get(section) or {}:
+            if key not in known and key != "name":
+                raise ConfigError(f"{section}.{key}: no such key; accepted: {', '.join(known)}")
+    transforms = (config.get("augment") or {}).get("transforms", [])
+    known = [name for name, node in (config.get("augment") or {}).items() if isinstance(node, dict)]
+    if not isinstance(transforms, list):
+        raise ConfigError(f"augment.transforms={transforms}: accepted: a list of {', '.join(known)}")
+    for name in transforms:
+        if name not in known:
+            raise ConfigError(f"augment.transforms: unknown transform {name!r}; accepted: {', '.join(known)}")
+    if not transforms and config.get("augment", {}).get("mode", "none") != "none":
+        raise ConfigError(f"augment.transforms=[]: accepted: at least one of {', '.join(known)}")
+    if transforms and config.get("augment", {}).get("mode") == "none":
+        raise ConfigError("augment.transforms: nothing uses them; choose augment=copies or augment=fly")

@@ -1,0 +1,153 @@
+"""Plain arrays between the readers and the device: what every reader gives, checked once on creation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from retable.errors import DataError
+
+IGNORE = 255  # the label of pixels that count neither in a loss nor in a metric
+_SLICE = 4096  # masks looked at in one go
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with one class each, with a label mask each, or with boxes.
+
+    Args:
+        images: uint8 (N, C, H, W), values 0-255; or float32, for intensities that are normalised already.
+        targets: int64 (N,), class indices; or uint8 (N, H, W), a label a pixel, IGNORE where it does not count; or
+            float32 (N, 1 + M, 5), boxes x1, y1, x2, y2, label in pixels (`box_targets`).
+        about: further arrays with a row an image, by name, e.g. `name` (text), `patient`, `spacing` in mm a pixel.
+
+    Raises:
+        DataError: a wrong type or shape, or unequal numbers of images and targets.
+    """
+
+    images: np.ndarray
+    targets: np.ndarray
+    about: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        images, targets = self.images, self.targets
+        if images.dtype not in (np.uint8, np.float32) or images.ndim != 4:
+            raise DataError(f"images are {images.dtype} {images.shape}, not uint8 or float32 (N, C, H, W)")
+        if (targets.dtype, targets.ndim) not in ((np.int64, 1), (np.uint8, 3), (np.float32, 3)):
+            raise DataError(
+                f"targets are {targets.dtype} {targets.shape}, not int64 (N,), uint8 (N, H, W) or float32 (N, 1 + M, 5)"
+            )
+        if len(images) != len(targets):
+            raise DataError(f"{len(images)} images but {len(targets)} targets")
+        if self.masks and images.shape[2:] != targets.shape[1:]:
+            raise DataError(f"images of {images.shape[2:]} pixels but masks of {targets.shape[1:]}")
+        for name, values in self.about.items():
+            if len(values) != len(images):
+                raise DataError(f"{len(images)} images but {len(values)} values of {name}")
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def masks(self) -> bool:
+        """Whether targets are label masks."""
+        return self.targets.dtype == np.uint8
+
+    @property
+    def boxes(self) -> bool:
+        """Whether targets are boxes."""
+        return self.targets.dtype == np.float32
+
+    @property
+    def names(self) -> list[str]:
+        """What each image is called; its number where the reader gave no name."""
+        return [str(name) for name in self.about.get("name", range(len(self)))]
+
+    def take(self, index: np.ndarray) -> "ImageSet":
+        """The images, their targets and what is known about them at the positions `index`, in that order."""
+        return ImageSet(self.images[index], self.targets[index], {k: v[index] for k, v in self.about.items()})
+
+    def largest(self) -> int:
+        """The largest label, IGNORE left out; -1 where there is none."""
+        if self.boxes:
+            return int(self.targets[..., 4].max(initial=-1))
+        if not self.masks:
+            return int(self.targets.max(initial=-1))
+        # One more wraps IGNORE, the largest byte, to 0; in slices, as it takes a copy.
+        slices = (self.targets[start : start + _SLICE] for start in range(0, len(self), _SLICE))
+        return max((int((part + np.uint8(1)).max(initial=1)) - 1 for part in slices), default=-1)
+
+
+def joined(parts: Sequence[ImageSet]) -> ImageSet:
+    """Several sets behind one another; the only one itself."""
+    if len(parts) == 1:
+        return parts[0]
+    about = {key: np.concatenate([part.about[key] for part in parts]) for key in parts[0].about}
+    return ImageSet(
+        np.concatenate([part.images for part in parts]), np.concatenate([part.targets for part in parts]), about
+    )
+
+
+def box_targets(
+    boxes: Sequence[np.ndarray], labels: Sequence[np.ndarray], sizes: Sequence[tuple[int, int]], most: int
+) -> np.ndarray:
+    """Boxes of images as one array, padded to `most` boxes an image.
+
+    Args:
+        boxes: (n, 4) of each image: x1, y1, x2, y2 in pixels; labels: (n,); sizes: (height, width) of each image.
+
+    Returns:
+        float32 (N, 1 + most, 5). Row 0 of an image is its own extent, (0, 0, width, height), which on a canvas shared
+        by images of several sizes is not known otherwise; then come its boxes. The label of row 0 and of padding is -1.
+    """
+    targets = np.zeros((len(sizes), 1 + most, 5), np.float32)
+    targets[..., 4] = -1
+    for row, own_boxes, own_labels, (height, width) in zip(targets, boxes, labels, sizes, strict=True):
+        row[0, 2:4] = width, height
+        row[1 : 1 + len(own_labels), :4] = np.reshape(own_boxes, (-1, 4))
+        row[1 : 1 + len(own_labels), 4] = own_labels
+    return targets
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What a task trains on and what it is judged on.
+
+    Args:
+        train, val: used in every epoch.
+        classes: names by label.
+        test: used once, after training; None where validation is all there is.
+        left_out: how many items were found and not used, by reason.
+        codes: number of values that a mask may have, where that is not the number of classes (`ImageData.levels`).
+        extra: plain values to keep with the arrays, e.g. counts that a report prints.
+
+    Raises:
+        DataError: an empty part, image sizes that differ, or a target that names no class.
+    """
+
+    train: ImageSet
+    val: ImageSet
+    classes: tuple[str, ...]
+    test: ImageSet | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    codes: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, part in self.parts.items():
+            name = {"train": "training", "val": "validation"}.get(name, name)
+            if not len(part):
+                raise DataError(f"no {name} images")
+            low = 0 if part.masks or part.boxes else int(part.targets.min())
+            high, most = part.largest(), (self.codes or len(self.classes)) - 1
+            if low < 0 or high > most:
+                raise DataError(f"{name} targets range from {low} to {high}, classes from 0 to {most}")
+            if part.images.shape[1:] != self.train.images.shape[1:]:
+                raise DataError(f"training images are {self.train.images.shape[1:]}, {name} {part.images.shape[1:]}")
+
+    @property
+    def parts(self) -> dict[str, ImageSet]:
+        """train, val and, where there is one, test."""
+        parts = {"train": self.train, "val": self.val}
+        return parts if self.test is None else parts | {"test": self.test}

@@ -1,0 +1,101 @@
+"""What a data set is made of, in one sha256 - remembered, so that it is computed once and found again without torch.
+
+Two kinds of notes lie in `<cache>/fingerprints`, both with each file's path, size and modification time, and both void
+as soon as one of these has changed:
+    files-<key>.json    the fingerprint of a list of files, so that they are not read again
+    config-<key>.json   the fingerprint of what a data configuration last read, so that a planner can look it up
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from retable.data.staging import write_atomically
+from retable.errors import DataError
+
+# Neither changes which images are read; seed and augment are handed to a DataModule beside its configuration.
+NO_PART = ("batch_size", "eval_batch_size", "cache", "seed", "augment")
+
+
+def fingerprint(files: Iterable[Path], cache: Path, base: Path) -> str:
+    """sha256 over the name below `base`, the size and the content of each file, in the order of the names.
+
+    Raises:
+        DataError: a file that cannot be read.
+    """
+    files = sorted(Path(file) for file in files)
+    note = _note(cache, "files", [str(Path(base).absolute()), *(str(file.absolute()) for file in files)])
+    known = _read(note)
+    if known is not None:
+        return known
+    total = hashlib.sha256()
+    try:
+        before = _states(files)
+        for file in files:
+            with file.open("rb") as handle:
+                content = hashlib.file_digest(handle, "sha256").hexdigest()
+            name = Path(os.path.relpath(file, base)).as_posix()
+            total.update(f"{name}\0{file.stat().st_size}\0{content}\n".encode())
+    except OSError as error:
+        raise DataError(f"{error.filename}: cannot be read ({error.strerror})") from error
+    _write(note, before, total.hexdigest())
+    return total.hexdigest()
+
+
+def remember(cache: Path, data_config: Mapping[str, Any], files: Iterable[Path], fingerprint: str) -> None:
+    """Note that `data_config` reads `files`, whose fingerprint is `fingerprint`."""
+    _write(_note(cache, "config", _identity(data_config)), _states(sorted(Path(file) for file in files)), fingerprint)
+
+
+def recall(cache: Path, data_config: Mapping[str, Any]) -> str | None:
+    """The fingerprint of what `data_config` reads; None when it is not known, or any of its files has changed."""
+    return _read(_note(cache, "config", _identity(data_config)))
+
+
+def _identity(data_config: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: value for key, value in data_config.items() if key not in NO_PART}
+    if "root" in kept:  # a relative root means another folder in another working directory
+        kept["root"] = str(Path(str(kept["root"])).expanduser().absolute())
+    return kept
+
+
+def canonical(value: Any) -> str:
+    """Sorted JSON of plain values, paths and list-likes, for hashing."""
+    return json.dumps(value, sort_keys=True, default=_plain)
+
+
+def _note(cache: Path, kind: str, identity: Any) -> Path:
+    key = hashlib.sha256(canonical(identity).encode()).hexdigest()[:32]
+    return Path(cache).expanduser() / "fingerprints" / f"{kind}-{key}.json"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value)  # tuples of OmegaConf and the like
+
+
+def _states(files: list[Path]) -> list[list[Any]]:
+    return [[str(file.absolute()), (state := file.stat()).st_size, state.st_mtime_ns] for file in files]
+
+
+def _write(note: Path, states: list[list[Any]], value: str) -> None:
+    try:
+        write_atomically(note, json.dumps({"fingerprint": value, "files": states}))
+    except OSError:
+        return  # a cache that cannot be written costs time, not correctness
+
+
+def _read(note: Path) -> str | None:
+    try:
+        content = json.loads(note.read_text(encoding="utf-8"))
+        for path, size, mtime_ns in content["files"]:
+            state = os.stat(path)
+            if (state.st_size, state.st_mtime_ns) != (size, mtime_ns):
+                return None
+        return str(content["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,276 @@
+"""Pictures and label masks from files, paired by name, read at one size.
+
+Images are resized bilinearly with antialiasing, masks by nearest neighbour; both with the pixels' centres as Pillow
+places them, so that they stay aligned. The sides' ratio is not kept: every task here wants one size for all.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from retable import checks
+from retable.data.arrays import ImageSet
+from retable.errors import DataError
+
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
+DRAFT = 2  # a JPEG is decoded at least so many times as large as it is wanted, where it is much larger
+PATIENCE = 2.0  # seconds of reading before it says how far it is
+
+Size = tuple[int, int]
+
+
+class Pair(NamedTuple):
+    """An image file, its mask file, and what the two are called together."""
+
+    name: str
+    image: Path
+    mask: Path
+
+
+def size_of(key: str, value: Any) -> Size:
+    """(height, width) of a whole number, which stands for both, or of [height, width]. Raises ValueError."""
+    try:
+        height, width = (value, value) if isinstance(value, int) else value
+        checks.integer(key, height, 1)
+        checks.integer(key, width, 1)
+    except (TypeError, ValueError):
+        raise checks.refuse(key, value, "a whole number of at least 1, [height, width]") from None
+    return height, width
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files of a folder (EXTENSIONS; hidden ones are none), by name.
+
+    Raises:
+        DataError: no such folder, or no picture in it.
+    """
+    try:
+        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS and file.name[0] != ".")
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read ({error.strerror}), expected: a folder of pictures") from error
+    if not found:
+        raise DataError(f"{folder}: holds no pictures, expected: files {', '.join(EXTENSIONS)}")
+    return found
+
+
+def pair(images: Iterable[Path], masks: Iterable[Path], image: str = "{}", mask: str = "{}") -> list[Pair]:
+    """Pair images with masks by their names without extension.
+
+    Args:
+        images, masks: files; each one must find its partner.
+        image, mask: how the names are made of the part that an image and its mask share, e.g. `{}_Segmentation`.
+
+    Returns:
+        The pairs, called by their images' names, in the order of these, numbers in them by value (2 before 10).
+
+    Raises:
+        DataError: a file without a partner, two files of one name, a name of another form.
+    """
+    image_by, mask_by = _by_key(images, image), _by_key(masks, mask)
+    for key, file in image_by.items():
+        if key not in mask_by:
+            folder = next(iter(mask_by.values()), file).parent
+            raise DataError(f"{file}: its mask is missing, expected: {folder / mask.format(key)}.*")
+    for key, file in mask_by.items():
+        if key not in image_by:
+            folder = next(iter(image_by.values()), file).parent
+            raise DataError(f"{file}: the image of this mask is missing, expected: {folder / image.format(key)}.*")
+    return [Pair(image_by[key].stem, image_by[key], mask_by[key]) for key in sorted(image_by, key=_natural)]
+
+
+def disjoint(first: Sequence[Pair], second: Sequence[Pair]) -> None:
+    """Refuse an image that is in both parts, told by its name. Raises DataError."""
+    names = {pair.name: pair.image for pair in first}
+    for name, image, _ in second:
+        if name in names:
+            raise DataError(f"{image}: is in two parts of the set ({names[name]}), accepted: in one")
+
+
+def read_image(path: Path, size: Size | None = None, mode: str = "RGB") -> np.ndarray:
+    """Read a picture of 8 bits a channel.
+
+    Args:
+        size: (height, width) to resize to; None: as it is.
+        mode: RGB, or L for grey.
+
+    Returns:
+        uint8 (3, H, W), or (1, H, W) for L.
+
+    Raises:
+        DataError: missing, cut or damaged file, or more than 8 bits a channel.
+    """
+    return _image(path, size, mode)[0]
+
+
+def read_labels(path: Path, labels: Mapping[int, int], size: Size | None = None) -> np.ndarray:
+    """Read a label mask: the values of its only channel, or the indices of a palette, never its colours.
+
+    Args:
+        labels: label of each value that is accepted, e.g. {0: 0, 255: 1}.
+        size: (height, width) to resize to; None: as it is.
+
+    Returns:
+        uint8 (H, W).
+
+    Raises:
+        DataError: missing, cut or damaged file, a colour picture, or a value that is not accepted.
+    """
+    return _labels(path, labels, size)[0]
+
+
+def read_pairs(pairs: Sequence[Pair], size: Size, labels: Mapping[int, int], what: str) -> ImageSet:
+    """Read RGB images with their masks, in threads: Pillow decodes without Python's lock.
+
+    Args:
+        size: (height, width) of all.
+        labels: see `read_labels`.
+        what: what is read, for the line that a terminal shows when it takes long.
+
+    Returns:
+        Images (N, 3, H, W), masks (N, H, W), and each one's `name`.
+
+    Raises:
+        DataError: as `read_image` and `read_labels`; a mask that has not its image's size.
+    """
+    images = np.empty((len(pairs), 3, *size), np.uint8)
+    masks = np.empty((len(pairs), *size), np.uint8)
+
+    def read(place: int) -> None:
+        item = pairs[place]
+        images[place], image_size = _image(item.image, size, "RGB")
+        masks[place], mask_size = _labels(item.mask, labels, size)
+        if image_size != mask_size:
+            raise DataError(
+                f"{item.mask}: {_shown(mask_size)} pixels, but its image {item.image.name} has {_shown(image_size)};"
+                " accepted: the same size"
+            )
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for _ in _told(pool.map(read, range(len(pairs))), len(pairs), what):
+            pass
+    return ImageSet(images, masks, {"name": np.array([item.name for item in pairs])})
+
+
+def _by_key(files: Iterable[Path], form: str) -> dict[str, Path]:
+    start, end = form.split("{}")
+    found: dict[str, Path] = {}
+    for file in files:
+        stem = file.stem
+        if not (stem.startswith(start) and stem.endswith(end) and len(stem) > len(start) + len(end)):
+            raise DataError(f"{file}: accepted: a name like {form.format('NN')}{file.suffix}")
+        key = stem[len(start) : len(stem) - len(end)]
+        if key in found:
+            raise DataError(f"{file}: {found[key].name} has the same name, accepted: one file of a name")
+        found[key] = file
+    return found
+
+
+def _natural(key: str) -> list[tuple[bool, int, str]]:
+    """Sorts runs of digits by value, before other text."""
+    runs: list[str] = []
+    for letter in key:
+        if runs and runs[-1][-1].isdecimal() == letter.isdecimal():
+            runs[-1] += letter
+        else:
+            runs.append(letter)
+    return [(not run.isdecimal(), int(run) if run.isdecimal() else 0, run) for run in runs]
+
+
+def _image(path: Path, size: Size | None, mode: str) -> tuple[np.ndarray, tuple[int, int]]:
+    with _opened(path) as picture:
+        original = picture.size
+        if picture.mode[0] in "IF":
+            raise DataError(f"{path}: pixels of type {picture.mode}, accepted: images of 8 bits a channel")
+        if size is not None:
+            # JPEG alone: decodes a half, a quarter or an eighth of the size, which takes that much less time.
+            picture.draft(None, (DRAFT * size[1], DRAFT * size[0]))
+        found = picture.convert(mode)
+        if size is not None and found.size != size[::-1]:
+            found = found.resize(size[::-1], Image.Resampling.BILINEAR)
+        values = np.asarray(found)
+    return values.reshape(*values.shape[:2], -1).transpose(2, 0, 1), original
+
+
+def _labels(path: Path, labels: Mapping[int, int], size: Size | None) -> tuple[np.ndarray, tuple[int, int]]:
+    with _opened(path) as picture:
+        picture.load()
+        if picture.mode == "1":
+            picture = picture.convert("L")
+        if picture.mode not in ("L", "P"):
+            picture = _grey(path, picture)
+        present = np.flatnonzero(picture.histogram())  # of the whole mask: resizing may lose a value
+        for value in present:
+            if int(value) not in labels:
+                raise DataError(f"{path}: unknown label value {value}, accepted: {_ranges(labels)}")
+        original = picture.size
+        if size is not None and picture.size != size[::-1]:
+            picture = picture.resize(size[::-1], Image.Resampling.NEAREST)
+        values = np.asarray(picture)
+    table = np.zeros(256, np.uint8)
+    table[list(labels)] = list(labels.values())
+    return table[values], original
+
+
+def _grey(path: Path, picture: Image.Image) -> Image.Image:
+    """One channel of a mask that was saved in another mode."""
+    values = np.asarray(picture)
+    if values.ndim == 3:
+        colours = values[..., : len(picture.getbands()) - (picture.mode[-1] in "Aa")]
+        if picture.mode not in ("RGB", "RGBA", "LA") or (colours != colours[..., :1]).any():
+            raise DataError(f"{path}: a mask in colours, accepted: one channel, or a palette, with label values")
+        values = colours[..., 0]
+    elif values.min(initial=0) < 0 or values.max(initial=0) > 255 or (values != values.astype(np.uint8)).any():
+        raise DataError(f"{path}: label values from {values.min()} to {values.max()}, accepted: 0 to 255")
+    return Image.fromarray(np.ascontiguousarray(values, np.uint8))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An opened picture; what Pillow raises on it, now or when it is decoded, becomes a DataError."""
+    try:
+        with Image.open(path) as picture:
+            yield picture
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file, expected: a picture") from error
+    except Exception as error:  # Pillow: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
+        reason = "no picture" if isinstance(error, Image.UnidentifiedImageError) else " ".join(str(error).split())
+        raise DataError(f"{path}: cut or damaged ({reason}), accepted: a picture that can be read in full") from error
+
+
+def _ranges(values: Iterable[int]) -> str:
+    """0, 1, 2, 3, 255 -> "0 to 3, 255"."""
+    parts: list[list[int]] = []
+    for value in sorted(values):
+        if parts and value == parts[-1][-1] + 1:
+            parts[-1].append(value)
+        else:
+            parts.append([value])
+    return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts)
+
+
+def _shown(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def _told(steps: Iterator[Any], total: int, what: str) -> Iterator[Any]:
+    """The steps themselves; a terminal is told how far they are, once they take long."""
+    start = last = time.monotonic()
+    shown = False
+    for done, step in enumerate(steps, start=1):
+        yield step
+        now = time.monotonic()
+        if now - start > PATIENCE and now - last > 0.5 and sys.stderr.isatty():
+            print(f"\rreading {what}: {done} of {total} images", end="", file=sys.stderr, flush=True)
+            last, shown = now, True
+    if shown:
+        print(f"\rreading {what}: {total} of {total} images", file=sys.stderr)

@@ -1,0 +1,322 @@
+"""The base of every task's data on images: files -> arrays (cached) -> tensors on the device -> chunks.
+
+A task is a subclass with `files` and `read`, e.g.
+
+    class LeafData(ImageData):
+        folder = "leaves"                                        # below data.root
+
+        def __init__(self, size: int = 64, **base):              # data.size, and the keys of conf/data/real.yaml
+            super().__init__(**base)
+            self.size = size
+
+        def files(self):
+            return self.expect([self.location / "train.npz", self.location / "val.npz"])
+
+        def read(self):
+            return Splits(ImageSet(...), ImageSet(...), ("oak", "beech"))
+
+For segmentation it is the same, with label masks in place of labels.
+"""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from retable import checks
+from retable.data.arrays import Splits
+from retable.data.cache import cached
+from retable.data.fingerprints import canonical, fingerprint, recall, remember
+from retable.data.loader import Chunk, DeviceLoader, batches_per_chunk
+from retable.data.resident import Resident, channel_statistics, enlarged, resident, statistics
+from retable.data.split import proportional_share
+from retable.data.staging import staged_folder
+from retable.data.stored import pack, unpack
+from retable.errors import DataError
+
+
+class ImageData(pl.LightningDataModule):
+    """Images with one class each, or with one label mask each, resident on the training device.
+
+    Args:
+        source: real, or sample: a small synthetic set in the same file formats.
+        root: folder of the real sets; this one's lies in `folder` below it.
+        cache: folder of decoded arrays, fingerprints and samples.
+        fraction: share of the training set that is used, in (0, 1], in proportion to the classes.
+        split_seed: which images are held out, and which share is used.
+        batch_size, eval_batch_size: images a mini-batch in training and in validation.
+        scale: unit: [0, 1]; standard: mean 0 and standard deviation 1 a channel of the training images; imagenet: by
+            mean and deviation of what torchvision's pretrained models were trained with. float32 images stay as read.
+        seed: order of the images, and augmentation.
+        augment: None, or an object with `mode` (none, copies, fly), `copies` and `batch` (retable.training.Augment).
+
+    Raises:
+        ValueError: an argument that is not accepted.
+
+    After `prepare()`: splits, fingerprint, counts (read, left_out, train, val, and test where there is one), classes,
+    num_classes, image_shape, mean, std. After `setup()`: train_images, train_targets, val_images, val_targets and,
+    where there is a test part, test_images and test_targets, on the device.
+    """
+
+    folder: ClassVar[str] = ""
+    sample_version: ClassVar[int] = 1  # raise it when make_sample makes other files
+    read_version: ClassVar[int] = 1  # raise it when read gives other arrays for the same files
+    # Training targets by a mask's value, where a mask's values are codes: label = code % number of classes (report E).
+    levels: tuple[float, ...] | None = None
+
+    def __new__(cls, **given: Any) -> "ImageData":
+        self = super().__new__(cls)
+        self._given = given
+        return self
+
+    def __init__(
+        self,
+        *,
+        source: str = "real",
+        root: str | Path = "data",
+        cache: str | Path = "~/.cache/retable",
+        fraction: float = 1.0,
+        split_seed: int = 0,
+        batch_size: int = 32,
+        eval_batch_size: int = 125,
+        scale: str = "unit",
+        seed: int = 0,
+        augment: Any = None,
+    ) -> None:
+        super().__init__()
+        checks.one_of("source", source, ("real", "sample"))
+        checks.one_of("scale", scale, ("unit", "standard", "imagenet"))
+        checks.number("fraction", fraction, 0, 1, open_low=True)
+        for key, value, least in (
+            ("split_seed", split_seed, 0),
+            ("batch_size", batch_size, 1),
+            ("eval_batch_size", eval_batch_size, 1),
+            ("seed", seed, 0),
+        ):
+            checks.integer(key, value, least)
+        self.source, self.scale, self.fraction = source, scale, float(fraction)
+        self.root, self.cache = checks.folder("root", root), checks.folder("cache", cache)
+        self.split_seed, self.batch_size, self.eval_batch_size, self.seed = (
+            split_seed,
+            batch_size,
+            eval_batch_size,
+            seed,
+        )
+        self.augment = augment
+        if self.augment_mode not in ("none", "copies", "fly"):
+            raise ValueError(f"augment.mode={self.augment_mode}: accepted: none, copies, fly")
+        self._location: Path | None = None
+        self.splits: Splits | None = None
+        self.fingerprint: str | None = None
+        self.counts: dict[str, Any] = {}
+        self.mean: tuple[float, ...] = ()
+        self.std: tuple[float, ...] = ()
+        self.train_images: torch.Tensor | None = None
+        self._shift_scale: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    # What a task writes
+
+    def files(self) -> list[Path]:
+        """The files that make up the set, below `location`. Raises DataError naming what is expected where."""
+        raise NotImplementedError
+
+    def read(self) -> Splits:
+        """Read the files. Raises DataError naming the file and its fault."""
+        raise NotImplementedError
+
+    def download(self) -> None:
+        """Fetch the real set, or raise DataError. The base class has nothing to fetch from."""
+
+    def make_sample(self, folder: Path) -> None:
+        """Write a small synthetic set into an empty folder."""
+        raise DataError(f"data.source=sample: {type(self).__name__} has no sample set")
+
+    def reading(self) -> dict[str, Any]:
+        """What the result of `read` depends on beside the files: the task's own arguments and split_seed."""
+        own: dict[str, Any] = {}
+        for cls in reversed(type(self).__mro__[: type(self).__mro__.index(ImageData)]):
+            parameters = inspect.signature(cls.__init__).parameters.values()
+            own |= {p.name: p.default for p in parameters if p.default is not p.empty}
+        own |= self._given
+        base = inspect.signature(ImageData.__init__).parameters
+        return {key: value for key, value in own.items() if key not in base} | {"split_seed": self.split_seed}
+
+    # What it gets
+
+    @property
+    def location(self) -> Path:
+        """The folder of this set's files: the real set's or the sample's, or the one that `read_at` named."""
+        if self._location is not None:
+            return self._location
+        if self.source == "sample":
+            return self.cache / "sample" / f"{self.folder}-{self.sample_version}"
+        return self.root / self.folder
+
+    @property
+    def augment_mode(self) -> str:
+        return "none" if self.augment is None else self.augment.mode
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.splits.classes
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.splits.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)"""
+        return self.splits.train.images.shape[1:]
+
+    def read_at(self, location: Path, classes: Sequence[str] | None = None) -> None:
+        """Read another set of the same format, from this folder.
+
+        Args:
+            classes: names by label, for a format that would look for them in a file of their own.
+        """
+        self._location = Path(location)
+
+    def expect(self, files: list[Path]) -> list[Path]:
+        """The files themselves, if all exist. Raises DataError that lists those that do not."""
+        missing = [file for file in files if not file.is_file()]
+        if missing:
+            folders = sorted({str(file.parent) for file in missing})
+            names = ", ".join(file.name for file in missing)
+            raise DataError(
+                f"{', '.join(folders)}: expected here, but missing: {names}"
+                f" (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
+            )
+        return files
+
+    def prepare(self) -> None:
+        """Read the set, through the cache. Needs no device. Raises DataError."""
+        if self.splits is not None:
+            return
+        files = self._find()
+        self.fingerprint = fingerprint(files, self.cache, self.location)
+        made_from = {
+            "fingerprint": self.fingerprint,
+            "reader": f"{type(self).__module__}.{type(self).__qualname__}",
+            "version": self.read_version,
+            "reading": self.reading(),
+        }
+        key = canonical([made_from, self.fraction, self.split_seed, self.scale])
+        self._resident = resident(key, lambda: self._load(key, made_from))
+        self.splits, self.counts = self._resident.splits, dict(self._resident.counts)
+        self.mean, self.std = self._resident.mean, self._resident.std
+        config = {"_target_": f"{type(self).__module__}.{type(self).__qualname__}"} | self._given
+        if self._location is None and recall(self.cache, config) != self.fingerprint:
+            remember(self.cache, config, files, self.fingerprint)
+
+    def setup(self, stage: str | None = None) -> None:
+        """Put the images on the trainer's device, or on the CPU when there is no trainer."""
+        self.prepare()
+        device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
+        if self.train_images is not None and self.train_images.device == device:
+            return
+        parts = self.resident_on(device)
+        self.train_images, self.train_targets = parts["train"]
+        self.val_images, self.val_targets = parts["val"]
+        self.test_images, self.test_targets = parts.get("test", (None, None))
+        if self.augment_mode == "copies":
+            self.train_images, self.train_targets = enlarged(
+                self.train_images, self.train_targets, self.augment.copies, self.seed
+            )
+
+    def resident_on(self, device: torch.device) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        """Images and targets of each part, as read, on a device."""
+        return self._resident.on(device)
+
+    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 images, or float images in [0, 1], (N, C, H, W) -> float32 as the model takes them (see `scale`)."""
+        if images.dtype == torch.uint8:
+            images = images.to(torch.float32).div_(255)
+        if not self.normalises:
+            return images
+        if images.device not in self._shift_scale:
+            values = (torch.tensor(v, dtype=torch.float32, device=images.device) for v in (self.mean, self.std))
+            self._shift_scale[images.device] = tuple(value.view(-1, 1, 1) for value in values)
+        mean, std = self._shift_scale[images.device]
+        return (images - mean).div_(std)
+
+    @property
+    def normalises(self) -> bool:
+        """Whether images are shifted and scaled; those that were read as float32 are normalised already."""
+        return self.scale != "unit" and self.splits.train.images.dtype == np.uint8
+
+    def train_dataloader(self) -> DeviceLoader:
+        return DeviceLoader(
+            self.train_images,
+            self.train_targets,
+            self.batch_size,
+            self.normalise,
+            seed=self.seed,
+            shuffle=self.trainer is None or not self.trainer.overfit_batches,  # overfitting means the same few again
+            augment=self.augment.batch if self.augment_mode == "fly" else None,
+            chunk=self._chunk(),
+        )
+
+    def val_dataloader(self) -> DeviceLoader:
+        return DeviceLoader(self.val_images, self.val_targets, self.eval_batch_size, self.normalise, shuffle=False)
+
+    def test_dataloader(self) -> DeviceLoader:
+        return DeviceLoader(self.test_images, self.test_targets, self.eval_batch_size, self.normalise, shuffle=False)
+
+    def transfer_batch_to_device(self, batch: Chunk, device: torch.device, dataloader_idx: int) -> Chunk:
+        return batch  # it is there already
+
+    def _find(self) -> list[Path]:
+        if self.source == "sample":
+            if not self.location.is_dir():
+                try:
+                    with staged_folder(self.location) as folder:
+                        self.make_sample(folder)
+                except OSError as error:
+                    raise DataError(f"data.cache={self.cache}: cannot be written ({error.strerror})") from error
+            return self.files()
+        try:
+            return self.files()
+        except DataError:
+            self.download()
+            return self.files()
+
+    def _load(self, key: str, made_from: dict[str, Any]) -> Resident:
+        arrays, rest = cached(self.cache, self.folder.replace("/", "-"), made_from, self._packed)
+        splits = unpack(arrays, rest)
+        left_out = dict(splits.left_out)
+        distinct = {id(part): len(part) for part in splits.parts.values()}  # validation may be the test set
+        read = sum(distinct.values()) + sum(left_out.values())
+        if self.fraction < 1:
+            train = splits.train
+            labels = train.targets if train.targets.ndim == 1 else np.zeros(len(train), np.int64)
+            splits = replace(splits, train=train.take(proportional_share(labels, self.fraction, self.split_seed)))
+            left_out["data.fraction"] = len(train) - len(splits.train)
+        counts = {"read": read, "left_out": sum(left_out.values())}
+        counts |= {name: len(part) for name, part in splits.parts.items()}
+        if left_out:
+            counts["reasons"] = left_out
+        known = rest.get("channel_statistics") if self.fraction == 1 else None
+        return Resident(key, splits, counts, *statistics(splits.train.images, self.scale, known))
+
+    def _packed(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays, rest = pack(self.read())
+        if arrays["train_images"].dtype == np.uint8:  # looking at every pixel takes ten times as long as loading them
+            rest["channel_statistics"] = channel_statistics(arrays["train_images"])
+        return arrays, rest
+
+    def _chunk(self) -> int:
+        trainer = self.trainer
+        if trainer is not None:
+            # Lightning's limits count its own steps; with one mini-batch to a step those are optimizer steps.
+            # limit_train_batches=1 is one batch, 1.0 is all of them.
+            whole_epoch = trainer.limit_train_batches == 1.0 and isinstance(trainer.limit_train_batches, float)
+            limited = trainer.fast_dev_run or trainer.overfit_batches or trainer.max_steps != -1
+            if not whole_epoch or limited or trainer.val_check_interval != 1.0:
+                return 1
+        return batches_per_chunk(self.batch_size, self.image_shape)

@@ -1,0 +1,1 @@
+"""Small synthetic data sets in the real sets' file formats."""

@@ -1,0 +1,1 @@
+"""Which files make up a task's data set, and how they are read."""

@@ -1,0 +1,197 @@
+"""Brain tissue in T1 MRI (report A2): patches of IBSR-18 volumes, background left out of everything.
+
+Source of the set: Internet Brain Segmentation Repository, IBSR-18, Center for Morphometric Analysis, Massachusetts
+General Hospital.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from retable import checks
+from retable.data.arrays import IGNORE, ImageSet, Splits
+from retable.data.formats.nifti import Volume, find_pair, has_volume, normalised, read_volume
+from retable.data.module import ImageData
+from retable.data.samples.volumes import VERSION, write_volumes
+from retable.data.sets.patches import balanced_places, cut, grid_places, padded_to
+from retable.errors import DataError
+
+CLASSES = ("CSF", "GM", "WM")
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Patches of a volume: images float32 (M, 1, S, S), targets uint8 (M, S, S), places (M, 3): slice, row, column."""
+
+    images: np.ndarray
+    targets: np.ndarray
+    places: np.ndarray
+
+
+@dataclass(frozen=True)
+class Uncut:
+    """A volume's normalised intensities, float32 (X, Y, Z), its targets, uint8, and where patches are to be cut."""
+
+    number: int
+    image: np.ndarray
+    targets: np.ndarray
+    places: np.ndarray
+
+
+class BrainData(ImageData):
+    """Patches of volumes below `<root>/ibsr18`, cut from slices along the third axis.
+
+    Training: overlapping patches without background and with all classes (`balanced_places`). Validation: a grid that
+    covers each slice, patches of background alone left out; background is IGNORE there. Intensities are normalised
+    volume by volume (retable.data.formats.nifti.normalised).
+
+    Args:
+        train, val: numbers of volumes, 1 for IBSR_01.
+        patch_size: pixels a side (the report tried 16, 32 and 40).
+        stride: of the training patches.
+        min_pixels: of each class in a training patch.
+        **base: see ImageData.
+
+    A folder without any of the training volumes can be evaluated on (all of `val`), not trained on.
+    """
+
+    folder: ClassVar[str] = "ibsr18"
+    sample_version: ClassVar[int] = VERSION
+
+    def __init__(
+        self,
+        train: Sequence[int] = (1, 3, 5),
+        val: Sequence[int] = (13,),
+        patch_size: int = 16,
+        stride: int = 1,
+        min_pixels: int = 60,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        for key, numbers in (("train", train), ("val", val)):
+            if not isinstance(numbers, Sequence) or isinstance(numbers, str) or not numbers:
+                raise checks.refuse(key, numbers, "a list of numbers of volumes, e.g. [1, 3, 5]")
+            for number in numbers:
+                checks.integer(key, number, 0)
+            if len(set(numbers)) < len(numbers):
+                raise checks.refuse(key, list(numbers), "each volume once")
+        both = sorted(set(train) & set(val))
+        if both:
+            raise checks.refuse("val", list(val), f"volumes that are not trained on; {_name(both[0])} is in both")
+        checks.integer("patch_size", patch_size, 2)
+        checks.integer("stride", stride, 1)
+        checks.integer("min_pixels", min_pixels, 0)
+        self.train, self.val = list(train), list(val)
+        self.patch_size, self.stride, self.min_pixels = patch_size, stride, min_pixels
+
+    def files(self) -> list[Path]:
+        return [path for number in self._numbers() for path in find_pair(self.location, _name(number))]
+
+    def read(self) -> Splits:
+        counts: dict[str, list[int]] = {}
+        train, val, empty = [], [], 0
+        for number in self._numbers():
+            volume = self.volume(number)
+            counts[volume.name] = np.bincount(volume.labels_XYZ.ravel(), minlength=4).tolist()
+            if number in self.train:
+                places = balanced_places(volume.labels_XYZ, self.patch_size, self.stride, self.min_pixels)
+                train.append(self._uncut(number, volume, places))
+            else:
+                places, left_out = grid_places(volume.labels_XYZ, self.patch_size)
+                if not len(places):
+                    raise DataError(f"{self.location}: {volume.name} holds background alone; accepted: tissue labels")
+                val.append(self._uncut(number, volume, places))
+                empty += left_out
+        whole = self._set(val)
+        if train and not sum(len(part.places) for part in train):
+            raise DataError(
+                f"{self.location}: no patch of {self.patch_size}x{self.patch_size} pixels without background holds"
+                f" {self.min_pixels} pixels of each class; accepted: a smaller data.patch_size or data.min_pixels"
+            )
+        left_out = {"validation patch of background alone": empty} if empty else {}
+        extra = {"class_counts": counts}
+        return Splits(self._set(train) if train else whole, whole, CLASSES, left_out=left_out, extra=extra)
+
+    def reading(self) -> dict[str, Any]:
+        own = {key: value for key, value in super().reading().items() if key != "split_seed"}
+        return own | {"elsewhere": self._location is not None}
+
+    def make_sample(self, folder: Path) -> None:
+        write_volumes(folder, [_name(number) for number in (1, 3, 5, 13)])
+
+    def volume(self, number: int) -> Volume:
+        """A volume by its number. Raises DataError."""
+        return read_volume(_name(number), *find_pair(self.location, _name(number)))
+
+    def patches(self, volume: Volume, places_M3: np.ndarray) -> Patches:
+        """The patches of a volume at given places."""
+        found = self._uncut(0, volume, places_M3)
+        return Patches(
+            cut(found.image, places_M3, self.patch_size)[:, None],
+            cut(found.targets, places_M3, self.patch_size),
+            places_M3,
+        )
+
+    def describe(self) -> str:
+        """The table of class counts that the report prints, of the training volumes."""
+        counts = self.splits.extra["class_counts"]
+        return class_table({name: counts[name] for name in map(_name, self.train) if name in counts})
+
+    def draw(self, folder: Path, predict: Callable[[np.ndarray], np.ndarray], title: str) -> None:
+        """slices.png, stitched.png and patches.png."""
+        from retable.figures.brain import draw
+
+        draw(self, folder, predict, title)
+
+    def _numbers(self) -> list[int]:
+        """The volumes to read. In a folder that `read_at` named, those to train on may all be missing."""
+        if self._location is not None and not any(has_volume(self._location, _name(number)) for number in self.train):
+            return self.val
+        return self.train + self.val
+
+    def _uncut(self, number: int, volume: Volume, places_M3: np.ndarray) -> Uncut:
+        image = padded_to(normalised(volume.image_XYZ), self.patch_size)
+        labels = padded_to(volume.labels_XYZ, self.patch_size)
+        return Uncut(number, image, np.where(labels == 0, IGNORE, labels - 1).astype(np.uint8), places_M3)
+
+    def _set(self, parts: Sequence[Uncut]) -> ImageSet:
+        # Cut into place: overlapping patches of 40x40 pixels of three volumes take 0.8 GB; not to be held twice.
+        size, places = self.patch_size, np.concatenate([part.places for part in parts])
+        images = np.empty((len(places), 1, size, size), np.float32)
+        targets = np.empty((len(places), size, size), np.uint8)
+        start = 0
+        for part in parts:
+            stop = start + len(part.places)
+            cut(part.image, part.places, size, images[start:stop, 0])
+            cut(part.targets, part.places, size, targets[start:stop])
+            start = stop
+        volume = np.concatenate([np.full(len(part.places), part.number) for part in parts])
+        about = {"volume": volume} | {key: places[:, axis] for axis, key in enumerate(("slice", "row", "column"))}
+        names = [f"{_name(n)} z{z} x{x} y{y}" for n, (z, x, y) in zip(volume, places, strict=True)]
+        return ImageSet(images, targets, {"name": np.array(names), **about})
+
+
+def class_table(counts: dict[str, list[int]]) -> str:
+    """Voxels by volume and label, a total row, and the shares of the labels 1, 2 and 3 without background.
+
+    >>> print(class_table({"a": [5, 1, 2, 1], "b": [5, 0, 3, 3]}))
+    volume               0         1         2         3
+    a                    5         1         2         1
+    b                    5         0         3         3
+    total               10         1         5         4
+    share                    10.00 %   50.00 %   40.00 %
+    """
+    total = [sum(column) for column in zip(*counts.values(), strict=True)]
+    rows = {**counts, "total": total}
+    lines = [f"{'volume':<12}" + "".join(f"{label:>10}" for label in range(4))]
+    lines += [f"{name:<12}" + "".join(f"{count:>10}" for count in row) for name, row in rows.items()]
+    tissue = sum(total[1:]) or 1
+    shares = "".join(f"{100 * count / tissue:>8.2f} %" for count in total[1:])
+    return "\n".join([*lines, f"{'share':<12}" + " " * 10 + shares])
+
+
+def _name(number: int) -> str:
+    return f"IBSR_{number:02}"

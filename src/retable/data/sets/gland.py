@@ -1,0 +1,160 @@
+"""Warwick glands (report B2): 85 stained slides to train, 60 to test, glands against the rest.
+
+Source of the set: K. Sirinukunwattana et al., "Gland segmentation in colon histology images: the GlaS challenge
+contest", Medical Image Analysis 35, 2017.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from retable import checks
+from retable.data.arrays import ImageSet, Splits
+from retable.data.formats.pictures import Pair, disjoint, pair, pictures_in, read_pairs, size_of
+from retable.data.module import ImageData
+from retable.data.samples.glands import VERSION, write_glands
+from retable.errors import DataError
+
+CLASSES = ("background", "gland")
+COURSE = {0: 0, 255: 1}
+NUMBERED = {0: 0} | dict.fromkeys(range(1, 256), 1)  # GlaS: every gland has a number of its own
+TEST_PARTS = ("testA", "testB")
+
+
+class GlandData(ImageData):
+    """Gland images below `<root>/warwick`, in one of two layouts, resized to one size.
+
+    The course's: Train/ and Test/ with image_NN.png and label_NN.png (0 or 255). The GlaS release's, in the folder
+    itself or one below it: train_N.bmp, testA_N.bmp, testB_N.bmp, each with its *_anno.bmp (numbered glands).
+
+    Args:
+        size: pixels a side, or [height, width].
+        holdout: number of training images that are held out for validation, shuffled by split_seed; 0: validation is
+            the test set. With flips, it is drawn from all 255, as the report did (B2.4): an image may be held out
+            while its mirror image is trained on, so this validation is kinder than the test.
+        flips: add a left-right and an up-down flipped copy of each training image (85 -> 255).
+        test_parts: of the GlaS release: testA (60 images), testB (20) or both.
+        **base: see ImageData.
+
+    The test part is always the set's own.
+    """
+
+    folder: ClassVar[str] = "warwick"
+    sample_version: ClassVar[int] = VERSION
+
+    def __init__(
+        self,
+        size: int | Sequence[int] = 128,
+        holdout: int = 0,
+        flips: bool = False,
+        test_parts: Sequence[str] = TEST_PARTS,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        self.size = size_of("size", size)
+        checks.integer("holdout", holdout, 0)
+        checks.boolean("flips", flips)
+        self.holdout, self.flips = holdout, flips
+        self.test_parts = (test_parts,) if isinstance(test_parts, str) else tuple(test_parts)
+        if not self.test_parts or not set(self.test_parts) <= set(TEST_PARTS):
+            raise checks.refuse("test_parts", test_parts, f"a list of {', '.join(TEST_PARTS)}")
+
+    def files(self) -> list[Path]:
+        train, test, _, _ = self._find_pairs()
+        return [file for _, *both in (*train, *test) for file in both]
+
+    def read(self) -> Splits:
+        train_pairs, test_pairs, labels, left_out = self._find_pairs()
+        train = read_pairs(train_pairs, self.size, labels, "glands")
+        test = read_pairs(test_pairs, self.size, labels, "glands")
+        if self.flips:
+            train = with_flips(train)
+        if not self.holdout:
+            return Splits(train, test, CLASSES, test=test, left_out=left_out)
+        if self.holdout >= len(train):
+            raise DataError(f"data.holdout={self.holdout}: accepted: fewer than the {len(train)} training images")
+        order = np.random.default_rng(np.random.SeedSequence((self.split_seed, 3))).permutation(len(train))
+        held_out, rest = np.sort(order[: self.holdout]), np.sort(order[self.holdout :])
+        return Splits(train.take(rest), train.take(held_out), CLASSES, test=test, left_out=left_out)
+
+    def reading(self) -> dict[str, Any]:
+        found = super().reading()
+        return found if self.holdout else {key: value for key, value in found.items() if key != "split_seed"}
+
+    def draw(self, folder: Path, predict: Callable[[np.ndarray], np.ndarray], title: str) -> None:
+        """flips.png, where there are flipped copies."""
+        if self.flips:
+            from retable.figures.flips import draw
+
+            draw(self.splits.train, folder / "flips.png", title)
+
+    def make_sample(self, folder: Path) -> None:
+        write_glands(folder)
+
+    def _find_pairs(self) -> tuple[list[Pair], list[Pair], dict[int, int], dict[str, int]]:
+        """Training pairs, test pairs, labels by mask value, and the number of pictures left out by reason."""
+        course = all((self.location / part).is_dir() for part in ("Train", "Test"))
+        release = self._release()
+        if course and release:
+            raise DataError(f"{self.location}: holds Train/ and Test/ and {release}/train_*.bmp, accepted: one layout")
+        if course:
+            return self._course_pairs()
+        if release:
+            return self._release_pairs(release)
+        raise DataError(
+            f"{self.location}: expected here, but missing: Train/ and Test/ with image_NN.png and label_NN.png,"
+            " or GlaS's train_N.bmp, testA_N.bmp and testB_N.bmp with *_anno.bmp"
+            f" (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
+        )
+
+    def _course_pairs(self) -> tuple[list[Pair], list[Pair], dict[int, int], dict[str, int]]:
+        parts, others = [], 0
+        for name in ("Train", "Test"):
+            folder = self.location / name
+            found = pictures_in(folder)
+            images = [file for file in found if file.stem.startswith("image_")]
+            masks = [file for file in found if file.stem.startswith("label_")]
+            if not images:
+                raise DataError(f"{folder}: holds no images, expected: image_NN.png with label_NN.png")
+            others += len(found) - len(images) - len(masks)
+            parts.append(pair(images, masks, "image_{}", "label_{}"))
+        return *parts, COURSE, _counted({"neither image_NN nor label_NN": others})
+
+    def _release(self) -> Path | None:
+        """The folder with train_N.bmp: this set's, or one below it."""
+        below = sorted(folder for folder in self.location.glob("*") if folder.is_dir())
+        return next((folder for folder in (self.location, *below) if any(folder.glob("train_*.bmp"))), None)
+
+    def _release_pairs(self, folder: Path) -> tuple[list[Pair], list[Pair], dict[int, int], dict[str, int]]:
+        found = pictures_in(folder)
+        pairs: dict[str, list[Pair]] = {}
+        used = 0
+        for part in ("train", *TEST_PARTS):
+            images = [file for file in found if re.fullmatch(rf"{part}_\d+", file.stem)]
+            masks = [file for file in found if re.fullmatch(rf"{part}_\d+_anno", file.stem)]
+            pairs[part] = pair(images, masks, mask="{}_anno")
+            used += len(images) + len(masks)
+        left_out = {"not one of train_N, testA_N, testB_N, *_anno": len(found) - used}
+        left_out |= {
+            f"{part}: not in test_parts": len(pairs[part]) for part in TEST_PARTS if part not in self.test_parts
+        }
+        test = [item for part in TEST_PARTS if part in self.test_parts for item in pairs[part]]
+        if not test:
+            raise DataError(f"{folder}: holds no {' or '.join(f'{part}_N.bmp' for part in self.test_parts)}")
+        disjoint(pairs["train"], test)
+        return pairs["train"], test, NUMBERED, _counted(left_out)
+
+
+def with_flips(images: ImageSet) -> ImageSet:
+    """The images, behind them all left-right flipped copies, then all up-down flipped ones, with their masks."""
+    pixels = np.concatenate([images.images, images.images[..., ::-1], images.images[..., ::-1, :]])
+    masks = np.concatenate([images.targets, images.targets[..., ::-1], images.targets[..., ::-1, :]])
+    names = images.about["name"]
+    return ImageSet(pixels, masks, {"name": np.concatenate([names, names + " left-right", names + " up-down"])})
+
+
+def _counted(left_out: dict[str, int]) -> dict[str, int]:
+    return {reason: count for reason, count in left_out.items() if count}

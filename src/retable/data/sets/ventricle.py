@@ -1,0 +1,170 @@
+"""Right ventricle in cardiac cine MR (report E): slices with contours, in parts that share no patient.
+
+Source of the set: C. Petitjean et al., "Right ventricle segmentation from cardiac MRI: a collation study", Medical
+Image Analysis 19(1), 2015 (RVSC, MICCAI 2012). Sunnybrook: P. Radau et al., MIDAS Journal, 2009.
+"""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from PIL import Image
+
+from retable import checks
+from retable.data.arrays import ImageSet, Splits
+from retable.data.formats.contours import LEVELS, coded, filled, inside, line, read_contour, scaled
+from retable.data.formats.dicom import read_slice
+from retable.data.formats.pictures import read_image, read_labels
+from retable.data.module import ImageData
+from retable.data.samples.heart import VERSION, write_heart
+from retable.data.sets.cine_sets import CineSlice, find_slices
+from retable.errors import DataError
+
+CLASSES = ("background", "ventricle")
+LABELS = {0: 0, 1: 1, 255: 1}  # of masks in picture files
+PARTS = ("train", "val", "test")
+JPEG_QUALITY = 75  # pillow's default
+
+
+class VentricleData(ImageData):
+    """Slices below `<root>/<subfolder>` in one of the layouts of retable.data.sets.cine_sets, resized to a square.
+
+    Args:
+        subfolder: the set's folder: rvsc, sunnybrook, rvsc_png, ...
+        contour: i (inner, endocardium) or o (outer); sets with masks have one kind.
+        style: black (label 0 or 1), grey (background 0.5) or boundary (a black line on white); see `LEVELS`. A set with
+            masks in place of contours has the region's inner boundary as its line.
+        channels: grey, or rgb (the grey values three times).
+        size: pixels a side; the aspect is not kept, as in the report.
+        shares: of the patients in train, val and test, drawn by split_seed (report E, assumed).
+        jpeg: pass images through 8-bit JPEG, as the report's were.
+        **base: see ImageData.
+
+    A set of fewer than three patients can be evaluated on (all of it), not trained on.
+    """
+
+    folder: ClassVar[str] = "rvsc"
+    sample_version: ClassVar[int] = VERSION
+
+    def __init__(
+        self,
+        subfolder: str = "rvsc",
+        contour: str = "i",
+        style: str = "black",
+        channels: str = "grey",
+        size: int = 216,
+        shares: Sequence[float] = (0.8, 0.1, 0.1),
+        jpeg: bool = False,
+        **base: Any,
+    ) -> None:
+        super().__init__(**base)
+        if not isinstance(subfolder, str) or not subfolder.strip("/"):
+            raise checks.refuse("subfolder", subfolder, "the name of a folder below data.root")
+        checks.one_of("contour", contour, ("i", "o"))
+        checks.one_of("style", style, LEVELS)
+        checks.one_of("channels", channels, ("grey", "rgb"))
+        checks.integer("size", size, 8)
+        checks.boolean("jpeg", jpeg)
+        good = isinstance(shares, Sequence) and len(shares) == 3 and not isinstance(shares, str)
+        good = good and all(isinstance(s, int | float) and s > 0 for s in shares) and abs(sum(shares) - 1) <= 1e-9
+        if not good:
+            raise checks.refuse("shares", shares, "three numbers above 0 that add up to 1")
+        self.subfolder, self.contour, self.style, self.channels = subfolder, contour, style, channels
+        self.size, self.shares, self.jpeg = size, tuple(float(share) for share in shares), jpeg
+        self.levels = LEVELS[style]
+
+    @property
+    def location(self) -> Path:
+        if self._location is None and self.source == "real":
+            return self.root / self.subfolder
+        return super().location
+
+    def files(self) -> list[Path]:
+        if not self.location.is_dir():
+            raise DataError(
+                f"{self.location}: no such folder (data.root or RETABLE_DATA names the folder above"
+                f" {self.subfolder}, data.subfolder the set; data=sample needs no files)"
+            )
+        slices, _ = find_slices(self.location, self.contour)
+        links = [path for path in (self.location / "link.csv",) if path.is_file()]
+        return sorted({path for found in slices for path in (found.image, found.drawing)}) + links
+
+    def read(self) -> Splits:
+        slices, left_out = find_slices(self.location, self.contour)
+        codes = 4 if self.style == "boundary" else None
+        patients = sorted({found.patient for found in slices})
+        if len(patients) < 3:
+            if self._location is None:
+                raise DataError(f"{self.location}: {len(patients)} patients; accepted: at least 3, one in each part")
+            whole = self._images(slices)
+            return Splits(whole, whole, CLASSES, whole, left_out, codes)
+        part_of = split_patients(patients, self.shares, self.split_seed)
+        train, val, test = (self._images([s for s in slices if part_of[s.patient] == part]) for part in PARTS)
+        return Splits(train, val, CLASSES, test, left_out, codes)
+
+    def reading(self) -> dict[str, Any]:
+        return super().reading() | {"elsewhere": self._location is not None}
+
+    def make_sample(self, folder: Path) -> None:
+        write_heart(folder)
+
+    def _images(self, slices: Sequence[CineSlice]) -> ImageSet:
+        images, masks, spacings = zip(*(self._read(found) for found in slices), strict=True)
+        stack = np.stack(images)[:, None]
+        about = {
+            "name": np.array([found.name for found in slices]),
+            "patient": np.array([found.patient for found in slices]),
+            "spacing": np.array(spacings, np.float64),
+        }
+        return ImageSet(stack.repeat(3, 1) if self.channels == "rgb" else stack, np.stack(masks), about)
+
+    def _read(self, found: CineSlice) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
+        """Resized image and coded mask (size, size), uint8, and millimetres a pixel."""
+        size = (self.size, self.size)
+        if found.image.suffix.lower() == ".dcm":
+            stored = read_slice(found.image)
+            image, spacing = stored.image, stored.spacing
+            points = read_contour(found.drawing)
+            inside(points, image.shape, found.drawing, found.image)
+            points = scaled(points, image.shape, size)
+            region, boundary = filled(points, size), line(points, size)
+        else:
+            image, spacing = read_image(found.image, mode="L")[0], (np.nan, np.nan)
+            region, boundary = _mask(found.drawing, found.image, image.shape, size), None
+        if self.jpeg:
+            image = _through_jpeg(image)
+        mask = coded(region, boundary) if self.style == "boundary" else region
+        resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
+        scale = (image.shape[0] / self.size, image.shape[1] / self.size)
+        return np.asarray(resized), mask, (spacing[0] * scale[0], spacing[1] * scale[1])
+
+
+def split_patients(patients: Sequence[str], shares: Sequence[float], seed: int) -> dict[str, str]:
+    """The part of each patient: val and test get the rounded share of them, train the rest, each at least one.
+
+    >>> split = split_patients([f"P{n:02}" for n in range(1, 17)], (0.8, 0.1, 0.1), 0)
+    >>> [list(split.values()).count(part) for part in ("train", "val", "test")]
+    [12, 2, 2]
+    """
+    order = np.random.default_rng(np.random.SeedSequence((seed, 4))).permutation(len(patients))
+    val = min(max(1, round(len(patients) * shares[1])), len(patients) - 2)
+    test = min(max(1, round(len(patients) * shares[2])), len(patients) - val - 1)
+    parts = ["val"] * val + ["test"] * test + ["train"] * (len(patients) - val - test)
+    part_of = {patients[index]: part for index, part in zip(order, parts, strict=True)}
+    return {patient: part_of[patient] for patient in patients}
+
+
+def _mask(path: Path, image: Path, shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """A filled mask of 0 and 1, or 0 and 255, resized to the nearest pixel; uint8 of 0 and 1."""
+    values = read_labels(path, LABELS)
+    if values.shape != shape:
+        raise DataError(f"{path}: {values.shape[1]}x{values.shape[0]} pixels, {image.name} has {shape[1]}x{shape[0]}")
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.NEAREST))
+
+
+def _through_jpeg(image: np.ndarray) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=JPEG_QUALITY)
+    return np.asarray(Image.open(buffer))

@@ -1,0 +1,174 @@
+"""What to run: a grid of overrides, from the command line and from an experiment's table.
+
+A table's grid is a list of blocks, united. A block is a product: a list is a choice, a scalar is fixed, a string may be
+a sweep in Hydra's own syntax (`range(0.1,0.6,0.1)`, `glob(*)`). `zip: {a: [...], b: [...]}` inside a block goes through
+its lists together; `{include: mnist/dropout}` stands for another experiment's grid with that experiment's settings. A
+value that is itself a list is written as a list in the list: `augment.transforms: [[rotate]]`.
+
+Overrides on the command line act on top: they replace what the grid says of the same key, and their sweeps multiply.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.override_parser.types import Glob, Override, RangeSweep
+from hydra.errors import HydraException
+
+from retable.config.compose import Composer
+from retable.config.overrides import override_text
+from retable.errors import ConfigError
+
+Point = dict[str, str]  # key -> its override, e.g. {"dropout.p": "dropout.p=0.3"}
+
+
+@dataclass
+class Grid:
+    """The points of a sweep, in order, before composition.
+
+    Attributes:
+        points: override lists, one a run (duplicates are collapsed by what they compose to, not here).
+        owners: for each point the experiment whose table asks for it, or None.
+        tables: experiment name -> its table, for those that the command names.
+        swept: keys that the command line sweeps, for the name of a sweep without an experiment.
+    """
+
+    points: list[list[str]]
+    owners: list[str | None] = field(default_factory=list)
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    swept: list[str] = field(default_factory=list)
+
+
+def expand(arguments: Sequence[str], composer: Composer) -> Grid:
+    """All points of a command line.
+
+    Raises:
+        ConfigError: for overrides that are not in the grammar, and for blocks that are not of the form above.
+    """
+    parsed = composer.parse(arguments)
+    choices = {
+        o.get_key_element(): _choices(o) if o.key_or_group != "experiment" else _experiments(o, composer)
+        for o in parsed
+    }
+    swept = [key for key, values in choices.items() if len(values) > 1]
+    experiments = [text.partition("=")[2] for text in choices.pop("experiment", ["experiment=null"])]
+    seeds = choices.pop("seeds", None) or choices.pop("+seeds", None) or choices.pop("++seeds", None)
+    if seeds and len(seeds) > 1:
+        asked = ",".join(text.partition("=")[2] for text in seeds)
+        raise ConfigError(f"seeds={asked}: accepted: a number of seeds (3 is 0, 1, 2), or a list like [0,7]")
+    if seeds and any(key.lstrip("+") == "seed" for key in choices):
+        raise ConfigError(f"{seeds[0]}: seed= is given, too; accepted: one of them")
+    grid = Grid([], swept=[key for key in swept if key != "experiment"])
+    for experiment in experiments:
+        named = experiment not in ("null", "None", "")
+        common = _table_of(experiment, composer) if named else ({}, None)
+        if named:
+            grid.tables[experiment] = common[0]
+        blocks = _expand_table(experiment, common[0], composer, ()) if named else [[]]
+        fixed_seeds = _seeds(seeds[-1].partition("=")[2] if seeds else common[1], composer)
+        for block in blocks:
+            points = _on_top(block, choices, fixed_seeds if "seed" not in choices else None)
+            grid.points += points
+            grid.owners += [experiment if named else None] * len(points)
+    return grid
+
+
+def _on_top(base: list[str], choices: dict[str, list[str]], seeds: list[int] | None) -> list[list[str]]:
+    """A block's point with the command line's choices instead of and beside its own, times seeds."""
+    kept = [text for text in base if text.partition("=")[0].lstrip("+~") not in {k.lstrip("+~") for k in choices}]
+    lists = [*choices.values()] + ([[f"seed={seed}" for seed in seeds]] if seeds is not None else [])
+    return [[*kept, *combination] for combination in itertools.product(*lists)]
+
+
+def _table_of(experiment: str, composer: Composer) -> tuple[dict[str, Any], Any]:
+    """An experiment's table, and the seeds that its file sets."""
+    config = composer.compose([f"experiment={experiment}"]).config
+    table = config.get("table")
+    if not isinstance(table, dict) or not isinstance(table.get("grid"), list):
+        raise ConfigError(f"experiment={experiment}: its file has no table.grid; accepted: a list of blocks")
+    return table, config.get("seeds")
+
+
+def _expand_table(experiment: str, table: dict[str, Any], composer: Composer, path: tuple[str, ...]) -> list[list[str]]:
+    if experiment in path:
+        raise ConfigError(f"table.grid: {' includes '.join((*path, experiment))}; accepted: no circle")
+    points = []
+    for block in table["grid"]:
+        where = f"experiment={experiment}: table.grid: {block}"
+        if not isinstance(block, dict):
+            raise ConfigError(f"{where}; accepted: a mapping of overrides")
+        if "include" in block:
+            if len(block) > 1:
+                raise ConfigError(f"{where}; accepted: include stands alone")
+            other = block["include"]
+            points += _expand_table(other, _table_of(other, composer)[0], composer, (*path, experiment))
+        else:
+            points += [[f"experiment={experiment}", *point] for point in _product(block, composer, where)]
+    return points
+
+
+def _product(block: dict[str, Any], composer: Composer, where: str) -> list[list[str]]:
+    lists: list[list[list[str]]] = []
+    for key, value in block.items():
+        if key == "zip":
+            columns = [_texts(k, v, composer) for k, v in value.items()]
+            if len({len(column) for column in columns}) != 1:
+                raise ConfigError(f"{where}: zip; accepted: lists of one length")
+            lists.append([list(row) for row in zip(*columns, strict=True)])
+        else:
+            lists.append([[text] for text in _texts(key, value, composer)])
+    return [list(itertools.chain(*combination)) for combination in itertools.product(*lists)]
+
+
+def _texts(key: str, value: Any, composer: Composer) -> list[str]:
+    """The overrides of one key of a block: one a choice, the shorthand translated."""
+    values = value if isinstance(value, list) else [value]
+    texts = []
+    for item in values:
+        (override,) = composer.parse([override_text(key, item)])
+        texts += _choices(override)
+    return texts
+
+
+def _choices(override: Override) -> list[str]:
+    """An override as one override for each value that it sweeps over."""
+    if not override.is_sweep_override():
+        return [override.input_line]
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"{override.input_line}: accepted: a discrete sweep (a,b,c, choice, range or glob)")
+    key = override.get_key_element()
+    try:
+        if isinstance(override.value(), RangeSweep):  # 0.1 + 0.1 + 0.1 is to be the run that 0.3 is
+            values = (float(f"{v:.12g}") if isinstance(v, float) else v for v in override.sweep_iterator())
+            return [f"{key}={value}" for value in values]
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    except HydraException as error:
+        raise ConfigError(f"{override.input_line}: {error}") from error
+
+
+def _experiments(override: Override, composer: Composer) -> list[str]:
+    """Names of experiments; `glob(cifar/*)` is all of a folder, which Hydra's own glob does not descend into."""
+    value = override.value()
+    if not isinstance(value, Glob):
+        return _choices(override)
+    folder = composer.folder / "experiment"
+    names = [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.rglob("*.yaml"))]
+    found = value.filter(names)
+    if not found:
+        raise ConfigError(f"{override.input_line}: no such experiment; accepted: {', '.join(names)}")
+    return [f"experiment={name}" for name in found]
+
+
+def _seeds(value: Any, composer: Composer) -> list[int] | None:
+    """`seeds=3` is 0, 1, 2; `seeds=[0,7]` is those two; null is the one seed that the config names."""
+    if isinstance(value, str):
+        (override,) = composer.parse([f"seeds={value}"])
+        value = override.value()
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+        return list(range(value))
+    if isinstance(value, list) and value and all(isinstance(s, int) and s >= 0 for s in value):
+        return list(dict.fromkeys(value))
+    raise ConfigError(f"seeds={value}: accepted: a number of seeds (3 is 0, 1, 2), or a list like [0,7]")

@@ -1,0 +1,168 @@
+"""Figures of a run of detection: classes, image features, boxes, confusions, average precision."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from retable.figures.classification import TRAIN, VAL, confusion_matrix, save
+from retable.figures.segmentation import PREDICTED, TRUE
+
+MOST_POINTS = 1000  # images in the plane of t-SNE
+BEFORE, AFTER = "#999999", TRAIN
+
+
+def draw(task: Any, data: Any, folder: Path, title: str, seed: int) -> None:
+    """Every figure of a finished run."""
+    classes, before = task.classes, task.before
+    class_distribution(data.splits.parts, classes, folder / "class_distribution.png", title)
+    features(task, data, folder / "features.png", title, seed)
+    columns = (*classes, "background")
+    for part in filter(task.has_judged, ("val", "test")):
+        matrix = task.worth(part)["confusion"].tolist()
+        confusion_matrix(matrix, columns, folder / f"confusion_{part}.png", f"{title} · {part}")
+    bars = {"after training": task.worth("val")["ap50"]}
+    if before is not None:
+        text = f"{title} · val, before training"
+        confusion_matrix(before["confusion"].tolist(), columns, folder / "confusion_before.png", text)
+        bars = {"before training": before["ap50"]} | bars
+    average_precision(bars, classes, folder / "average_precision.png", f"{title} · val")
+    before_and_after(task, data.splits.val.images, folder / "boxes.png", f"{title} · val")
+
+
+def class_distribution(parts: dict[str, Any], classes: Sequence[str], path: Path, title: str) -> None:
+    """Number of boxes of each class and part."""
+    figure = Figure(figsize=(max(4.5, 0.8 * len(classes) + 1), 3.2), layout="constrained")
+    axis = figure.add_subplot()
+    width = 0.8 / len(parts)
+    for number, ((name, part), colour) in enumerate(zip(parts.items(), (TRAIN, VAL, TRUE), strict=False)):
+        labels = part.targets[..., 4]
+        counts = np.bincount(labels[labels >= 0].astype(int), minlength=len(classes))
+        places = np.arange(len(classes)) + (number - (len(parts) - 1) / 2) * width
+        axis.bar_label(axis.bar(places, counts, width, label=name, color=colour), fontsize=7)
+    _by_class(axis, classes, "boxes")
+    figure.suptitle(title, fontsize=10)
+    save(figure, path)
+
+
+def average_precision(bars: dict[str, Sequence[float]], classes: Sequence[str], path: Path, title: str) -> None:
+    """Average precision at IoU 0.5 of each class, by heading; classes without objects have no bar."""
+    figure = Figure(figsize=(max(4.5, 0.8 * len(classes) + 1), 3.2), layout="constrained")
+    axis = figure.add_subplot()
+    width = 0.8 / len(bars)
+    for number, (heading, values) in enumerate(bars.items()):
+        places = np.arange(len(classes)) + (number - (len(bars) - 1) / 2) * width
+        shown = [0.0 if math.isnan(value) else value for value in values]
+        drawn = axis.bar(places, shown, width, label=heading, color=(BEFORE, AFTER)[number - len(bars)])
+        axis.bar_label(drawn, ["" if math.isnan(v) else f"{v:.2f}" for v in values], fontsize=7)
+    axis.set_ylim(0, 1.08)
+    _by_class(axis, classes, "AP at IoU 0.5")
+    figure.suptitle(title, fontsize=10)
+    save(figure, path)
+
+
+def features(task: Any, data: Any, path: Path, title: str, seed: int) -> None:
+    """t-SNE of the images' features (van der Maaten and Hinton 2008), coloured by the class of the largest box."""
+    from sklearn.manifold import TSNE
+
+    part = data.splits.val
+    labels = largest(part.targets)
+    places = np.flatnonzero(labels >= 0)[:MOST_POINTS]
+    if len(places) < 4:
+        return
+    task.eval()
+    with torch.inference_mode():
+        found = []
+        for start in range(0, len(places), 8):
+            images = torch.from_numpy(np.array(part.images[places[start : start + 8]])).to(task.device)
+            found.append(task.model.features(data.normalise(images)).float().cpu())
+    values = torch.cat(found).numpy()
+    perplexity = min(30.0, (len(values) - 1) / 3)
+    points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    axis = figure.add_subplot()
+    colours = colormaps["tab10" if len(task.classes) <= 10 else "tab20"].colors
+    for label, name in enumerate(task.classes):
+        own = labels[places] == label
+        if own.any():
+            axis.scatter(*points[own].T, s=14, color=colours[label % len(colours)], label=name)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    axis.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.suptitle(f"{title} · val: t-SNE of image features, by the largest box", fontsize=9)
+    save(figure, path)
+
+
+def largest(targets_NM5: np.ndarray) -> np.ndarray:
+    """The label of each image's largest box, -1 where there is none."""
+    areas = (targets_NM5[..., 2] - targets_NM5[..., 0]) * (targets_NM5[..., 3] - targets_NM5[..., 1])
+    places = np.where(targets_NM5[..., 4] >= 0, areas, -1).argmax(1)
+    return np.take_along_axis(targets_NM5[..., 4], places[:, None], 1)[:, 0].astype(int)
+
+
+def before_and_after(task: Any, images_NCHW: np.ndarray, path: Path, title: str) -> None:
+    """Three images a class, a row a class: true boxes, and those detected before and after training."""
+    shown = task.shown("val")
+    if not shown:
+        return
+    sure, objects, kept = task.sure("val"), task.objects("val"), (task.before or {}).get("detections")
+    states = (
+        [("after", dict(enumerate(sure)))] if kept is None else [("before", kept), ("after", dict(enumerate(sure)))]
+    )
+    labels = sorted({label for label, _ in shown})
+    columns = max(sum(own == label for own, _ in shown) for label in labels) * len(states)
+    height, width = images_NCHW.shape[2:]
+    tile = 2.0
+    size = (tile * columns, tile * height / width * len(labels) + 0.16 * len(labels) + 0.6)
+    figure = Figure(figsize=size)
+    grid = figure.subplots(len(labels), columns, squeeze=False)
+    for axis in grid.flat:
+        axis.axis("off")
+    for row, label in enumerate(labels):
+        places = [place for own, place in shown if own == label]
+        for number, place in enumerate(places):
+            for offset, (state, detections) in enumerate(states):
+                axis = grid[row, number * len(states) + offset]
+                found = detections.get(place, torch.zeros(0, 6))
+                picture(axis, images_NCHW[place], objects[place], found, task.classes)
+                text = f"{task.classes[label]}, {state}" if number == 0 else state
+                axis.set_title(text, fontsize=6.5, pad=2)
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.55 / size[1], 0.03, 0.14)
+    text = f"{title}: true boxes green, detected ones orange with their scores"
+    figure.suptitle(text, fontsize=8, y=1 - 0.12 / size[1])
+    save(figure, path)
+
+
+def picture(
+    axis: Any,
+    image_CHW: np.ndarray,
+    objects: torch.Tensor,
+    detections: torch.Tensor,
+    classes: Sequence[str],
+    text_size: float = 5.0,
+) -> None:
+    """An image, uint8 (3, H, W), with objects (m, 5) and detections (n, 6)."""
+    axis.imshow(image_CHW.transpose(1, 2, 0))
+    for rows, colour in ((objects, TRUE), (detections, PREDICTED)):
+        for x1, y1, x2, y2, label, *score in rows.tolist():
+            axis.add_patch(Rectangle((x1 - 0.5, y1 - 0.5), x2 - x1, y2 - y1, fill=False, color=colour, lw=1))
+            if score:
+                text = f"{classes[int(label)]} {score[0]:.2f}"
+                axis.text(
+                    x1, y1, text, fontsize=text_size, color="white", va="bottom", backgroundcolor=colour
+                ).set_bbox({"facecolor": colour, "edgecolor": "none", "pad": 0.6, "alpha": 0.85})
+    axis.set_xlim(-0.5, image_CHW.shape[2] - 0.5)
+    axis.set_ylim(image_CHW.shape[1] - 0.5, -0.5)
+
+
+def _by_class(axis: Any, classes: Sequence[str], name: str) -> None:
+    axis.set_xticks(range(len(classes)), classes, rotation=30, ha="right", fontsize=8)
+    axis.set_ylabel(name)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(frameon=False, fontsize=8)

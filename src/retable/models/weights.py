@@ -1,0 +1,148 @@
+"""Pretrained weights: torchvision's, or a file's, checked key by key, with a record of which they were.
+
+Every model with a pretrained encoder takes `weights`: "none", "imagenet", or the path of a .pth file with a state dict.
+"""
+
+import hashlib
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from retable import checks
+from retable.errors import DataError
+
+ACCEPTED = "none, imagenet, or the path of a .pth file with a state dict"
+_SUFFIXES = (".pth", ".pt")
+
+
+def load(model: nn.Module, weights: str, name: str, optional: tuple[str, ...] = ()) -> dict[str, str | None] | None:
+    """Give a model of torchvision the weights that a config asks for.
+
+    Under `torch.device("meta")` nothing is read or downloaded: a file need only be there.
+
+    Args:
+        model: the model, as torchvision builds it.
+        weights: "none", "imagenet" (torchvision's IMAGENET1K_V1) or the path of a file.
+        name: the model's name in torchvision, e.g. "vgg16".
+        optional: beginnings of keys that a file may lack, or have without the model having them, e.g. "classifier.".
+
+    Returns:
+        The source for a run's record, or None for "none": `weights`, the name of the file or of torchvision's entry,
+        and `sha256`, the first 16 hexadecimal digits of the file's (None under meta).
+
+    Raises:
+        ValueError: if `weights` is none of the three.
+        DataError: one line: a missing or damaged file, the first key that does not fit, or a failed download.
+    """
+    if weights == "none":
+        return None
+    if weights == "imagenet":
+        return _official(model, name, optional)
+    path = path_of(weights)
+    if next(model.parameters()).is_meta:
+        return {"weights": path.name, "sha256": None}
+    fit(model, read(path), path, name, optional)
+    return {"weights": path.name, "sha256": digest(path)}
+
+
+def path_of(weights: Any) -> Path:
+    """The existing file that a value of `weights` names.
+
+    Raises:
+        ValueError: if it is no path of a .pth or .pt file.
+        DataError: if there is no such file.
+    """
+    if not isinstance(weights, str | Path) or Path(weights).suffix not in _SUFFIXES:
+        raise checks.refuse("weights", weights, ACCEPTED)
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise DataError(f"{path}: no such file (weights); accepted: {ACCEPTED}")
+    return path
+
+
+def read(path: Path) -> dict[str, torch.Tensor]:
+    """The state dict of a file, on the CPU, without executing pickled code.
+
+    Raises:
+        DataError: one line, if the file holds anything else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: refused, it holds more than tensors and could execute code") from error
+    except Exception as error:  # a damaged file can raise nearly anything
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(f"{path}: not a whole file of weights ({reason})") from error
+    if not isinstance(state, dict) or not state:
+        raise DataError(f"{path}: holds {type(state).__name__}; accepted: a state dict (names and their tensors)")
+    for key, value in state.items():
+        if not isinstance(key, str) or not isinstance(value, torch.Tensor):
+            raise DataError(
+                f"{path}: {key} is {type(value).__name__}; accepted: a state dict (names and their tensors)"
+            )
+    return state
+
+
+def fit(model: nn.Module, state: dict[str, torch.Tensor], path: Path, name: str, optional: tuple[str, ...]) -> None:
+    """Copy a state dict into a model; every key must fit but the optional ones.
+
+    `num_batches_tracked` may be missing too: files from before torch 0.4.1 have none.
+
+    Raises:
+        DataError: naming the file and the first key that is missing, of another shape, or unknown to the model.
+    """
+    wanted = model.state_dict()
+    for key, tensor in wanted.items():
+        if key not in state:
+            if key.startswith(optional) or key.endswith("num_batches_tracked"):
+                continue
+            raise DataError(f"{path}: has no {key}; accepted: a state dict of {name}")
+        if state[key].shape != tensor.shape:
+            found, needed = tuple(state[key].shape), tuple(tensor.shape)
+            raise DataError(f"{path}: {key} has shape {found}; accepted: a state dict of {name}, shape {needed}")
+    for key in state:
+        if key not in wanted and not key.startswith(optional):
+            raise DataError(f"{path}: {key} is unknown to the model; accepted: a state dict of {name}")
+    model.load_state_dict({key: value for key, value in state.items() if key in wanted}, strict=False)
+
+
+def digest(path: Path) -> str:
+    """The first 16 hexadecimal digits of a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def place(entry: torchvision.models.WeightsEnum) -> Path:
+    """Where torch keeps an entry's file once it is downloaded."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
+
+
+def download(entry: torchvision.models.WeightsEnum, what: str) -> dict[str, torch.Tensor]:
+    """The state dict of an entry of torchvision's, on the CPU, fetched where it is not there yet.
+
+    Raises:
+        DataError: one line, naming `what`, the address and how to do without a network.
+    """
+    path = place(entry)
+    try:
+        return entry.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
+    except Exception as error:  # refused connections, cut downloads, wrong hashes, full disks
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise DataError(
+            f"{path}: {what} could not be downloaded from {entry.url} ({reason}); "
+            f"without a network give such a file by path: model.weights=<path of {path.name}>"
+        ) from error
+
+
+def _official(model: nn.Module, name: str, optional: tuple[str, ...]) -> dict[str, str | None]:
+    entry = torchvision.models.get_model_weights(name).IMAGENET1K_V1
+    if next(model.parameters()).is_meta:
+        return {"weights": str(entry), "sha256": None}
+    state = download(entry, f"ImageNet weights of {name}")
+    path = place(entry)
+    fit(model, state, path, name, optional)
+    return {"weights": str(entry), "sha256": digest(path)}

@@ -1,0 +1,108 @@
+"""The receptive field of a layer from what its units answer, for networks with operations that no rule describes.
+
+An image is given NaN from some column on (up to some column, for the other end). A unit whose field begins before that
+and reaches it turns into NaN, since NaN passes sums, products, maxima and nearly every activation; a bisection over
+the column finds each end of its field. This needs no rules, and finds at most as many pixels as the rules do: it misses
+what a unit depends on only through the place of a maximum (max-unpooling).
+"""
+
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from torch import nn
+
+from retable.errors import ConfigError
+from retable.receptive.fields import WHOLE, Axis
+from retable.receptive.theoretical import LayerField
+from retable.receptive.truncated import activations
+
+_LARGEST = 512
+
+
+def probed(model: nn.Module, layer: str, in_shape: tuple[int, int, int]) -> LayerField:
+    """The fields of a layer's units, from those of two neighbours at the middle of its map.
+
+    Args:
+        model: a network in evaluation mode.
+        layer: its name.
+        in_shape: (channels, height, width) of an image; larger square images are tried (where the network takes them)
+            until the field lies within, up to 512 pixels.
+
+    Raises:
+        ConfigError: if the layer gives no maps (N, C, H, W).
+
+    Returns:
+        The fields. An axis is given as the whole image's where a field reaches both ends of the largest image tried.
+    """
+    height, width = in_shape[1:]
+    axes, units = None, (1, 1)
+    while True:
+        try:
+            answer = _answer(model, layer, torch.rand(1, in_shape[0], height, width))
+            found = [_axis(model, layer, (in_shape[0], height, width), dim) for dim in (0, 1)]
+        except ConfigError:
+            raise
+        except Exception:  # networks made for one size refuse others in their own ways
+            if axes is None:
+                raise
+            break
+        units = units if axes is not None else tuple(answer.shape[-2:])
+        axes = tuple(axis or WHOLE for axis in found)
+        if all(found) or max(height, width) >= _LARGEST:
+            break
+        height, width = 2 * height, 2 * width
+    return LayerField(layer, axes, units)
+
+
+def _answer(model: nn.Module, layer: str, image: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return activations(model, layer, image)
+
+
+def _axis(model: nn.Module, layer: str, in_shape: tuple[int, int, int], dim: int) -> Axis | None:
+    """Fields along rows (dim 0) or columns (1), or None if this image is too small to hold them."""
+    extent = in_shape[1 + dim]
+    image = torch.rand(1, *in_shape, generator=torch.Generator().manual_seed(0))
+
+    @cache  # neighbours ask for nearly the same
+    def spoiled(first: int, last: int) -> torch.Tensor:
+        """Which units along the axis see any of these pixels."""
+        given = image.clone()
+        given.narrow(2 + dim, first, last - first).fill_(torch.nan)
+        return _answer(model, layer, given).isnan().any(1)[0].any(1 - dim)
+
+    def span(unit: int) -> tuple[int, int]:
+        # The last row (column) from which on NaN still reaches the unit, and the first up to which it does.
+        high = _last(extent, lambda place: bool(spoiled(place, extent)[unit]))
+        low = extent - 1 - _last(extent, lambda place: bool(spoiled(0, extent - place)[unit]))
+        return low, high
+
+    _check_places(model, layer, image, dim)
+    count = len(spoiled(0, extent))
+    if count < 3:
+        return None
+    first, second = span(count // 2), span(count // 2 + 1)
+    if first[0] == 0 or second[1] == extent - 1:
+        return None
+    stride = second[0] - first[0]
+    start, end = (edge - stride * (count // 2) for edge in first)
+    return Axis(stride, ((start, end),))
+
+
+def _check_places(model: nn.Module, layer: str, image: torch.Tensor, dim: int) -> None:
+    """Refuse maps whose rows (columns) do not lie where (N, C, H, W) has them, which no shape tells."""
+    half = image.clone()
+    half.narrow(2 + dim, 0, image.shape[2 + dim] // 2).fill_(torch.nan)
+    spoiled = _answer(model, layer, half).isnan()
+    if spoiled.any() and not spoiled.all() and bool((spoiled.any(2 + dim) == spoiled.all(2 + dim)).all()):
+        raise ConfigError(f"--layer {layer}: gives no maps (N, C, H, W); accepted: a layer that does")
+
+
+def _last(extent: int, holds: Callable[[int], bool]) -> int:
+    """The largest number below `extent` that satisfies what holds up to some number; it holds at 0."""
+    low, high = 0, extent
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low

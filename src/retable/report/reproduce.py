@@ -1,0 +1,71 @@
+"""What repeats a run: the command that trains it again, and the code, device and versions that it was trained with.
+
+A run of a sweep recorded the overrides of its point, e.g. experiment=mnist/cnn, model=fnn, sweep.workers=1. Repeating
+them with -m is not enough: what the command line says goes on top of every block of the experiment's grid, so that
+model=fnn would also be combined with the other blocks. With `table=null` the experiment's file sets its defaults and
+asks for no grid: one run, the same config.
+"""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+
+from retable.report.runs import RunRecord
+
+# What steers a sweep or says where it is written; none of it changes a result.
+_NOT_THE_RUN = ("sweep", "seeds", "table", "resume", "output", "hydra")
+
+
+def command(overrides: Sequence[str], seed: int) -> str | None:
+    """The shell command of a run's recorded overrides; None where it recorded none.
+
+    >>> command(["experiment=mnist/cnn", "model=fnn", "sweep.workers=1"], 1)
+    'python train.py experiment=mnist/cnn table=null model=fnn seed=1'
+    """
+    return shlex.join(["python", "train.py", *single(overrides, seed)]) if overrides else None
+
+
+def single(overrides: Sequence[str], seed: int) -> list[str]:
+    """A sweep's point as the overrides of a single run, the seed stated also where it was the default."""
+    kept = list(_own(overrides))
+    if "seed" not in map(_key, kept):
+        kept.append(f"seed={seed}")
+    if any(_key(text) == "experiment" for text in kept):
+        first = next(index for index, text in enumerate(kept) if _key(text) == "experiment")
+        kept.insert(first + 1, "table=null")
+    return kept
+
+
+def _own(overrides: Iterable[str]) -> Iterable[str]:
+    return (text for text in overrides if _key(text).split(".")[0].split("/")[0] not in _NOT_THE_RUN)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
+
+
+def device(record: RunRecord) -> str:
+    """E.g. `AMD EPYC (cpu, 2 threads)`; empty where it was not recorded, as in a run that has not ended."""
+    found = record.result.get("device")
+    if not isinstance(found, Mapping):
+        return str(found or "")
+    threads = f", {found['threads']} threads" if found.get("kind") == "cpu" and (found.get("threads") or 1) > 1 else ""
+    return f"{found.get('name', '')} ({found.get('kind', '')}{threads})".strip()
+
+
+def commit(record: RunRecord) -> str:
+    """E.g. `e7cfdc7f04 with changes`, where the tree was dirty."""
+    git = record.result.get("git")
+    if not isinstance(git, Mapping) or not git.get("commit"):
+        return ""
+    return f"{str(git['commit'])[:10]}{' with changes' if git.get('dirty') else ''}"
+
+
+def versions_text(record: RunRecord) -> str:
+    """E.g. `python 3.11.7, torch 2.14.1`."""
+    found = record.result.get("versions")
+    return ", ".join(f"{name} {version}" for name, version in found.items()) if isinstance(found, Mapping) else ""
+
+
+def versions(used: Sequence[RunRecord]) -> list[str]:
+    """The distinct sets of versions, which the runs' lines refer to by number."""
+    return list(dict.fromkeys(text for text in map(versions_text, used) if text))

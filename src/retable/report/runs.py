@@ -1,0 +1,239 @@
+"""Run directories as records, and records as the cells of a table. Nothing else is read: no state, no engine.
+
+A run directory holds run.json (name, task, resolved config), history.csv (a row an epoch) and, once it has ended,
+result.json (status, planned epochs, data, seconds). A run without result.json is still running, or was interrupted:
+unfinished.
+"""
+
+import csv
+import json
+import math
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from retable.errors import ConfigError
+from retable.experiment.table import Table
+
+RUN, RESULT, HISTORY = "run.json", "result.json", "history.csv"
+STATUSES = ("finished", "diverged", "failed")
+UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run. history: column -> a value a row, nan where the row has none; epochs are in the column `epoch`.
+
+    identity: the part of the config that can change the result, where run.json states it.
+    overrides: what was asked for, e.g. `experiment=cifar/dropout`, `dropout.p=0.3`.
+    """
+
+    seed: int
+    status: str
+    history: Mapping[str, list[float]]
+    result: Mapping[str, Any]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    task: str = ""
+    path: str = ""
+    identity: Mapping[str, Any] | None = None
+    overrides: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """real or sample: which data it is made from."""
+        data = self.result.get("data")
+        stated = data.get("source") if isinstance(data, Mapping) else None
+        return str(stated or lookup(self.config, "data.source", "real"))
+
+
+@dataclass(frozen=True)
+class Broken:
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Runs:
+    records: tuple[RunRecord, ...]
+    broken: tuple[Broken, ...]
+
+
+@dataclass(frozen=True)
+class Assigned:
+    """Records by cell, each cell's ordered by seed; cells without a run are there with an empty list.
+
+    others: runs of the same task that are in no cell (the other tables' runs, which `all runs` claims speak of).
+    notes: what a reader must know of how these runs were chosen, a sentence each.
+    """
+
+    cells: Mapping[str, list[RunRecord]]
+    others: tuple[RunRecord, ...] = ()
+    broken: tuple[Broken, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def read_runs(paths: Iterable[Path | str]) -> Runs:
+    """Every run directory at or below the paths, each once, ordered by path; broken ones are listed and left out."""
+    found: dict[str, Path] = {}
+    for path in paths:
+        for folder, folders, files in os.walk(path):
+            folders[:] = [] if RUN in files else sorted(folders)  # a run holds no further runs
+            if {RUN, RESULT, HISTORY} & set(files):
+                found.setdefault(os.path.realpath(folder), Path(folder))
+    records, broken = [], []
+    for folder in sorted(found.values()):
+        try:
+            records.append(read_run(folder))
+        except (OSError, ValueError) as error:
+            broken.append(Broken(folder.as_posix(), " ".join(str(error).split())))
+    return Runs(tuple(records), tuple(broken))
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Raises: ValueError, with the reason, for a directory that is broken or half-written; OSError."""
+    run = read_json(folder / RUN)
+    config = run.get("config")
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{RUN} holds no config")
+    result = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
+    status = result.get("status", UNFINISHED) if result else UNFINISHED
+    if status not in (*STATUSES, UNFINISHED):
+        raise ValueError(f"{RESULT} has the unknown status {status!r}")
+    history = read_history(folder / HISTORY) if (folder / HISTORY).exists() else {}
+    if status == "finished" and not history.get("epoch"):
+        raise ValueError(f"finished, but {HISTORY} is missing or empty")
+    seed = result.get("seed", config.get("seed", 0))
+    if not isinstance(seed, int):
+        raise ValueError(f"the seed {seed!r} is no whole number")
+    task = run.get("task") or lookup(config, "task.name", "")
+    return RunRecord(
+        seed=seed,
+        status=status,
+        history=history,
+        result=result,
+        config=config,
+        name=str(run.get("name", folder.name)),
+        task=str(task.get("name", "") if isinstance(task, Mapping) else task),
+        path=folder.as_posix(),
+        identity=run["identity"] if isinstance(run.get("identity"), Mapping) else None,
+        overrides=tuple(map(str, run["overrides"])) if isinstance(run.get("overrides"), list) else (),
+    )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path.name} is missing") from None
+    except ValueError as error:
+        raise ValueError(f"{path.name} is no JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise ValueError(f"{path.name} is no mapping")
+    return data
+
+
+def read_history(path: Path) -> dict[str, list[float]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    if not rows:
+        return {}
+    columns: dict[str, list[float]] = {name: [] for name in rows[0]}
+    if "epoch" not in columns:
+        raise ValueError(f"{path.name} has no column epoch")
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != len(rows[0]):
+            raise ValueError(f"{path.name}, line {number}: {len(row)} values for {len(rows[0])} columns")
+        for name, text in zip(rows[0], row, strict=True):
+            try:
+                columns[name].append(float(text) if text else math.nan)
+            except ValueError:
+                raise ValueError(f"{path.name}, line {number}: {name}={text!r} is no number") from None
+    return columns
+
+
+def lookup(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """The value at a dotted key of a nested mapping."""
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return default
+        node = node[part]
+    return node
+
+
+def equal(left: Any, right: Any) -> bool:
+    """As configs mean it: 1 is 1.0, but true is not 1."""
+    if isinstance(left, bool) != isinstance(right, bool):
+        return False
+    if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
+        return len(left) == len(right) and all(map(equal, left, right))
+    return left == right
+
+
+def cells_of(table: Table, config: Mapping[str, Any]) -> list[str]:
+    """Names of the cells whose match a resolved config meets."""
+    absent = object()
+    return [
+        cell.name
+        for cell in table.cells.values()
+        if all(equal(lookup(config, key, absent), value) for key, value in cell.match.items())
+    ]
+
+
+def assign(table: Table, runs: Runs, belongs: Callable[[RunRecord], bool] | None = None) -> Assigned:
+    """Sorts a table's runs into its cells.
+
+    Args: belongs: whether a run is one of the table's grid. A cell's match names only what tells it from the table's
+    other cells, so that without `belongs` the runs must be of this table alone (a directory of one sweep).
+
+    Raises: ConfigError where one run meets two cells.
+    """
+    cells: dict[str, list[RunRecord]] = {name: [] for name in table.cells}
+    others = []
+    for record in runs.records:
+        if record.task != table.task or (belongs is not None and not belongs(record)):
+            continue
+        names = cells_of(table, record.config)
+        if len(names) > 1:
+            raise ConfigError(
+                f"{table.name}: {record.name} meets the cells {', '.join(names)}; accepted is one cell a run"
+            )
+        if names:
+            cells[names[0]].append(record)
+        else:
+            others.append(record)
+    return Assigned({name: settle(found) for name, found in cells.items()}, tuple(settle(others)), runs.broken)
+
+
+def settle(records: list[RunRecord]) -> list[RunRecord]:
+    """Ordered by seed and name. Of several runs with one identity (a run that was repeated) the finished one stays."""
+    kept, seen = [], set()
+    for record in sorted(records, key=lambda r: (r.seed, r.status != "finished", r.name, r.path)):
+        key = canonical(record.identity) if record.identity else None
+        if key is None or key not in seen:
+            kept.append(record)
+        seen.add(key)
+    return sorted(kept, key=lambda r: (r.seed, r.name, r.path))
+
+
+def group(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Runs that differ in nothing but the seed, by their name without it."""
+    groups: dict[str, list[RunRecord]] = {}
+    for record in records:
+        setting = {key: value for key, value in (record.identity or record.config).items() if key != "seed"}
+        groups.setdefault(canonical(setting), []).append(record)
+    named: dict[str, list[RunRecord]] = {}
+    for found in groups.values():
+        name = re.sub(r"_*seed-\d+$", "", found[0].name) or found[0].name
+        while name in named:
+            name += "'"
+        named[name] = found
+    return named
+
+
+def canonical(setting: Mapping[str, Any]) -> str:
+    return json.dumps(setting, sort_keys=True, default=str)

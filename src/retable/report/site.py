@@ -1,0 +1,79 @@
+"""The report as HTML: a page a table and an index over all of them.
+
+    <folder>/index.html                 all claims, a line each; the tables, by report
+    <folder>/cifar/dropout/index.html   one table
+
+The pages are a function of the run directories: the same directories give the same bytes.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retable.experiment.table import Table
+from retable.report.html import SIGNS, Page, environment, status_text, table_page
+from retable.report.runs import Assigned
+from retable.report.verdicts import HOLDS
+from retable.run.files import write_text
+
+
+def write_site(entries: Sequence[tuple[Table, Assigned]], folder: Path | str) -> Path:
+    """Write the pages of all given tables, and the index over them.
+
+    Returns:
+        The index. It speaks of the given tables alone, so that all that are to stand in it must be given.
+    """
+    folder = Path(folder)
+    pages = []
+    for table, runs in sorted(entries, key=lambda entry: order(entry[0])):
+        place = folder / table.name
+        page = table_page(table, runs, place, "../" * len(Path(table.name).parts) + "index.html")
+        write_text(place / "index.html", page.text)
+        pages.append(page)
+    write_text(folder / "index.html", index_page(pages, folder))
+    return folder / "index.html"
+
+
+def index_page(pages: Sequence[Page], folder: Path) -> str:
+    claims = [(page, verdict) for page in pages for verdict in page.verdicts]
+    counts = [(verdict, sum(v.verdict == verdict for _, v in claims)) for verdict in SIGNS]
+    broken = {
+        os.path.normpath(os.path.join(page.table.name, path)).replace(os.sep, "/"): reason
+        for page in pages
+        for path, reason in page.broken
+    }
+    return (
+        environment()
+        .get_template("index.html")
+        .render(
+            claims=claims,
+            holds=sum(verdict.verdict == HOLDS for _, verdict in claims),
+            counts=[(verdict, count) for verdict, count in counts if count],
+            reports=reports(pages),
+            broken=sorted(broken.items()),
+            status_text=status_text,
+        )
+    )
+
+
+def reports(pages: Sequence[Page]) -> list[dict[str, Any]]:
+    """The tables by the report that they are from: A1.2 is of A1."""
+    names = list(dict.fromkeys(report_of(page.table) for page in pages))
+    found = []
+    for name in names:
+        own = [page for page in pages if report_of(page.table) == name]
+        claims = sum(len(page.verdicts) for page in own)
+        found.append({"name": name, "pages": own, "claims": claims, "holds": sum(page.holds for page in own)})
+    return found
+
+
+def report_of(table: Table) -> str:
+    return table.source.split(".")[0].split()[0]
+
+
+def order(table: Table) -> tuple[Any, ...]:
+    """A1.2 before A1.10, and E.1 in its place."""
+    parts = re.findall(r"\d+|\D+", table.source)
+    return (*((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts), (2, 0, table.name))

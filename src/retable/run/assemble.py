@@ -1,0 +1,141 @@
+"""From a config to its parts: data, model, task. Also how a config is checked before anything runs."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from retable.config.build import build, parameters, target_of
+from retable.config.validate import validate
+from retable.errors import ConfigError
+from retable.models.parts import Dropout
+from retable.tasks.base import Task
+from retable.training.augment import Augment
+
+
+@dataclass
+class Parts:
+    """What a run trains with."""
+
+    data: pl.LightningDataModule
+    task: Task
+
+
+def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
+    """The task's DataModule with its files read (not yet on a device).
+
+    Raises:
+        ConfigError, DataError: one line.
+    """
+    node = config["augment"]
+    transforms = [build(node[name], f"augment.{name}") for name in node["transforms"]]
+    augment = Augment(node["mode"], transforms) if transforms else None
+    data = build(config["data"], "data", seed=config["seed"], augment=augment)
+    data.prepare()
+    return data
+
+
+def make_task(config: dict[str, Any], data: pl.LightningDataModule, device: str = "cpu") -> Task:
+    """The LightningModule with its model initialised; seed torch before.
+
+    Args:
+        config: resolved config.
+        data: says what images look like and which classes there are.
+        device: "cpu", or "meta" to check a config at no cost.
+
+    Raises:
+        ConfigError: one line, for a key, value or combination that is not accepted.
+    """
+    with torch.device(device):
+        model = _make_model(config, data)
+        build(config["init"], "init", model)
+        loss = build(config["loss"], "loss", ignore=("l1",))
+    task = build(
+        config["task"],
+        "task",
+        ignore=("metric",),
+        model=model,
+        loss=loss,
+        l1=config["loss"].get("l1", 0.0),
+        classes=data.classes,
+        levels=getattr(data, "levels", None),
+        optimizer=functools.partial(_make_optimizer, config["optimizer"]),
+        scheduler=functools.partial(_make_scheduler, config["scheduler"]) if config["scheduler"]["_target_"] else None,
+    )
+    return task
+
+
+def check(config: dict[str, Any]) -> dict[str, Any]:
+    """Refuse a config that would not run, without training: reads the data, builds everything without memory.
+
+    Returns:
+        {"parameters": number of learnable parameters}.
+
+    Raises:
+        ConfigError, DataError: one line.
+    """
+    validate(config)
+    data = make_data(config)
+    task = make_task(config, data, "meta")
+    _check_output(config, task, data)
+    task.configure_optimizers()
+    if config["trainer"].get("cuda_graph") and not task.fixed_work:
+        raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
+    make_early_stop(config)
+    return {"parameters": count_parameters(task)}
+
+
+def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModule) -> None:
+    """Refuse a model whose outputs the task or the loss does not take, e.g. a class an image where a mask is wanted."""
+    shape, name = tuple(data.image_shape), config["model"].get("name")
+    with torch.no_grad(), torch.device("meta"):
+        outputs = task.model.eval()(torch.empty(2, *shape))
+        wanted = task.output_shape(2, data.num_classes, shape)
+        if tuple(outputs.shape) != wanted:
+            raise ConfigError(
+                f"model={name}: gives outputs of shape {tuple(outputs.shape[1:])} an image; accepted by"
+                f" task={config['task']['name']}: {wanted[1:]}"
+            )
+        try:
+            task.compute_loss(outputs, task.targets_like(2, shape))
+        except (ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError(
+                f"loss={config['loss'].get('name')}: does not fit task={config['task']['name']} ({reason})"
+            ) from error
+
+
+def make_early_stop(config: dict[str, Any]) -> Any:
+    """The rule of retable.training.early_stop that a config names, or None. Raises ConfigError."""
+    node = config.get("early_stop") or {}  # runs from before the rules were there have none
+    return build(node, "early_stop") if node.get("_target_") else None
+
+
+def count_parameters(task: Task) -> int:
+    """Learnable parameters of a task's model."""
+    return sum(p.numel() for p in task.model.parameters() if p.requires_grad)
+
+
+def _make_model(config: dict[str, Any], data: pl.LightningDataModule) -> torch.nn.Module:
+    known = parameters(target_of(config["model"], "model"))
+    dropout = Dropout(**config["dropout"])
+    if "dropout" not in known and dropout.p > 0:
+        raise ConfigError(f"dropout={dropout.p}: model={config['model'].get('name')} takes no dropout; accepted: none")
+    chosen, name = config["activation"].get("name"), config["model"].get("name")
+    if "activation" not in known and chosen != "relu":
+        raise ConfigError(f"activation={chosen}: model={name} has its own; accepted: relu")
+    activation = target_of(config["activation"], "activation")
+    task = target_of(config["task"], "task")
+    channels = task.channels(config["task"], data.num_classes)
+    context = {"activation": activation, "dropout": dropout, "num_classes": channels, "classes": tuple(data.classes)}
+    return build(config["model"], "model", in_shape=tuple(data.image_shape), **context)
+
+
+def _make_optimizer(node: dict[str, Any], weights: Any) -> torch.optim.Optimizer:
+    return build(node, "optimizer", weights)
+
+
+def _make_scheduler(node: dict[str, Any], optimizer: torch.optim.Optimizer) -> Any:
+    return build(node, "scheduler", optimizer)

@@ -1,0 +1,74 @@
+"""How long a run will take and how much memory it needs, from a few real steps."""
+
+import time
+from typing import Any
+
+import torch
+
+from retable.run import facts
+from retable.run.assemble import make_data, make_task
+from retable.run.execute import resolve_device
+
+_WARM_UP, _STEPS = 2, 5
+
+
+def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
+    """Time a few training steps and one validation batch on the run's own data and device; trains nothing that stays.
+
+    Returns:
+        {"seconds": estimate of the whole run, "seconds_per_step", "host_mb", "gpu_mb": peak memory so far}.
+    """
+    kind = resolve_device(config["trainer"]["device"])
+    facts.reset_peak_memory(kind)
+    torch.manual_seed(config["seed"])
+    data = make_data(config)
+    data.setup("fit")
+    task = make_task(config, data).to(kind)
+    optimizer = task.configure_optimizers()["optimizer"]
+    mixed = config["trainer"]["precision"] == "bf16-mixed"
+    train, val = data.train_dataloader(), data.val_dataloader()
+    chunk = next(iter(train))
+    batches = list(zip(*chunk.batches(), strict=True))
+
+    def step(index: int) -> None:
+        images, targets = (part.to(kind) for part in batches[index % len(batches)])
+        optimizer.zero_grad()
+        with torch.autocast(kind, torch.bfloat16, enabled=mixed):
+            loss, _ = task.forward_loss(images, targets)
+        loss.backward()
+        optimizer.step()
+
+    for index in range(_WARM_UP):
+        step(index)
+    per_step = _timed(lambda: [step(index) for index in range(_STEPS)], kind) / _STEPS
+    held_out = next(iter(val))
+    task.eval()
+    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=mixed):
+        per_image = _timed(lambda: task.model(held_out.images.to(kind)), kind) / len(held_out.targets)
+    trainer = config["trainer"]
+    steps = _limited(train.batches, trainer["limit_train_batches"])
+    epoch = steps * per_step + per_image * data.counts["val"]
+    epochs = trainer["max_epochs"]
+    if trainer["max_steps"] != -1:
+        epochs = min(epochs, trainer["max_steps"] / steps)
+    memory = facts.peak_memory_mb(kind)
+    return {
+        "seconds": epochs * epoch,
+        "seconds_per_step": per_step,
+        "host_mb": memory["host"],
+        "gpu_mb": memory["gpu"],
+    }
+
+
+def _timed(work: Any, kind: str) -> float:
+    if kind == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if kind == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _limited(batches: int, limit: float) -> float:
+    return min(batches, limit) if isinstance(limit, int) else max(1, batches * limit)

@@ -1,0 +1,206 @@
+"""A run is a function from a config to a directory: `execute`."""
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from filelock import FileLock, Timeout
+
+from retable.config.identity import identity
+from retable.config.validate import validate
+from retable.errors import RetableError
+from retable.run import facts, files
+from retable.run.assemble import make_data, make_early_stop, make_task
+from retable.run.failure import describe, write_failure
+from retable.run.pictures import write_images
+from retable.run.record import Record
+from retable.run.result import about_data, note_start, phases, portable, result_of
+from retable.tasks.base import Diverged, Interrupted, Task
+
+FINISHED, DIVERGED, FAILED, INTERRUPTED = "finished", "diverged", "failed", "interrupted"
+
+
+class Busy(RetableError):
+    """Another process trains this run now."""
+
+
+def execute(
+    config: dict[str, Any],
+    directory: Path,
+    *,
+    on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
+    on_chunk: Callable[[int, float], None] = lambda done, loss: None,
+    should_interrupt: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
+    """Train a run, from its checkpoint where there is one, and leave its files in the directory.
+
+    Args:
+        config: resolved config of one run.
+        directory: run directory; `run.json` in it says the run's name.
+        on_epoch: called with each finished row of the history.
+        on_chunk: called with the number of steps just done and the last loss.
+        should_interrupt: asked between chunks; true stops the run, which goes on from its last epoch when called again.
+
+    Returns:
+        What result.json holds; {"status": "interrupted"} with no result.json when it was interrupted.
+
+    Raises:
+        RetableError: for a config or data that is refused; nothing was trained then.
+        Busy: if another process holds the run's lock.
+        Exception: whatever went wrong in training; result.json says so too.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(directory / files.LOCK, timeout=0):
+            done = files.read_json(directory / files.RESULT)
+            if done is not None and done.get("status") in (FINISHED, DIVERGED, FAILED):
+                return done  # also what another sweep ended meanwhile; who tries a failed run again clears its result
+            try:
+                return _execute(config, directory, on_epoch, on_chunk, should_interrupt)
+            except BaseException as error:
+                write_failure(directory, describe(error), config)  # under the lock: nobody takes the run over before
+                raise
+    except Timeout as error:
+        raise Busy(f"{directory}: another process trains this run") from error
+
+
+def _execute(
+    config: dict[str, Any],
+    directory: Path,
+    on_epoch: Callable[[dict[str, Any]], None],
+    on_chunk: Callable[[int, float], None],
+    should_interrupt: Callable[[], bool],
+) -> dict[str, Any]:
+    clock = time.perf_counter()
+    _quieten()
+    validate(config)
+    kind = resolve_device(config["trainer"]["device"])
+    config = {**config, "trainer": {**config["trainer"], "precision": resolve_precision(config, kind)}}
+    facts.reset_peak_memory(kind)
+    pl.seed_everything(config["seed"], verbose=False)
+    data = make_data(config)
+    task = make_task(config, data)
+    run = files.read_json(directory / files.RUN) or {}
+    if run.get("fingerprint") not in (None, data.fingerprint):
+        raise RetableError(f"{directory}: was begun with other data; remove the directory to train it anew")
+    note_start(directory, run, config, data)
+    print(about_data(data), flush=True)
+    task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
+    task.cuda_graph = config["trainer"].get("cuda_graph", False)
+    record = Record(
+        directory,
+        config["task"]["metric"],
+        extra=portable(config, data, run.get("name", directory.name)),
+        tensorboard=config["logger"]["tensorboard"],
+        on_epoch=on_epoch,
+        early_stop=make_early_stop(config),
+    )
+    trainer = _trainer(config["trainer"], kind, record)
+    seconds = {"setup": time.perf_counter() - clock}
+    outcome: dict[str, Any] = {"status": FINISHED}
+    try:
+        _fit(trainer, task, data, record, directory / files.CHECKPOINT, config)
+    except Interrupted:
+        record.close()
+        return {"status": INTERRUPTED, "epochs": record.epochs}
+    except Diverged as error:
+        outcome = {"status": DIVERGED, "reason": str(error), "diverged": {"epoch": error.epoch, "step": error.step}}
+    except BaseException:
+        record.close()
+        raise
+    record.close(identity(config))
+    if not record.rows:
+        files.write_history(directory / files.HISTORY, [])
+    seconds |= phases(record)
+    clock = time.perf_counter()
+    if outcome["status"] == FINISHED:
+        _draw(directory, record, task.to(kind), data, config)
+        if config["logger"]["tensorboard"]:
+            write_images(directory, record.epochs)
+    seconds["figures"] = time.perf_counter() - clock
+    seconds["total"] = seconds["setup"] + record.seconds
+    result = outcome | result_of(config, run, record, task, data, kind, trainer.global_step) | {"seconds": seconds}
+    files.write_json(directory / files.RESULT, result)
+    return result
+
+
+def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint: Path, config: dict[str, Any]) -> None:
+    """Train from the checkpoint, where there is one, to the end; then use the test set once."""
+    found = str(checkpoint) if checkpoint.exists() else None
+    if found is None and config["trainer"].get("validate_first"):
+        trainer.validate(task, datamodule=data, verbose=False)
+        record.before_training(task.epoch_metrics)
+    trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
+    if not task.has_judged("val"):  # training was finished before: figures and counts want predictions all the same
+        trainer.validate(task, datamodule=data, verbose=False)
+    if not record.rows or data.splits.test is None:
+        return
+    if data.splits.test is data.splits.val:  # then it has been used already
+        last = {key.replace("val/", "test/", 1): v for key, v in record.rows[-1].items() if key.startswith("val/")}
+    else:
+        trainer.test(task, datamodule=data, verbose=False)
+        last = task.judged("test")
+    record.add(last)
+
+
+def resolve_device(wanted: str) -> str:
+    """ "cpu" or "cuda" for trainer.device; auto takes a GPU where there is one.
+
+    Raises:
+        RetableError: if a GPU is asked for where there is none.
+    """
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise RetableError("trainer.device=cuda: no CUDA device found; accepted here: auto, cpu")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def resolve_precision(config: dict[str, Any], kind: str) -> str:
+    """ "32" or "bf16-mixed" for trainer.precision; auto is mixed on a GPU that has bf16."""
+    wanted = str(config["trainer"]["precision"])
+    if wanted != "auto":
+        return wanted
+    return "bf16-mixed" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32"
+
+
+def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator="gpu" if kind == "cuda" else "cpu",
+        devices=1,
+        precision={"32": "32-true"}.get(node["precision"], node["precision"]),
+        max_epochs=node["max_epochs"],
+        max_steps=node["max_steps"],
+        limit_train_batches=node["limit_train_batches"],
+        limit_val_batches=node["limit_val_batches"],
+        limit_test_batches=node["limit_val_batches"],
+        callbacks=[record],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _quieten() -> None:
+    """Lightning's advice speaks of loaders and loggers that this project does not use."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*capturable=True.*")  # the eager steps before one is recorded
+
+
+def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[str, Any]) -> None:
+    from retable.figures import classification as figures
+
+    folder, title = directory / "figures", f"{config['task']['name']} · {directory.name}"
+    figures.curves(record.rows, folder / "curves.png", title)
+    figures.gradient_norms(record.rows, folder / "gradient_norms.png", title)
+    if hasattr(task, "draw"):
+        task.draw(folder, data, config, title)

@@ -1,0 +1,162 @@
+"""The callback that leaves a run's files behind, once an epoch: history.csv, TensorBoard events, last.ckpt.
+
+All that a resumed run needs is in the checkpoint, the history and the random states with it, so that what a resumed run
+writes is what an uninterrupted one would have written.
+"""
+
+import os
+import random
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+
+from retable.run import files
+
+_HIGHER_IS_BETTER = ("accuracy", "dice", "iou", "map", "map50")
+
+
+class Record(Checkpoint):
+    """Writes an epoch's row and checkpoint when all its figures are known.
+
+    Being a Lightning `Checkpoint` it runs after every other hook of the epoch's end, also the module's.
+
+    Args:
+        directory: the run directory.
+        metric: column that says which epoch was best, e.g. "val/accuracy".
+        extra: plain values to keep in the checkpoint, so that it can be used without its directory.
+        tensorboard: write events.
+        on_epoch: called with each finished row.
+        early_stop: None, or a rule of retable.training.early_stop.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        metric: str,
+        extra: dict[str, Any],
+        tensorboard: bool,
+        on_epoch: Any,
+        early_stop: Any = None,
+    ) -> None:
+        self.directory, self.metric, self.extra = directory, metric, extra
+        self.tensorboard, self.on_epoch, self.early_stop = tensorboard, on_epoch, early_stop
+        self.rows: list[dict[str, Any]] = []
+        self.earlier_seconds = 0.0
+        self._start = time.perf_counter()
+        self._writers: dict[str, Any] = {}
+        self._rng: dict[str, Any] | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training and validation up to now, those before an interruption included."""
+        return self.earlier_seconds + time.perf_counter() - self._start
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The row that is best by the run's metric, the first of equals; {} before the first."""
+        rated = [row for row in self.rows if row.get(self.metric) is not None]
+        sign = 1 if self.metric.rsplit("/", 1)[-1] in _HIGHER_IS_BETTER else -1
+        return max(rated, key=lambda row: sign * row[self.metric], default={})
+
+    @property
+    def epochs(self) -> int:
+        """Epochs trained."""
+        return self.rows[-1]["epoch"] if self.rows else 0
+
+    @property
+    def stopped_after(self) -> int | None:
+        """The epoch after which the early stopping rule ended training, or None."""
+        return None if self.early_stop is None else self.early_stop.stops_after(self.rows)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = time.perf_counter()
+        trainer.should_stop = trainer.should_stop or self.stopped_after is not None  # killed just before its end
+        if self._rng is not None:
+            restore_rng(self._rng)
+            self._rng = None
+        if self.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            purge = self.epochs + 1 if self.rows else None
+            self._writers = {p: SummaryWriter(str(self.directory / p), purge_step=purge) for p in ("train", "val")}
+            if self.rows and self.epochs == 0:
+                self._write_events(self.rows[0])
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **pl_module.epoch_metrics}
+        self.rows.append(row)
+        files.write_history(self.directory / files.HISTORY, self.rows)
+        self._write_events(row)
+        if self.stopped_after is not None:
+            trainer.should_stop = True
+        temporary = self.directory / f".{files.CHECKPOINT}"
+        trainer.save_checkpoint(temporary)
+        os.replace(temporary, self.directory / files.CHECKPOINT)
+        self.on_epoch(row)
+
+    def before_training(self, metrics: dict[str, float]) -> None:
+        """Note what validation before the first epoch gave, as epoch 0."""
+        self.rows = [{"epoch": 0, "step": 0, **metrics}]
+
+    def add(self, metrics: dict[str, float]) -> None:
+        """Add figures to the last epoch's row: those of the test set, which is used once."""
+        self.rows[-1] |= metrics
+        files.write_history(self.directory / files.HISTORY, self.rows)
+
+    def close(self, hyperparameters: dict[str, Any] | None = None) -> None:
+        """End the event files, with the run's hyperparameters and final metrics for the HParams tab."""
+        for writer in self._writers.values():
+            writer.close()
+        if self._writers and hyperparameters is not None and self.rows:
+            from retable.run.hparams import write_hparams
+
+            write_hparams(self.directory, hyperparameters)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "seconds": self.seconds, "rng": rng_state()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.earlier_seconds, self._rng = state_dict["rows"], state_dict["seconds"], state_dict["rng"]
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        checkpoint["retable"] = self.extra
+
+    def _write_events(self, row: dict[str, Any]) -> None:
+        for key, value in row.items() if self._writers else ():
+            part, _, name = key.partition("/")
+            if part in self._writers:
+                # The same tag under two writers: TensorBoard draws train and validation in one chart.
+                self._writers[part].add_scalar(name, value, row["epoch"])
+            elif part not in ("epoch", "step"):
+                self._writers["train"].add_scalar(key, value, row["epoch"])
+        for writer in self._writers.values():
+            writer.flush()
+
+
+def rng_state() -> dict[str, Any]:
+    """States of all random generators as plain values and tensors, which load without unpickling code."""
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    state: dict[str, Any] = {
+        "torch": torch.get_rng_state(),
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "python": list(random.getstate()[1]),
+        "python_gauss": random.getstate()[2],
+    }
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    return state
+
+
+def restore_rng(state: dict[str, Any]) -> None:
+    """Set all random generators to a state of `rng_state`."""
+    torch.set_rng_state(state["torch"].cpu())
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, keys.cpu().numpy().astype(np.uint32), position, has_gauss, cached))
+    random.setstate((3, tuple(state["python"]), state["python_gauss"]))
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])

@@ -1,0 +1,121 @@
+"""A trained model from its checkpoint, without executing pickled code and without its run directory."""
+
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from retable.config.build import target_of
+from retable.errors import DataError
+
+
+@dataclass
+class Trained:
+    """A model in evaluation mode and what its inputs and outputs mean.
+
+    Attributes:
+        task: the LightningModule around the model.
+        classes: class names by label.
+        image_shape: (channels, height, width) of an input.
+        mean, std: by channel, of images in [0, 1]; what the model takes is (image - mean) / std.
+        config: resolved config of the run.
+        name: the run's name.
+    """
+
+    model: nn.Module
+    task: Any
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    config: dict[str, Any]
+    name: str
+
+    def normalise(self, images_NCHW: torch.Tensor) -> torch.Tensor:
+        """uint8 images (N, C, H, W) as the model takes them: float32. Images that are float32 already are so."""
+        if images_NCHW.dtype == torch.float32:
+            return images_NCHW
+        mean = torch.tensor(self.mean, device=images_NCHW.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=images_NCHW.device).view(1, -1, 1, 1)
+        return (images_NCHW.to(torch.float32) / 255 - mean) / std
+
+    @torch.inference_mode()
+    def probabilities(self, images_NCHW: torch.Tensor, batch_size: int = 250) -> torch.Tensor:
+        """Class probabilities (N, number of classes) of uint8 images (N, C, H, W)."""
+        parts = [self.model(self.normalise(part)).softmax(1) for part in images_NCHW.split(batch_size)]
+        return torch.cat(parts)
+
+
+def load(checkpoint: Path) -> Trained:
+    """Load a checkpoint written by a run.
+
+    Args:
+        checkpoint: the file, or a run directory that holds last.ckpt.
+
+    Raises:
+        DataError: one line, if it is missing, no checkpoint of this project, or would execute code.
+    """
+    path = checkpoint / "last.ckpt" if checkpoint.is_dir() else checkpoint
+    if not path.is_file():
+        raise DataError(f"{path}: no such checkpoint; accepted: a last.ckpt or the directory of a run")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: refused, it is no plain checkpoint and could execute code") from error
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise DataError(f"{path}: not a whole checkpoint ({_first_line(error)})") from error
+    if not isinstance(content, dict) or "retable" not in content:
+        raise DataError(f"{path}: not a checkpoint of a run of this project")
+    kept = content["retable"]
+    try:
+        _refuse_calls(kept["config"], path)
+        task = _task(kept)
+        task.load_state_dict(content["state_dict"])
+        return Trained(
+            model=task.eval().model,
+            task=task,
+            classes=tuple(kept["classes"]),
+            image_shape=tuple(kept["image_shape"]),
+            mean=tuple(kept["mean"]),
+            std=tuple(kept["std"]),
+            config=kept["config"],
+            name=kept["name"],
+        )
+    except RuntimeError as error:
+        raise DataError(f"{path}: weights do not fit the model of its config ({_first_line(error)})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {_first_line(error)}"
+        raise DataError(f"{path}: not a checkpoint of a run of this project ({reason})") from error
+
+
+def _refuse_calls(config: dict[str, Any], path: Path) -> None:
+    """Let a checkpoint name modules only: its config says what to call, and `os.system` has a name too."""
+    for part in ("model", "activation", "loss", "task"):
+        target = target_of(config[part], part)
+        if not (isinstance(target, type) and issubclass(target, nn.Module)):
+            raise DataError(f"{path}: refused, {part}._target_={config[part]['_target_']} is no torch module")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _task(kept: dict[str, Any]) -> Any:
+    from retable.run.assemble import make_task
+
+    config = kept["config"] | {"init": {"_target_": "retable.training.init.default"}}  # the weights come from the file
+    if config["model"].get("weights") is not None:  # nor from the file or address that training began with
+        config = config | {"model": config["model"] | {"weights": "none"}}
+
+    class Described:
+        """What make_task asks of data, from the checkpoint."""
+
+        classes = tuple(kept["classes"])
+        num_classes = len(classes)
+        image_shape = tuple(kept["image_shape"])
+        levels = kept.get("levels")
+
+    return make_task(config, Described())

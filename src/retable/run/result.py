@@ -1,0 +1,82 @@
+"""What a run says of itself: run.json at its start, the checkpoint's own description, result.json at its end."""
+
+from pathlib import Path
+from typing import Any
+
+from retable.config.identity import identity
+from retable.run import facts, files
+from retable.run.assemble import count_parameters
+from retable.run.record import Record
+from retable.tasks.base import Task
+
+
+def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], data: Any) -> None:
+    """Add to run.json what was unknown when the run was planned: its data."""
+    run |= {"config": config, "identity": identity(config), "fingerprint": data.fingerprint, "counts": data.counts}
+    run.setdefault("name", directory.name)
+    files.write_json(directory / files.RUN, run)
+
+
+def about_data(data: Any) -> str:
+    """What was read and what was left out and why, and what else a set has to say of itself."""
+    counts = data.counts
+    parts = ", ".join(f"{counts[part]:,} {part}" for part in ("train", "val", "test") if part in counts)
+    lines = [f"data: {parts} ({data.source})"]
+    lines += [f"left out: {count:,}, {reason}" for reason, count in counts.get("reasons", {}).items()]
+    return "\n".join(lines + ([data.describe()] if hasattr(data, "describe") else []))
+
+
+def portable(config: dict[str, Any], data: Any, name: str) -> dict[str, Any]:
+    """What a checkpoint carries to be used without its directory: plain values only."""
+    return {
+        "name": name,
+        "config": {key: value for key, value in config.items() if key not in ("table", "sweep")},
+        "classes": list(data.classes),
+        "levels": None if data.levels is None else [float(v) for v in data.levels],
+        "image_shape": [int(n) for n in data.image_shape],
+        "mean": [float(v) for v in data.mean],
+        "std": [float(v) for v in data.std],
+        "fingerprint": data.fingerprint,
+    }
+
+
+def phases(record: Record) -> dict[str, float]:
+    """Seconds of training and of validation."""
+    return {part: sum(row.get(f"seconds/{part}") or 0.0 for row in record.rows) for part in ("train", "val")}
+
+
+def result_of(
+    config: dict[str, Any], run: dict[str, Any], record: Record, task: Task, data: Any, kind: str, steps: int
+) -> dict[str, Any]:
+    """What result.json holds beside the status: figures, and where they come from."""
+
+    def metrics_of(row: dict[str, Any]) -> dict[str, Any]:
+        kept = ("train/", "val/", "test/")
+        return {key: value for key, value in row.items() if key == "epoch" or key.startswith(kept)}
+
+    last = record.rows[-1] if record.rows else {}
+    train_seconds = phases(record)["train"]
+    return {
+        "name": run.get("name"),
+        "task": config["task"]["name"],
+        "seed": config["seed"],
+        "epochs": record.epochs,
+        "step": steps,
+        "stopped_early": record.stopped_after or 0,
+        "metrics": {"final": metrics_of(last), "best": metrics_of(record.best), "best_by": record.metric},
+        **(task.figures_by_class(data) if hasattr(task, "figures_by_class") and record.rows else {}),
+        "parameters": count_parameters(task),
+        "weights": getattr(task.model, "weights_source", None),
+        "steps_per_second": steps / train_seconds if train_seconds else None,
+        "peak_memory_mb": facts.peak_memory_mb(kind),
+        "precision": config["trainer"]["precision"],
+        "device": facts.device(kind),
+        "data": {
+            "source": config["data"]["source"],
+            "fingerprint": data.fingerprint,
+            "counts": data.counts,
+            "classes": list(data.classes),
+        },
+        "git": facts.git(),
+        "versions": facts.versions(),
+    }

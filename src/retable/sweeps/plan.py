@@ -1,0 +1,160 @@
+"""From a command line to the runs it asks for, each with its fixed config, its directory and how far it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from retable.config.compose import Composer
+from retable.config.identity import identity, run_name
+from retable.config.validate import validate
+from retable.data.fingerprints import recall
+from retable.errors import ConfigError
+from retable.experiment.grid import expand
+from retable.experiment.table import parse_table
+from retable.run import files
+from retable.sweeps import devices
+from retable.sweeps.store import DONE, RUNNING, Store, status_of
+
+# Not part of a run's own config: what steers the sweep, and the table it was asked for by.
+_SWEEP_ONLY = ("sweep", "seeds", "table", "resume", "output", "preset")
+
+
+@dataclass
+class Run:
+    """One run of a sweep.
+
+    Attributes:
+        overrides: what was asked for, e.g. ["task=cifar", "dropout.p=0.3", "seed=0"].
+        varied: resolved value by key of what the overrides set.
+        status: how far it was when the sweep was planned.
+        tables: the experiments of this sweep that ask for it.
+    """
+
+    name: str
+    directory: Path
+    config: dict[str, Any]
+    overrides: list[str]
+    varied: dict[str, Any]
+    status: str
+    tables: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Plan:
+    """A sweep: its runs in order, its settings (conf/base.yaml, `sweep`), and the tables that it makes."""
+
+    runs: list[Run]
+    settings: dict[str, Any]
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    label: str = "sweep"
+
+    @property
+    def folder(self) -> Path:
+        """Where the sweep's own table goes."""
+        return Path(self.settings["dir"]) / "tables" / self.label
+
+
+def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Plan:
+    """Plan a sweep; composes and checks every run, writes nothing.
+
+    Raises:
+        ConfigError: one line, for the first run that is refused.
+    """
+    composer = composer or Composer()
+    grid = expand(arguments, composer)
+    for name, content in grid.tables.items():
+        parse_table(content, f"experiment={name}")  # refused now, not when everything is trained
+    runs: list[Run] = []
+    taken: dict[Path, Run] = {}
+    stores: dict[Path, Store] = {}
+    settings: dict[str, Any] = {}
+    fingerprints: dict[str, str | None] = {}
+    for overrides, owner in zip(grid.points, grid.owners, strict=True):
+        composition = composer.compose(overrides)
+        config = composition.config
+        settings = settings or config["sweep"]
+        trainer = config["trainer"]
+        trainer["precision"] = devices.precision(trainer["precision"], trainer["device"])
+        try:
+            validate(config)
+        except ConfigError as error:
+            shown = " ".join(text for text in overrides if not text.startswith("experiment="))
+            raise ConfigError(f"{error} (in the run: {shown})" if len(grid.points) > 1 else str(error)) from error
+        root = Path(config["sweep"]["dir"]) / config["task"]["name"]
+        store = stores.setdefault(root, Store(root)) if root not in stores else stores[root]
+        flat = identity(config)
+        key = repr(sorted(config["data"].items(), key=lambda item: item[0]))
+        if key not in fingerprints:
+            fingerprints[key] = _fingerprint(config, store)
+        directory = store.find(flat, composition.defaults | _resolved(trainer), fingerprints[key])
+        if directory is None:
+            directory = store.allocate(run_name(composition), flat, fingerprints[key])
+        if directory in taken:
+            taken[directory].tables += [owner] if owner and owner not in taken[directory].tables else []
+            continue
+        kept = {k: v for k, v in config.items() if k not in _SWEEP_ONLY}
+        run = Run(directory.name, directory, kept, overrides, _varied(overrides, config), status_of(directory))
+        run.tables += [owner] if owner else []
+        taken[directory] = run
+        runs.append(run)
+    return Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs))
+
+
+def write_runs(runs: Sequence[Run]) -> None:
+    """Fix the runs' configs on disk, so that editing YAML meanwhile changes no run of this sweep.
+
+    Also those of runs begun before: what is no part of their identity (paths, device, logger) is as asked for now.
+    """
+    for run in runs:
+        if run.status in (*DONE, RUNNING) or status_of(run.directory) != run.status:
+            continue  # another sweep has it, or had it since the plan was made
+        values = files.read_json(run.directory / files.RUN) or {}  # its data's fingerprint, if it has begun
+        values |= {"name": run.name, "task": run.config["task"]["name"], "overrides": run.overrides}
+        values |= {"config": run.config, "identity": identity(run.config)}
+        files.write_json(run.directory / files.RUN, values)
+        files.write_text(run.directory / files.CONFIG, yaml.safe_dump(run.config, sort_keys=False))
+
+
+def _resolved(trainer: dict[str, Any]) -> dict[str, Any]:
+    """The precision counts as its own default once it is resolved, for runs stored before the key existed."""
+    return {"trainer.precision": trainer["precision"]}
+
+
+def _fingerprint(config: dict[str, Any], store: Store) -> str | None:
+    """The data's fingerprint, from what was noted when it was last read; read again only where runs depend on it."""
+    data = config["data"]
+    known = recall(Path(data["cache"]).expanduser(), data)
+    if known is None and store.has_results():
+        from retable.run.assemble import make_data
+
+        known = make_data(config).fingerprint
+    return known
+
+
+def _varied(overrides: Sequence[str], config: dict[str, Any]) -> dict[str, Any]:
+    varied = {}
+    for text in overrides:
+        key = text.partition("=")[0].lstrip("+")
+        if key in ("experiment", "task", "debug"):
+            continue
+        node: Any = config
+        for part in key.split("."):
+            node = node.get(part) if isinstance(node, dict) else None
+        varied[key] = text.partition("=")[2] if isinstance(node, dict) else node
+    return varied
+
+
+def _label(tables: dict[str, Any], swept: Sequence[str], runs: Sequence[Run]) -> str:
+    """Experiments give a sweep their name; without one it is the task and the keys that are swept."""
+    if tables:
+        if len(tables) == 1:
+            return next(iter(tables))
+        folders = dict.fromkeys(name.partition("/")[0] for name in tables)
+        return f"{'+'.join(folders)}/all" if len(tables) > 3 else "+".join(name.replace("/", "-") for name in tables)
+    tasks = "+".join(dict.fromkeys(run.config["task"]["name"] for run in runs))
+    keys = "+".join(key.lstrip("+") for key in swept if key not in ("seed", "seeds", "task")) or "run"
+    data = "".join("_sample" for run in runs[:1] if run.config["data"].get("source") == "sample")
+    return f"{tasks}/{keys.replace('.', '-')}{data}"

@@ -1,0 +1,238 @@
+"""Workers take one run after another, a dead worker is replaced, and every failure is known by its reason."""
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from retable.errors import ConfigError, RetableError
+from retable.run import files
+from retable.sweeps import store
+from retable.sweeps.crew import Crew
+from retable.sweeps.outcome import Outcome, StopRules
+from retable.sweeps.plan import Run
+from retable.sweeps.process import DIED, WorkerProcess
+
+_POLL = 0.1  # seconds between two looks at the clock, the signals and runs that another sweep trains
+_WORKERS_THAT_NEVER_START = 3
+_TAKE_OVER_AFTER = 2.0  # seconds that another sweep's run must be unlocked without a result
+
+
+class Watcher(Protocol):
+    """Told what happens; draws it (retable.sweeps.display)."""
+
+    def started(self, run: Run, worker: int) -> None: ...
+    def progress(self, run: Run, worker: int, event: dict[str, Any]) -> None: ...
+    def ended(self, run: Run, worker: int, status: str, reason: str | None) -> None: ...
+    def tick(self) -> None: ...
+
+
+class Pool:
+    """Trains pending runs in worker processes.
+
+    Args:
+        runs: those to train, in order.
+        settings: conf/base.yaml's `sweep`.
+        watcher: told about every event.
+        use_gpu: whether runs may use the GPUs.
+    """
+
+    def __init__(self, runs: Sequence[Run], settings: dict[str, Any], watcher: Watcher, use_gpu: bool = True) -> None:
+        self.waiting, self.watcher = deque(runs), watcher
+        self.alone: deque[Run] = deque()  # died of memory once: tried again with no other run beside it
+        self.elsewhere: list[Run] = []  # another sweep trains these now
+        self.outcome = Outcome()
+        self.crew = Crew(settings, use_gpu)
+        self._rules = StopRules(settings, self.outcome)
+        self._retried: set[Path] = set()
+        self._free_since: dict[Path, float] = {}
+        self._stopped_runs: list[Run] = []
+        self._asked_to_stop = self._stillborn = 0
+
+    def stop(self) -> None:
+        """Ask to stop: running runs end at their next chunk and keep their checkpoint. A second call kills them."""
+        self._asked_to_stop += 1
+        if self._asked_to_stop > 1:
+            self.crew.kill()
+
+    def check(self, configs: dict[str, dict[str, Any]]) -> None:
+        """Build every config once in a worker, without training.
+
+        Raises:
+            ConfigError: the faults, a line each.
+        """
+        self.crew.grow(max(1, len(self.waiting)))  # the others start while the first one checks
+        checker = self.crew.workers[0]
+        checker.send(do="check", configs=configs)
+        while True:
+            worker, event = self.crew.next_event(_POLL)
+            if self._asked_to_stop:
+                return
+            if event is None:
+                continue
+            if event["event"] == "ready":
+                worker.ready = True
+            if event["event"] == DIED:
+                self.crew.workers.remove(worker)
+                if worker is checker and not worker.ready:
+                    raise RetableError(f"the first worker did not start: {event['reason']}")
+                if worker is checker:
+                    return  # a config crashed it: its run will tell
+            if event["event"] == "checked":
+                if event["errors"]:
+                    raise ConfigError("\n".join(dict.fromkeys(event["errors"].values())))
+                return
+
+    def train(self) -> Outcome:
+        """Train everything; returns when nothing is left, or after a stop."""
+        try:
+            while not self._finished():
+                self._assign()
+                worker, event = self.crew.next_event(_POLL)
+                if event is not None:
+                    self._handle(worker, event)
+                self.watcher.tick()
+        finally:
+            self.close()
+        self.outcome.interrupted = bool(self._asked_to_stop) and bool(self._left())
+        return self.outcome
+
+    def close(self) -> None:
+        """End the workers; those without a run at once."""
+        self.crew.close()
+
+    def _left(self) -> list[Run]:
+        return [*self.waiting, *self.alone, *self.elsewhere, *self._interrupted]
+
+    @property
+    def _interrupted(self) -> list[Run]:
+        return [run for run in self._stopped_runs if store.status_of(run.directory) not in (*store.DONE, store.FAILED)]
+
+    def _finished(self) -> bool:
+        if self._stopping:
+            return not self.crew.busy
+        return not (self.crew.busy or self.waiting or self.alone or self.elsewhere)
+
+    @property
+    def asked_to_stop(self) -> bool:
+        """Whether somebody asked to stop."""
+        return bool(self._asked_to_stop)
+
+    @property
+    def _stopping(self) -> bool:
+        return bool(self._asked_to_stop) or self.outcome.stopped_by is not None
+
+    # Giving out runs --------------------------------------------------------------------------------------------------
+
+    def _assign(self) -> None:
+        if self._stopping:
+            for worker in self.crew.workers:
+                worker.send(do="stop")
+            return
+        self._look_elsewhere()
+        self.crew.grow(len(self.waiting) + len(self.crew.busy))
+        idle = self.crew.idle
+        for worker in idle:
+            if self.waiting:
+                self._give(worker, self.waiting.popleft())
+        if self.alone and not self.waiting and not self.crew.busy:
+            if not self.crew.workers:
+                self.crew.start()
+            elif idle:
+                self.crew.dismiss(worker for worker in self.crew.workers if worker is not idle[0])  # they hold memory
+                self._give(idle[0], self.alone.popleft())
+
+    def _give(self, worker: WorkerProcess, run: Run) -> None:
+        worker.run, worker.begun = run, False
+        worker.send(do="run", directory=str(run.directory))
+
+    def _look_elsewhere(self) -> None:
+        """Runs that another sweep trained: done by now, or to be taken over if it died."""
+        for run in list(self.elsewhere):
+            status = store.status_of(run.directory)
+            if status == store.RUNNING:
+                self._free_since.pop(run.directory, None)
+                continue
+            # A sweep whose worker crashed needs a moment to say so; one that died itself never will.
+            since = self._free_since.setdefault(run.directory, time.monotonic())
+            if status not in (*store.DONE, store.FAILED) and time.monotonic() - since < _TAKE_OVER_AFTER:
+                continue
+            self.elsewhere.remove(run)
+            if status in (*store.DONE, store.FAILED):
+                result = files.read_json(run.directory / files.RESULT) or {}
+                self._note_end(run, -1, status, result.get("reason"))
+            else:
+                self.waiting.append(run)
+
+    # Hearing from workers ---------------------------------------------------------------------------------------------
+
+    def _handle(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
+        run, kind = worker.run, event["event"]
+        self.crew.note_memory(event.get("gpu_mb"))
+        if kind == "ready":
+            worker.ready = True
+        elif kind == DIED:
+            self._bury(worker, event["reason"])
+        elif run is None:
+            return
+        elif kind == "started":
+            worker.begun, self._stillborn = True, 0
+            self.watcher.started(run, worker.number)
+        elif kind == "progress":
+            self.watcher.progress(run, worker.number, event)
+        elif kind == "busy":
+            worker.run = None
+            self.elsewhere.append(run)
+        elif kind == "ended":
+            worker.run = None
+            worker.ready = not event.get("leaving")
+            if event["status"] == store.FAILED and event.get("memory") and run.directory not in self._retried:
+                self._retry_alone(run)
+            else:
+                self._note_end(run, worker.number, event["status"], event.get("reason"))
+
+    def _bury(self, worker: WorkerProcess, reason: str) -> None:
+        """A worker died: its run failed, unless it had written a result, or somebody asked to stop."""
+        if worker not in self.crew.workers:
+            return
+        self.crew.workers.remove(worker)
+        run, worker.run = worker.run, None
+        if not worker.begun:
+            self._stillborn += 1
+            if self._stillborn >= _WORKERS_THAT_NEVER_START:
+                self.outcome.stopped_by = f"workers do not start: {reason}"
+        if run is None:
+            return
+        if not worker.begun and not self._stopping:
+            self.waiting.appendleft(run)  # it never started: another worker takes it
+            return
+        if self._asked_to_stop:
+            self._stopped_runs.append(run)
+            self.watcher.ended(run, worker.number, store.INTERRUPTED, None)
+            return
+        status = store.status_of(run.directory)
+        if status == store.RUNNING:  # another sweep took it in the moment since
+            self.elsewhere.append(run)
+            return
+        if status not in (*store.DONE, store.FAILED):
+            from retable.run.failure import write_failure
+
+            write_failure(run.directory, reason, run.config)
+            status = store.FAILED
+        result = files.read_json(run.directory / files.RESULT) or {}
+        self._note_end(run, worker.number, status, result.get("reason", reason if status == store.FAILED else None))
+
+    def _retry_alone(self, run: Run) -> None:
+        self._retried.add(run.directory)
+        files.remove([run.directory / files.RESULT])
+        self.alone.append(run)
+
+    def _note_end(self, run: Run, worker: int, status: str, reason: str | None) -> None:
+        if status == store.INTERRUPTED:
+            self._stopped_runs.append(run)
+        elif status == store.FAILED:
+            self._rules.note_failure(run, reason or "unknown")
+        else:
+            self._rules.note_success()
+        self.watcher.ended(run, worker, status, reason)

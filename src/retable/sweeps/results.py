@@ -1,0 +1,120 @@
+"""One table of a sweep from its run directories, whatever happened: only the columns that vary, and the results."""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from retable.run import files
+from retable.sweeps.plan import Plan, Run
+from retable.sweeps.store import FINISHED, status_of
+
+
+def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """A row a run, in the order of the sweep: what varies, the final metrics, status, epochs, time, directory."""
+    found = []
+    columns = varying([run.varied for run in runs])
+    metrics: dict[str, None] = {}
+    results = [files.read_json(run.directory / files.RESULT) or {} for run in runs]
+    for result in results:
+        final = (result.get("metrics") or {}).get("final") or {}
+        metrics |= dict.fromkeys(key for key in final if key.startswith(("train/", "val/")))
+    for run, result in zip(runs, results, strict=True):
+        final = (result.get("metrics") or {}).get("final") or {}
+        row: dict[str, Any] = {"run": run.name} if not columns else {}
+        row |= {key: run.varied.get(key, _at(run.config, key)) for key in columns}
+        row |= {key: final.get(key) for key in sorted(metrics, key=_metric_order)}
+        row |= {"epochs": result.get("epochs"), "status": status_of(run.directory)}
+        row |= {"seconds": (result.get("seconds") or {}).get("total"), "directory": str(run.directory)}
+        found.append(row)
+    return found
+
+
+def varying(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Keys that differ between runs, or that only some runs set, in order of appearance."""
+    keys = list(dict.fromkeys(key for one in settings for key in one))
+    missing = object()
+    return [key for key in keys if any(one.get(key, missing) != settings[0].get(key, missing) for one in settings)]
+
+
+def write(plan: Plan, found: Sequence[dict[str, Any]]) -> None:
+    """Write results.csv and results.md to the sweep's folder."""
+    files.write_text(plan.folder / "results.csv", as_csv(found))
+    files.write_text(plan.folder / "results.md", as_markdown(found, plan))
+
+
+def as_csv(found: Sequence[dict[str, Any]]) -> str:
+    """Full precision; empty cells where a run has no figure."""
+    text = io.StringIO()
+    columns = list(dict.fromkeys(key for row in found for key in row))
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in found)
+    return text.getvalue()
+
+
+def as_markdown(found: Sequence[dict[str, Any]], plan: Plan) -> str:
+    """A table for people, with a note where the data were synthetic."""
+    columns = _shown(found)
+    lines = [f"# {plan.label}", ""]
+    if sample(plan.runs):
+        lines += ["**Made from synthetic sample data: for trying things out, not comparable with anything.**", ""]
+    lines.append("| " + " | ".join(columns) + " |")
+    lines.append("|" + "|".join("---" for _ in columns) + "|")
+    lines += ["| " + " | ".join(_text(key, row.get(key)) for key in columns) + " |" for row in found]
+    return "\n".join(lines) + "\n"
+
+
+def as_rich(found: Sequence[dict[str, Any]], title: str) -> Any:
+    """The table for a terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    columns = _shown(found)
+    for key in columns:
+        table.add_column(key, justify="left" if key in ("run", "status") else "right", no_wrap=key == "status")
+    for row in found:
+        style = None if row["status"] == FINISHED else "yellow"
+        table.add_row(*(Text(_text(key, row.get(key))) for key in columns), style=style)  # Text: no markup in values
+    return table
+
+
+def sample(runs: Sequence[Run]) -> bool:
+    """Whether any run reads synthetic data."""
+    return any(run.config["data"].get("source") == "sample" for run in runs)
+
+
+def _shown(found: Sequence[dict[str, Any]]) -> list[str]:
+    columns = list(dict.fromkeys(key for row in found for key in row))
+    return [key for key in columns if key != "directory"]
+
+
+def _text(key: str, value: Any) -> str:
+    if value is None:
+        return "–"
+    if key == "seconds":
+        return f"{value:.0f} s"
+    if isinstance(value, float):
+        return f"{value:.4f}" if "/" in key else f"{value:g}"
+    return str(value)
+
+
+def _metric_order(key: str) -> tuple[int, int]:
+    part, _, name = key.partition("/")
+    return (name == "loss", part == "val")
+
+
+def _at(config: dict[str, Any], key: str) -> Any:
+    node: Any = config
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        return node.get("name")
+    return node
+
+
+def tensorboard_command(plan: Plan) -> str:
+    """What to type to see the curves."""
+    return f"tensorboard --logdir {Path(plan.settings['dir'])}"

@@ -1,0 +1,201 @@
+"""A sweep from its command line to its table: plan, check, train what is missing, report."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from retable.errors import RetableError
+from retable.run import files, hparams
+from retable.sweeps import results, store
+from retable.sweeps.display import Display
+from retable.sweeps.outcome import Outcome
+from retable.sweeps.plan import Plan, Run, make_plan, write_runs
+from retable.sweeps.pool import Pool
+
+Trainer = Callable[[Plan, list[Run]], Outcome]
+
+
+def sweep(arguments: Sequence[str], train: Trainer | None = None) -> tuple[Plan, Outcome]:
+    """Run a sweep.
+
+    Args:
+        arguments: overrides as on the command line, e.g. ["task=cifar", "dropout=0.2,0.3"].
+        train: trains the pending runs; the workers by default.
+
+    Raises:
+        ConfigError, DataError: one line, before anything runs.
+    """
+    plan = make_plan(arguments)
+    if plan.settings["preview"]:
+        from retable.sweeps.preview import preview
+
+        preview(plan)
+        return plan, Outcome()
+    todo = pending(plan)
+    outcome = Outcome()
+    if todo:
+        _announce(plan, todo)
+        outcome = (train or train_in_workers)(plan, todo)
+    finish(plan, outcome)
+    return plan, outcome
+
+
+def pending(plan: Plan) -> list[Run]:
+    """Runs to train: new, interrupted and running elsewhere; failed ones when that is asked for."""
+    again = (store.FAILED, store.BROKEN) if plan.settings["retry_failed"] else ()
+    return [
+        run for run in plan.runs if run.status not in (*store.DONE, store.FAILED, store.BROKEN) or run.status in again
+    ]
+
+
+def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
+    """Check the runs that are not begun, fix all configs on disk, and train in worker processes."""
+    use_gpu = any(run.config["trainer"]["device"] != "cpu" for run in todo)
+    with Display(todo, len(plan.runs)) as display:
+        pool = Pool(todo, plan.settings, display, use_gpu)
+        with _signals(pool):
+            try:
+                pool.check({str(run.directory): run.config for run in todo if run.status == store.NEW})
+                if not pool.asked_to_stop:
+                    prepare(plan, todo)
+            except BaseException:
+                pool.close()
+                raise
+            return pool.train()
+
+
+def prepare(plan: Plan, todo: list[Run]) -> None:
+    """Write the configs of new runs; clear the results of those to be tried again."""
+    try:
+        write_runs(todo)
+    except OSError as error:
+        raise RetableError(
+            f"sweep.dir={plan.settings['dir']}: cannot be written ({error.strerror or error})"
+        ) from error
+    for run in todo:
+        if run.status in (store.FAILED, store.BROKEN):
+            store.clear_failure(run.directory)
+
+
+def finish(plan: Plan, outcome: Outcome) -> None:
+    """The table, the failures and how to go on: on screen and on disk."""
+    from rich.console import Console
+
+    found = results.rows(plan.runs)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    note = " (synthetic sample data)" if results.sample(plan.runs) else ""
+    console.print(results.as_rich(found, plan.label + note))
+    say = console.out
+    failed = _failures(plan, outcome)
+    for run, reason in failed:
+        say(f"failed: {run.name} · {reason} · log: {run.directory / files.LOG}", highlight=False)
+    if failed:
+        say("Failed runs are tried again with sweep.retry_failed=true.", highlight=False)
+    if outcome.stopped_by:
+        say(f"The sweep stopped: {outcome.stopped_by}.", highlight=False)
+    if outcome.interrupted or outcome.stopped_by:
+        say("The same command goes on where this one stopped; finished runs are kept.", highlight=False)
+    try:
+        results.write(plan, found)
+        for path in _regenerate(plan, console):
+            say(f"report:      {path}", highlight=False)
+        hparams.describe_sweep(Path(plan.settings["dir"]))
+    except OSError as error:
+        say(f"The table could not be written: {error}.", highlight=False)
+        return
+    say(f"table:       {plan.folder / 'results.md'}", highlight=False)
+    say(f"curves:      {results.tensorboard_command(plan)}", highlight=False)
+
+
+def _regenerate(plan: Plan, console: Any) -> list[Path]:
+    """The published tables beside what the runs gave, with a verdict on every claim; returns the pages written.
+
+    The HTML pages, whose charts take seconds, are made again only where a table's text has changed; their index covers
+    every table of the sweeps' folder.
+    """
+    if not plan.tables:
+        return []
+    from rich.markdown import Markdown
+
+    from retable.experiment.table import parse_table
+    from retable.report.pages import REPORT, write_pages
+    from retable.report.runs import assign, read_runs
+
+    root = Path(plan.settings["dir"])
+    folder = root / "tables"
+    entries, pages, changed = {}, [], not (folder / "index.html").exists()
+    for name, content in plan.tables.items():
+        table = parse_table(content, f"experiment={name}")
+        runs = assign(table, read_runs([run.directory for run in plan.runs if name in run.tables]))
+        page = folder / name / REPORT
+        before = page.read_text(encoding="utf-8") if page.exists() else None
+        pages.append(write_pages(table, runs, folder / name))
+        text = page.read_text(encoding="utf-8")
+        changed |= text != before
+        entries[table.name] = (table, runs)
+        console.print(Markdown(text))
+    if changed:
+        from retable.report.match import tables_of
+        from retable.report.pages import write_index
+
+        others = {table.name: (table, runs) for table, runs in tables_of(read_runs([root]))}
+        write_index(list((others | entries).values()), folder)
+    return [*pages, folder / "index.html"]
+
+
+def exit_code(plan: Plan, outcome: Outcome) -> int:
+    """0 when all is done, 1 when runs failed or the sweep stopped by itself, 130 when somebody stopped it."""
+    if plan.settings["preview"]:
+        return 0
+    if outcome.stopped_by or _failures(plan, outcome):
+        return 1
+    return 130 if outcome.interrupted else 0
+
+
+def _failures(plan: Plan, outcome: Outcome) -> list[tuple[Run, str]]:
+    """The runs that failed, now or before, with their reasons; also those that a full disk left unmarked."""
+    unmarked = {run.directory: reason for run, reason in outcome.failures}
+    found = []
+    for run in plan.runs:
+        status = store.status_of(run.directory)
+        if status == store.FAILED:
+            found.append((run, str((files.read_json(run.directory / files.RESULT) or {}).get("reason"))))
+        elif status == store.BROKEN:
+            found.append((run, f"{files.RESULT} is not whole"))
+        elif status not in store.DONE and run.directory in unmarked:
+            found.append((run, unmarked[run.directory]))
+    return found
+
+
+def _announce(plan: Plan, todo: list[Run]) -> None:
+    kept = len(plan.runs) - len(todo)
+    again = sum(run.status == store.INTERRUPTED for run in todo)
+    words = [f"{plan.label}: {len(plan.runs)} runs, {kept} done before, {len(todo)} to train"]
+    words += [f"{again} of them from a checkpoint"] if again else []
+    print(", ".join(words), flush=True)
+
+
+class _signals:
+    """Ctrl-C and SIGTERM stop the pool instead of this process; a second one kills its workers."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.old: dict[int, Any] = {}
+
+    def __enter__(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                self.old[number] = signal.signal(number, self._stop)
+            except ValueError:  # not in the main thread: the caller handles signals
+                return
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.old.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        print("\nStopping: runs keep the checkpoint of their last epoch. Once more: stop at once.", flush=True)
+        self.pool.stop()

@@ -1,0 +1,206 @@
+"""A worker process: imports once, keeps its task's data loaded, and takes run after run until it is told to stop.
+
+Forked by retable.sweeps.forkserver or started as `python -m retable.sweeps.worker`. Commands come in on standard input
+and events go out on standard output, one JSON object a line. What a run prints goes to its own log.txt. When standard
+input ends, the sweep that started the worker is gone, and the worker goes too: its run continues from its checkpoint
+the next time.
+"""
+
+import contextlib
+import faulthandler
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any, NoReturn, TextIO
+
+_PROGRESS_EVERY = 0.5  # seconds between two progress events
+
+
+class Worker:
+    """Reads commands, does what they say, reports.
+
+    Args:
+        commands: lines {"do": "run" | "check" | "calibrate" | "stop" | "end", ...}.
+        events: where lines {"event": ...} go.
+    """
+
+    def __init__(self, commands: TextIO, events: TextIO) -> None:
+        self._commands, self._events = commands, events
+        self._queue: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+
+    def listen(self) -> None:
+        """Take in commands from now on, in the background."""
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def serve(self) -> None:
+        """Work until told to end."""
+        from retable.run.imports import import_all
+
+        import_all()  # before the first run asks for it; nothing is left to be done in a forked worker
+        self._say(event="ready")
+        while (command := self._queue.get())["do"] != "end":
+            handler = {"run": self._run, "check": self._check, "calibrate": self._calibrate}[command["do"]]
+            handler(command)
+
+    def _listen(self) -> None:
+        for line in self._commands:
+            command = json.loads(line)
+            if command["do"] == "stop":
+                self._stop.set()
+            else:
+                self._queue.put(command)
+        os._exit(0)  # the parent has gone, or wants this process gone; nothing waits for it
+
+    def _say(self, **event: Any) -> None:
+        with self._lock, contextlib.suppress(BrokenPipeError):
+            print(json.dumps(event), file=self._events, flush=True)
+
+    def _run(self, command: dict[str, Any]) -> None:
+        from retable.run import execute, files
+        from retable.run.failure import describe, write_failure
+
+        directory = Path(command["directory"])
+        self._say(event="started", directory=str(directory))
+        if self._stop.is_set():
+            return self._say(event="ended", directory=str(directory), status=execute.INTERRUPTED)
+        run = files.read_json(directory / files.RUN) or {}
+        progress = _Progress(self, str(directory), run.get("config", {}))
+        try:
+            with _output_to(directory / files.LOG):
+                try:
+                    result = execute.execute(
+                        run["config"],
+                        directory,
+                        on_epoch=progress.epoch,
+                        on_chunk=progress.chunk,
+                        should_interrupt=self._stop.is_set,
+                    )
+                except execute.Busy:
+                    raise
+                except BaseException:
+                    traceback.print_exc()
+                    raise
+        except execute.Busy:
+            return self._say(event="busy", directory=str(directory))
+        except BaseException as error:
+            reason = describe(error)
+            if not (directory / files.RESULT).exists():  # it failed before it had the lock
+                write_failure(directory, reason, run.get("config"))
+            memory = (
+                "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or "not enough memory" in reason
+            )
+            # A CUDA error leaves the context unusable, and sys.exit may have left anything behind.
+            spoilt = not isinstance(error, Exception) or "CUDA" in reason
+            ended = {"directory": str(directory), "status": execute.FAILED, "reason": reason}
+            self._say(event="ended", **ended, memory=memory, leaving=spoilt)
+            if spoilt:
+                os._exit(0)
+            return None
+        peak = (result.get("peak_memory_mb") or {}).get("gpu")
+        ended = {"directory": str(directory), "status": result["status"], "reason": result.get("reason")}
+        self._say(event="ended", **ended, gpu_mb=peak)
+        return None
+
+    def _check(self, command: dict[str, Any]) -> None:
+        """Refuse what would not run, before anything does."""
+        from retable.errors import RetableError
+        from retable.run.assemble import check
+
+        errors = {}
+        for directory, config in command["configs"].items():
+            try:
+                check(config)
+            except RetableError as error:
+                errors[directory] = str(error)
+            except (Exception, SystemExit):
+                continue  # no refusal: a fault that its run will tell, or a model that the meta device can't build
+        self._say(event="checked", errors=errors)
+
+    def _calibrate(self, command: dict[str, Any]) -> None:
+        from retable.run.calibrate import calibrate
+
+        try:
+            estimate = calibrate(command["config"])
+        except Exception as error:
+            estimate = {"error": str(error)}
+        self._say(event="calibrated", directory=command["directory"], **estimate)
+
+
+class _Progress:
+    """Turns what a run tells about itself into events, not too many."""
+
+    def __init__(self, worker: Worker, directory: str, config: dict[str, Any]) -> None:
+        self.worker, self.directory = worker, directory
+        self.epochs = config.get("trainer", {}).get("max_epochs", 0)
+        self.done, self.steps, self.last = 0, 0, 0.0
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self.done, self.steps = row["epoch"], 0
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k.startswith(("train/", "val/")))
+        print(f"epoch {row['epoch']}/{self.epochs}  {shown}", flush=True)
+        self._tell(row.get("train/loss"))
+
+    def chunk(self, steps: int, loss: float) -> None:
+        self.steps += steps
+        if time.monotonic() - self.last > _PROGRESS_EVERY:
+            self._tell(loss)
+
+    def _tell(self, loss: float | None) -> None:
+        import torch
+
+        self.last = time.monotonic()
+        gpu_mb = torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_initialized() else None
+        where = {"epoch": self.done, "epochs": self.epochs, "steps": self.steps}
+        self.worker._say(event="progress", directory=self.directory, **where, loss=loss, gpu_mb=gpu_mb)
+
+
+@contextlib.contextmanager
+def _output_to(path: Path) -> Any:
+    """Everything printed, also by C code and by a crash's traceback, goes to a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with path.open("a", encoding="utf-8") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for number, old in enumerate(saved, start=1):
+                os.dup2(old, number)
+                os.close(old)
+
+
+def main() -> NoReturn:
+    """Serve one sweep; Ctrl-C is the sweep's business, which asks this process to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    commands = os.fdopen(os.dup(0), encoding="utf-8")
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # nothing in a run may read the commands,
+    os.close(nothing)
+    os.dup2(2, 1)  # and nothing that is printed outside of a run may mix with the events
+    faulthandler.enable(all_threads=False)  # a crash's traceback goes where standard error goes then: the run's log
+    worker = Worker(commands, events)
+    worker.listen()
+    import torch
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    worker.serve()
+    sys.stdout.flush()
+    os._exit(0)  # skips the teardown of torch, which takes longer than a short run's end
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""Segmentation: a label for every pixel (tasks `brain`, `gland`, `lesion`, `fcn`, `ventricle`)."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from retable import checks
+from retable.data.arrays import IGNORE, ImageSet
+from retable.metrics import overlap
+from retable.tasks.base import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Segmentation(Task):
+    """A segmentation network with the counts of its predictions, one confusion matrix an image.
+
+    Args:
+        model: (N, C, H, W) images -> (N, K, H, W) logits; K is the number of classes, or 1 for output="sigmoid".
+        loss: (logits, targets (N, H, W)) -> scalar, the mean over the images.
+        classes: class names by label.
+        output: softmax over the classes, or sigmoid: one logit for class 1 of two.
+        average: image or global (retable.metrics.overlap): what the metrics dice and iou are.
+        background: whether class 0 counts in dice and iou.
+        distances: whether a finished run measures Hausdorff distances too (of class 1, two classes only).
+        levels: training targets by a mask's value where masks hold codes (`ImageData.levels`); the label is then
+            code % number of classes, and a pixel is of class 1 from midway between the levels of codes 0 and 1 on.
+        optimizer, scheduler, l1: see `Task`.
+
+    Raises:
+        ValueError: an argument that is not accepted.
+
+    Metrics: dice and iou (mean over the classes), accuracy (share of right pixels over all images), and for more than
+    one class that counts dice/<class> and accuracy/<class>, the class's recall.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: nn.Module,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        classes: Sequence[str],
+        scheduler: Callable[..., Any] | None = None,
+        l1: float = 0.0,
+        output: str = "softmax",
+        average: str = "image",
+        background: bool = False,
+        distances: bool = False,
+        levels: Sequence[float] | None = None,
+    ) -> None:
+        super().__init__(model, loss, optimizer, scheduler, l1)
+        checks.one_of("output", output, ("softmax", "sigmoid"))
+        checks.one_of("average", average, overlap.AVERAGES)
+        checks.boolean("background", background)
+        if output == "sigmoid" and len(classes) != 2:
+            raise checks.refuse("output", output, f"softmax, for {len(classes)} classes")
+        if levels is not None and output != "sigmoid":
+            raise checks.refuse("output", output, "sigmoid, for masks in grey levels")
+        self.classes, self.output, self.average = tuple(classes), output, average
+        checks.boolean("distances", distances)
+        if distances and len(classes) != 2:
+            raise checks.refuse("distances", distances, f"false, for {len(classes)} classes")
+        self.distances = distances
+        self.scored = list(range(0 if background else 1, len(classes)))
+        levels_V = None
+        if levels is not None:
+            levels_V = torch.full((IGNORE + 1,), float(IGNORE))  # which losses ignore among grey levels too
+            levels_V[: len(levels)] = torch.tensor(levels, dtype=torch.float32)
+        self.register_buffer("levels", levels_V, persistent=False)
+        # On the logits: sigmoid(0) is 0.5, and half is also where the levels of both classes are equal.
+        middle = 0.5 if levels is None or levels[0] == levels[1] else (levels[0] + levels[1]) / 2
+        self.threshold = float(torch.tensor(middle).logit())
+        self._matrices: dict[str, list[torch.Tensor]] = {}
+
+    @classmethod
+    def channels(cls, node: dict[str, Any], num_classes: int) -> int:
+        """Outputs that a model needs, from the task's config node."""
+        return 1 if node.get("output") == "sigmoid" else num_classes
+
+    def output_shape(self, n: int, num_classes: int, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+        return (n, 1 if self.output == "sigmoid" else num_classes, *image_shape[1:])
+
+    def targets_like(self, n: int, image_shape: tuple[int, int, int]) -> torch.Tensor:
+        return torch.empty(n, *image_shape[1:], dtype=torch.int64)
+
+    def labels(self, targets: torch.Tensor) -> torch.Tensor:
+        """Class indices, IGNORE included, of what the data holds."""
+        if self.levels is None:
+            return targets
+        return torch.where(targets == IGNORE, targets, targets % len(self.classes))
+
+    def compute_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self.loss(outputs, targets if self.levels is None else self.levels.to(targets.device)[targets])
+
+    def reset(self, part: str) -> None:
+        self._matrices[part] = []
+
+    def reduce_output(self, outputs: torch.Tensor) -> torch.Tensor:
+        if self.output == "sigmoid":
+            return outputs[:, 0] > self.threshold
+        if len(self.classes) == 2:  # a comparison is several times as fast as argmax over two channels
+            return outputs[:, 1] > outputs[:, 0]
+        return outputs.argmax(1)
+
+    def observe(self, part: str, outputs: torch.Tensor, targets: torch.Tensor) -> None:
+        self._matrices[part].append(overlap.image_confusions(self.labels(targets), outputs, len(self.classes)))
+
+    def matrices(self, part: str) -> torch.Tensor:
+        """(N, C, C) pixels of each image by true and predicted class, in the order in which they were seen."""
+        return torch.cat(self._matrices[part]).cpu()
+
+    def summary(self, part: str) -> dict[str, float]:
+        matrices = self.matrices(part)
+        dice, iou = overlap.dice(matrices, self.average), overlap.iou(matrices, self.average)
+        figures = {
+            "dice": overlap.mean_over(dice[self.scored]),
+            "iou": overlap.mean_over(iou[self.scored]),
+            "accuracy": overlap.pixel_accuracy(matrices),
+        }
+        if len(self.scored) > 1:
+            recall = overlap.recall(matrices)
+            for label in self.scored:
+                figures[f"dice/{self.classes[label]}"] = float(dice[label])
+                figures[f"accuracy/{self.classes[label]}"] = float(recall[label])
+        return figures
+
+    @torch.inference_mode()
+    def predict(self, images: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
+        """uint8 labels (N, H, W) on the CPU of normalised images (N, C, H, W); leaves the model in evaluation mode."""
+        self.eval()
+        parts = (self.reduce_output(self.model(part.to(self.device))) for part in images.split(batch_size))
+        return torch.cat([part.to(torch.uint8).cpu() for part in parts])
+
+    def hausdorff(self, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]) -> tuple[np.ndarray, str]:
+        """Hausdorff distance of each image's region, and its unit (metrics.hausdorff); leaves evaluation mode on.
+
+        Args:
+            normalise: images as stored -> as the model takes them.
+        """
+        from retable.metrics.hausdorff import hausdorff
+
+        found = self.predict(normalise(torch.from_numpy(np.array(images.images)))).numpy()
+        truth = self.labels(torch.from_numpy(np.array(images.targets)).long()).numpy()
+        return hausdorff(truth == 1, found == 1, images.about.get("spacing"))
+
+    def figures_by_class(self, data: Any) -> dict[str, Any]:
+        """Counts of the last epoch for result.json: confusion matrices and, in both averages, each class's figures."""
+        found: dict[str, Any] = {"average": self.average, "confusion": {}, "per_class": {}}
+        for part in filter(self.has_judged, ("train", "val", "test")):
+            matrices = self.matrices(part)
+            found["confusion"][part] = matrices.sum(0).tolist()
+            found["per_class"][part] = per_class(matrices, self.classes)
+            if self.distances and part != "train":
+                values, unit = self.hausdorff(data.splits.parts[part], data.normalise)
+                known = values[~np.isnan(values)]
+                mean = float(known.mean()) if len(known) else None
+                counts = {"images": len(values), "undefined": len(values) - len(known)}
+                found.setdefault("hausdorff", {})[part] = {"mean": mean, "unit": unit, **counts}
+        return found
+
+    def tables(self, part: str, names: Sequence[str]) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        """A part's figures by class, and dice and IoU of each image and class."""
+        import pandas as pd
+
+        matrices = self.matrices(part)
+        dice, iou = overlap.image_dice(matrices), overlap.image_iou(matrices)
+        by_image: dict[str, Any] = {"image": list(names)}
+        for label in self.scored:
+            ending = f" {self.classes[label]}" if len(self.scored) > 1 else ""
+            by_image |= {f"dice{ending}": dice[:, label].tolist(), f"iou{ending}": iou[:, label].tolist()}
+        return pd.DataFrame(per_class(matrices, self.classes)), pd.DataFrame(by_image)
+
+    def draw(self, folder: Path, data: Any, config: dict[str, Any], title: str) -> None:
+        """Confusion matrices, and pictures of predictions; what else a set's own `draw` has to show."""
+        from retable.figures import classification as figures
+        from retable.figures import segmentation as figures_masks
+
+        for part in filter(self.has_judged, ("train", "val", "test")):
+            shares = self.matrices(part).sum(0).tolist()
+            figures.confusion_matrix(shares, self.classes, folder / f"confusion_{part}.png", f"{title} · {part}", True)
+        figures_masks.draw(self, data, folder, title)
+        if hasattr(data, "draw"):
+            data.draw(folder, lambda images: self.predict(data.normalise(torch.from_numpy(images))).numpy(), title)
+
+
+def per_class(matrices_NCC: torch.Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Each class's dice and IoU in both averages, recall and pixels; None where undefined."""
+    figures = {f"dice_{average}": overlap.dice(matrices_NCC, average) for average in overlap.AVERAGES}
+    figures |= {f"iou_{average}": overlap.iou(matrices_NCC, average) for average in overlap.AVERAGES}
+    figures["recall"] = overlap.recall(matrices_NCC)
+    pixels = matrices_NCC.sum((0, 2)).tolist()
+    rows = []
+    for label, name in enumerate(classes):
+        row = {key: None if values[label].isnan() else float(values[label]) for key, values in figures.items()}
+        rows.append({"class": name, "pixels": pixels[label], **row})
+    return rows

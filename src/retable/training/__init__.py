@@ -1,0 +1,12 @@
+"""What a training is made of beside model and loss: augmentation, initialisation, early stopping, the recorded step."""
+
+import lazy_loader
+
+# The public names that conf/ gives in `_target_`: a module may move, they stay. Nothing is imported before it is used.
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "augment": ["Augment", "GaussianNoise", "HorizontalFlip", "Rotate", "VerticalFlip"],
+        "early_stop": ["Change", "Gap"],
+    },
+)

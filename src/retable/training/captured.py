@@ -1,0 +1,137 @@
+"""A training step recorded once as a CUDA graph and replayed: the host launches one graph in place of sixty kernels.
+
+Small networks keep a GPU waiting for Python. A replayed step does the same arithmetic with the kernels of an eager one,
+at the cost of one launch. What may change between steps lies in tensors at fixed places: the mini-batch is copied in,
+the loss and what is kept of the outputs are copied out. Numbers that the optimizer holds in Python, such as a learning
+rate that a scheduler moves, are part of the recording, so it is made anew when one of them changes.
+
+Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from retable.errors import RetableError
+
+Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+WARM_UP = 3  # eager steps before the first recording: they allocate what lasts, e.g. an optimizer's momentum
+
+
+class Recorder(Protocol):
+    """Where steps run and how they are recorded. `CudaRecorder`, or a test's."""
+
+    def eager(self, work: Callable[[], Any]) -> Any:
+        """Do some work; returns what it returns."""
+
+    def record(self, work: Callable[[], Any], parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
+        """Record some work without doing it. Returns what does it, and leaves the parameters' gradients in place."""
+
+
+class CudaRecorder:
+    """Steps on a stream of their own, as recording asks for, in order with the current stream's work."""
+
+    def __init__(self) -> None:
+        self._stream = torch.cuda.Stream()
+
+    def eager(self, work: Callable[[], Any]) -> Any:
+        current = torch.cuda.current_stream()
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            found = work()
+        current.wait_stream(self._stream)
+        return found
+
+    def record(self, work: Callable[[], Any], parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(graph, stream=self._stream):
+            work()
+        gradients = [p.grad for p in parameters]
+
+        def replay() -> None:
+            graph.replay()
+            if any(p.grad is not g for p, g in zip(parameters, gradients, strict=True)):  # an eager step came between
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter.grad = gradient
+
+        return replay
+
+
+class CapturedStep:
+    """Takes steps eagerly until one can be recorded, then replays it for every mini-batch of the same shape.
+
+    Args:
+        step: (images, targets) -> (loss, what is kept of the outputs), one whole optimizer step, both detached.
+        optimizer: its numbers in Python are watched; its state is kept on the device (see `keep_on_device`).
+        parameters: what it trains.
+        recorder: where it is recorded.
+
+    Raises:
+        RetableError: when called, for a step that can't be recorded.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        optimizer: torch.optim.Optimizer,
+        parameters: Sequence[nn.Parameter],
+        recorder: Recorder | None = None,
+    ) -> None:
+        self._step, self._optimizer, self._parameters = step, optimizer, list(parameters)
+        self._recorder = recorder or CudaRecorder()
+        self._eager_left = WARM_UP
+        self._shapes: tuple[torch.Size, torch.Size] | None = None
+        self._settings: list[dict[str, Any]] = []
+        self._replay: Callable[[], None] | None = None
+
+    def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """One optimizer step."""
+        shapes = images.shape, targets.shape
+        if self._shapes is None:
+            self._shapes = shapes
+            self._images, self._targets = images.clone(), targets.clone()
+        if shapes != self._shapes or self._eager_left > 0:  # e.g. an epoch's last, smaller mini-batch
+            self._eager_left -= shapes == self._shapes
+            return self._recorder.eager(lambda: self._step(images, targets))
+        self._images.copy_(images)
+        self._targets.copy_(targets)
+        settings = _numbers(self._optimizer)
+        if self._replay is None or settings != self._settings:
+            self._replay, self._settings = self._record(), settings
+        self._replay()
+        return self._loss.clone(), self._kept.clone()
+
+    def _record(self) -> Callable[[], None]:
+        def work() -> None:
+            self._loss, self._kept = self._step(self._images, self._targets)
+
+        self._replay = None  # its memory goes before the next one's comes
+        try:
+            return self._recorder.record(work, self._parameters)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise RetableError(
+                f"trainer.cuda_graph=true: a training step of this model, loss and optimizer can't be captured"
+                f" ({reason}); accepted: false"
+            ) from error
+
+
+def keep_on_device(optimizer: torch.optim.Optimizer, wanted: bool) -> None:
+    """Have an optimizer count its steps on the device, as a recorded step needs it, or as torch does by itself.
+
+    To be called when its state is restored: a checkpoint brings along how it was when it was written.
+    """
+    for group in optimizer.param_groups:
+        if "capturable" in group:
+            group["capturable"] = wanted
+            for parameter in group["params"]:
+                state = optimizer.state.get(parameter, {})
+                if torch.is_tensor(state.get("step")):
+                    state["step"] = state["step"].to(parameter.device if wanted else "cpu")
+
+
+def _numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+    return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]

@@ -1,0 +1,54 @@
+"""When to stop early, as report B describes it in two forms (B2.4-B2.6). Each is a function of the history alone.
+
+So a run that was killed between its last epoch and its end stops at the same epoch when it is continued.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from retable import checks
+
+
+class _Rule:
+    """Args: metric: bare name, e.g. dice; epsilon: threshold; from_epoch: first epoch that may be the last, from 1."""
+
+    def __init__(self, metric: str = "dice", epsilon: float = 0.03, from_epoch: int = 20) -> None:
+        checks.number("epsilon", epsilon, 0)
+        checks.integer("from_epoch", from_epoch, 1)
+        self.metric, self.epsilon, self.from_epoch = metric, epsilon, from_epoch
+
+    def stops_after(self, rows: Sequence[dict[str, Any]]) -> int | None:
+        """The epoch after which training ends, or None if it goes on.
+
+        Args:
+            rows: the history up to now, an epoch a row: `epoch`, `train/<metric>`, `val/<metric>`.
+        """
+        for index, row in enumerate(rows):
+            if row["epoch"] >= self.from_epoch:
+                distance = self._distance(rows, index)
+                if distance is not None and distance > self.epsilon:
+                    return int(row["epoch"])
+        return None
+
+    def _distance(self, rows: Sequence[dict[str, Any]], index: int) -> float | None:
+        raise NotImplementedError
+
+
+class Change(_Rule):
+    """|val - previous val| > epsilon."""
+
+    def _distance(self, rows: Sequence[dict[str, Any]], index: int) -> float | None:
+        if index == 0:
+            return None
+        return _apart(rows[index].get(f"val/{self.metric}"), rows[index - 1].get(f"val/{self.metric}"))
+
+
+class Gap(_Rule):
+    """|train - val| > epsilon."""
+
+    def _distance(self, rows: Sequence[dict[str, Any]], index: int) -> float | None:
+        return _apart(rows[index].get(f"train/{self.metric}"), rows[index].get(f"val/{self.metric}"))
+
+
+def _apart(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else abs(one - other)

@@ -1,0 +1,133 @@
+"""A recorded training step: when it is eager, recorded and replayed, and that it trains as the plain loop does."""
+
+import pytest
+import torch
+from torch import nn
+
+from retable.config.compose import Composer
+from retable.errors import RetableError
+from retable.run.execute import execute
+from retable.training.captured import WARM_UP, CapturedStep, keep_on_device
+
+
+class Replaying:
+    """Records like the GPU does, without doing the work, and does the recorded work when it is replayed."""
+
+    def __init__(self):
+        self.said = []
+
+    def eager(self, work):
+        self.said.append("eager")
+        return work()
+
+    def record(self, work, parameters):
+        self.said.append("record")
+
+        def replay():
+            self.said.append("replay")
+            work()
+
+        return replay
+
+
+class Refusing(Replaying):
+    def record(self, work, parameters):
+        raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors ...")
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(108, 4))
+
+
+def stepping(model, optimizer):
+    def step(images, targets):
+        optimizer.zero_grad()
+        outputs = model(images)
+        loss = nn.functional.cross_entropy(outputs, targets)
+        loss.backward()
+        optimizer.step()
+        return loss.detach(), outputs.detach().argmax(1)
+
+    return step
+
+
+def batches():
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(38, 1, 8, 8, generator=generator)
+    targets = torch.randint(4, (38,), generator=generator)
+    return list(zip(images.split(8), targets.split(8), strict=True))  # four of 8 and one of 6
+
+
+def test_two_epochs_are_those_of_the_plain_loop_with_a_new_record_where_the_rate_changes():
+    taken, results = Replaying(), []
+    for recorder in (None, taken):
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        step = stepping(model, optimizer)
+        if recorder is not None:
+            step = CapturedStep(step, optimizer, list(model.parameters()), recorder)
+        told = []
+        for rate in (0.1, 0.1, 0.01):
+            optimizer.param_groups[0]["lr"] = rate
+            told += [step(images, targets) for images, targets in batches()]
+        results.append((model.state_dict(), [loss for loss, _ in told], torch.cat([kept for _, kept in told])))
+    (weights, losses, kept), (found_weights, found_losses, found_kept) = results
+    assert all(torch.equal(weights[name], found_weights[name]) for name in weights)
+    assert losses == found_losses  # each is its own tensor, not the place that the next replay writes to
+    assert torch.equal(kept, found_kept)
+    assert WARM_UP == 3
+    first = ["eager"] * 3 + ["record", "replay", "eager"]  # the last of each epoch is the smaller one
+    assert taken.said == [*first, *["replay"] * 4, "eager", "record", *["replay"] * 4, "eager"]
+
+
+def test_a_step_that_cannot_be_recorded_is_refused_in_one_line():
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step = CapturedStep(stepping(model, optimizer), optimizer, list(model.parameters()), Refusing())
+    full = batches()[:4]
+    for images, targets in full[:3]:
+        step(images, targets)
+    with pytest.raises(
+        RetableError,
+        match=r"^trainer\.cuda_graph=true: .*can't be captured \(operation not permitted when stream is capturing\);"
+        r" accepted: false$",
+    ):
+        step(*full[3])
+
+
+def test_the_count_of_steps_goes_to_the_device_and_back():
+    weight = nn.Parameter(torch.zeros(2, device="meta"))
+    optimizer = torch.optim.Adam([weight])
+    optimizer.state[weight]["step"] = torch.tensor(3.0)  # on the CPU, as torch has it by itself
+    keep_on_device(optimizer, False)
+    assert optimizer.param_groups[0]["capturable"] is False
+    assert optimizer.state[weight]["step"].item() == 3
+    keep_on_device(optimizer, True)
+    assert optimizer.param_groups[0]["capturable"] is True
+    assert optimizer.state[weight]["step"].device.type == "meta"
+    keep_on_device(torch.optim.SGD([weight], lr=0.1), True)  # has nothing to count
+
+
+def test_on_cpu_it_is_the_same_run(compose, tmp_path):
+    words = ("task=mnist", "data.fraction=0.1", "model.width=2", "trainer.max_epochs=1", "trainer.device=cpu")
+    for name, extra in (("plain", ()), ("graph", ("trainer.cuda_graph=true",))):
+        execute(compose(*words, *extra), tmp_path / name)
+    plain, graph = ((tmp_path / name / "history.csv").read_text().splitlines() for name in ("plain", "graph"))
+    columns = plain[0].split(",")
+    place = [index for index, column in enumerate(columns) if column.startswith(("train/", "val/", "grad_norm/"))]
+    rows = [[row.split(",")[index] for index in place] for row in (plain[1], graph[1])]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("extra", [("optimizer.momentum=0.9",), ("optimizer=adam", "scheduler=cosine")])
+def test_on_a_gpu_it_trains_as_eager_steps_do(tmp_path, extra):
+    words = ["task=mnist", "data=sample", "model.width=4", "trainer.max_epochs=3", "trainer.precision=32"]
+    losses = []
+    for graph in ("false", "true"):
+        config = Composer().compose([*words, *extra, f"trainer.cuda_graph={graph}", "trainer.device=cuda"]).config
+        result = execute(config, tmp_path / graph)
+        losses.append([result["metrics"]["final"][key] for key in ("train/loss", "val/loss")])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)

@@ -1,0 +1,56 @@
+"""Report B's two rules of early stopping, at exactly which epoch each ends a run."""
+
+import pytest
+
+from retable.training.early_stop import Change, Gap
+
+
+def rows(val, train=None, first=1):
+    train = train or val
+    pairs = zip(train, val, strict=True)
+    return [{"epoch": n, "train/dice": t, "val/dice": v} for n, (t, v) in enumerate(pairs, start=first)]
+
+
+def test_change_stops_after_the_first_jump_from_its_epoch_on():
+    # Jumps of 0.1 after epochs 2 and 5; before from_epoch they do not count.
+    history = rows([0.5, 0.6, 0.61, 0.62, 0.72, 0.73])
+    assert Change(epsilon=0.05, from_epoch=1).stops_after(history) == 2
+    assert Change(epsilon=0.05, from_epoch=3).stops_after(history) == 5
+    assert Change(epsilon=0.05, from_epoch=5).stops_after(history) == 5
+    assert Change(epsilon=0.05, from_epoch=6).stops_after(history) is None
+    assert Change(epsilon=0.2, from_epoch=1).stops_after(history) is None
+
+
+def test_a_fall_is_a_change_too_and_epsilon_itself_is_not_exceeded():
+    assert Change(epsilon=0.25, from_epoch=1).stops_after(rows([0.75, 0.5])) is None
+    assert Change(epsilon=0.25, from_epoch=1).stops_after(rows([0.75, 0.25])) == 2
+
+
+def test_the_first_epoch_has_no_epoch_before_it():
+    assert Change(epsilon=0, from_epoch=1).stops_after(rows([0.9])) is None
+    # With validation before training, epoch 1 has one: epoch 0.
+    assert Change(epsilon=0.03, from_epoch=1).stops_after(rows([0.1, 0.9], first=0)) == 1
+
+
+def test_gap_stops_where_training_and_validation_part():
+    history = rows([0.5, 0.52, 0.5, 0.5], train=[0.6, 0.53, 0.55, 0.6])
+    assert Gap(epsilon=0.03, from_epoch=1).stops_after(history) == 1
+    assert Gap(epsilon=0.03, from_epoch=2).stops_after(history) == 3
+    assert Gap(epsilon=0.06, from_epoch=2).stops_after(history) == 4
+
+
+def test_report_b_stops_at_epoch_20_at_the_earliest():
+    history = rows([0.1 * (n % 2) for n in range(30)])
+    assert Change().stops_after(history) == 20
+
+
+def test_epochs_without_validation_say_nothing():
+    history = [{"epoch": 1, "train/dice": 0.9}, {"epoch": 2, "train/dice": 0.9, "val/dice": 0.1}]
+    assert Change(from_epoch=1).stops_after(history) is None
+    assert Gap(from_epoch=1).stops_after(history) == 2
+
+
+@pytest.mark.parametrize(("key", "value"), [("epsilon", -0.1), ("from_epoch", 0), ("epsilon", "x")])
+def test_refusals(key, value):
+    with pytest.raises(ValueError, match=f"^{key}="):
+        Change(**{key: value})
