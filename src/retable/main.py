@@ -8,6 +8,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from retable import atomic
 from retable.config.compose import Composer, config_dir
 from retable.config.messages import CONFIG_ERRORS, one_line
 from retable.config.overrides import translate
@@ -41,7 +42,7 @@ def _with_task(words: list[str]) -> list[str]:
     resume = next((word.partition("=")[2] for word in words if word.startswith("resume=")), None)
     if resume is None and not {"-h", "--help"} & set(words):
         return words
-    run = files.read_json(Path(resume) / files.RUN) if resume else None
+    run = atomic.read_json(Path(resume) / files.RUN) if resume else None
     return [*words, f"task={(run or {}).get('task') or Composer().options('task')[0]}"]
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from retable.config.compose import Composer, flatten
+from retable.config.compose import Composer
+from retable.config.keys import flatten
 from retable.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -31,7 +32,7 @@ OPTIONS = {
     "early_stop": {
         "none": {"early_stop._target_": None},
         "change": {"early_stop.epsilon": 0.03, "early_stop.from_epoch": 20, "early_stop.metric": "dice"},
-        "gap": {"early_stop._target_": "retable.training.early_stop.Gap"},
+        "gap": {"early_stop._target_": "retable.training.Gap"},
     },
     "init": {
         "default": {"init._target_": "retable.training.init.default"},

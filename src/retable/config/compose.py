@@ -21,6 +21,7 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
+from retable.config.keys import flatten
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import translate
 from retable.errors import ConfigError
@@ -159,20 +160,6 @@ class Composer:
             OmegaConf.set_struct(cfg, True)
             self._merged[files] = cfg, dict(defaults.overrides.known_choices)
         return self._merged[files]
-
-
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict by dotted key; lists are leaves.
-
-    >>> flatten({"dropout": {"p": 0.3}, "seed": 0})
-    {'dropout.p': 0.3, 'seed': 0}
-    """
-    if not isinstance(node, dict) or not node:
-        return {prefix: node}
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def _differences(raw: Any, reference: Any) -> list[str]:
