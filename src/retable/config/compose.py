@@ -6,6 +6,7 @@ is Hydra's own; this module alone touches Hydra's internals (1.3).
 """
 
 import copy
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,23 @@ from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import translate
 from retable.errors import ConfigError
 
+CONF_VARIABLE = "RETABLE_CONF"  # folders beside the package's, as PATH lists them; --config-dir adds to it
+
 
 def config_dir() -> Path:
-    """The conf/ folder: of the working directory where there is a whole one, else the one inside the package."""
+    """The conf/ folder that every command starts from: a whole copy in the working directory, else the package's."""
     here = Path.cwd() / "conf"
     return here if (here / "base.yaml").exists() else Path(__file__).parents[1] / "conf"
+
+
+def project_folders() -> list[Path]:
+    """A project's own folders of options: those that RETABLE_CONF names, then conf/ in the working directory.
+
+    An option of the package's stands before one of the same name.
+    """
+    named = [Path(name) for name in os.environ.get(CONF_VARIABLE, "").split(os.pathsep) if name]
+    found = [folder.absolute() for folder in (*named, Path("conf")) if folder.is_dir()]
+    return [folder for folder in dict.fromkeys(found) if not folder.samefile(config_dir())]
 
 
 @dataclass(frozen=True)
@@ -87,6 +100,13 @@ class Composer:
         folders = self._repo.get_group_options(group, results_filter=ObjectType.GROUP)
         nested = [f"{folder}/{name}" for folder in folders for name in self.options(f"{group}/{folder}")]
         return self._repo.get_group_options(group, results_filter=ObjectType.CONFIG) + nested
+
+    def path(self, group: str, option: str) -> Path | None:
+        """The YAML file of a group's option."""
+        for folder in (self.folder, *project_folders()):
+            if (folder / group / f"{option}.yaml").is_file():
+                return folder / group / f"{option}.yaml"
+        return None
 
     def compose(self, overrides: Sequence[str]) -> Composition:
         """The config of one run.

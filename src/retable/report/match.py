@@ -154,8 +154,8 @@ class Matcher:
 
     def may_have(self, name: str) -> bool:
         """Whether the records could make an experiment's table, by its cells alone."""
-        path = self.composer.folder / "experiment" / f"{name}.yaml"
-        if "\ntable:" not in f"\n{path.read_text(encoding='utf-8')}":
+        path = self.composer.path("experiment", name)
+        if path is None or "\ntable:" not in f"\n{path.read_text(encoding='utf-8')}":
             return False
         table = load_table(path)
         cells = {
