@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from retable import __version__
-from retable.commands import compare, evaluate, predict, receptive, report
+from retable.commands import compare, evaluate, init, predict, receptive, report
 from retable.errors import RetableError
 
-COMMANDS = (predict, evaluate, compare, report, receptive)
+COMMANDS = (init, predict, evaluate, compare, report, receptive)
 TRAINING = {
     "train": "train one run: what `python train.py` does; --help lists every key",
     "sweep": "train a sweep, or a published table: what `python train.py -m` does",
