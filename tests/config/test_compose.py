@@ -30,8 +30,13 @@ OPTIONS = {
     },
     "early_stop": {
         "none": {"early_stop._target_": None},
-        "change": {"early_stop.epsilon": 0.03, "early_stop.from_epoch": 20, "early_stop.metric": "dice"},
-        "gap": {"early_stop._target_": "retable.training.early_stop.Gap"},
+        "change": {
+            "early_stop.epsilon": 0.03,
+            "early_stop.from_epoch": 20,
+            "early_stop.metric": "dice",
+            "early_stop.apply": True,
+        },
+        "gap": {"early_stop._target_": "retable.training.Gap"},
     },
     "init": {
         "default": {"init._target_": "retable.training.init.default"},

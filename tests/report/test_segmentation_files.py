@@ -16,9 +16,9 @@ TABLES = {
     "brain/models": ("A2", [HOLDS, HOLDS, HOLDS, UNDECIDED, HOLDS]),
     "brain/patch_size": ("A2, side of the patches", [UNDECIDED]),
     "gland/models": ("B2.1 - B2.3", [HOLDS, HOLDS, HOLDS]),
-    "gland/batch": ("B2.4", [HOLDS, UNDECIDED, UNDECIDED]),
-    "gland/lr": ("B2.5", [HOLDS, HOLDS, UNDECIDED]),
-    "gland/best": ("B2.6", [HOLDS, UNDECIDED]),
+    "gland/batch": ("B2.4", [HOLDS, UNDECIDED, UNDECIDED, UNDECIDED]),
+    "gland/lr": ("B2.5", [HOLDS, HOLDS, UNDECIDED, UNDECIDED]),
+    "gland/best": ("B2.6", [HOLDS, UNDECIDED, UNDECIDED]),
     "lesion/encoder": ("C.1, C.2", [HOLDS, HOLDS, HOLDS, FAILS, FAILS]),
     "lesion/features": ("C.3", [UNDECIDED]),
     "fcn/models": ("D1", [HOLDS, HOLDS, HOLDS]),
@@ -134,8 +134,11 @@ def test_figures_of_the_glands():
     rate = {"0.01": 0.8078, "0.001": 0.8230, "0.0001": 0.7132, "0.00001": 0.6411}
     assert published("gland/lr") == {f"lr {lr}": {"test": dsc} for lr, dsc in rate.items()}
     assert published("gland/best") == {"best": {"test": 0.83}}
-    config = composed(next(points("gland/best")))[0]
-    assert (config["early_stop"]["name"], config["early_stop"]["epsilon"]) == ("change", 0.05)
+    for name, epsilon in (("batch", 0.03), ("lr", 0.03), ("best", 0.05)):
+        config = composed(next(points(f"gland/{name}")))[0]
+        assert (config["early_stop"]["epsilon"], config["early_stop"]["apply"]) == (epsilon, False)
+        columns = {metric.result for metric in table(f"gland/{name}").metrics.values()}
+        assert columns >= {"early_stop.change", "early_stop.gap"}
     assert (config["data"]["holdout"], config["data"]["flips"], config["data"]["batch_size"]) == (60, True, 64)
 
 

@@ -62,7 +62,7 @@ def result_of(
         "seed": config["seed"],
         "epochs": record.epochs,
         "step": steps,
-        "stopped_early": record.stopped_after or 0,
+        **({} if record.early_stop is None else {"early_stop": record.early_stop.both_forms(record.rows)}),
         "metrics": {"final": metrics_of(last), "best": metrics_of(record.best), "best_by": record.metric},
         **(task.figures_by_class(data) if hasattr(task, "figures_by_class") and record.rows else {}),
         "parameters": count_parameters(task),
