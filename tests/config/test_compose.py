@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from retable.config.compose import Composer, flatten
+from retable.config.compose import Composer
+from retable.config.keys import flatten
 from retable.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"

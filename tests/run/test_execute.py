@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from retable import atomic
 from retable.run import files
 from retable.run.execute import Busy, execute
 
@@ -165,7 +166,7 @@ def test_two_processes_do_not_train_one_run(compose, tmp_path):
 
 
 def test_a_run_that_another_sweep_saw_fail_is_not_trained_again(compose, tmp_path):
-    files.write_json(tmp_path / "run" / files.RESULT, {"status": "failed", "reason": "theirs"})
+    atomic.write_json(tmp_path / "run" / files.RESULT, {"status": "failed", "reason": "theirs"})
     assert execute(compose(*TINY), tmp_path / "run") == {"status": "failed", "reason": "theirs"}
 
 
@@ -183,19 +184,19 @@ def test_other_data_under_a_begun_run_is_refused(compose, tmp_path):
     config = compose(*TINY, "trainer.max_epochs=1")
     execute(config, tmp_path / "run")
     (tmp_path / "run" / files.RESULT).unlink()
-    run = files.read_json(tmp_path / "run" / files.RUN)
-    files.write_json(tmp_path / "run" / files.RUN, run | {"fingerprint": "0" * 64})
+    run = atomic.read_json(tmp_path / "run" / files.RUN)
+    atomic.write_json(tmp_path / "run" / files.RUN, run | {"fingerprint": "0" * 64})
     with pytest.raises(RetableError, match="was begun with other data"):
         execute(config, tmp_path / "run")
 
 
 def test_atomic_writing_leaves_no_half_file(tmp_path):
     path = tmp_path / "value.json"
-    files.write_json(path, {"kept": float("nan")})
+    atomic.write_json(path, {"kept": float("nan")})
     assert path.read_text() == '{\n  "kept": null\n}\n'
     with pytest.raises(TypeError):
-        files.write_json(path, {"bad": object()})
-    assert files.read_json(path) == {"kept": None}
+        atomic.write_json(path, {"bad": object()})
+    assert atomic.read_json(path) == {"kept": None}
     assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
 
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from retable.atomic import discard_folder, staged_folder
 from retable.data.fingerprints import canonical
-from retable.data.staging import discard_folder, staged_folder
 from retable.errors import DataError
 
 FORMAT = 2  # raise it when the layout of an entry changes

@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from retable.data.staging import write_atomically
+from retable.atomic import write_text
+from retable.config.keys import public_target
 from retable.errors import DataError
 
 # Neither changes which images are read; seed and augment are handed to a DataModule beside its configuration.
@@ -57,6 +58,7 @@ def recall(cache: Path, data_config: Mapping[str, Any]) -> str | None:
 
 def _identity(data_config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in data_config.items() if key not in NO_PART}
+    kept["_target_"] = public_target(kept.get("_target_"))
     if "root" in kept:  # a relative root means another folder in another working directory
         kept["root"] = str(Path(str(kept["root"])).expanduser().absolute())
     return kept
@@ -84,7 +86,7 @@ def _states(files: list[Path]) -> list[list[Any]]:
 
 def _write(note: Path, states: list[list[Any]], value: str) -> None:
     try:
-        write_atomically(note, json.dumps({"fingerprint": value, "files": states}))
+        write_text(note, json.dumps({"fingerprint": value, "files": states}))
     except OSError:
         return  # a cache that cannot be written costs time, not correctness
 

@@ -29,13 +29,13 @@ import pytorch_lightning as pl
 import torch
 
 from retable import checks
+from retable.atomic import staged_folder
 from retable.data.arrays import Splits
 from retable.data.cache import cached
 from retable.data.fingerprints import canonical, fingerprint, recall, remember
 from retable.data.loader import Chunk, DeviceLoader, batches_per_chunk
 from retable.data.resident import Resident, channel_statistics, enlarged, resident, statistics
 from retable.data.split import proportional_share
-from retable.data.staging import staged_folder
 from retable.data.stored import pack, unpack
 from retable.errors import DataError
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
+from retable.config.keys import lookup
 from retable.experiment.claims import Operand
 from retable.experiment.metrics import Metric, Published
 from retable.experiment.table import Table
-from retable.report.runs import RunRecord, lookup
+from retable.report.runs import RunRecord
 
 Curve = dict[int, float]
 FINAL = Operand(label="")

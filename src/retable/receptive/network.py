@@ -10,7 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
-from retable.errors import ConfigError, DataError
+from retable.errors import ConfigError, DataError, first_line
 from retable.receptive.partial import fill
 
 
@@ -119,7 +119,7 @@ def _downloaded(name: str, entry: Any) -> nn.Module:
     try:
         return torchvision.models.get_model(name, weights=entry, progress=False).eval()
     except Exception as error:  # refused connections, cut downloads, wrong hashes, full disks
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(
             f"{entry}: weights of {name} could not be downloaded from {entry.url} ({reason}); "
             "without a network give such a file: --weights FILE"

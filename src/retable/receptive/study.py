@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from retable.commands.receptive import Request
-from retable.errors import ConfigError, DataError
+from retable.errors import ConfigError, DataError, first_line
 from retable.receptive import align, effective, empirical, figures, photographs, segments
 from retable.receptive.network import Network, of_run, of_torchvision
 from retable.receptive.probe import probed
@@ -64,7 +64,7 @@ def _fields(network: Network, layer: str, shape: tuple[int, int, int]) -> tuple[
         with torch.inference_mode():
             activations(network.model, layer, torch.zeros(1, *shape, device=network.device))
     except (RuntimeError, ValueError, AssertionError) as error:  # too small, or of a size that the network refuses
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ConfigError(f"--size: {network.name} does not take images of shape {shape} ({reason})") from error
     fields = layer_fields(network.model, shape)
     known = {field.name: field for field in fields}

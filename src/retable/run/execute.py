@@ -11,18 +11,18 @@ import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
 
+from retable import atomic
 from retable.config.identity import identity
 from retable.config.validate import validate
 from retable.errors import RetableError
 from retable.run import facts, files
 from retable.run.assemble import make_data, make_early_stop, make_task
 from retable.run.failure import describe, write_failure
+from retable.run.files import DIVERGED, ENDED, FINISHED, INTERRUPTED
 from retable.run.pictures import write_images
 from retable.run.record import Record
 from retable.run.result import about_data, note_start, phases, portable, result_of
 from retable.tasks.base import Diverged, Interrupted, Task
-
-FINISHED, DIVERGED, FAILED, INTERRUPTED = "finished", "diverged", "failed", "interrupted"
 
 
 class Busy(RetableError):
@@ -57,8 +57,8 @@ def execute(
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(directory / files.LOCK, timeout=0):
-            done = files.read_json(directory / files.RESULT)
-            if done is not None and done.get("status") in (FINISHED, DIVERGED, FAILED):
+            done = atomic.read_json(directory / files.RESULT)
+            if done is not None and done.get("status") in ENDED:
                 return done  # also what another sweep ended meanwhile; who tries a failed run again clears its result
             try:
                 return _execute(config, directory, on_epoch, on_chunk, should_interrupt)
@@ -85,7 +85,7 @@ def _execute(
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     task = make_task(config, data)
-    run = files.read_json(directory / files.RUN) or {}
+    run = atomic.read_json(directory / files.RUN) or {}
     if run.get("fingerprint") not in (None, data.fingerprint):
         raise RetableError(f"{directory}: was begun with other data; remove the directory to train it anew")
     note_start(directory, run, config, data)
@@ -125,7 +125,7 @@ def _execute(
     seconds["figures"] = time.perf_counter() - clock
     seconds["total"] = seconds["setup"] + record.seconds
     result = outcome | result_of(config, run, record, task, data, kind, trainer.global_step) | {"seconds": seconds}
-    files.write_json(directory / files.RESULT, result)
+    atomic.write_json(directory / files.RESULT, result)
     return result
 
 

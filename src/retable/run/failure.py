@@ -4,10 +4,10 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+from retable import atomic
 from retable.errors import RetableError
 from retable.run import facts, files
-
-FAILED = "failed"
+from retable.run.files import FAILED
 
 
 def write_failure(directory: Path, reason: str, config: dict[str, Any] | None = None) -> None:
@@ -15,7 +15,7 @@ def write_failure(directory: Path, reason: str, config: dict[str, Any] | None = 
     kept = {"seed": config["seed"]} if config else {}
     failure = {"status": FAILED, "reason": reason, "log": str(directory / files.LOG), **kept}
     with contextlib.suppress(OSError):
-        files.write_json(directory / files.RESULT, failure | {"git": facts.git(), "versions": facts.versions()})
+        atomic.write_json(directory / files.RESULT, failure | {"git": facts.git(), "versions": facts.versions()})
 
 
 def describe(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The files of a run directory, and writing them so that a crash leaves the old file or the new one, never half of one.
+"""The files of a run directory, how far a run is, and its history.
 
 run.json      what the run is: name, config, identity, data fingerprint (written when the run is planned)
 config.yaml   the same config for people
@@ -12,12 +12,11 @@ figures/      PNG
 
 import csv
 import io
-import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from retable.atomic import write_text
 
 RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK = (
     "run.json",
@@ -29,35 +28,11 @@ RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK = (
     ".lock",
 )
 
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's content in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file in one step; NaN and infinities become null, which JSON has no words for."""
-    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is no file or no whole one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+# What becomes of a run. The first three stand in result.json; the others are read off what else there is.
+FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
+NEW, INTERRUPTED, RUNNING, BROKEN = "new", "interrupted", "running", "broken"
+ENDED = (FINISHED, DIVERGED, FAILED)
+DONE = (FINISHED, DIVERGED)  # a diverged run is a result
 
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -85,13 +60,3 @@ def remove(paths: Iterable[Path]) -> None:
     """Delete files that may be there."""
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from retable import atomic
 from retable.run import files
 
 EVENTS = "events.out.tfevents.0.hparams"  # a name by which TensorBoard takes it for events
@@ -51,8 +52,8 @@ def describe_sweep(folder: Path) -> Path | None:
     runs = [path.parent for path in sorted(folder.glob(f"*/*/{files.RUN}")) if (path.parent / EVENTS).exists()]
     if not runs:
         return None
-    settings = [(files.read_json(run / files.RUN) or {}).get("identity") or {} for run in runs]
-    results = [files.read_json(run / files.RESULT) or {} for run in runs]
+    settings = [(atomic.read_json(run / files.RUN) or {}).get("identity") or {} for run in runs]
+    results = [atomic.read_json(run / files.RESULT) or {} for run in runs]
     named = {key: None for result in results for key in (result.get("metrics") or {}).get("final") or {}}
     _write(folder / EVENTS, {"_hparams_/experiment": _experiment(settings, [key for key in named if "/" in key])})
     return folder / EVENTS

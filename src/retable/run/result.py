@@ -3,7 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from retable import atomic
 from retable.config.identity import identity
+from retable.config.keys import own
 from retable.run import facts, files
 from retable.run.assemble import count_parameters
 from retable.run.record import Record
@@ -14,7 +16,7 @@ def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], dat
     """Add to run.json what was unknown when the run was planned: its data."""
     run |= {"config": config, "identity": identity(config), "fingerprint": data.fingerprint, "counts": data.counts}
     run.setdefault("name", directory.name)
-    files.write_json(directory / files.RUN, run)
+    atomic.write_json(directory / files.RUN, run)
 
 
 def about_data(data: Any) -> str:
@@ -30,7 +32,7 @@ def portable(config: dict[str, Any], data: Any, name: str) -> dict[str, Any]:
     """What a checkpoint carries to be used without its directory: plain values only."""
     return {
         "name": name,
-        "config": {key: value for key, value in config.items() if key not in ("table", "sweep")},
+        "config": own(config),
         "classes": list(data.classes),
         "levels": None if data.levels is None else [float(v) for v in data.levels],
         "image_shape": [int(n) for n in data.image_shape],

@@ -64,14 +64,15 @@ class Worker:
             print(json.dumps(event), file=self._events, flush=True)
 
     def _run(self, command: dict[str, Any]) -> None:
+        from retable import atomic
         from retable.run import execute, files
         from retable.run.failure import describe, write_failure
 
         directory = Path(command["directory"])
         self._say(event="started", directory=str(directory))
         if self._stop.is_set():
-            return self._say(event="ended", directory=str(directory), status=execute.INTERRUPTED)
-        run = files.read_json(directory / files.RUN) or {}
+            return self._say(event="ended", directory=str(directory), status=files.INTERRUPTED)
+        run = atomic.read_json(directory / files.RUN) or {}
         progress = _Progress(self, str(directory), run.get("config", {}))
         try:
             with _output_to(directory / files.LOG):
@@ -99,7 +100,7 @@ class Worker:
             )
             # A CUDA error leaves the context unusable, and sys.exit may have left anything behind.
             spoilt = not isinstance(error, Exception) or "CUDA" in reason
-            ended = {"directory": str(directory), "status": execute.FAILED, "reason": reason}
+            ended = {"directory": str(directory), "status": files.FAILED, "reason": reason}
             self._say(event="ended", **ended, memory=memory, leaving=spoilt)
             if spoilt:
                 os._exit(0)
