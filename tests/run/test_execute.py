@@ -60,6 +60,8 @@ def test_result_holds_the_counts_behind_its_figures(finished):
     assert result["metrics"]["best"]["epoch"] == best["epoch"]
     assert result["parameters"] == 4 * 10 + 8 * 37 + 16 * 73 + 10 * (16 * 49 + 1)
     assert set(result["seconds"]) == {"setup", "train", "val", "figures", "total"}
+    timed = files.read_history(directory / files.HISTORY)
+    assert result["seconds_per_epoch"] == pytest.approx(sum(row["seconds/train"] for row in timed) / 4)
     assert len(result["git"]["commit"]) == 40
     assert result["versions"]["torch"] == torch.__version__.split("+")[0]
 

@@ -70,6 +70,7 @@ def result_of(
         "parameters": count_parameters(task),
         "weights": getattr(task.model, "weights_source", None),
         "steps_per_second": steps / train_seconds if train_seconds else None,
+        "seconds_per_epoch": train_seconds / record.epochs if record.epochs else None,
         "peak_memory_mb": facts.peak_memory_mb(kind),
         "precision": config["trainer"]["precision"],
         "device": facts.device(kind),
