@@ -60,8 +60,21 @@ def test_result_holds_the_counts_behind_its_figures(finished):
     assert result["metrics"]["best"]["epoch"] == best["epoch"]
     assert result["parameters"] == 4 * 10 + 8 * 37 + 16 * 73 + 10 * (16 * 49 + 1)
     assert set(result["seconds"]) == {"setup", "train", "val", "figures", "total"}
+    timed = files.read_history(directory / files.HISTORY)
+    assert result["seconds_per_epoch"] == pytest.approx(sum(row["seconds/train"] for row in timed) / 4)
     assert len(result["git"]["commit"]) == 40
     assert result["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_network_written_with_numpy_trains_as_torchs_does(compose, tmp_path):
+    """Same initialisation and batches, so that the losses of every epoch agree but for rounding."""
+    settings = ("task=mnist", "data=sample", "data.fraction=0.1", "trainer.max_epochs=3", "optimizer.lr=0.1")
+    for model in ("fnn", "numpy_fnn"):
+        execute(compose(*settings, f"model={model}"), tmp_path / model)
+    one, other = history(tmp_path / "fnn"), history(tmp_path / "numpy_fnn")
+    for column in ("train/loss", "val/loss", "val/accuracy", "grad_norm/layers.1", "grad_norm/layers.3"):
+        assert [row[column] for row in other] == pytest.approx([row[column] for row in one], rel=1e-4), column
+    assert one[0]["train/loss"] > 2 * one[-1]["train/loss"]
 
 
 def test_events_hold_train_and_validation_under_one_tag(finished):

@@ -12,16 +12,21 @@ CHOOSING = ("experiment", "task", "debug", "hydra")
 
 
 def lookup(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """The value at a dotted key of a nested mapping.
+    """The value at a dotted key of a nested mapping; a number counts the items of a list, from 0.
 
     >>> lookup({"dropout": {"p": 0.3}}, "dropout.p"), lookup({}, "dropout.p", "none")
     (0.3, 'none')
+    >>> lookup({"confusion": [[5, 1], [2, 6]]}, "confusion.1.0")
+    2
     """
     node: Any = config
     for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, Mapping) and part in node:
+            node = node[part]
+        else:
             return default
-        node = node[part]
     return node
 
 
