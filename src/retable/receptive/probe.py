@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from retable.errors import ConfigError
-from retable.receptive.fields import WHOLE, Axis
+from retable.receptive.axis import WHOLE, Axis
 from retable.receptive.theoretical import LayerField
 from retable.receptive.truncated import activations
 
