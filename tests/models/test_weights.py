@@ -1,6 +1,7 @@
 """Pretrained weights: what is loaded, what is refused and how, and what a run records."""
 
 import hashlib
+import re
 from urllib.error import URLError
 
 import pytest
@@ -168,3 +169,27 @@ def test_real_resnet_lacks_its_last_layers(real):
     source = pretrained.load(model, str(file), "resnet18", optional=("layer4.",))
     assert torch.equal(model.conv1.weight, pretrained.read(file)["conv1.weight"])
     assert source["weights"] == file.name
+
+
+def test_modules_versions_are_kept(tmp_path):
+    """MNASNet refuses a state dict without the version that stands in its metadata."""
+    torch.manual_seed(4)
+    state = torchvision.models.mnasnet0_5(weights=None).state_dict()
+    torch.save(state, tmp_path / "mnasnet.pth")
+    model = torchvision.models.mnasnet0_5(weights=None)
+    pretrained.fit(model, pretrained.read(tmp_path / "mnasnet.pth"), tmp_path / "mnasnet.pth", "mnasnet0_5", ())
+    assert torch.equal(model.layers[0].weight, state["layers.0.weight"])
+
+
+def test_names_of_old_densenets(tmp_path):
+    """Before torch 0.4 the names of modules could hold dots: torchvision's own files have denselayer1.norm.1.weight."""
+    torch.manual_seed(5)
+    state = torchvision.models.densenet121(weights=None).state_dict()
+    old = {re.sub(r"(denselayer\d+\.(?:norm|conv))(?=\d)", r"\1.", key): value for key, value in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "densenet.pth")
+    model = torchvision.models.densenet121(weights=None)
+    pretrained.fit(model, pretrained.read(tmp_path / "densenet.pth"), tmp_path / "densenet.pth", "densenet121", ())
+    assert torch.equal(model.features.conv0.weight, state["features.conv0.weight"])
+    key = "features.denseblock4.denselayer16.conv2.weight"
+    assert torch.equal(model.state_dict()[key], state[key])

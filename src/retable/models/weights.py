@@ -5,6 +5,9 @@ Every model with a pretrained encoder takes `weights`: "none", "imagenet", or th
 
 import hashlib
 import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -84,30 +87,74 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             raise DataError(
                 f"{path}: {key} is {type(value).__name__}; accepted: a state dict (names and their tensors)"
             )
-    return state
+    return _renamed(state)
+
+
+def _renamed(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """DenseNets' names from before torch 0.4, in torchvision's own files too: denselayer1.norm.1.weight."""
+    return _like(state, {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(?=\d)", r"\1", k): v for k, v in state.items()})
 
 
 def fit(model: nn.Module, state: dict[str, torch.Tensor], path: Path, name: str, optional: tuple[str, ...]) -> None:
     """Copy a state dict into a model; every key must fit but the optional ones.
 
-    `num_batches_tracked` may be missing too: files from before torch 0.4.1 have none.
-
     Raises:
         DataError: naming the file and the first key that is missing, of another shape, or unknown to the model.
     """
-    wanted = model.state_dict()
-    for key, tensor in wanted.items():
-        if key not in state:
-            if key.startswith(optional) or key.endswith("num_batches_tracked"):
-                continue
-            raise DataError(f"{path}: has no {key}; accepted: a state dict of {name}")
-        if state[key].shape != tensor.shape:
-            found, needed = tuple(state[key].shape), tuple(tensor.shape)
-            raise DataError(f"{path}: {key} has shape {found}; accepted: a state dict of {name}, shape {needed}")
-    for key in state:
-        if key not in wanted and not key.startswith(optional):
+    lacks = fit_part(model, state, path, name, lambda key: key in state or not key.startswith(optional))
+    for key in lacks["unknown to the model"]:
+        if not key.startswith(optional):
             raise DataError(f"{path}: {key} is unknown to the model; accepted: a state dict of {name}")
-    model.load_state_dict({key: value for key, value in state.items() if key in wanted}, strict=False)
+
+
+def fit_part(
+    model: nn.Module,
+    state: dict[str, torch.Tensor],
+    path: Path,
+    name: str,
+    needed: Callable[[str], bool],
+    purpose: str = "",
+) -> dict[str, list[str]]:
+    """Copy into a model what a state dict has of it.
+
+    `num_batches_tracked` is never missing: files from before torch 0.4.1 have none.
+
+    Args:
+        model: the model.
+        state: the state dict.
+        path: the file that it came from, for messages.
+        name: what the model is called in messages.
+        needed: whether the model can't do without one of its keys.
+        purpose: what needs these keys, for messages.
+
+    Returns:
+        The keys that are "missing", "of another shape", and "unknown to the model", in the model's or the file's order.
+
+    Raises:
+        DataError: naming the file and the first needed key that is missing or of another shape.
+    """
+    wanted = model.state_dict()
+    missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
+    misshapen = [key for key, tensor in wanted.items() if key in state and state[key].shape != tensor.shape]
+    unknown = [key for key in state if key not in wanted]
+    entries = sum(not key.endswith("num_batches_tracked") for key in wanted)
+    why = f", which {purpose} needs ({len(missing)} of {entries} entries are missing)" if purpose else ""
+    for key in filter(needed, wanted):
+        if key in missing:
+            raise DataError(f"{path}: has no {key}{why}; accepted: a state dict of {name}")
+        if key in misshapen:
+            found, expected = tuple(state[key].shape), tuple(wanted[key].shape)
+            raise DataError(f"{path}: {key} has shape {found}{why}; accepted: a state dict of {name}, shape {expected}")
+    left_out = {*misshapen, *unknown}
+    model.load_state_dict(_like(state, {k: v for k, v in state.items() if k not in left_out}), strict=False)
+    return {"missing": missing, "of another shape": misshapen, "unknown to the model": unknown}
+
+
+def _like(state: dict[str, torch.Tensor], values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Some values as a state dict with the metadata of another one: modules' versions, by which they read old files."""
+    found: Any = OrderedDict(values)
+    found._metadata = getattr(state, "_metadata", OrderedDict())
+    return found
 
 
 def digest(path: Path) -> str:
@@ -121,20 +168,27 @@ def place(entry: torchvision.models.WeightsEnum) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
 
 
-def download(entry: torchvision.models.WeightsEnum, what: str) -> dict[str, torch.Tensor]:
-    """The state dict of an entry of torchvision's, on the CPU, fetched where it is not there yet.
+def download(
+    entry: torchvision.models.WeightsEnum, what: str, option: str = "model.weights="
+) -> dict[str, torch.Tensor]:
+    """The state dict of an entry of torchvision's, on the CPU, downloaded unless it has been before.
+
+    Args:
+        entry: the entry.
+        what: what the weights are called in messages.
+        option: how a user gives a file instead.
 
     Raises:
         DataError: one line, naming `what`, the address and how to do without a network.
     """
     path = place(entry)
     try:
-        return entry.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True)
+        return _renamed(entry.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True))
     except Exception as error:  # refused connections, cut downloads, wrong hashes, full disks
         reason = first_line(error)
         raise DataError(
             f"{path}: {what} could not be downloaded from {entry.url} ({reason}); "
-            f"without a network give such a file by path: model.weights=<path of {path.name}>"
+            f"without a network give such a file by path: {option}<path of {path.name}>"
         ) from error
 
 

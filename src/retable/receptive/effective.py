@@ -9,8 +9,7 @@ import numpy as np
 import torch
 
 from retable.receptive.empirical import Top
-from retable.receptive.network import Network
-from retable.receptive.truncated import activations
+from retable.receptive.network import Network, activations
 
 LEVEL = 1 - 0.9545
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from retable.receptive.network import Network
+from retable.receptive.network import Network, activations
 from retable.receptive.progress import Progress
 from retable.receptive.theoretical import Span
-from retable.receptive.truncated import activations
 
 # A drop below this part of the activation is rounding: sums in another order, in batches of another size.
 ROUNDING = 1e-4

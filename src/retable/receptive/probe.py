@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from retable.errors import ConfigError
-from retable.receptive.fields import WHOLE, Axis
+from retable.receptive.axis import WHOLE, Axis
+from retable.receptive.network import activations
 from retable.receptive.theoretical import LayerField
-from retable.receptive.truncated import activations
 
 _LARGEST = 512
 

@@ -1,42 +1,352 @@
-"""Which rule describes which operation of torch (by aten name, without overload or underscore)."""
+"""What each of torch's operations does to the receptive fields of its inputs.
+
+The fields of a tensor are a tuple with an entry for each of its dimensions: an `Axis` for rows and for columns, None
+for the batch, the channels, and whatever has no place in the image. A rule takes an operation's arguments by name and
+its output tensor, and returns the fields of the output. `RULES`, at the end, says which rule describes which operation.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any
 
 import torch
 
-from retable.receptive import shapes, windows
-from retable.receptive.operations import Rule, pointwise, same
+from retable.receptive.axis import WHOLE, Axis, union
 
-_MEAN = shapes.mixed("dim", keep=False)
+Fields = tuple[Axis | None, ...]
+Rule = Callable[[dict[str, Any], torch.Tensor], Fields]
+
+
+class UnknownOperationError(ValueError):
+    """No rule describes the operation."""
+
+
+def fields_of(value: Any) -> Fields | None:
+    """The fields of a tensor, or None for what does not come from the image (weights, constants)."""
+    return getattr(value, "receptive_fields", None)
+
+
+def same(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """The output has the fields of the first argument."""
+    return input_fields(arguments)
+
+
+def input_fields(arguments: dict[str, Any]) -> Fields:
+    """The fields of an operation's first argument."""
+    fields = fields_of(next(iter(arguments.values())))
+    if fields is None:
+        raise UnknownOperationError("an operation whose first argument does not come from the image")
+    return fields
+
+
+def pointwise(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """Each element sees what the inputs at its place see; smaller inputs are broadcast."""
+    inputs = []
+    for value in arguments.values():
+        for tensor in value if isinstance(value, list | tuple) else [value]:
+            fields = fields_of(tensor)
+            if fields is not None:
+                inputs.append((None,) * (out.ndim - len(fields)) + fields)
+    return tuple(joined([fields[d] for fields in inputs]) for d in range(out.ndim))
+
+
+def joined(axes: Sequence[Axis | None]) -> Axis | None:
+    """The fields along one dimension of a sum or a concatenation of several tensors.
+
+    A tensor that has lost its place in the image (flattened for a linear layer, say) may carry all of the image.
+    """
+    known = [axis for axis in axes if axis is not None]
+    if known and len(known) < len(axes):
+        return WHOLE
+    return union(known) if known else None
+
+
+# Operations with a window over rows and columns: convolutions, pools, interpolations, padding.
+
+
+def _tail(fields: Fields, count: int) -> tuple[Fields, list[Axis]]:
+    """Split off the last dimensions as axes: one that has lost its place in the image (None) may hold all of it."""
+    return fields[:-count], [WHOLE if axis is None else axis for axis in fields[-count:]]
+
+
+def _each(value: int | Sequence[int], count: int) -> list[int]:
+    values = [value] if isinstance(value, int) else list(value)
+    return values * count if len(values) == 1 else values
+
+
+def convolution(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """Convolutions of one to three dimensions, transposed or not."""
+    kernel = arguments["weight"].shape[2:]
+    head, axes = _tail(input_fields(arguments), len(kernel))
+    stride, dilation = (_each(arguments[key], len(kernel)) for key in ("stride", "dilation"))
+    padding = arguments["padding"]
+    if isinstance(padding, str):  # "same": torch puts the odd element behind
+        padding = [d * (k - 1) // 2 if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
+    padding = _each(padding, len(kernel))
+    transposed = arguments.get("transposed", "output_padding" in arguments)
+    rule = Axis.transposed if transposed else Axis.sliding
+    return (*head, *map(rule, axes, kernel, stride, padding, dilation))
+
+
+def pool(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """Pools with a window of a given size."""
+    count = out.ndim - 2
+    kernel = _each(arguments["kernel_size"], count)
+    stride = _each(arguments["stride"], count) if arguments["stride"] not in (None, [], ()) else kernel
+    padding, dilation = _each(arguments["padding"], count), _each(arguments.get("dilation", 1), count)
+    head, axes = _tail(input_fields(arguments), count)
+    return (*head, *map(Axis.sliding, axes, kernel, stride, padding, dilation))
+
+
+def adaptive_pool(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """Pools to an output of a given size."""
+    tensor = next(iter(arguments.values()))
+    count = len(_each(arguments["output_size"], out.ndim - 2))
+    head, axes = _tail(input_fields(arguments), count)
+    sizes = zip(axes, tensor.shape[-count:], out.shape[-count:], strict=True)
+    return (*head, *(_adaptive(axis, before, after) for axis, before, after in sizes))
+
+
+def _adaptive(axis: Axis, before: int, after: int) -> Axis:
+    if after == 1 and before > 1:
+        return WHOLE
+    step = Fraction(before, after)
+    return axis.resampled(step, lambda i: range(math.floor(i * step), math.ceil((i + 1) * step)))
+
+
+def unpool(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """Max-unpooling by a whole factor: every element of a window depends on where the window's maximum was."""
+    tensor = arguments["self"]
+    head, axes = _tail(input_fields(arguments), 2)
+    factors = [after // before for before, after in zip(tensor.shape[-2:], out.shape[-2:], strict=True)]
+    if [b * f for b, f in zip(tensor.shape[-2:], factors, strict=True)] != list(out.shape[-2:]):
+        raise UnknownOperationError("max-unpooling by no whole factor")
+    return (*head, *(axis.transposed(factor, factor) for axis, factor in zip(axes, factors, strict=True)))
+
+
+def interpolation(reach: Sequence[int] | None) -> Rule:
+    """The rule of an interpolation.
+
+    Args:
+        reach: offsets of the units that it reads, from the unit at or before a place; None: the nearest unit alone.
+    """
+
+    def rule(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+        tensor = next(iter(arguments.values()))
+        count = out.ndim - 2
+        head, axes = _tail(input_fields(arguments), count)
+        corners = bool(arguments.get("align_corners"))
+        sizes = zip(axes, tensor.shape[-count:], out.shape[-count:], strict=True)
+        return (*head, *(one(axis, before, after, corners) for axis, before, after in sizes))
+
+    def one(axis: Axis, before: int, after: int, corners: bool) -> Axis:
+        if before == 1 and after > 1:
+            return WHOLE if axis.whole else axis.resampled(Fraction(1, after), lambda i: [i // after])
+        step = Fraction(before - 1, max(after - 1, 1)) if corners else Fraction(before, after)
+        if step == 0:
+            return axis
+
+        def sources(index: int) -> list[int]:
+            if reach is None:
+                return [math.floor(index * step)]
+            place = index * step if corners else (index + Fraction(1, 2)) * step - Fraction(1, 2)
+            first = math.floor(place)
+            return [first] if place == first else [first + offset for offset in reach]
+
+        return axis.resampled(step, sources)
+
+    return rule
+
+
+def pad(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """Padding of any mode. The border is treated as if zeros had been put there."""
+    fields = list(input_fields(arguments))
+    padding = arguments.get("pad", arguments.get("padding"))
+    for index in range(0, len(padding), 2):
+        dim = len(fields) - 1 - index // 2
+        if padding[index] and fields[dim] is not None:
+            fields[dim] = fields[dim].moved(padding[index])
+    return tuple(fields)
+
+
+def shuffle(factor: Callable[[int], tuple[int, int, int]]) -> Rule:
+    """The rule of a pixel shuffle or unshuffle.
+
+    Args:
+        factor: maps the operation's factor to (upsampling, kernel, stride).
+    """
+
+    def rule(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+        value = arguments.get("upscale_factor", arguments.get("downscale_factor"))
+        head, axes = _tail(input_fields(arguments), 2)
+        up, kernel, stride = factor(value)
+        return (*head, *(axis.transposed(up, up) if up > 1 else axis.sliding(kernel, stride) for axis in axes))
+
+    return rule
+
+
+# Operations that mix or rearrange dimensions: norms, means, linear layers, views, slices.
+
+
+def concatenation(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """Concatenations along any dimension but rows and columns."""
+    dim = arguments["dim"] % out.ndim
+    inputs = [fields for fields in map(fields_of, arguments["tensors"]) if fields is not None]
+    if any(fields[dim] is not None for fields in inputs):
+        raise UnknownOperationError("a concatenation along rows or columns")
+    return tuple(joined([fields[d] for fields in inputs]) for d in range(out.ndim))
+
+
+def mixed(dims_name: str, keep: bool = True) -> Rule:
+    """The rule of an operation whose output sees everything along some dimensions: norms, softmax, means.
+
+    Args:
+        dims_name: the argument that names these dimensions: `dim` (none: all), or `normalized_shape` (the last ones).
+        keep: whether these dimensions stay even if the argument `keepdim` is not set.
+    """
+
+    def rule(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+        fields = list(input_fields(arguments))
+        dims = arguments.get(dims_name)
+        if dims_name == "normalized_shape":
+            dims = [-1 - place for place in range(len(dims))]
+        dims = [dims] if isinstance(dims, int) else dims or range(len(fields))
+        chosen = {dim % len(fields) for dim in dims}
+        # What sees all rows sees the whole image only if it sees all columns, so each dimension is judged by itself.
+        fields = [WHOLE if d in chosen and axis is not None else axis for d, axis in enumerate(fields)]
+        if keep or arguments.get("keepdim"):
+            return tuple(fields)
+        return tuple(axis for d, axis in enumerate(fields) if d not in chosen)
+
+    return rule
+
+
+def group_norm(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """Norms over all rows and columns."""
+    return tuple(axis and WHOLE for axis in input_fields(arguments))
+
+
+def batch_norm(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """Batch norm mixes pixels only while it computes its own statistics, in training."""
+    return group_norm(arguments, out) if arguments.get("training") else input_fields(arguments)
+
+
+def linear(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """A linear layer mixes the last dimension."""
+    fields = input_fields(arguments)
+    return (*fields[:-1], WHOLE if fields[-1] is not None else None)
+
+
+def permutation(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    fields = input_fields(arguments)
+    return tuple(fields[dim] for dim in arguments["dims"])
+
+
+def transposition(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    fields = list(input_fields(arguments))
+    a, b = arguments["dim0"], arguments["dim1"]
+    fields[a], fields[b] = fields[b], fields[a]
+    return tuple(fields)
+
+
+def view(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """Reshaping keeps an axis whose size and number of elements behind it are the same; others are merged away."""
+    tensor = next(iter(arguments.values()))
+    behind = {(math.prod(out.shape[d + 1 :]), out.shape[d]): d for d in reversed(range(out.ndim))}
+    fields: list[Axis | None] = [None] * out.ndim
+    for d, axis in enumerate(input_fields(arguments)):
+        if axis is None:
+            continue
+        place = behind.get((math.prod(tensor.shape[d + 1 :]), tensor.shape[d]))
+        if place is not None:
+            fields[place] = axis
+        elif not axis.whole and tensor.shape[d] > 1 and not _merged(tensor, d, out):
+            raise UnknownOperationError("a view that divides rows or columns")
+    return tuple(fields)
+
+
+def _merged(tensor: torch.Tensor, dim: int, out: torch.Tensor) -> bool:
+    """Whether a dimension ends up within a single dimension of the view."""
+    first = math.prod(tensor.shape[dim + 1 :])
+    last = first * tensor.shape[dim]
+    edges = [math.prod(out.shape[d:]) for d in range(out.ndim + 1)]
+    return not any(first < edge < last for edge in edges)
+
+
+def slicing(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    fields = list(input_fields(arguments))
+    dim, step = arguments["dim"] % len(fields), arguments["step"]
+    start = arguments["start"] or 0
+    start = max(start + arguments["self"].shape[dim], 0) if start < 0 else start
+    if fields[dim] is not None:
+        fields[dim] = fields[dim].sliding(1, step, -start)
+    return tuple(fields)
+
+
+def select(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    fields = input_fields(arguments)
+    dim = arguments["dim"] % len(fields)
+    if fields[dim] is not None:
+        raise UnknownOperationError("the selection of one row or column")
+    return fields[:dim] + fields[dim + 1 :]
+
+
+def index(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    """An index of channels changes no field (torchvision's `transform_input` picks channels with x[:, 0])."""
+    fields, indices = input_fields(arguments), arguments["indices"]
+    if any(i is not None and fields[d] is not None for d, i in enumerate(indices)) or out.ndim != len(fields):
+        raise UnknownOperationError("an index of rows or columns")
+    return fields
+
+
+def unsqueeze(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    fields, dim = input_fields(arguments), arguments["dim"] % out.ndim
+    return (*fields[:dim], None, *fields[dim:])
+
+
+def expand(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    fields = input_fields(arguments)
+    return (None,) * (out.ndim - len(fields)) + fields
+
+
+def chunks(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
+    fields = input_fields(arguments)
+    if fields[arguments["dim"]] is not None:
+        raise UnknownOperationError("a division of rows or columns")
+    return fields
+
+
+# By the name of the aten operation, without its overload and a trailing underscore.
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "_convolution"), windows.convolution),
-    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), windows.convolution),
-    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"), windows.pool),
-    **dict.fromkeys(("max_pool2d_with_indices", "max_pool3d_with_indices"), windows.pool),
-    **{f"adaptive_{kind}_pool{d}d": windows.adaptive_pool for kind in ("avg", "max") for d in (1, 2, 3)},
-    "max_unpool2d": windows.unpool,
-    **dict.fromkeys(("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"), windows.interpolation(None)),
-    **dict.fromkeys(
-        ("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"), windows.interpolation((0, 1))
-    ),
-    "upsample_bicubic2d": windows.interpolation((-1, 0, 1, 2)),
-    "pixel_shuffle": windows.shuffle(lambda r: (r, 1, 1)),
-    "pixel_unshuffle": windows.shuffle(lambda r: (1, r, r)),
-    **dict.fromkeys(("pad", "constant_pad_nd", "reflection_pad2d", "replication_pad2d"), windows.pad),
-    **dict.fromkeys(("cat", "concat"), shapes.concatenation),
-    **dict.fromkeys(("batch_norm", "native_batch_norm"), shapes.batch_norm),
-    **dict.fromkeys(("group_norm", "instance_norm", "native_group_norm"), shapes.group_norm),
-    **dict.fromkeys(("layer_norm", "native_layer_norm", "rms_norm"), shapes.mixed("normalized_shape")),
-    **dict.fromkeys(("softmax", "_softmax", "log_softmax"), shapes.mixed("dim")),
-    **dict.fromkeys(("mean", "sum", "amax", "amin", "var"), _MEAN),
-    "linear": shapes.linear,
-    "permute": shapes.permutation,
-    "transpose": shapes.transposition,
-    **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "_unsafe_view", "squeeze"), shapes.view),
-    "slice": shapes.slicing,
-    "select": shapes.select,
-    "index": shapes.index,
-    "unsqueeze": shapes.unsqueeze,
-    **dict.fromkeys(("expand", "broadcast_to"), shapes.expand),
-    **dict.fromkeys(("chunk", "split", "split_with_sizes"), shapes.chunks),
+    **dict.fromkeys(("conv1d", "conv2d", "conv3d", "convolution", "_convolution"), convolution),
+    **dict.fromkeys(("conv_transpose1d", "conv_transpose2d", "conv_transpose3d"), convolution),
+    **dict.fromkeys(("max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d", "avg_pool2d", "avg_pool3d"), pool),
+    **dict.fromkeys(("max_pool2d_with_indices", "max_pool3d_with_indices"), pool),
+    **{f"adaptive_{kind}_pool{d}d": adaptive_pool for kind in ("avg", "max") for d in (1, 2, 3)},
+    "max_unpool2d": unpool,
+    **dict.fromkeys(("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d"), interpolation(None)),
+    **dict.fromkeys(("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d"), interpolation((0, 1))),
+    "upsample_bicubic2d": interpolation((-1, 0, 1, 2)),
+    "pixel_shuffle": shuffle(lambda r: (r, 1, 1)),
+    "pixel_unshuffle": shuffle(lambda r: (1, r, r)),
+    **dict.fromkeys(("pad", "constant_pad_nd", "reflection_pad2d", "replication_pad2d"), pad),
+    **dict.fromkeys(("cat", "concat"), concatenation),
+    **dict.fromkeys(("batch_norm", "native_batch_norm"), batch_norm),
+    **dict.fromkeys(("group_norm", "instance_norm", "native_group_norm"), group_norm),
+    **dict.fromkeys(("layer_norm", "native_layer_norm", "rms_norm"), mixed("normalized_shape")),
+    **dict.fromkeys(("softmax", "_softmax", "log_softmax"), mixed("dim")),
+    **dict.fromkeys(("mean", "sum", "amax", "amin", "var"), mixed("dim", keep=False)),
+    "linear": linear,
+    "permute": permutation,
+    "transpose": transposition,
+    **dict.fromkeys(("view", "reshape", "flatten", "unflatten", "_unsafe_view", "squeeze"), view),
+    "slice": slicing,
+    "select": select,
+    "index": index,
+    "unsqueeze": unsqueeze,
+    **dict.fromkeys(("expand", "broadcast_to"), expand),
+    **dict.fromkeys(("chunk", "split", "split_with_sizes"), chunks),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "contiguous", "alias", "detach"), same),
     **dict.fromkeys(("channel_shuffle", "clone", "to", "_to_copy", "lift_fresh"), same),
     **dict.fromkeys(("hardswish", "prelu", "rrelu"), same),
@@ -44,7 +354,7 @@ RULES: dict[str, Rule] = {
 
 
 def rule_of(operation: torch._ops.OpOverload) -> Rule | None:
-    """The rule of an operation, or None where there is none; in-place operations have that of their namesakes."""
+    """The rule of an operation (an in-place one has that of its namesake), or None if there is none."""
     name = operation._schema.name.split("::")[-1]
     rule = RULES.get(name) or RULES.get(name.rstrip("_"))
     if rule is None and torch.Tag.pointwise in operation.tags:

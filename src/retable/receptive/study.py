@@ -12,11 +12,10 @@ import torch
 from retable.commands.receptive import Request
 from retable.errors import ConfigError, DataError, first_line
 from retable.receptive import align, effective, empirical, figures, photographs, segments
-from retable.receptive.network import Network, of_run, of_torchvision
+from retable.receptive.network import Network, activations, of_run, of_torchvision
 from retable.receptive.probe import probed
 from retable.receptive.progress import Progress
 from retable.receptive.theoretical import LayerField, layer_fields
-from retable.receptive.truncated import activations
 
 
 def study(request: Request) -> None:

@@ -1,15 +1,15 @@
-"""The theoretical receptive field of each layer of a network: which pixels can change a unit at all (report D2).
+"""The theoretical receptive field of each layer of a network: the pixels that can change a unit at all (report D2).
 
-The network runs once, on tensors without content, while every operation of torch that it executes carries the fields of
-its inputs over to its output (`rules`). So branches, concatenations, dilation, transposed convolutions and whatever the
-network's Python code decides are followed as they are executed; nothing has to be traced symbolically. Where an
-operation has no rule, the asked layer is probed with real numbers instead (`probe`).
+The network runs once, on tensors without content, while every operation of torch that it executes hands the fields of
+its inputs on to its output (`rules`). So branches, concatenations, dilation, transposed convolutions and whatever the
+network's Python code decides are followed as they are executed, and nothing has to be traced symbolically. If an
+operation has no rule, the layer in question is probed with real numbers instead (`probe`).
 
-Checked against the table of Araujo, Norris, Sim 2019 (Distill, doi 10.23915/distill.00021) where torchvision's networks
-are the same: VGG-16 pool5 212, AlexNet pool5 195, Inception-v3 Mixed_7c 1311. They differ for ResNet-50: 483 pixels
-there, where the maps are halved before the first 3x3 convolution of a stage (in its 1x1 one, or at the end of the stage
-before), and 427 in torchvision, where that 3x3 convolution halves them: its taps lie half as far apart, which takes 8,
-16 and 32 pixels from the three stages.
+The results agree with the table of Araujo, Norris, Sim 2019 (Distill, doi 10.23915/distill.00021) where torchvision's
+networks are the same: VGG-16 pool5 212, AlexNet pool5 195, Inception-v3 Mixed_7c 1311. They differ for ResNet-50: 483
+pixels there, where the maps are halved before the first 3x3 convolution of a stage (in its 1x1 convolution, or at the
+end of the stage before), and 427 in torchvision, where that 3x3 convolution halves them: its taps lie half as far
+apart, which takes 8, 16 and 32 pixels from the three stages.
 """
 
 import contextlib
@@ -24,23 +24,22 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from retable.receptive.fields import IMAGE, WHOLE, Axis, MisalignedError
-from retable.receptive.operations import UnknownOperationError, fields_of
-from retable.receptive.rules import rule_of
+from retable.receptive.axis import IMAGE, WHOLE, Axis, MisalignedError
+from retable.receptive.rules import UnknownOperationError, fields_of, rule_of
 
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class LayerField:
-    """The fields of a layer's units, in pixels of the image.
+    """The receptive fields of a layer's units, in pixels of the image.
 
     Attributes:
-        name: the layer's, as in `named_modules`.
-        axes: fields along rows and columns.
-        units: rows and columns of the layer's map; (1, 1) where it is no map.
-        is_map: whether the layer gives (N, C, H, W).
-        unknown: why the fields are not known from the layers ("" where they are).
+        name: the layer's name, as in `named_modules`.
+        axes: the fields along rows and along columns.
+        units: rows and columns of the layer's map; (1, 1) if it is no map.
+        is_map: whether the layer's output has the shape (N, C, H, W).
+        unknown: the reason why the fields can't be computed from the layers; "" if they can.
     """
 
     name: str
@@ -51,40 +50,40 @@ class LayerField:
 
     @property
     def size(self) -> tuple[int | None, int | None]:
-        """Rows and columns that a unit sees; None: all of the image's."""
+        """Number of rows and columns that a unit sees; None: all of the image's."""
         return tuple(None if axis.whole else axis.size for axis in self.axes)
 
     @property
     def stride(self) -> tuple[float | None, float | None]:
-        """Pixels between neighbouring units' fields; below 1 behind upsampling."""
+        """Pixels between the fields of neighbouring units; below 1 after upsampling."""
         return tuple(None if axis.whole else _plain(axis.stride) for axis in self.axes)
 
     @property
     def start(self) -> tuple[int | None, int | None]:
-        """First row and column that the first unit sees; negative where that is padding."""
+        """First row and column that the first unit sees; negative if they lie in the padding."""
         return tuple(None if axis.whole else _finite(axis.span(0)[0]) for axis in self.axes)
 
     @property
     def centre(self) -> tuple[float | None, float | None]:
-        """Middle of the first unit's field."""
+        """Centre of the first unit's field."""
         return tuple(None if axis.whole else _finite(sum(axis.span(0)) / 2) for axis in self.axes)
 
     def spans(self, position: tuple[int, int], image: tuple[int, int]) -> tuple[Span, Span]:
-        """First and last row, first and last column that a unit sees of an image of this size (which cuts them)."""
+        """First and last row, first and last column that a unit sees within an image of this size."""
         return tuple(
             (0, extent - 1) if axis.whole else (max(int(axis.span(i)[0]), 0), min(int(axis.span(i)[1]), extent - 1))
             for axis, i, extent in zip(self.axes, position, image, strict=True)
         )
 
     def middle(self, position: tuple[int, int], image: tuple[int, int]) -> tuple[float, float]:
-        """Row and column of the middle of a unit's field, which an image's border does not cut."""
+        """Row and column of the centre of a unit's field, as if the image's border did not cut the field."""
         return tuple(
             (extent - 1) / 2 if axis.whole else sum(axis.span(i)) / 2
             for axis, i, extent in zip(self.axes, position, image, strict=True)
         )
 
     def uncut(self, image: tuple[int, int]) -> tuple[slice, slice] | None:
-        """The units, by rows and columns, whose fields lie within an image of this size; None if there are none."""
+        """The rows and columns of units whose fields lie within an image of this size; None if there are none."""
         windows = []
         for axis, units, extent in zip(self.axes, self.units, image, strict=True):
             spans = [] if axis.whole else [axis.span(i) for i in range(units)]
@@ -95,7 +94,7 @@ class LayerField:
         return tuple(windows)
 
     def as_json(self) -> dict[str, Any]:
-        """What theoretical.json says of the layer."""
+        """The layer's entry in theoretical.json."""
         if self.unknown:
             return {"name": self.name, "units": list(self.units), "unknown": self.unknown}
         parts = {key: list(getattr(self, key)) for key in ("size", "stride", "start", "centre", "units")}
@@ -103,11 +102,11 @@ class LayerField:
 
 
 def layer_fields(model: nn.Module, in_shape: tuple[int, int, int]) -> list[LayerField]:
-    """The fields of every module's output, in the order in which the modules finish.
+    """Compute the fields of every module's output, in the order in which the modules finish.
 
-    Only a module's first call counts. The image's size matters where an operation refers to it (adaptive pools,
-    resizing to the size of another map) and nowhere else. Where the network fails on the way (a head that takes one
-    size of maps alone, code that asks for a tensor's content), the layers before that are given.
+    Only the first call of a module counts. The size of the image matters only where an operation refers to it (adaptive
+    pools, resizing to the size of another map). If the network fails on the way (a head that takes maps of one size
+    only, code that asks for a tensor's content), the layers up to there are returned.
 
     Args:
         model: any network that takes images (N, C, H, W); it is run in evaluation mode and left as it was.
@@ -149,9 +148,9 @@ def _layer(name: str, out: torch.Tensor) -> LayerField:
 
 
 class _Carrying(TorchDispatchMode):
-    """While it is on, every operation of torch hands fields on.
+    """While it is active, every operation of torch hands fields on.
 
-    In inference mode the operations arrive as the network calls them (a conv2d, say), not as what they are made of.
+    In inference mode the operations arrive as the network calls them (a conv2d, say), not decomposed.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

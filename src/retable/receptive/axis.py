@@ -1,11 +1,10 @@
 """Receptive fields along one axis of an image, as exact arithmetic on intervals of pixels.
 
-Unit i of a map sees the pixels low(i) to high(i), both counted in. Behind convolutions and pools these are affine in i
-(Araujo, Norris, Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", Distill, doi
-10.23915/distill.00021, section "Computing receptive field region in input image"). Transposed convolutions and
-upsampling make them repeat with a period instead: low(i + period) = low(i) + shift. That form is closed under all the
-operations below, which is why it is the one kept here. Borders are not cut: pixels before 0 or behind the image are
-padding.
+Unit i of a feature map sees the pixels low(i) to high(i), both included. After convolutions and pools these are affine
+in i (Araujo, Norris, Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", Distill, doi
+10.23915/distill.00021, section "Computing receptive field region in input image"). After transposed convolutions and
+upsampling they are periodic instead: low(i + period) = low(i) + shift. That form is closed under all the operations
+below, and is therefore the one used here. Fields are not cut at the image's border: pixels outside it are padding.
 """
 
 import math
@@ -18,16 +17,16 @@ _NOTHING = (math.inf, -math.inf)  # an empty interval: such a unit sees no pixel
 
 
 class MisalignedError(ValueError):
-    """Branches that meet with different strides: their union has no stride."""
+    """Branches of different strides meet, so that their union has no stride."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The fields of all units along one axis of a map.
+    """The fields of all units along one axis of a feature map.
 
     Attributes:
-        shift: pixels from a unit's field to that of the unit one period further; 0 where each sees the whole image.
-        spans: (low, high) of the units of one period; empty where each sees the whole image.
+        shift: pixels from a unit's field to that of the unit one period later; 0 if each unit sees the whole image.
+        spans: (low, high) of each unit of one period; empty if each unit sees the whole image.
     """
 
     shift: int
@@ -45,22 +44,22 @@ class Axis:
 
     @property
     def size(self) -> int:
-        """Pixels that a unit sees: the most over a period."""
+        """Pixels that a unit sees: the maximum over a period."""
         return max(int(high - low) + 1 for low, high in self.spans if low <= high)
 
     def span(self, index: int) -> tuple[float, float]:
-        """(low, high) of one unit; an index outside of the map gives what would be seen from there."""
-        turn, place = divmod(index, len(self.spans))
+        """(low, high) of one unit; for an index outside of the map, what a unit would see from there."""
+        periods, place = divmod(index, len(self.spans))
         low, high = self.spans[place]
-        return low + turn * self.shift, high + turn * self.shift
+        return low + periods * self.shift, high + periods * self.shift
 
     def sliding(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> "Axis":
-        """Fields behind a convolution or a pool."""
+        """Fields after a convolution or a pool."""
         taps = [dilation * tap - padding for tap in range(kernel)]
         return self._mapped(Fraction(stride), lambda i: [stride * i + tap for tap in taps])
 
     def transposed(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> "Axis":
-        """Fields behind a transposed convolution, where unit i reaches the units stride i - padding + dilation tap."""
+        """Fields after a transposed convolution, where unit i reaches the units stride i - padding + dilation tap."""
 
         def sources(index: int) -> list[int]:
             reached = (index + padding - dilation * tap for tap in range(kernel))
@@ -69,16 +68,16 @@ class Axis:
         return self._mapped(Fraction(1, stride), sources)
 
     def resampled(self, step: Fraction, sources: Callable[[int], Sequence[int]]) -> "Axis":
-        """Fields behind an interpolation or an adaptive pool.
+        """Fields after an interpolation or an adaptive pool.
 
         Args:
-            step: units of this map a unit of the new one, a/b in lowest terms.
-            sources: the units of this map that a unit of the new map sees; those of i + b are those of i moved by a.
+            step: units of this map for one unit of the new map, a/b in lowest terms.
+            sources: the units of this map that a unit of the new map sees; those of i + b are those of i plus a.
         """
         return self._mapped(step, sources)
 
     def moved(self, by: int) -> "Axis":
-        """Fields behind padding by so many units in front, or cropping where it is negative."""
+        """Fields after padding by so many units in front; a negative number crops."""
         return self._mapped(Fraction(1), lambda i: [i - by])
 
     def _mapped(self, step: Fraction, sources: Callable[[int], Sequence[int]]) -> "Axis":
@@ -95,15 +94,15 @@ WHOLE = Axis(0, ())
 
 
 def hull(spans: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """The smallest interval that holds all of the given ones; that of none is empty."""
+    """The smallest interval that contains all of the given ones; it is empty if there are none."""
     return reduce(lambda a, b: (min(a[0], b[0]), max(a[1], b[1])), spans, _NOTHING)
 
 
 def union(axes: Sequence[Axis]) -> Axis:
-    """Fields of units that see what several maps' units of the same index see (sums, concatenations).
+    """Fields of units that see what the units of the same index of several maps see (sums, concatenations).
 
     Raises:
-        MisalignedError: if the maps' strides differ.
+        MisalignedError: if the strides of the maps differ.
     """
     if any(axis.whole for axis in axes):
         return WHOLE
@@ -115,7 +114,7 @@ def union(axes: Sequence[Axis]) -> Axis:
 
 
 def _reduced(shift: int, spans: Sequence[tuple[float, float]]) -> Axis:
-    """An axis with the shortest period that says the same."""
+    """The same fields with the shortest period."""
     for period in range(1, len(spans) + 1):
         turns, rest = divmod(len(spans), period)
         if rest or shift % turns:
