@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from retable.data import resident
+from retable.data import loader
 from retable.data.arrays import ImageSet, Splits
 from retable.data.module import ImageData
 
@@ -15,7 +15,7 @@ from retable.data.module import ImageData
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No set is left in memory from the test before."""
-    monkeypatch.setattr(resident, "_last", [])
+    monkeypatch.setattr(loader, "_last", [])
 
 
 class TinyData(ImageData):

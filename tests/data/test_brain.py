@@ -12,8 +12,7 @@ from matplotlib.image import imread
 
 from retable.data.arrays import IGNORE
 from retable.data.formats.nifti import normalised
-from retable.data.sets.brain import BrainData, class_table
-from retable.data.sets.patches import stitched
+from retable.data.sets.brain import BrainData, class_table, stitched
 from retable.errors import DataError
 
 

@@ -7,10 +7,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from retable.data import resident
+from retable.data import loader
 from retable.data.fingerprints import recall
+from retable.data.loader import channel_statistics
 from retable.data.module import ImageData
-from retable.data.resident import channel_statistics
 from retable.data.sets.cifar import CifarData
 from retable.data.sets.mnist import MnistData
 from retable.errors import DataError
@@ -96,9 +96,9 @@ def test_statistics_are_kept_with_the_arrays_and_taken_anew_for_a_share(tiny, mo
     first = tiny(scale="standard")
     first.prepare()
     taken = []
-    monkeypatch.setattr(resident, "_last", [])
+    monkeypatch.setattr(loader, "_last", [])
     monkeypatch.setattr(
-        resident, "channel_statistics", lambda images: taken.append(len(images)) or channel_statistics(images)
+        loader, "channel_statistics", lambda images: taken.append(len(images)) or channel_statistics(images)
     )
     again = tiny(scale="standard")
     again.prepare()
@@ -121,7 +121,7 @@ def test_read_once_kept_in_memory_and_in_the_cache(tiny, monkeypatch):
     again = tiny(batch_size=9, seed=4)
     again.setup()
     assert again.train_images is first.train_images
-    monkeypatch.setattr(resident, "_last", [])  # as in another process
+    monkeypatch.setattr(loader, "_last", [])  # as in another process
     tiny().setup()
     assert type(first).reads == 1
 
@@ -182,7 +182,7 @@ def test_fly(tiny):
 
 
 def test_copies(tiny, monkeypatch):
-    monkeypatch.setattr(resident, "COPY_SLICE", 25)
+    monkeypatch.setattr(loader, "COPY_SLICE", 25)
     augment = Flips("copies", 3)
     data = tiny(augment=augment)
     data.setup()

@@ -31,12 +31,19 @@ import torch
 from retable import checks
 from retable.atomic import staged_folder
 from retable.data.arrays import Splits
-from retable.data.cache import cached
+from retable.data.cache import cached, pack, unpack
 from retable.data.fingerprints import canonical, fingerprint, recall, remember
-from retable.data.loader import Chunk, DeviceLoader, batches_per_chunk
-from retable.data.resident import Resident, channel_statistics, enlarged, resident, statistics
+from retable.data.loader import (
+    Chunk,
+    DeviceLoader,
+    Resident,
+    batches_per_chunk,
+    channel_statistics,
+    enlarged,
+    resident,
+    statistics,
+)
 from retable.data.split import proportional_share
-from retable.data.stored import pack, unpack
 from retable.errors import DataError
 
 
