@@ -14,6 +14,7 @@ from retable.data.arrays import IGNORE
 from retable.data.formats.nifti import normalised
 from retable.data.sets.brain import BrainData, class_table, stitched
 from retable.errors import DataError
+from retable.figures.brain import draw
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +192,7 @@ def test_figures_show_something_and_predict_sees_patches(sample, tmp_path):
         seen.append((images.dtype, images.shape[1:]))
         return np.full((len(images), 16, 16), 1, np.uint8)
 
-    sample.draw(tmp_path, predict, "title")
+    draw(sample, tmp_path, predict, "title")
     assert set(seen) == {(np.dtype(np.float32), (1, 16, 16))}
     for name in ("slices.png", "stitched.png", "patches.png"):
         assert imread(tmp_path / name)[..., :3].std() > 0.05

@@ -75,6 +75,8 @@ class ImageData(pl.LightningDataModule):
     read_version: ClassVar[int] = 1  # raise it when read gives other arrays for the same files
     # Training targets by a mask's value, where a mask's values are codes: label = code % number of classes (report E).
     levels: tuple[float, ...] | None = None
+    # What a run's figures can show beside images and masks: "volumes" (see BrainData) or "copies" (see GlandData).
+    extras: tuple[str, ...] = ()
 
     def __new__(cls, **given: Any) -> "ImageData":
         self = super().__new__(cls)

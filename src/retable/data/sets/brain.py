@@ -4,7 +4,7 @@ Source of the set: Internet Brain Segmentation Repository, IBSR-18, Center for M
 General Hospital.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -60,6 +60,7 @@ class BrainData(ImageData):
 
     folder: ClassVar[str] = "ibsr18"
     sample_version: ClassVar[int] = VERSION
+    extras = ("volumes",)  # by `volume` and `patches`
 
     def __init__(
         self,
@@ -139,12 +140,6 @@ class BrainData(ImageData):
         """The table of class counts that the report prints, of the training volumes."""
         counts = self.splits.extra["class_counts"]
         return class_table({name: counts[name] for name in map(_name, self.train) if name in counts})
-
-    def draw(self, folder: Path, predict: Callable[[np.ndarray], np.ndarray], title: str) -> None:
-        """slices.png, stitched.png and patches.png."""
-        from retable.figures.brain import draw
-
-        draw(self, folder, predict, title)
 
     def _numbers(self) -> list[int]:
         """The volumes to read. In a folder that `read_at` named, those to train on may all be missing."""

@@ -5,7 +5,7 @@ contest", Medical Image Analysis 35, 2017.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,6 +58,7 @@ class GlandData(ImageData):
         checks.integer("holdout", holdout, 0)
         checks.boolean("flips", flips)
         self.holdout, self.flips = holdout, flips
+        self.extras = ("copies",) if flips else ()  # named after their originals in the training set
         self.test_parts = (test_parts,) if isinstance(test_parts, str) else tuple(test_parts)
         if not self.test_parts or not set(self.test_parts) <= set(TEST_PARTS):
             raise checks.refuse("test_parts", test_parts, f"a list of {', '.join(TEST_PARTS)}")
@@ -83,13 +84,6 @@ class GlandData(ImageData):
     def reading(self) -> dict[str, Any]:
         found = super().reading()
         return found if self.holdout else {key: value for key, value in found.items() if key != "split_seed"}
-
-    def draw(self, folder: Path, predict: Callable[[np.ndarray], np.ndarray], title: str) -> None:
-        """flips.png, where there are flipped copies."""
-        if self.flips:
-            from retable.figures.flips import draw
-
-            draw(self.splits.train, folder / "flips.png", title)
 
     def make_sample(self, folder: Path) -> None:
         write_glands(folder)
