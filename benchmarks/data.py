@@ -23,6 +23,7 @@ from common import save, spread
 
 from retable.config.compose import Composer
 from retable.data import loader
+from retable.data.fingerprints import paths_in
 from retable.data.module import ImageData
 from retable.errors import DataError
 from retable.run.assemble import make_data
@@ -66,7 +67,7 @@ def measure(words: list[str], rounds: int) -> dict[str, Any]:
             data, wall, cpu = timed_reading(config)
             firsts.append(wall)
             first_cpu.append(cpu)
-            files = data.files()
+            files = paths_in(data.files())
             source = sum(file.stat().st_size for file in files)
             (entry,) = (path.parent for path in Path(folder).glob("*/meta.json"))
             for _ in range(3):

@@ -88,14 +88,15 @@ class BrainData(ImageData):
         self.train, self.val = list(train), list(val)
         self.patch_size, self.stride, self.min_pixels = patch_size, stride, min_pixels
 
-    def files(self) -> list[Path]:
-        return [path for number in self._numbers() for path in find_pair(self.location, _name(number))]
+    def files(self) -> dict[int, tuple[Path, Path]]:
+        """Image and labels of each volume by its number."""
+        return {number: find_pair(self.location, _name(number)) for number in self._numbers()}
 
-    def read(self) -> Splits:
+    def read(self, files: dict[int, tuple[Path, Path]]) -> Splits:
         counts: dict[str, list[int]] = {}
         train, val, empty = [], [], 0
-        for number in self._numbers():
-            volume = self.volume(number)
+        for number, pair in files.items():
+            volume = read_volume(_name(number), *pair)
             counts[volume.name] = np.bincount(volume.labels_XYZ.ravel(), minlength=4).tolist()
             if number in self.train:
                 places = balanced_places(volume.labels_XYZ, self.patch_size, self.stride, self.min_pixels)
@@ -117,7 +118,7 @@ class BrainData(ImageData):
         return Splits(self._set(train) if train else whole, whole, CLASSES, left_out=left_out, extra=extra)
 
     def reading(self) -> dict[str, Any]:
-        own = {key: value for key, value in super().reading().items() if key != "split_seed"}
+        own = {key: getattr(self, key) for key in ("train", "val", "patch_size", "stride", "min_pixels")}
         return own | {"elsewhere": self._location is not None}
 
     def make_sample(self, folder: Path) -> None:

@@ -9,14 +9,14 @@ R. Cipolla, "Semantic object classes in video: a high-definition ground truth da
 import itertools
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
 from retable import checks
 from retable.data.arrays import IGNORE, Splits
 from retable.data.download import fetch
-from retable.data.formats.pictures import Pair, disjoint, pair, pictures_in, read_pairs, size_of
+from retable.data.fingerprints import paths_in
+from retable.data.formats.pictures import Pair, Pairs, disjoint, pair, pictures_in, read_pairs, size_of
 from retable.data.module import ImageData
 from retable.data.samples.shapes import VERSION, write_camvid, write_pet, write_voc
 from retable.errors import DataError
@@ -31,29 +31,13 @@ CAMVID_CLASSES = (
 SHOWN = 4  # missing files that a message names
 
 
-@dataclass(frozen=True)
-class Found:
-    """The parts' pairs; the lists that name them; how many pictures are left out, by reason. test may be empty."""
-
-    train: list[Pair]
-    val: list[Pair]
-    test: list[Pair] = field(default_factory=list)
-    lists: list[Path] = field(default_factory=list)
-    left_out: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def files(self) -> list[Path]:
-        """All files of the set, lists last."""
-        return [file for _, *both in (*self.train, *self.val, *self.test) for file in both] + self.lists
-
-
-def find_pet(base: Path) -> Found:
+def find_pet(base: Path) -> Pairs:
     """images/*.jpg and annotations/trimaps/*.png, named in annotations/trainval.txt and test.txt. Raises DataError."""
     lists = [base / "annotations" / f"{name}.txt" for name in ("trainval", "test")]
     return _listed(lists, base / "images", base / "annotations" / "trimaps")
 
 
-def find_voc(base: Path) -> Found:
+def find_voc(base: Path) -> Pairs:
     """JPEGImages/*.jpg and SegmentationClass/*.png, named in ImageSets/Segmentation/train.txt and val.txt.
 
     Most photographs of VOC have no segmentation and are in neither list; they are counted as left out.
@@ -65,7 +49,7 @@ def find_voc(base: Path) -> Found:
     return _listed(lists, base / "JPEGImages", base / "SegmentationClass")
 
 
-def find_camvid(base: Path) -> Found:
+def find_camvid(base: Path) -> Pairs:
     """train, val and, where it is there, test, with masks of equal names in trainannot, valannot, testannot.
 
     Raises:
@@ -78,10 +62,10 @@ def find_camvid(base: Path) -> Found:
     parts = [pair(pictures_in(base / name), pictures_in(base / f"{name}annot")) for name in names]
     for first, second in itertools.combinations(parts, 2):
         disjoint(first, second)
-    return Found(*parts)
+    return Pairs(*parts)
 
 
-def _listed(lists: list[Path], images: Path, masks: Path) -> Found:
+def _listed(lists: list[Path], images: Path, masks: Path) -> Pairs:
     train, val = (_named(path, images, masks) for path in lists)
     disjoint(train, val)
     absent = [file for _, *both in (*train, *val) for file in both if not file.is_file()]
@@ -90,7 +74,7 @@ def _listed(lists: list[Path], images: Path, masks: Path) -> Found:
         more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
         raise DataError(f"{images.parent}: expected here, but missing: {names}{more}, which the lists name")
     others = len(pictures_in(images)) - len(train) - len(val)
-    return Found(train, val, [], lists, {f"{images.name}: in neither list": others} if others else {})
+    return Pairs(train, val, [], lists, {f"{images.name}: in neither list": others} if others else {})
 
 
 def _named(path: Path, images: Path, masks: Path) -> list[Pair]:
@@ -147,16 +131,23 @@ class FcnData(ImageData):
         self.set, self.binary, self.size = set, binary, size_of("size", size)
         self.folder = set
 
-    def files(self) -> list[Path]:
-        return self._find_pairs().files
+    def files(self) -> Pairs:
+        base = self.location / BELOW[self.set]
+        try:
+            return FIND[self.set](base)
+        except DataError as error:
+            if base.is_dir():
+                raise
+            raise DataError(
+                f"{error} (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
+            ) from error
 
-    def read(self) -> Splits:
-        found = self._find_pairs()
+    def read(self, files: Pairs) -> Splits:
         labels = VOC_BINARY if self.binary else LABELS[self.set]
         classes = ("background", "object") if self.binary else CLASSES[self.set]
-        train, val = (read_pairs(part, self.size, labels, self.set) for part in (found.train, found.val))
-        test = read_pairs(found.test, self.size, labels, self.set) if found.test else None
-        return Splits(train, val, classes, test, found.left_out)
+        train, val = (read_pairs(part, self.size, labels, self.set) for part in (files.train, files.val))
+        test = read_pairs(files.test, self.size, labels, self.set) if files.test else None
+        return Splits(train, val, classes, test, files.left_out)
 
     def reading(self) -> dict[str, Any]:
         return {"set": self.set, "size": list(self.size), "binary": self.binary}  # the split is the set's own
@@ -180,20 +171,9 @@ class FcnData(ImageData):
             get(folder)
             found = FIND[self.set](folder / BELOW[self.set])
             # Which pictures make the set complete is known only now. The lists stay last: they say that it is.
-            wanted[:] = [self.location / file.relative_to(folder) for file in found.files]
+            wanted[:] = [self.location / file.relative_to(folder) for file in paths_in(found)]
 
         fetch({"pet": "Oxford-IIIT Pet", "voc": "PASCAL VOC 2012"}[self.set], self.location, wanted, get_all)
 
     def make_sample(self, folder: Path) -> None:
         SAMPLE[self.set](folder / BELOW[self.set])
-
-    def _find_pairs(self) -> Found:
-        base = self.location / BELOW[self.set]
-        try:
-            return FIND[self.set](base)
-        except DataError as error:
-            if base.is_dir():
-                raise
-            raise DataError(
-                f"{error} (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
-            ) from error

@@ -98,18 +98,18 @@ class VentricleData(ImageData):
             return self.root / self.subfolder
         return super().location
 
-    def files(self) -> list[Path]:
+    def files(self) -> tuple[list[CineSlice], dict[str, int], list[Path]]:
+        """The slices, how many images were left out, by reason, and the file that links patients, if there is one."""
         if not self.location.is_dir():
             raise DataError(
                 f"{self.location}: no such folder (data.root or RETABLE_DATA names the folder above"
                 f" {self.subfolder}, data.subfolder the set; data=sample needs no files)"
             )
-        slices, _ = find_slices(self.location, self.contour)
         links = [path for path in (self.location / "link.csv",) if path.is_file()]
-        return sorted({path for found in slices for path in (found.image, found.drawing)}) + links
+        return *find_slices(self.location, self.contour), links
 
-    def read(self) -> Splits:
-        slices, left_out = find_slices(self.location, self.contour)
+    def read(self, files: tuple[list[CineSlice], dict[str, int], list[Path]]) -> Splits:
+        slices, left_out, _ = files
         codes = 4 if self.style == "boundary" else None
         patients = sorted({found.patient for found in slices})
         if len(patients) < 3:
@@ -122,7 +122,8 @@ class VentricleData(ImageData):
         return Splits(train, val, CLASSES, test, left_out, codes)
 
     def reading(self) -> dict[str, Any]:
-        return super().reading() | {"elsewhere": self._location is not None}
+        own = {key: getattr(self, key) for key in ("contour", "style", "channels", "size", "shares", "jpeg")}
+        return own | {"split_seed": self.split_seed, "elsewhere": self._location is not None}
 
     def make_sample(self, folder: Path) -> None:
         write_heart(folder)

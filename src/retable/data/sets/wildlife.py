@@ -107,16 +107,28 @@ class WildlifeData(ImageData):
         self._known = None if classes is None else tuple(classes)
 
     def reading(self) -> dict[str, Any]:
-        found = {key: value for key, value in super().reading().items() if key not in ("split_seed", "subfolder")}
-        return found | {"known": self._known, "single": self.location.is_file(), "format": self._form}
+        keys = ("annotations", "class_file", "image_folder", "shorter", "longer", "drop_invalid")
+        own = {key: getattr(self, key) for key in keys}
+        return own | {"known": self._known, "single": self.location.is_file(), "format": self._form}
 
-    def files(self) -> list[Path]:
-        parts, _ = self._annotations()
-        named = [file for part in parts.values() for file in (*part.files, *(item.image for item in part.images))]
-        return list(dict.fromkeys([*self._class_files(), *named]))
+    def files(self) -> tuple[dict[str, Annotations], tuple[str, ...], list[Path]]:
+        """What each part's annotation file says, the class names by label, and the file of these, if there is one."""
+        paths = self._paths()
+        class_files = self._class_files()
+        self.expect([*class_files, *paths.values()])
+        first = next(iter(paths.values()))
+        if self._known is not None:
+            classes = self._known
+        elif self._form == "coco":
+            classes = coco_classes(first)
+        else:
+            classes = read_classes(class_files[0]) if class_files else voc_classes(first)
+        parts = {name: READ[self._form](path, self._images(path), classes) for name, path in paths.items()}
+        apart(parts)
+        return parts, classes, class_files
 
-    def read(self) -> Splits:
-        parts, classes = self._annotations()
+    def read(self, files: tuple[dict[str, Annotations], tuple[str, ...], list[Path]]) -> Splits:
+        parts, classes, _ = files
         every = [item for part in parts.values() for item in part.images]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             sizes = dict(zip((item.image for item in every), pool.map(_size, every), strict=True))
@@ -150,21 +162,6 @@ class WildlifeData(ImageData):
 
     def make_sample(self, folder: Path) -> None:
         write_traps(folder, self.variant)
-
-    def _annotations(self) -> tuple[dict[str, Annotations], tuple[str, ...]]:
-        """What each part's annotation file says, and the class names by label."""
-        paths = self._paths()
-        self.expect([*self._class_files(), *paths.values()])
-        first = next(iter(paths.values()))
-        if self._known is not None:
-            classes = self._known
-        elif self._form == "coco":
-            classes = coco_classes(first)
-        else:
-            classes = read_classes(self._class_files()[0]) if self.class_file else voc_classes(first)
-        parts = {name: READ[self._form](path, self._images(path), classes) for name, path in paths.items()}
-        apart(parts)
-        return parts, classes
 
     def _paths(self) -> dict[str, Path]:
         if self.location.is_file():
