@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from retable.data.formats.pictures import EXTENSIONS, read_image
-from retable.data.resize import canvas, resized, resized_size
+from retable.data.sets.wildlife import canvas, resized, resized_size
 from retable.errors import ConfigError, DataError
 from retable.run.restore import Trained
 

@@ -9,7 +9,8 @@ as soon as one of these has changed:
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,27 @@ from retable.errors import DataError
 
 # Neither changes which images are read; seed and augment are handed to a DataModule beside its configuration.
 NO_PART = ("batch_size", "eval_batch_size", "cache", "seed", "augment")
+
+
+def paths_in(found: Any) -> list[Path]:
+    """Every path in a nesting of lists, tuples, mappings and dataclasses, each once, in order.
+
+    >>> paths_in({"train": [("a", Path("a.png")), ("b", Path("b.png"))], "left_out": 3, "list": Path("a.png")})
+    [PosixPath('a.png'), PosixPath('b.png')]
+    """
+    return list(dict.fromkeys(_paths(found)))
+
+
+def _paths(found: Any) -> Iterator[Path]:
+    if isinstance(found, Path):
+        yield found
+    elif isinstance(found, list | tuple):
+        for item in found:
+            yield from _paths(item)
+    elif isinstance(found, Mapping):
+        yield from _paths(list(found.values()))
+    elif is_dataclass(found):
+        yield from _paths(list(vars(found).values()))
 
 
 def fingerprint(files: Iterable[Path], cache: Path, base: Path) -> str:

@@ -176,7 +176,8 @@ class Segmentation(Task):
         return pd.DataFrame(per_class(matrices, self.classes)), pd.DataFrame(by_image)
 
     def draw(self, folder: Path, data: Any, config: dict[str, Any], title: str) -> None:
-        """Confusion matrices, and pictures of predictions; what else a set's own `draw` has to show."""
+        """Confusion matrices, pictures of predictions, and what else a set has to show (`ImageData.extras`)."""
+        from retable.figures import brain, flips
         from retable.figures import classification as figures
         from retable.figures import segmentation as figures_masks
 
@@ -184,8 +185,10 @@ class Segmentation(Task):
             shares = self.matrices(part).sum(0).tolist()
             figures.confusion_matrix(shares, self.classes, folder / f"confusion_{part}.png", f"{title} · {part}", True)
         figures_masks.draw(self, data, folder, title)
-        if hasattr(data, "draw"):
-            data.draw(folder, lambda images: self.predict(data.normalise(torch.from_numpy(images))).numpy(), title)
+        if "volumes" in data.extras:
+            brain.draw(data, folder, lambda x: self.predict(data.normalise(torch.from_numpy(x))).numpy(), title)
+        if "copies" in data.extras:
+            flips.draw(data.splits.train, folder / "flips.png", title)
 
 
 def per_class(matrices_NCC: torch.Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +34,21 @@ class Pair(NamedTuple):
     name: str
     image: Path
     mask: Path
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The pairs of a set by split, the lists that name them, and how many pictures are left out, by reason.
+
+    labels: label of each value of the masks, where that is told by which files there are.
+    """
+
+    train: list[Pair]
+    val: list[Pair] = field(default_factory=list)
+    test: list[Pair] = field(default_factory=list)
+    lists: list[Path] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    labels: dict[int, int] = field(default_factory=dict)
 
 
 def size_of(key: str, value: Any) -> Size:
