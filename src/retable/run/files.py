@@ -18,7 +18,7 @@ from typing import Any
 
 from retable.atomic import write_text
 
-RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK = (
+RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES = (
     "run.json",
     "config.yaml",
     "log.txt",
@@ -26,6 +26,7 @@ RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK = (
     "last.ckpt",
     "result.json",
     ".lock",
+    "figures",
 )
 
 # What becomes of a run. The first three stand in result.json; the others are read off what else there is.
