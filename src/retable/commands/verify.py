@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     verify = commands.add_parser(
         "verify",
         help="train one run, or one cell of a table, again and compare every figure of every epoch",
-        description="Train a finished run again from its recorded config, in a temporary folder, and compare its history."
+    verify.add_argument("--epochs", type=int, metavar="N", help="compare the first N epochs only, which is faster")
         " On the same CPU and versions it must come out bit for bit; elsewhere the difference is set against the spread"
         " of the cell's seeds.",
         epilog="example: retable verify results/epyc --experiment gland/models --cell fcn2",
