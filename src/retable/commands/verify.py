@@ -22,7 +22,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     verify = commands.add_parser(
         "verify",
         help="train one run, or one cell of a table, again and compare every figure of every epoch",
-    verify.add_argument("--epochs", type=int, metavar="N", help="compare the first N epochs only, which is faster")
+        description="Train a finished run again from its config, in a temporary folder, and compare its history."
         " On the same CPU and versions it must come out bit for bit; elsewhere the difference is set against the spread"
         " of the cell's seeds.",
         epilog="example: retable verify results/epyc --experiment gland/models --cell fcn2",
@@ -31,9 +31,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     verify.add_argument("--experiment", metavar="NAME", help="the table, e.g. gland/models")
     verify.add_argument("--cell", metavar="NAME", help="the cell's name in the experiment's file")
     verify.add_argument("--seed", type=int, help="which of the cell's seeds (default: the first)")
-    verify.add_argument(
-        "--epochs", type=int, metavar="N", help="compare the first N epochs only, which takes less time"
-    )
+    verify.add_argument("--epochs", type=int, metavar="N", help="compare the first N epochs only, which is faster")
     verify.set_defaults(do=_verify)
 
 
