@@ -154,7 +154,9 @@ def test_curves_of_the_lesions():
         assert {metric: (curves[metric][1], curves[metric][20]) for metric in ends} == ends
         # In all rows the validation loss is 1 - dice; the IoU, averaged over images too, is near dice / (2 - dice).
         assert all(math.isclose(curves["val_loss"][n], 1 - curves["soft_dice"][n], abs_tol=1e-9) for n in range(1, 21))
-        assert all(0 < curves["iou"][n] - curves["soft_dice"][n] / (2 - curves["soft_dice"][n]) < 0.02 for n in range(1, 21))
+        assert all(
+            0 < curves["iou"][n] - curves["soft_dice"][n] / (2 - curves["soft_dice"][n]) < 0.02 for n in range(1, 21)
+        )
 
 
 def test_curves_of_the_fcns():
