@@ -12,6 +12,7 @@ from retable.data.formats.pictures import EXTENSIONS, read_image
 from retable.data.resize import canvas, resized, resized_size
 from retable.errors import ConfigError, DataError
 from retable.run.restore import Trained
+from retable.tasks.detection import Detection
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Found:
 
 def is_detector(trained: Trained) -> bool:
     """Whether a trained model finds boxes."""
-    return hasattr(trained.model, "detections")
+    return isinstance(trained.task, Detection)
 
 
 @torch.inference_mode()
