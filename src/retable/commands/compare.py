@@ -65,10 +65,11 @@ def compare(
 
     from retable import checks
     from retable.figures.segmentation import ranked, sheet
+    from retable.tasks.segmentation import Segmentation
 
     checks.integer("--images", each, 1)
     for model in (first, second):
-        if not hasattr(model.task, "matrices"):
+        if not isinstance(model.task, Segmentation):
             raise ConfigError(f"{model.name}: no segmentation model; accepted: runs of a task of segmentation")
     found = [evaluate(model, location, part, settings) for model in (first, second)]
     dice = [ranked(m.task.matrices(f.part), m.task.scored)[1] for m, f in zip((first, second), found, strict=True)]

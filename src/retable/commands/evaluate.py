@@ -145,13 +145,10 @@ def evaluate(
         for key in parts:
             images, targets = data.resident_on(device)[key]
             for chunk in DeviceLoader(images, targets, data.eval_batch_size, trained.normalise, shuffle=False):
-                task.judge(name, chunk)
-    metrics = {key.removeprefix(f"{name}/"): value for key, value in task.judged(name).items()}
+                task.evaluate_batch(name, chunk.images, chunk.targets)
+    metrics = {key.removeprefix(f"{name}/"): value for key, value in task.metrics_of(name).items()}
     whole = joined(list(parts.values()))
-    by_class, by_image = task.tables(name, whole.names)
-    if getattr(task, "distances", False):
-        values, unit = task.hausdorff(whole, trained.normalise)
-        by_image[f"hausdorff {unit}"] = values
+    by_class, by_image = task.tables(name, whole, trained.normalise)
     return Evaluation(name, metrics, by_class, by_image, whole, data.counts)
 
 

@@ -41,9 +41,10 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _predict(options: argparse.Namespace) -> None:
     from retable.run.restore import load
+    from retable.tasks.detection import Detection
 
     trained = load(options.checkpoint)
-    if hasattr(trained.model, "detections"):
+    if isinstance(trained.task, Detection):
         _print_objects(trained, options)
         return
     for name in ("score", "output"):

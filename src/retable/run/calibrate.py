@@ -33,7 +33,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
         images, targets = (part.to(kind) for part in batches[index % len(batches)])
         optimizer.zero_grad()
         with torch.autocast(kind, torch.bfloat16, enabled=mixed):
-            loss, _ = task.forward_loss(images, targets)
+            loss, _ = task.shared_step("train", images, targets)
         loss.backward()
         optimizer.step()
 

@@ -133,7 +133,7 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
         trainer.validate(task, datamodule=data, verbose=False)
         record.before_training(task.epoch_metrics)
     trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
-    if not task.has_judged("val"):  # training was finished before: figures and counts want predictions all the same
+    if not task.has_seen("val"):  # training was finished before: figures and counts want predictions all the same
         trainer.validate(task, datamodule=data, verbose=False)
     if not record.rows or data.splits.test is None:
         return
@@ -141,7 +141,7 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
         last = {key.replace("val/", "test/", 1): v for key, v in record.rows[-1].items() if key.startswith("val/")}
     else:
         trainer.test(task, datamodule=data, verbose=False)
-        last = task.judged("test")
+        last = task.metrics_of("test")
     record.add(last)
 
 
@@ -180,5 +180,4 @@ def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[s
     folder, title = directory / "figures", f"{config['task']['name']} · {directory.name}"
     figures.curves(record.rows, folder / "curves.png", title)
     figures.gradient_norms(record.rows, folder / "gradient_norms.png", title)
-    if hasattr(task, "draw"):
-        task.draw(folder, data, config, title)
+    task.draw(folder, data, config, title)

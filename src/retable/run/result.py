@@ -73,7 +73,7 @@ def result_of(
         "step": steps,
         **({} if record.early_stop is None else {"early_stop": record.early_stop.both_forms(record.rows)}),
         "metrics": {"final": metrics_of(last), "best": metrics_of(record.best), "best_by": record.metric},
-        **(task.figures_by_class(data) if hasattr(task, "figures_by_class") and record.rows else {}),
+        **(task.counts(data) if record.rows else {}),
         "parameters": count_parameters(task),
         "weights": getattr(task.model, "weights_source", None),
         "steps_per_second": steps / train_seconds if train_seconds else None,
