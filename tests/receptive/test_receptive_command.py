@@ -1,6 +1,7 @@
 """`retable receptive` from images to files, on a small random network, on a run of this project, and on photographs."""
 
 import json
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def pictures(tmp_path_factory):
     (folder / "below").mkdir()
     Image.fromarray(rng.integers(0, 256, (64, 64), dtype=np.uint8)).save(folder / "below" / "grey.png")
     (folder / "broken.jpg").write_bytes(b"no picture")
-    Image.fromarray(np.full((64, 64), 40000, np.uint16)).save(folder / "deep.png")
+    (folder / "cut.jpg").write_bytes((folder / "1.jpg").read_bytes()[:400])
     (folder / "notes.txt").write_text("no image, and not named like one")
     return folder
 
@@ -59,7 +60,7 @@ def test_whole_command(weights, pictures, tmp_path, capsys):
     command(arguments)
     said = capsys.readouterr()
     assert f"left out: {pictures / 'broken.jpg'}" in said.err
-    assert f"left out: {pictures / 'deep.png'}: pixels of more than 8 bits" in said.err
+    assert f"left out: {pictures / 'cut.jpg'}: cut or damaged (" in said.err
     assert "2 of 6 images left out" in said.err
     assert "part.pth: 50 of 102 entries missing, none of which --layer layer1 needs: layer3.0.conv1.weight" in said.err
     assert "theoretical field 43 x 43 pixels, stride 4" in said.out
@@ -71,7 +72,7 @@ def test_whole_command(weights, pictures, tmp_path, capsys):
     }  # fmt: skip
     found = read(tmp_path / "receptive.json")
     assert found["images"]["read"] == 4
-    assert [path.rsplit("/")[-1] for path in found["images"]["unreadable"]] == ["broken.jpg", "deep.png"]
+    assert [path.rsplit("/")[-1] for path in found["images"]["unreadable"]] == ["broken.jpg", "cut.jpg"]
     first, second = found["top"]
     assert first["activation"] > second["activation"]
     row = first["position"][0]
@@ -110,8 +111,8 @@ def test_refusals(weights, pictures, tmp_path, capsys):
         f"{layer1} --unit 64 {pictures}": "--unit 64: accepted: a whole number from 0 to 63",
         f"{layer1} --unit 0 --top 0 {pictures}": "--top=0: accepted: a whole number of at least 1",
         f"{layer1} --unit 0 --occluder 65 {pictures}": "--occluder 65: accepted: at most the images' side, 64",
-        f"{layer1} --unit 0 {pictures / 'broken.jpg'}": "no readable image; accepted: 8-bit images",
-        f"{layer1} --unit 0 {tmp_path / 'missing.png'}": "no readable image; accepted: 8-bit images",
+        f"{layer1} --unit 0 {pictures / 'broken.jpg'}": "no readable image; accepted: pictures, and folders of .png",
+        f"{layer1} --unit 0 {tmp_path / 'missing.png'}": "no readable image; accepted: pictures, and folders of .png",
         "--network squeezenet1_0 --layer features --size 9": "--size: squeezenet1_0 does not take images",
         "--network resnet81 --layer layer1": "--network resnet81: accepted: a classifier",
         f"--network resnet18 --weights {tmp_path / 'no.pth'} --layer layer1": "no.pth: no such file (--weights)",
@@ -120,6 +121,23 @@ def test_refusals(weights, pictures, tmp_path, capsys):
     }
     for arguments, said in expected.items():
         assert said in refused(capsys, arguments), arguments
+
+
+def test_failed_download_says_how_to_give_a_file(pictures, tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    said = refused(capsys, f"--network resnet18 --layer layer4 --unit 10 --output {tmp_path / 'out'} {pictures}")
+    assert "weights of resnet18 could not be downloaded from https://download.pytorch.org/models/resnet18-" in said
+    assert said.endswith("without a network give such a file by path: --weights <path of resnet18-f37072fd.pth>")
+
+
+def test_output_that_is_no_folder(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    said = refused(capsys, f"--network squeezenet1_0 --layer features --output {tmp_path / 'file'}")
+    assert said == f"--output {tmp_path / 'file'}: cannot be made (File exists); accepted: a folder"
 
 
 def test_a_run_of_this_project(compose, pictures, tmp_path, monkeypatch):

@@ -11,10 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from scipy.ndimage import gaussian_filter
 
-from retable.receptive.align import LEVEL, Average
-from retable.receptive.effective import LEVEL as EFFECTIVE_LEVEL
-from retable.receptive.empirical import Top
-from retable.receptive.segments import Left
+from retable.receptive.empirical import EFFECTIVE_LEVEL, LEVEL, Average, Top
+from retable.receptive.segments import Remaining
 from retable.receptive.theoretical import Span
 
 # After Okabe and Ito; seen on dark and on bright images, by the colour-blind too.
@@ -116,7 +114,7 @@ def averages(
     _save(figure, path)
 
 
-def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Left], names: Sequence[str]) -> None:
+def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Remaining], names: Sequence[str]) -> None:
     """What is left of each image when segments are removed until its class would flip.
 
     Args:
