@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from retable import atomic
 from retable.data.formats.pictures import EXTENSIONS, read_image
 from retable.errors import ConfigError, DataError, first_line
 from retable.receptive import empirical, figures, segments
@@ -24,7 +25,7 @@ from retable.receptive.network import Network, activations, of_run, of_torchvisi
 from retable.receptive.probe import probed
 from retable.receptive.progress import Progress
 from retable.receptive.theoretical import LayerField, layer_fields
-from retable.run import facts, files
+from retable.run import facts
 
 Say = Callable[[str], None]
 
@@ -326,4 +327,4 @@ def _reach(values: np.ndarray, level: float, origin: tuple[int, int] = (0, 0)) -
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Write JSON with lists of numbers on one line each."""
     text = json.dumps(content, indent=1)
-    files.write_text(path, re.sub(r'\[\n[^][{}"]*\]', lambda found: " ".join(found[0].split()), text) + "\n")
+    atomic.write_text(path, re.sub(r'\[\n[^][{}"]*\]', lambda found: " ".join(found[0].split()), text) + "\n")
