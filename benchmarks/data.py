@@ -22,7 +22,8 @@ import torch
 from common import save, spread
 
 from retable.config.compose import Composer
-from retable.data import resident
+from retable.data import loader
+from retable.data.fingerprints import paths_in
 from retable.data.module import ImageData
 from retable.errors import DataError
 from retable.run.assemble import make_data
@@ -41,7 +42,7 @@ SETS = {
 
 def timed_reading(config: dict[str, Any]) -> tuple[ImageData, float, float]:
     """The data with its tensors on the CPU; wall and CPU seconds."""
-    resident._last.clear()  # what this process has read
+    loader._last.clear()  # what this process has read
     wall, cpu = time.perf_counter(), time.process_time()
     data = make_data(config)
     data.resident_on(torch.device("cpu"))
@@ -66,7 +67,7 @@ def measure(words: list[str], rounds: int) -> dict[str, Any]:
             data, wall, cpu = timed_reading(config)
             firsts.append(wall)
             first_cpu.append(cpu)
-            files = data.files()
+            files = paths_in(data.files())
             source = sum(file.stat().st_size for file in files)
             (entry,) = (path.parent for path in Path(folder).glob("*/meta.json"))
             for _ in range(3):

@@ -32,7 +32,7 @@ SMALL = {
     "ventricle": ["data.size=32", "data.batch_size=2", "data.eval_batch_size=2", "model.width=4"],
     "wildlife": ["data.shorter=64", "data.longer=96", "model.backbone=resnet18", "model.width=8", "model.weights=none"],
 }
-CLASSIFICATION = {"model=cnn", "model=cnn_digits", "model=fnn", "loss=cross_entropy"}
+CLASSIFICATION = {"model=cnn", "model=cnn_digits", "model=fnn", "model=numpy_fnn", "loss=cross_entropy"}
 DETECTION = {"model=retinanet", "loss=boxes"}
 SEGMENTATION = {option for option in OPTIONS if option.startswith(("model=", "loss="))} - CLASSIFICATION - DETECTION
 SHRINK = {"fcn32s": ["model.head=8"], "fcn8s": ["model.head=8"], "unet": ["model.width=4"]} | {
@@ -49,6 +49,8 @@ PARAMETERS = {
     ("cifar", None): 299_158,
     ("mnist", "model=cnn"): 320 + 18_496 + 73_856 + 128 * 3 * 3 * 100 + 100 + 1010,
     ("mnist", "model=fnn"): 636_010,
+    ("cifar", "model=numpy_fnn"): 3072 * 800 + 800 + 8010,
+    ("mnist", "model=numpy_fnn"): 636_010,
     ("mnist", None): 21_578,
     ("gland", None): 11_698,
     ("gland", "model=fcn_small"): 8_634,

@@ -1,24 +1,35 @@
-"""The command `retable`: what is done with finished runs."""
+"""The command `retable`: training and sweeping, and what is done with finished runs."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from retable import __version__
-from retable.commands import compare, evaluate, predict, receptive, report
+from retable.commands import compare, evaluate, export, init, predict, receptive, report, verify
 from retable.errors import RetableError
+
+COMMANDS = (init, predict, evaluate, compare, report, verify, export, receptive)
+TRAINING = {
+    "train": "train one run: what `python train.py` does; --help lists every key",
+    "sweep": "train a sweep, or a published table: what `python train.py -m` does",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run `retable ...`. Exit codes: 0 done, 2 refused."""
-    parser = argparse.ArgumentParser(
-        "retable", description="What is done with finished runs. To train: python train.py"
-    )
+    """Run `retable ...`. Exit codes: 0 done, 1 a run failed, 2 refused, 130 interrupted."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] and words[0] in TRAINING:
+        _train(words)
+        return
+    parser = argparse.ArgumentParser("retable", description="Ablation studies as code.")
     parser.add_argument("--version", action="version", version=f"retable {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for command in (predict, evaluate, compare, report, receptive):
+    for name, text in TRAINING.items():
+        commands.add_parser(name, help=text, add_help=False)
+    for command in COMMANDS:
         command.add(commands)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(words)
     try:
         options.do(options)
     except RetableError as error:
@@ -26,6 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(2)
     except BrokenPipeError:  # `retable predict ... | head`
         sys.stderr.close()
+
+
+def _train(words: list[str]) -> None:
+    """Hand over to Hydra, with the working directory's modules as importable as they are to a script in it."""
+    from retable.main import main as train
+
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    command, *rest = words
+    sys.argv = [f"retable {command}", *(["-m"] if command == "sweep" else []), *rest]
+    train()
 
 
 if __name__ == "__main__":

@@ -11,3 +11,8 @@ class ConfigError(RetableError):
 
 class DataError(RetableError):
     """A file that is missing or not what it should be; the message names the file and the fault."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message; its type's name where it has none."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,5 +1,6 @@
 """Behind train.py: Hydra's command line, with errors in one line."""
 
+import argparse
 import os
 import sys
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from retable.config.compose import Composer, config_dir
+from retable import atomic
+from retable.config.compose import CONF_VARIABLE, Composer, config_dir
 from retable.config.messages import CONFIG_ERRORS, one_line
 from retable.config.overrides import translate
 from retable.errors import RetableError
@@ -19,6 +21,7 @@ def main() -> None:
     """Run the command line in sys.argv. Exit codes: 0 done, 1 a run or the sweep failed, 2 refused, 130 interrupted."""
     asked_for_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, in place of printing them in its own way
+    _note_config_folders(sys.argv[1:])
     sys.argv[1:] = _with_task(translate(sys.argv[1:]))
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
@@ -34,6 +37,16 @@ def main() -> None:
         _refuse(message, error, asked_for_trace)
 
 
+def _note_config_folders(words: list[str]) -> None:
+    """Let whatever composes configs, in the workers too, see the folders that --config-dir names."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    named = [str(Path(folder).absolute()) for folder in parser.parse_known_args(words)[0].config_dir]
+    if named:
+        before = os.environ.get(CONF_VARIABLE)
+        os.environ[CONF_VARIABLE] = os.pathsep.join([*named, *([before] if before else [])])
+
+
 def _with_task(words: list[str]) -> list[str]:
     """The command line with the task that goes without saying: the resumed run's; for --help any, to show its keys."""
     if any(word.startswith(("task=", "experiment=")) for word in words):
@@ -41,7 +54,7 @@ def _with_task(words: list[str]) -> list[str]:
     resume = next((word.partition("=")[2] for word in words if word.startswith("resume=")), None)
     if resume is None and not {"-h", "--help"} & set(words):
         return words
-    run = files.read_json(Path(resume) / files.RUN) if resume else None
+    run = atomic.read_json(Path(resume) / files.RUN) if resume else None
     return [*words, f"task={(run or {}).get('task') or Composer().options('task')[0]}"]
 
 

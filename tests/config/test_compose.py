@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from retable.config.compose import Composer, flatten
+from retable.config.compose import Composer
+from retable.config.keys import flatten
 from retable.errors import ConfigError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -30,8 +31,13 @@ OPTIONS = {
     },
     "early_stop": {
         "none": {"early_stop._target_": None},
-        "change": {"early_stop.epsilon": 0.03, "early_stop.from_epoch": 20, "early_stop.metric": "dice"},
-        "gap": {"early_stop._target_": "retable.training.early_stop.Gap"},
+        "change": {
+            "early_stop.epsilon": 0.03,
+            "early_stop.from_epoch": 20,
+            "early_stop.metric": "dice",
+            "early_stop.apply": True,
+        },
+        "gap": {"early_stop._target_": "retable.training.Gap"},
     },
     "init": {
         "default": {"init._target_": "retable.training.init.default"},
@@ -46,6 +52,7 @@ OPTIONS = {
         "cnn": {"model.width": 32, "model.hidden": 100, "model.pool": "each"},
         "cnn_digits": {"model.width": 8, "model.hidden": None, "model.pool": "between"},
         "fnn": {"model.hidden": 800},
+        "numpy_fnn": {"model._target_": "retable.models.NumpyFNN", "model.hidden": 800},
     },
     "optimizer": {
         "sgd": {"optimizer.lr": 0.001, "optimizer.momentum": 0.9, "optimizer.weight_decay": 0.0},

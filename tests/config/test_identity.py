@@ -177,3 +177,45 @@ def test_new_keys_keep_finished_runs_and_changed_defaults_do_not(tmp_path):
     after = [compose(*overrides) for overrides in asked]
     assert [same(old, now) for old, now in zip(before, after, strict=True)] == [False, True, False]
     assert same(before[0], compose("task=cifar", "model.width=32")), "the old default asked for by its value"
+
+
+def test_a_class_that_moves_within_its_room_is_the_same():
+    config = {"model": {"_target_": "retable.models.cnn.CNN"}, "seed": 0}
+    assert identity(config)["model._target_"] == "retable.models.CNN"
+    stored = {"model._target_": "retable.models.elsewhere.CNN", "seed": 0}
+    assert same_run(stored, identity(config), {})
+    assert identity({"model": {"_target_": "my.models.cnn.CNN"}})["model._target_"] == "my.models.cnn.CNN"
+
+
+def test_a_weights_file_is_known_by_its_content(tmp_path):
+    import hashlib
+
+    first, moved = tmp_path / "a" / "net.pth", tmp_path / "b" / "net.pth"
+    for path in (first, moved):
+        path.parent.mkdir()
+        path.write_bytes(b"weights")
+
+    def weights(path):
+        return identity({"model": {"weights": str(path)}})["model.weights"]
+
+    assert weights(first) == weights(moved) == f"net.pth:{hashlib.sha256(b'weights').hexdigest()[:12]}"
+    moved.write_bytes(b"others")
+    assert weights(moved) != weights(first)
+    assert weights("imagenet") == "imagenet"
+    stored = identity({"model": {"weights": str(first)}})
+    assert not same_run(stored, identity({"model": {"weights": str(moved)}}), {})
+    moved.unlink()  # nothing to compare with: the name has to do
+    assert same_run(stored, identity({"model": {"weights": str(moved)}}), {})
+    assert not same_run(stored, identity({"model": {"weights": str(tmp_path / "other.pth")}}), {})
+
+
+def test_a_name_leaves_out_what_the_table_shares(compose):
+    from retable.config.compose import Composer
+    from retable.config.identity import run_name, shared_deviations
+
+    composer = Composer()
+    runs = [composer.compose(["experiment=gland/batch", f"data.batch_size={size}"]) for size in (8, 32)]
+    shared = shared_deviations(runs)
+    assert {"data.flips", "data.holdout"} <= shared
+    names = [run_name(run, "gland/batch", shared) for run in runs]
+    assert names == ["batch__data.batch_size-8__seed-0", "batch__seed-0"]

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from retable.config.compose import flatten
+from retable.config.keys import flatten
 from retable.config.validate import CHECKS, validate
 from retable.errors import ConfigError
 from retable.run.assemble import check

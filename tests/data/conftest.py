@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from retable.data import resident
+from retable.data import loader
 from retable.data.arrays import ImageSet, Splits
 from retable.data.module import ImageData
 
@@ -15,7 +15,7 @@ from retable.data.module import ImageData
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """No set is left in memory from the test before."""
-    monkeypatch.setattr(resident, "_last", [])
+    monkeypatch.setattr(loader, "_last", [])
 
 
 class TinyData(ImageData):
@@ -27,9 +27,9 @@ class TinyData(ImageData):
     def files(self) -> list[Path]:
         return self.expect([self.location / "values.bin"])
 
-    def read(self) -> Splits:
+    def read(self, files: list[Path]) -> Splits:
         type(self).reads += 1
-        values = np.frombuffer((self.location / "values.bin").read_bytes(), np.uint8)
+        values = np.frombuffer(files[0].read_bytes(), np.uint8)
         images = np.broadcast_to(values[:, None, None, None], (len(values), 1, 2, 2)).copy()
         targets = (values % 2).astype(np.int64)
         return Splits(ImageSet(images[:60], targets[:60]), ImageSet(images[60:], targets[60:]), ("even", "odd"))

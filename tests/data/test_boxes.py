@@ -11,10 +11,9 @@ import torch
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from retable.data.formats.boxes_csv import read_classes
-from retable.data.resize import canvas, resized, resized_size
+from retable.data.formats.boxes import read_classes
 from retable.data.samples.traps import CLASSES, draw_scene
-from retable.data.sets.wildlife import PADDING, WildlifeData
+from retable.data.sets.wildlife import PADDING, WildlifeData, canvas, resized, resized_size
 from retable.errors import DataError
 
 # Two images to train, one to validate; classes fox (0) and owl (1). The second training image has no boxes.

@@ -11,10 +11,11 @@ import pytest
 from matplotlib.image import imread
 
 from retable.data.arrays import IGNORE
+from retable.data.fingerprints import paths_in
 from retable.data.formats.nifti import normalised
-from retable.data.sets.brain import BrainData, class_table
-from retable.data.sets.patches import stitched
+from retable.data.sets.brain import BrainData, class_table, stitched
 from retable.errors import DataError
+from retable.figures.brain import draw
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ def test_the_sample_is_learnable_and_always_the_same(sample, tmp_path):
     found = np.abs(part.images - np.reshape(means, (3, 1, 1))).argmin(1)  # the class of the nearest mean intensity
     assert (found == part.targets).mean() > 0.95
     sample.make_sample(tmp_path)
-    files = sample.files()
+    files = paths_in(sample.files())
     assert len(files) == 8
     for file in files:
         again = nibabel.load(tmp_path / file.relative_to(sample.location))
@@ -94,7 +95,7 @@ def test_patches_are_held_once(sample):
     data = BrainData(source="sample", cache=sample.cache, patch_size=32, min_pixels=0)
     data.volume(1)  # what nibabel imports is not counted
     tracemalloc.start()
-    splits = data.read()
+    splits = data.read(data.files())
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 1.6 * (splits.train.images.nbytes + splits.train.targets.nbytes)  # 3.7 MB, and 0.5 MB of volumes
@@ -121,10 +122,12 @@ def test_a_folder_without_training_volumes_can_be_evaluated(sample, tmp_path):
 def test_volumes_of_background_are_refused(tmp_path):
     ladder(tmp_path, "IBSR_01")
     ladder(tmp_path, "IBSR_02", fill=np.zeros((5, 4, 2), np.int16))
+    data = BrainData(root=tmp_path, cache=tmp_path, train=[1], val=[2], patch_size=3, min_pixels=1)
     with pytest.raises(DataError, match="IBSR_02 holds background alone"):
-        BrainData(root=tmp_path, cache=tmp_path, train=[1], val=[2], patch_size=3, min_pixels=1).read()
+        data.read(data.files())
+    data = BrainData(root=tmp_path, cache=tmp_path, train=[2], val=[1], patch_size=3, min_pixels=1)
     with pytest.raises(DataError, match="no patch of 3x3 pixels"):
-        BrainData(root=tmp_path, cache=tmp_path, train=[2], val=[1], patch_size=3, min_pixels=1).read()
+        data.read(data.files())
 
 
 def test_what_a_folder_of_known_voxels_gives(tmp_path):
@@ -134,7 +137,7 @@ def test_what_a_folder_of_known_voxels_gives(tmp_path):
     ladder(tmp_path, "IBSR_04_ana_strip", fill=fill)
     (tmp_path / "ibsr18" / "IBSR_04_ana_strip_seg.nii.gz").rename(tmp_path / "ibsr18" / "IBSR_04_segTRI_ana.nii.gz")
     data = BrainData(root=tmp_path, cache=tmp_path, train=[2], val=[4], patch_size=3, stride=2, min_pixels=2)
-    splits = data.read()
+    splits = data.read(data.files())
     assert places_of(splits.train).tolist() == [[z, x, 0] for z in (0, 1) for x in (0, 2)]
     assert splits.train.targets[0].tolist() == [[0, 2, 1], [2, 1, 0], [1, 0, 2]]  # (8 x + 2 y + z) mod 3
     values = np.array([[1, 3, 5], [9, 11, 13], [17, 19, 21]])  # of 1 to 40: mean 20.5, variance (40 ^ 2 - 1) / 12
@@ -156,7 +159,7 @@ def test_other_patch_sizes_cover_the_edge(tmp_path, size):
     ladder(tmp_path, "IBSR_01", fill=fill)
     ladder(tmp_path, "IBSR_02", fill=fill)
     data = BrainData(root=tmp_path, cache=tmp_path, train=[1], val=[2], patch_size=size)
-    splits = data.read()
+    splits = data.read(data.files())
     assert splits.train.images.shape == ((51 - size) * (46 - size) * 2, 1, size, size)
     assert splits.val.images.shape == (2 * 2 * 2, 1, size, size)
     truth = stitched(splits.val.targets, places_of(splits.val), (50, 45, 2), IGNORE)
@@ -192,7 +195,7 @@ def test_figures_show_something_and_predict_sees_patches(sample, tmp_path):
         seen.append((images.dtype, images.shape[1:]))
         return np.full((len(images), 16, 16), 1, np.uint8)
 
-    sample.draw(tmp_path, predict, "title")
+    draw(sample, tmp_path, predict, "title")
     assert set(seen) == {(np.dtype(np.float32), (1, 16, 16))}
     for name in ("slices.png", "stitched.png", "patches.png"):
         assert imread(tmp_path / name)[..., :3].std() > 0.05
@@ -234,7 +237,7 @@ def test_ibsr_18_gives_the_report_s_counts(data_root, tmp_path):
         pytest.skip("no ibsr18 in RETABLE_DATA")
     data = BrainData(root=data_root, cache=tmp_path)
     start = time.process_time()
-    splits = data.read()
+    splits = data.read(data.files())
     assert time.process_time() - start < 20  # seconds, not minutes; measured: 4
     counts = splits.extra["class_counts"]
     assert counts["IBSR_01"] == [7294795, 14555, 725132, 354126]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from retable.data.sets.cine_sets import CineSlice, find_slices
+from retable.data.sets.ventricle import CineSlice, find_slices
 from retable.errors import DataError
 
 

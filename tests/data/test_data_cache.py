@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from retable.atomic import staged_folder
 from retable.data.cache import cached, entry_key
 from retable.data.fingerprints import fingerprint, recall, remember
-from retable.data.staging import staged_folder
 from retable.errors import DataError
 
 

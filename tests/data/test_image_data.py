@@ -1,5 +1,7 @@
 """The base class with a set that can be told by hand, and the two tasks on their real sets."""
 
+import importlib.util
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,10 +9,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from retable.data import resident
-from retable.data.fingerprints import recall
-from retable.data.module import ImageData
-from retable.data.resident import channel_statistics
+from retable.data import loader
+from retable.data.fingerprints import canonical, recall
+from retable.data.loader import channel_statistics
 from retable.data.sets.cifar import CifarData
 from retable.data.sets.mnist import MnistData
 from retable.errors import DataError
@@ -96,9 +97,9 @@ def test_statistics_are_kept_with_the_arrays_and_taken_anew_for_a_share(tiny, mo
     first = tiny(scale="standard")
     first.prepare()
     taken = []
-    monkeypatch.setattr(resident, "_last", [])
+    monkeypatch.setattr(loader, "_last", [])
     monkeypatch.setattr(
-        resident, "channel_statistics", lambda images: taken.append(len(images)) or channel_statistics(images)
+        loader, "channel_statistics", lambda images: taken.append(len(images)) or channel_statistics(images)
     )
     again = tiny(scale="standard")
     again.prepare()
@@ -121,7 +122,7 @@ def test_read_once_kept_in_memory_and_in_the_cache(tiny, monkeypatch):
     again = tiny(batch_size=9, seed=4)
     again.setup()
     assert again.train_images is first.train_images
-    monkeypatch.setattr(resident, "_last", [])  # as in another process
+    monkeypatch.setattr(loader, "_last", [])  # as in another process
     tiny().setup()
     assert type(first).reads == 1
 
@@ -182,7 +183,7 @@ def test_fly(tiny):
 
 
 def test_copies(tiny, monkeypatch):
-    monkeypatch.setattr(resident, "COPY_SLICE", 25)
+    monkeypatch.setattr(loader, "COPY_SLICE", 25)
     augment = Flips("copies", 3)
     data = tiny(augment=augment)
     data.setup()
@@ -310,13 +311,84 @@ def test_real_mnist(real):
     assert other.reading() == data.reading()  # so that seeds share one cache entry
 
 
-def test_default_arguments_are_part_of_the_reading():
+def test_reading_is_what_a_set_says_it_depends_on():
     assert CifarData().reading() == {"files": ("data_batch_1",), "val_share": 0.2, "split_seed": 0}
     assert CifarData(files="full", split_seed=3).reading() == {"files": "full"}
 
+
+READER = """
+import numpy as np
+from retable.data.arrays import ImageSet, Splits
+from retable.data.module import ImageData
+
+class Reader(ImageData):
+    folder = "own"
+
+    def __init__(self, fill={fill}, **base):
+        super().__init__(**base)
+        self.fill = fill
+
+    def files(self):
+        return self.expect([self.location / "any"])
+
+    def read(self, files):
+        images = np.full((2, 1, 2, 2), self.fill + {added}, np.uint8)
+        return Splits(ImageSet(images, np.array([0, 1])), ImageSet(images, np.array([0, 1])), ("a", "b"))
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """First pixel of the images as a module outside the package reads them, each time imported anew."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "any").touch()
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def read(fill=1, added=0, **arguments):
+        (tmp_path / "own_reader.py").write_text(READER.format(fill=fill, added=added))
+        monkeypatch.setattr(loader, "_last", [])
+        specification = importlib.util.spec_from_file_location("own_reader", tmp_path / "own_reader.py")
+        module = importlib.util.module_from_spec(specification)
+        monkeypatch.setitem(sys.modules, "own_reader", module)
+        specification.loader.exec_module(module)
+        data = module.Reader(root=tmp_path, cache=tmp_path / "cache", **arguments)
+        data.prepare()
+        return int(data.splits.train.images[0, 0, 0, 0])
+
+    return read
+
+
+def test_a_reader_that_was_edited_reads_anew(own, tmp_path):
+    assert own() == 1
+    assert own(added=6) == 7
+    assert own(fill=3) == 3  # a default is a part of the source
+    assert own() == 1
+    assert len(list((tmp_path / "cache").glob("own-*"))) == 3
+
+
+def test_keys_that_change_nothing_that_is_read_find_the_same_arrays(own, tmp_path):
+    assert [own(), own(seed=9, batch_size=1, fraction=0.5, scale="standard")] == [1, 1]
+    assert len(list((tmp_path / "cache").glob("own-*"))) == 1
+
+
+def test_keys_beyond_those_of_a_set_that_is_built_upon():
     class More(CifarData):
         def __init__(self, extra=5, **rest):
             super().__init__(**rest)
 
-    assert More(val_share=0.5).reading() == {"files": ("data_batch_1",), "val_share": 0.5, "split_seed": 0, "extra": 5}
-    assert issubclass(More, ImageData)
+    def key(**given):
+        return canonical(More(**given).made_from())
+
+    assert key(extra=1) != key(extra=2)
+    assert key(extra=1) == key(extra=1, seed=3, batch_size=7, fraction=0.5, scale="standard", root="x", cache="y")
+    assert key() != canonical(CifarData().made_from())
+
+
+def test_a_class_without_a_file_is_read_each_time(tiny, monkeypatch, tmp_path):
+    kind = type(tiny())
+    typed = type("Typed", (kind,), {"__module__": "of_a_notebook"})
+    for reads in (1, 2):
+        monkeypatch.setattr(loader, "_last", [])
+        typed(root=tmp_path / "root", cache=tmp_path / "cache").prepare()
+        assert typed.reads == reads
+    assert not list((tmp_path / "cache").glob("tiny-*"))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retable.data.sets.patches import balanced_places, cut, grid_places, padded_to, stitched
+from retable.data.sets.brain import balanced_places, cut, grid_places, padded_to, stitched
 
 
 def by_loops(labels: np.ndarray, size: int, stride: int, least: int) -> list[list[int]]:

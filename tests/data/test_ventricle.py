@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from retable.data.fingerprints import paths_in
 from retable.data.sets.ventricle import VentricleData, split_patients
 from retable.errors import DataError
 from tests.data.dicoms import write_dicom
@@ -251,9 +252,12 @@ PICTURES = {
         lambda f: Image.new("L", (6, 8), 7).save(f / "masks/P2-0080.png"),
         "/masks/P2-0080.png: unknown label value 7, accepted: 0, 1, 255",
     ),
-    "16 bits": (
-        lambda f: Image.fromarray(STORED * 9).save(f / "images/P2-0080.png"),
-        "/images/P2-0080.png: pixels of type I;16, accepted: images of 8 bits a channel",
+    "32 bits": (
+        lambda f: (
+            (f / "images/P2-0080.png").unlink(),
+            Image.fromarray(STORED.astype(np.int32)).save(f / "images/P2-0080.tif"),
+        ),
+        "/images/P2-0080.tif: pixels of type I, accepted: images of 8 or 16 bits a channel",
     ),
 }
 FAULTS = {
@@ -304,8 +308,8 @@ def test_sample(make, tmp_path):
     sizes = masks.sum((1, 2)).reshape(-1, 2, 3)
     assert np.allclose(sizes[:, 1] / sizes[:, 0], 0.5625, atol=0.03)
     data.make_sample(tmp_path / "again")
-    assert [f.read_bytes() for f in data.files()] == [
-        (tmp_path / "again" / f.relative_to(data.location)).read_bytes() for f in data.files()
+    assert [f.read_bytes() for f in paths_in(data.files())] == [
+        (tmp_path / "again" / f.relative_to(data.location)).read_bytes() for f in paths_in(data.files())
     ]
 
 

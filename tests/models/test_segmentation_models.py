@@ -22,7 +22,7 @@ CONF = Path(__file__).parents[2] / "conf" / "model"
 # The layers do not depend on it, and a full head takes seconds to build.
 SMALLER = {"fcn32s": {"head": 16}, "fcn8s": {"head": 16}, "unet": {"width": 8}}
 SEGMENTATION = sorted(
-    path.stem for path in CONF.glob("*.yaml") if path.stem not in ("cnn", "cnn_digits", "fnn", "retinanet")
+    path.stem for path in CONF.glob("*.yaml") if path.stem not in ("cnn", "cnn_digits", "fnn", "numpy_fnn", "retinanet")
 )
 
 

@@ -20,6 +20,7 @@ TABLE = {
         "val": {"column": "val/accuracy", "scale": 100},
         "loss": {"column": "train/loss", "better": "lower", "digits": 3},
         "gap": {"difference": ["train", "val"], "better": "lower", "shown": False},
+        "middle": {"mean": ["train", "val"], "shown": False},
         "epochs": {"column": "val/accuracy", "scale": 100, "reach": 50, "digits": 1},
         "step_time": {"result": "seconds_per_step", "scale": 1000, "better": "lower", "unit": "ms"},
     },

@@ -52,6 +52,32 @@ CASES = [
     ({"kind": "falls", "of": ["a"], "window": 1}, "does not hold", "a rises in window 2"),
     ({"kind": "every_epoch", "left": "b", "right": "a"}, "holds", "b > a at 2 of 2 epochs"),
     ({"kind": "every_epoch", "left": "b", "right": "c"}, "does not hold", "at 1 of 2 epochs; not at 1"),
+    ({"kind": "every_epoch", "left": {"cell": "a", "times": 1.2}, "right": "b"}, "does not hold", "not at 2"),
+    ({"kind": "greater", "left": {"cell": "a", "times": 1.3}, "right": "b"}, "holds", "1.3 x a 65.00 > b 60.00"),
+    ({"kind": "greater", "left": {"cell": "b", "times": 0.5}, "right": "c"}, "does not hold", "0.5 x b 30.00 < c"),
+    ({"kind": "best", "cell": "a", "metric": "loss", "over": "change"}, "does not hold", "a change 0.500 = b"),
+    ({"kind": "greater", "left": {"cell": "b", "over": "change"}, "right": 14.9}, "holds", "b change 15.00 > 14.9"),
+    ({"kind": "greater", "left": "b", "right": "a", "metric": "middle"}, "holds", "b 65.00 > a 55.00"),
+    (
+        {"kind": "greater", "left": {"cell": "b", "at": 1}, "right": "a", "metric": "middle"},
+        "does not hold",
+        "50.00 < a",
+    ),
+    (
+        {"kind": "best", "cell": "a", "of": ["a", "c"], "at": 1, "among": {"metric": "val", "above": 40}},
+        "holds",
+        "a at epoch 1 40.00; of those above 40 in val, not c",
+    ),
+    (
+        {"kind": "best", "cell": "c", "at": 1, "among": {"metric": "val", "above": 40}},
+        "does not hold",
+        "c 40.00 = 40",
+    ),
+    (
+        {"kind": "greater", "left": "b", "right": "a", "beside": [{"left": "c"}]},
+        "holds",
+        "b 60.00 > a 50.00; beside it: c 40.00 < a 50.00",
+    ),
 ]
 
 
@@ -102,6 +128,17 @@ def test_step_time_is_seconds_per_step_however_recorded(make_table, make_run, as
     )
     (found,) = judge(make_table(claim), runs)
     assert (found.verdict, found.numbers) == ("holds", "a 2.00, b 2.10: 4.8 % apart, claimed at most 10 %")
+
+
+def test_a_mean_change_needs_two_epochs(make_table, make_run, assigned):
+    claim = {"text": "x", "kind": "at_most", "metric": "loss", "of": ["a"], "value": 1, "over": "change"}
+    (found,) = judge(make_table(claim), assigned(make_run("a", [0.1], loss=[5])))
+    assert (found.verdict, found.reasons) == ("undecided", ("a: loss has a single epoch",))
+    # From 5 to 2 to 4: changes of 3 and 2; from epoch 2 on 2 alone.
+    (found,) = judge(make_table(claim), assigned(make_run("a", [0.1] * 3, loss=[5, 2, 4])))
+    assert found.numbers == "a change 2.500 > 1"
+    (found,) = judge(make_table(claim | {"since": 2}), assigned(make_run("a", [0.1] * 3, loss=[5, 2, 4])))
+    assert found.numbers == "a change from epoch 2 2.000 > 1"
 
 
 def test_windows_take_the_mean_of_the_epochs_in_them(make_table, make_run, assigned):

@@ -16,11 +16,11 @@ TABLES = {
     "brain/models": ("A2", [HOLDS, HOLDS, HOLDS, UNDECIDED, HOLDS]),
     "brain/patch_size": ("A2, side of the patches", [UNDECIDED]),
     "gland/models": ("B2.1 - B2.3", [HOLDS, HOLDS, HOLDS]),
-    "gland/batch": ("B2.4", [HOLDS, UNDECIDED, UNDECIDED]),
-    "gland/lr": ("B2.5", [HOLDS, HOLDS, UNDECIDED]),
-    "gland/best": ("B2.6", [HOLDS, UNDECIDED]),
+    "gland/batch": ("B2.4", [HOLDS, UNDECIDED, UNDECIDED, UNDECIDED]),
+    "gland/lr": ("B2.5", [HOLDS, HOLDS, UNDECIDED, UNDECIDED]),
+    "gland/best": ("B2.6", [HOLDS, UNDECIDED, UNDECIDED]),
     "lesion/encoder": ("C.1, C.2", [HOLDS, HOLDS, HOLDS, FAILS, FAILS]),
-    "lesion/features": ("C.3", [UNDECIDED]),
+    "lesion/features": ("C.3", []),
     "fcn/models": ("D1", [HOLDS, HOLDS, HOLDS]),
     "ventricle/schedule": ("E.1", [HOLDS, FAILS, FAILS]),
     "ventricle/loss": ("E.2", [HOLDS, UNDECIDED, HOLDS]),
@@ -62,7 +62,7 @@ def test_shared_cells_are_one_run():
     assert sorted(sorted(found) for found in runs.values() if len(found) > 1) == [
         ["brain/models: segnet", "brain/patch_size: 16x16"],
         ["gland/batch: batch 64", "gland/lr: lr 0.001"],
-        ["lesion/encoder: fine-tuned", "lesion/features: last"],
+        ["lesion/encoder: frozen", "lesion/features: last"],
         [
             *("ventricle/channels: grey", "ventricle/loss: dice"),
             *("ventricle/masks: black background", "ventricle/optimizer: Adam"),
@@ -134,15 +134,18 @@ def test_figures_of_the_glands():
     rate = {"0.01": 0.8078, "0.001": 0.8230, "0.0001": 0.7132, "0.00001": 0.6411}
     assert published("gland/lr") == {f"lr {lr}": {"test": dsc} for lr, dsc in rate.items()}
     assert published("gland/best") == {"best": {"test": 0.83}}
-    config = composed(next(points("gland/best")))[0]
-    assert (config["early_stop"]["name"], config["early_stop"]["epsilon"]) == ("change", 0.05)
+    for name, epsilon in (("batch", 0.03), ("lr", 0.03), ("best", 0.05)):
+        config = composed(next(points(f"gland/{name}")))[0]
+        assert (config["early_stop"]["epsilon"], config["early_stop"]["apply"]) == (epsilon, False)
+        columns = {metric.result for metric in table(f"gland/{name}").metrics.values()}
+        assert columns >= {"early_stop.change", "early_stop.gap"}
     assert (config["data"]["holdout"], config["data"]["flips"], config["data"]["batch_size"]) == (60, True, 64)
 
 
 def test_curves_of_the_lesions():
     for cell, ends in {
-        "frozen": {"iou": (0.5185, 0.6295), "dice": (0.6746, 0.7673), "train_loss": (0.3819, 0.1849)},
-        "fine-tuned": {"iou": (0.5814, 0.7866), "dice": (0.7267, 0.8792), "train_loss": (0.3715, 0.0843)},
+        "frozen": {"iou": (0.5185, 0.6295), "soft_dice": (0.6746, 0.7673), "train_loss": (0.3819, 0.1849)},
+        "fine-tuned": {"iou": (0.5814, 0.7866), "soft_dice": (0.7267, 0.8792), "train_loss": (0.3715, 0.0843)},
     }.items():
         curves = {metric: figure.curve for metric, figure in table("lesion/encoder").cells[cell].published.items()}
         assert {metric: list(curve) for metric, curve in curves.items()} == {
@@ -150,8 +153,10 @@ def test_curves_of_the_lesions():
         }
         assert {metric: (curves[metric][1], curves[metric][20]) for metric in ends} == ends
         # In all rows the validation loss is 1 - dice; the IoU, averaged over images too, is near dice / (2 - dice).
-        assert all(math.isclose(curves["val_loss"][n], 1 - curves["dice"][n], abs_tol=1e-9) for n in range(1, 21))
-        assert all(0 < curves["iou"][n] - curves["dice"][n] / (2 - curves["dice"][n]) < 0.02 for n in range(1, 21))
+        assert all(math.isclose(curves["val_loss"][n], 1 - curves["soft_dice"][n], abs_tol=1e-9) for n in range(1, 21))
+        assert all(
+            0 < curves["iou"][n] - curves["soft_dice"][n] / (2 - curves["soft_dice"][n]) < 0.02 for n in range(1, 21)
+        )
 
 
 def test_curves_of_the_fcns():

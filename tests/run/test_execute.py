@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from retable import atomic
 from retable.run import files
 from retable.run.execute import Busy, execute
 
@@ -59,8 +60,21 @@ def test_result_holds_the_counts_behind_its_figures(finished):
     assert result["metrics"]["best"]["epoch"] == best["epoch"]
     assert result["parameters"] == 4 * 10 + 8 * 37 + 16 * 73 + 10 * (16 * 49 + 1)
     assert set(result["seconds"]) == {"setup", "train", "val", "figures", "total"}
+    timed = files.read_history(directory / files.HISTORY)
+    assert result["seconds_per_epoch"] == pytest.approx(sum(row["seconds/train"] for row in timed) / 4)
     assert len(result["git"]["commit"]) == 40
     assert result["versions"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_the_network_written_with_numpy_trains_as_torchs_does(compose, tmp_path):
+    """Same initialisation and batches, so that the losses of every epoch agree but for rounding."""
+    settings = ("task=mnist", "data=sample", "data.fraction=0.1", "trainer.max_epochs=3", "optimizer.lr=0.1")
+    for model in ("fnn", "numpy_fnn"):
+        execute(compose(*settings, f"model={model}"), tmp_path / model)
+    one, other = history(tmp_path / "fnn"), history(tmp_path / "numpy_fnn")
+    for column in ("train/loss", "val/loss", "val/accuracy", "grad_norm/layers.1", "grad_norm/layers.3"):
+        assert [row[column] for row in other] == pytest.approx([row[column] for row in one], rel=1e-4), column
+    assert one[0]["train/loss"] > 2 * one[-1]["train/loss"]
 
 
 def test_events_hold_train_and_validation_under_one_tag(finished):
@@ -165,7 +179,7 @@ def test_two_processes_do_not_train_one_run(compose, tmp_path):
 
 
 def test_a_run_that_another_sweep_saw_fail_is_not_trained_again(compose, tmp_path):
-    files.write_json(tmp_path / "run" / files.RESULT, {"status": "failed", "reason": "theirs"})
+    atomic.write_json(tmp_path / "run" / files.RESULT, {"status": "failed", "reason": "theirs"})
     assert execute(compose(*TINY), tmp_path / "run") == {"status": "failed", "reason": "theirs"}
 
 
@@ -183,19 +197,19 @@ def test_other_data_under_a_begun_run_is_refused(compose, tmp_path):
     config = compose(*TINY, "trainer.max_epochs=1")
     execute(config, tmp_path / "run")
     (tmp_path / "run" / files.RESULT).unlink()
-    run = files.read_json(tmp_path / "run" / files.RUN)
-    files.write_json(tmp_path / "run" / files.RUN, run | {"fingerprint": "0" * 64})
+    run = atomic.read_json(tmp_path / "run" / files.RUN)
+    atomic.write_json(tmp_path / "run" / files.RUN, run | {"fingerprint": "0" * 64})
     with pytest.raises(RetableError, match="was begun with other data"):
         execute(config, tmp_path / "run")
 
 
 def test_atomic_writing_leaves_no_half_file(tmp_path):
     path = tmp_path / "value.json"
-    files.write_json(path, {"kept": float("nan")})
+    atomic.write_json(path, {"kept": float("nan")})
     assert path.read_text() == '{\n  "kept": null\n}\n'
     with pytest.raises(TypeError):
-        files.write_json(path, {"bad": object()})
-    assert files.read_json(path) == {"kept": None}
+        atomic.write_json(path, {"bad": object()})
+    assert atomic.read_json(path) == {"kept": None}
     assert [p.name for p in tmp_path.iterdir()] == ["value.json"]
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from retable import atomic
 from retable.run import files
 from tests.sweep.processes import descendants
 
@@ -115,7 +116,9 @@ def test_killed_and_run_again_gives_the_same_table(undisturbed, repetition):
         sweep.wait(600)
         for path, content in kept.items():
             assert path.read_bytes() == content, f"{path} was trained again ({story})"
-        finished = [p for p in folder.glob("mnist/*/result.json") if (files.read_json(p) or {})["status"] == "finished"]
+        finished = [
+            p for p in folder.glob("mnist/*/result.json") if (atomic.read_json(p) or {})["status"] == "finished"
+        ]
         kept |= {path: path.read_bytes() for path in finished}
     before = len(kept)
     assert start(folder, *RERUN).wait(600) == 0

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from retable import atomic
 from retable.run import files
 from retable.sweeps import forkserver
-from retable.sweeps.children import ForkServer, worker_environment
+from retable.sweeps.forkserver import ForkServer
+from retable.sweeps.processes import worker_environment
 from retable.sweeps.session import sweep
 from tests.sweep.processes import descendants
 
@@ -93,7 +95,7 @@ def test_a_sweep_goes_on_when_what_forks_its_workers_is_killed(faulty):
     os.kill(next(pid for pid in below if parent_of(pid) == child.pid), signal.SIGKILL)
     shown, _ = child.communicate(timeout=120)
     assert child.returncode == 0, shown
-    assert [files.read_json(path)["status"] for path in folder.glob("*/result.json")] == ["finished"] * 2
+    assert [atomic.read_json(path)["status"] for path in folder.glob("*/result.json")] == ["finished"] * 2
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -104,7 +106,7 @@ def test_forked_and_new_processes_train_the_same(base, monkeypatch, tmp_path, th
         plan, outcome = sweep([*base[:-1], f"sweep.dir={tmp_path / way}", f"sweep.threads={threads}"])
         assert not outcome.failures
         directory = plan.runs[0].directory
-        assert files.read_json(directory / files.RESULT)["device"]["threads"] == threads
+        assert atomic.read_json(directory / files.RESULT)["device"]["threads"] == threads
         rows = files.read_history(directory / files.HISTORY)
         histories.append([{key: value for key, value in row.items() if key not in TIMES} for row in rows])
     assert len(histories[0]) == 2

@@ -5,6 +5,7 @@ import shutil
 import pytest
 from filelock import FileLock
 
+from retable import atomic
 from retable.config.compose import Composer, config_dir
 from retable.errors import ConfigError
 from retable.run import files
@@ -16,7 +17,7 @@ from retable.sweeps.store import clear_failure, status_of
 
 def mark(run, status: str = "finished") -> None:
     """Give a planned run a result."""
-    files.write_json(run.directory / files.RESULT, {"status": status})
+    atomic.write_json(run.directory / files.RESULT, {"status": status})
 
 
 def test_names_are_readable_and_ordered(base, composer):
@@ -80,9 +81,9 @@ def test_another_run_of_the_same_name_gets_a_hash(base, composer):
     plan = make_plan(base, composer)
     write_runs(plan.runs)
     path = plan.runs[0].directory / files.RUN
-    run = files.read_json(path)
+    run = atomic.read_json(path)
     run["identity"]["optimizer.lr"] = 0.123  # as if conf/ had another default when it was trained
-    files.write_json(path, run)
+    atomic.write_json(path, run)
     mark(plan.runs[0])
     again = make_plan(base, composer).runs[0]
     assert again.status == "new"
@@ -92,7 +93,7 @@ def test_another_run_of_the_same_name_gets_a_hash(base, composer):
 def test_configs_are_fixed_on_disk(base, composer):
     plan = make_plan([*base, "dropout=0.25"], composer)
     write_runs(plan.runs)
-    run = files.read_json(plan.runs[0].directory / files.RUN)
+    run = atomic.read_json(plan.runs[0].directory / files.RUN)
     assert run["config"]["dropout"]["p"] == 0.25
     assert run["config"]["trainer"]["precision"] == "32"
     assert run["overrides"][-1] == "dropout.p=0.25"
@@ -114,9 +115,9 @@ def test_a_failed_run_is_tried_again_with_what_is_asked_for_now(base, composer):
     mark(plan.runs[0], "failed")
     again = make_plan([*base, "data.root=second"], composer)
     assert again.runs[0].status == "failed"
-    files.write_json(path, files.read_json(path) | {"fingerprint": "f" * 64})
+    atomic.write_json(path, atomic.read_json(path) | {"fingerprint": "f" * 64})
     write_runs(again.runs)
-    stored = files.read_json(path)
+    stored = atomic.read_json(path)
     assert stored["config"]["data"]["root"] == "second"
     assert stored["fingerprint"] == "f" * 64
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from retable import atomic
 from retable.errors import ConfigError
 from retable.run import files
 from retable.sweeps.session import exit_code, sweep
@@ -28,7 +29,7 @@ def _at_the_root(monkeypatch):
 
 
 def by_fault(plan) -> dict[str, dict]:
-    return {run.config["model"]["fault"]: files.read_json(run.directory / files.RESULT) or {} for run in plan.runs}
+    return {run.config["model"]["fault"]: atomic.read_json(run.directory / files.RESULT) or {} for run in plan.runs}
 
 
 def test_every_kind_of_failure_costs_its_own_run_only(faulty, capfd):
@@ -162,7 +163,7 @@ def test_hydras_basic_launcher_works_under_the_sweeper(base):
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     results = list((Path(base[-1].partition("=")[2]) / "mnist").glob("*dropout*/result.json"))
-    assert [files.read_json(path)["status"] for path in results] == ["finished", "finished"]
+    assert [atomic.read_json(path)["status"] for path in results] == ["finished", "finished"]
     assert "finished" in done.stdout
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from retable.commands.evaluation import evaluate
+from retable.commands.evaluate import evaluate
 from retable.run import files
 from retable.run.execute import execute
 from retable.run.restore import load
@@ -42,7 +42,7 @@ def test_a_run_learns_and_uses_its_test_part_once(finished):
     assert [row.get("test/dice") is not None for row in rows] == [False] * 20 + [True]
     assert result["metrics"]["final"]["test/dice"] == rows[-1]["test/dice"]
     assert result["epochs"] == 20
-    assert result["stopped_early"] == 0
+    assert "early_stop" not in result
 
 
 def test_result_holds_the_counts_behind_its_figures(finished):
@@ -104,11 +104,18 @@ EARLY = ("early_stop=change", "early_stop.epsilon=0", "early_stop.from_epoch=3",
 def test_early_stopping_ends_a_run_and_stays_ended(compose, tmp_path):
     config = compose(*SQUARES, *EARLY, "optimizer.lr=0.01")
     result = execute(config, tmp_path / "a")
-    assert (result["epochs"], result["stopped_early"]) == (3, 3)
+    assert (result["epochs"], result["early_stop"]["change"]) == (3, 3)
     (tmp_path / "a" / files.RESULT).unlink()  # killed between its last epoch and its end
     again = execute(config, tmp_path / "a")
-    assert (again["epochs"], again["stopped_early"]) == (3, 3)
+    assert (again["epochs"], again["early_stop"]) == (3, result["early_stop"])
     assert again["metrics"] == result["metrics"]
+
+
+def test_a_rule_that_is_only_watched_lets_a_run_go_on(compose, tmp_path):
+    config = compose(*SQUARES, *EARLY, "early_stop.apply=false", "optimizer.lr=0.01")
+    result = execute(config, tmp_path / "a")
+    assert (result["epochs"], result["early_stop"]["change"]) == (6, 3)
+    assert result["early_stop"]["gap"] >= 3
 
 
 def test_validation_on_the_test_part_is_not_repeated(compose, tmp_path):

@@ -44,13 +44,24 @@ def test_report_b_stops_at_epoch_20_at_the_earliest():
     assert Change().stops_after(history) == 20
 
 
+def test_a_rule_that_is_watched_only_says_where_both_forms_would_have_stopped():
+    history = rows([0.5, 0.52, 0.62, 0.62], train=[0.5, 0.52, 0.63, 0.7])
+    watched = Change(epsilon=0.05, from_epoch=2, apply=False)
+    assert watched.stops_after(history) is None
+    assert watched.both_forms(history) == {"change": 3, "gap": 4}
+    assert Gap(epsilon=0.05, from_epoch=2).both_forms(history) == {"change": 3, "gap": 4}
+    assert Gap(epsilon=0.2, from_epoch=2).both_forms(history) == {"change": 0, "gap": 0}
+    other = [{"epoch": row["epoch"], "val/iou": row["val/dice"]} for row in history]
+    assert Change("iou", epsilon=0.05, from_epoch=2, apply=False).both_forms(other) == {"change": 3, "gap": 0}
+
+
 def test_epochs_without_validation_say_nothing():
     history = [{"epoch": 1, "train/dice": 0.9}, {"epoch": 2, "train/dice": 0.9, "val/dice": 0.1}]
     assert Change(from_epoch=1).stops_after(history) is None
     assert Gap(from_epoch=1).stops_after(history) == 2
 
 
-@pytest.mark.parametrize(("key", "value"), [("epsilon", -0.1), ("from_epoch", 0), ("epsilon", "x")])
+@pytest.mark.parametrize(("key", "value"), [("epsilon", -0.1), ("from_epoch", 0), ("epsilon", "x"), ("apply", 0)])
 def test_refusals(key, value):
     with pytest.raises(ValueError, match=f"^{key}="):
         Change(**{key: value})

@@ -41,22 +41,22 @@ class WorkersLauncher(_Plugin, Launcher):
     under another sweeper (a search, say) each batch of jobs is planned by itself."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from retable import atomic
         from retable.run import files
         from retable.sweeps.plan import make_plan
-        from retable.sweeps.session import pending, train_in_workers
-        from retable.sweeps.store import DONE
+        from retable.sweeps.session import train_in_workers
 
         plans = [make_plan(list(overrides)) for overrides in job_overrides]
         merged = plans[0]
         merged.runs = list({run.directory: run for plan in plans for run in plan.runs}.values())
-        if todo := pending(merged):
+        if todo := merged.pending:
             train_in_workers(merged, todo)
         returns = []
         for overrides, plan in zip(job_overrides, plans, strict=True):
-            result = files.read_json(plan.runs[0].directory / files.RESULT) or {}
+            result = atomic.read_json(plan.runs[0].directory / files.RESULT) or {}
             job = JobReturn(overrides=list(overrides))
             metrics = result.get("metrics") or {}
-            if result.get("status") in DONE:
+            if result.get("status") in files.DONE:
                 job.return_value = metrics.get("final", {}).get(metrics.get("best_by"))
                 job.status = JobStatus.COMPLETED
             else:
@@ -89,6 +89,7 @@ class RetableSweeper(_Plugin, Sweeper):
         """Hand the pending runs to another launcher; what became of them stands in their directories."""
         from pathlib import Path
 
+        from retable import atomic
         from retable.run import files
         from retable.sweeps import store
         from retable.sweeps.pool import Outcome
@@ -108,7 +109,7 @@ class RetableSweeper(_Plugin, Sweeper):
         except Exception as error:
             outcome.stopped_by = f"the launcher failed: {error}"
         for run in todo:
-            if store.status_of(run.directory) == store.FAILED:
-                result = files.read_json(run.directory / files.RESULT) or {}
+            if store.status_of(run.directory) == files.FAILED:
+                result = atomic.read_json(run.directory / files.RESULT) or {}
                 outcome.failures.append((run, result.get("reason", "unknown")))
         return outcome

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
-from retable.errors import ConfigError, RetableError
+from retable.errors import ConfigError, RetableError, first_line
 
 # Keys of a node that speak of the node itself and are not passed on.
 _OWN = {"name", "_target_"}
@@ -86,13 +86,9 @@ def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...
     except RetableError:
         raise
     except (ValueError, TypeError) as error:
-        message = _first_line(error)
+        message = first_line(error)
         if message.startswith(f"{path}."):
             raise ConfigError(message) from error
         if message.split("=")[0] in given:
             raise ConfigError(f"{path}.{message}") from error
         raise ConfigError(f"{path}: {message}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -6,6 +6,7 @@ is Hydra's own; this module alone touches Hydra's internals (1.3).
 """
 
 import copy
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,15 +22,28 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
+from retable.config.keys import flatten
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import translate
 from retable.errors import ConfigError
 
+CONF_VARIABLE = "RETABLE_CONF"  # folders beside the package's, as PATH lists them; --config-dir adds to it
+
 
 def config_dir() -> Path:
-    """The conf/ folder: of the working directory where there is a whole one, else the one inside the package."""
+    """The conf/ folder that every command starts from: a whole copy in the working directory, else the package's."""
     here = Path.cwd() / "conf"
     return here if (here / "base.yaml").exists() else Path(__file__).parents[1] / "conf"
+
+
+def project_folders() -> list[Path]:
+    """A project's own folders of options: those that RETABLE_CONF names, then conf/ in the working directory.
+
+    An option of the package's stands before one of the same name.
+    """
+    named = [Path(name) for name in os.environ.get(CONF_VARIABLE, "").split(os.pathsep) if name]
+    found = [folder.absolute() for folder in (*named, Path("conf")) if folder.is_dir()]
+    return [folder for folder in dict.fromkeys(found) if not folder.samefile(config_dir())]
 
 
 @dataclass(frozen=True)
@@ -86,6 +100,13 @@ class Composer:
         folders = self._repo.get_group_options(group, results_filter=ObjectType.GROUP)
         nested = [f"{folder}/{name}" for folder in folders for name in self.options(f"{group}/{folder}")]
         return self._repo.get_group_options(group, results_filter=ObjectType.CONFIG) + nested
+
+    def path(self, group: str, option: str) -> Path | None:
+        """The YAML file of a group's option."""
+        for folder in (self.folder, *project_folders()):
+            if (folder / group / f"{option}.yaml").is_file():
+                return folder / group / f"{option}.yaml"
+        return None
 
     def compose(self, overrides: Sequence[str]) -> Composition:
         """The config of one run.
@@ -159,20 +180,6 @@ class Composer:
             OmegaConf.set_struct(cfg, True)
             self._merged[files] = cfg, dict(defaults.overrides.known_choices)
         return self._merged[files]
-
-
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested dicts as one dict by dotted key; lists are leaves.
-
-    >>> flatten({"dropout": {"p": 0.3}, "seed": 0})
-    {'dropout.p': 0.3, 'seed': 0}
-    """
-    if not isinstance(node, dict) or not node:
-        return {prefix: node}
-    flat: dict[str, Any] = {}
-    for key, value in node.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
 
 
 def _differences(raw: Any, reference: Any) -> list[str]:

@@ -4,25 +4,29 @@ Two configs are one run when every key that both have is equal and every key tha
 default in conf/. So a new key with its default leaves finished runs valid, and a changed default does not.
 """
 
+import functools
 import hashlib
 import json
 import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
-from retable.config.compose import Composition, flatten
+from retable.config.compose import Composition
+from retable.config.keys import flatten, is_part_of_a_run, public_target
 
-# Where things are written or how fast they are computed, not what is computed. The device is recorded with the result.
-_NOT_IDENTITY = ("resume", "seeds", "output", "sweep", "table", "logger", "preset", "data.root", "data.cache")
-NOT_IDENTITY_KEYS = ("trainer.device", "trainer.cuda_graph")
 _LONGEST = 100
+_GONE = "missing"  # in place of a weights file's content
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
     """Flattened config without the keys that can't change a result.
 
-    Without dropout its place is no part of the identity, so that `dropout=none dropout.where=fc` is the plain run.
+    Without dropout its place is no part of the identity, so that `dropout=none dropout.where=fc` is the plain run. A
+    class of this project is known by its room and its name, so that a module may move; a weights file by its name and
+    its content, wherever it lies.
     """
-    flat = {key: value for key, value in flatten(config).items() if not _left_out(key)}
+    flat = {key: _settled(key, value) for key, value in flatten(config).items() if is_part_of_a_run(key)}
     if flat.get("dropout.p") == 0:
         flat = {key: value for key, value in flat.items() if not key.startswith("dropout.") or key == "dropout.p"}
     return flat
@@ -30,9 +34,43 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
 
 def same_run(stored: dict[str, Any], wanted: dict[str, Any], defaults: dict[str, Any]) -> bool:
     """Whether a run stored under one identity is the run that another identity asks for."""
-    if any(key not in wanted or wanted[key] != value for key, value in stored.items()):
+    if any(key not in wanted or not _same(wanted[key], _settled(key, value)) for key, value in stored.items()):
         return False
-    return all(key in defaults and defaults[key] == wanted[key] for key in wanted.keys() - stored.keys())
+    return all(key in defaults and _settled(key, defaults[key]) == wanted[key] for key in wanted.keys() - stored.keys())
+
+
+def _settled(key: str, value: Any) -> Any:
+    if key.endswith("_target_"):
+        return public_target(value)
+    if key == "model.weights" and isinstance(value, str | Path) and ":" not in str(value):
+        path = Path(value).expanduser()
+        if path.is_dir():
+            path = path / "last.ckpt"  # another run's weights
+        if path.suffix:
+            return f"{path.name}:{_content(path)}"
+    return value
+
+
+def _same(wanted: Any, stored: Any) -> bool:
+    """Also where a weights file is no longer there to be compared: its name has to do then."""
+    if wanted == stored:
+        return True
+    named = isinstance(wanted, str) and isinstance(stored, str) and wanted.endswith(f":{_GONE}")
+    return named and wanted.partition(":")[0] == stored.partition(":")[0]
+
+
+def _content(path: Path) -> str:
+    try:
+        state = path.stat()
+        return _hashed(path, state.st_size, state.st_mtime_ns)
+    except OSError:
+        return _GONE
+
+
+@functools.lru_cache
+def _hashed(path: Path, size: int, mtime_ns: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
 
 
 def digest(flat: dict[str, Any], fingerprint: str | None = None) -> str:
@@ -42,17 +80,22 @@ def digest(flat: dict[str, Any], fingerprint: str | None = None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def run_name(composition: Composition) -> str:
+def run_name(composition: Composition, table: str | None = None, shared: Collection[str] = ()) -> str:
     """A directory name from what deviates from the task's defaults, e.g. `dropout-0.3__seed-1`.
 
     Characters need no quoting in a shell; names over 100 characters are cut and end in a hash.
+
+    Args:
+        table: the experiment that asks for the run, e.g. cifar/dropout.
+        shared: deviations that all runs of that table have: the table's name stands for them.
     """
     flat = identity(composition.config)
-    parts = []
-    for key, value in composition.deviations.items():
-        if key == "seed" or (_left_out(key)) or ("." in key and key not in flat and key.split(".")[0] == "dropout"):
-            continue
-        parts.append(f"{_short(key)}-{_text(value)}")
+    deviations = [key for key in composition.deviations if _is_named(key, flat)]
+    parts = [table.rpartition("/")[2]] if table and any(key in shared for key in deviations) else []
+    for key in deviations:
+        if key not in shared:
+            value = composition.deviations[key]
+            parts.append(f"{_short(key)}-{Path(value).name if key == 'model.weights' else _text(value)}")
     parts = parts or ["default"]
     name = "__".join([*parts, f"seed-{composition.config['seed']}"])
     name = re.sub(r"[^A-Za-z0-9._+=-]+", "_", name)
@@ -61,10 +104,19 @@ def run_name(composition: Composition) -> str:
     return name
 
 
-def _left_out(key: str) -> bool:
-    return (
-        key.split(".")[0] in _NOT_IDENTITY or key in NOT_IDENTITY_KEYS or ".".join(key.split(".")[:2]) in _NOT_IDENTITY
-    )
+def shared_deviations(compositions: Sequence[Composition]) -> set[str]:
+    """Keys that deviate from the task's defaults in the same way in all of a table's runs, where there are several."""
+    if len(compositions) < 2:
+        return set()
+    first, *others = (composition.deviations for composition in compositions)
+    missing = object()
+    return {key for key, value in first.items() if all(other.get(key, missing) == value for other in others)}
+
+
+def _is_named(key: str, flat: dict[str, Any]) -> bool:
+    if key == "seed" or not is_part_of_a_run(key):
+        return False
+    return not (key.startswith("dropout.") and key not in flat)
 
 
 def _short(key: str) -> str:

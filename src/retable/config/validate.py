@@ -69,6 +69,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "trainer.validate_first": checks.boolean,
     "early_stop.epsilon": lambda k, v: checks.number(k, v, 0),
     "early_stop.from_epoch": lambda k, v: checks.integer(k, v, 1),
+    "early_stop.apply": checks.boolean,
     "logger.tensorboard": checks.boolean,
     "sweep.workers": _workers,
     "sweep.same_reason_limit": _reasons,

@@ -9,15 +9,38 @@ as soon as one of these has changed:
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
-from retable.data.staging import write_atomically
+from retable.atomic import write_text
+from retable.config.keys import public_target
 from retable.errors import DataError
 
 # Neither changes which images are read; seed and augment are handed to a DataModule beside its configuration.
 NO_PART = ("batch_size", "eval_batch_size", "cache", "seed", "augment")
+
+
+def paths_in(found: Any) -> list[Path]:
+    """Every path in a nesting of lists, tuples, mappings and dataclasses, each once, in order.
+
+    >>> paths_in({"train": [("a", Path("a.png")), ("b", Path("b.png"))], "left_out": 3, "list": Path("a.png")})
+    [PosixPath('a.png'), PosixPath('b.png')]
+    """
+    return list(dict.fromkeys(_paths(found)))
+
+
+def _paths(found: Any) -> Iterator[Path]:
+    if isinstance(found, Path):
+        yield found
+    elif isinstance(found, list | tuple):
+        for item in found:
+            yield from _paths(item)
+    elif isinstance(found, Mapping):
+        yield from _paths(list(found.values()))
+    elif is_dataclass(found):
+        yield from _paths(list(vars(found).values()))
 
 
 def fingerprint(files: Iterable[Path], cache: Path, base: Path) -> str:
@@ -57,6 +80,7 @@ def recall(cache: Path, data_config: Mapping[str, Any]) -> str | None:
 
 def _identity(data_config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in data_config.items() if key not in NO_PART}
+    kept["_target_"] = public_target(kept.get("_target_"))
     if "root" in kept:  # a relative root means another folder in another working directory
         kept["root"] = str(Path(str(kept["root"])).expanduser().absolute())
     return kept
@@ -84,7 +108,7 @@ def _states(files: list[Path]) -> list[list[Any]]:
 
 def _write(note: Path, states: list[list[Any]], value: str) -> None:
     try:
-        write_atomically(note, json.dumps({"fingerprint": value, "files": states}))
+        write_text(note, json.dumps({"fingerprint": value, "files": states}))
     except OSError:
         return  # a cache that cannot be written costs time, not correctness
 

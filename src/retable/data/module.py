@@ -12,13 +12,15 @@ A task is a subclass with `files` and `read`, e.g.
         def files(self):
             return self.expect([self.location / "train.npz", self.location / "val.npz"])
 
-        def read(self):
+        def read(self, files):
+            train, val = (np.load(path) for path in files)
             return Splits(ImageSet(...), ImageSet(...), ("oak", "beech"))
 
 For segmentation it is the same, with label masks in place of labels.
 """
 
-import inspect
+import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -29,15 +31,25 @@ import pytorch_lightning as pl
 import torch
 
 from retable import checks
+from retable.atomic import staged_folder
 from retable.data.arrays import Splits
-from retable.data.cache import cached
-from retable.data.fingerprints import canonical, fingerprint, recall, remember
-from retable.data.loader import Chunk, DeviceLoader, batches_per_chunk
-from retable.data.resident import Resident, channel_statistics, enlarged, resident, statistics
+from retable.data.cache import cached, pack, unpack
+from retable.data.fingerprints import canonical, fingerprint, paths_in, recall, remember
+from retable.data.loader import (
+    Chunk,
+    DeviceLoader,
+    Resident,
+    batches_per_chunk,
+    channel_statistics,
+    enlarged,
+    resident,
+    statistics,
+)
 from retable.data.split import proportional_share
-from retable.data.staging import staged_folder
-from retable.data.stored import pack, unpack
 from retable.errors import DataError
+
+# Keys that change where images come from, which of them are used and how, but not what reading them gives.
+NOT_READ = ("source", "root", "cache", "fraction", "batch_size", "eval_batch_size", "scale", "seed", "augment")
 
 
 class ImageData(pl.LightningDataModule):
@@ -65,9 +77,20 @@ class ImageData(pl.LightningDataModule):
 
     folder: ClassVar[str] = ""
     sample_version: ClassVar[int] = 1  # raise it when make_sample makes other files
-    read_version: ClassVar[int] = 1  # raise it when read gives other arrays for the same files
+    # Raise it when read gives other arrays for the same files. A class outside this package need not: its module's
+    # source is part of what its arrays are known by. (A module that it imports is not.)
+    read_version: ClassVar[int] = 1
     # Training targets by a mask's value, where a mask's values are codes: label = code % number of classes (report E).
     levels: tuple[float, ...] | None = None
+    # What a run's figures can show beside images and masks: "volumes" (see BrainData) or "copies" (see GlandData).
+    extras: tuple[str, ...] = ()
+
+    _sources: ClassVar[dict[str, str]] = {}  # sha256 of the files of such classes, as they were when they were imported
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        own = [base.__module__ for base in cls.__mro__[: cls.__mro__.index(ImageData)]]
+        cls._sources = dict(map(_source, (name for name in own if name.split(".")[0] != "retable")))
 
     def __new__(cls, **given: Any) -> "ImageData":
         self = super().__new__(cls)
@@ -121,12 +144,26 @@ class ImageData(pl.LightningDataModule):
 
     # What a task writes
 
-    def files(self) -> list[Path]:
-        """The files that make up the set, below `location`. Raises DataError naming what is expected where."""
+    def files(self) -> Any:
+        """Find the files that make up the set, below `location`.
+
+        Returns:
+            Paths, in any nesting of lists, tuples, mappings and dataclasses, with whatever else `read` needs to know.
+
+        Raises:
+            DataError: naming what is expected where.
+        """
         raise NotImplementedError
 
-    def read(self) -> Splits:
-        """Read the files. Raises DataError naming the file and its fault."""
+    def read(self, files: Any) -> Splits:
+        """Read the files.
+
+        Args:
+            files: what `files` found.
+
+        Raises:
+            DataError: naming the file and its fault.
+        """
         raise NotImplementedError
 
     def download(self) -> None:
@@ -137,14 +174,9 @@ class ImageData(pl.LightningDataModule):
         raise DataError(f"data.source=sample: {type(self).__name__} has no sample set")
 
     def reading(self) -> dict[str, Any]:
-        """What the result of `read` depends on beside the files: the task's own arguments and split_seed."""
-        own: dict[str, Any] = {}
-        for cls in reversed(type(self).__mro__[: type(self).__mro__.index(ImageData)]):
-            parameters = inspect.signature(cls.__init__).parameters.values()
-            own |= {p.name: p.default for p in parameters if p.default is not p.empty}
-        own |= self._given
-        base = inspect.signature(ImageData.__init__).parameters
-        return {key: value for key, value in own.items() if key not in base} | {"split_seed": self.split_seed}
+        """What the result of `read` depends on beside the files; here all that was given and is not in NOT_READ."""
+        given = {key: value for key, value in self._given.items() if key not in NOT_READ}
+        return given | {"split_seed": self.split_seed}
 
     # What it gets
 
@@ -199,20 +231,28 @@ class ImageData(pl.LightningDataModule):
         if self.splits is not None:
             return
         files = self._find()
-        self.fingerprint = fingerprint(files, self.cache, self.location)
+        paths = paths_in(files)
+        self.fingerprint = fingerprint(paths, self.cache, self.location)
+        made_from = self.made_from()
+        key = canonical([made_from, self.fraction, self.split_seed, self.scale])
+        self._resident = resident(key, lambda: self._load(key, made_from, files))
+        self.splits, self.counts = self._resident.splits, dict(self._resident.counts)
+        self.mean, self.std = self._resident.mean, self._resident.std
+        config = {"_target_": made_from["reader"]} | self._given
+        if self._location is None and recall(self.cache, config) != self.fingerprint:
+            remember(self.cache, config, [*paths, *filter(None, self._sources)], self.fingerprint)
+
+    def made_from(self) -> dict[str, Any]:
+        """All that the arrays depend on: what the cache knows them by. After the fingerprint is taken."""
         made_from = {
             "fingerprint": self.fingerprint,
             "reader": f"{type(self).__module__}.{type(self).__qualname__}",
             "version": self.read_version,
             "reading": self.reading(),
         }
-        key = canonical([made_from, self.fraction, self.split_seed, self.scale])
-        self._resident = resident(key, lambda: self._load(key, made_from))
-        self.splits, self.counts = self._resident.splits, dict(self._resident.counts)
-        self.mean, self.std = self._resident.mean, self._resident.std
-        config = {"_target_": f"{type(self).__module__}.{type(self).__qualname__}"} | self._given
-        if self._location is None and recall(self.cache, config) != self.fingerprint:
-            remember(self.cache, config, files, self.fingerprint)
+        if self._sources:  # a class that builds upon a set may take keys that the set's `reading` does not know
+            made_from |= {"sources": sorted(self._sources.values()), "given": ImageData.reading(self)}
+        return made_from
 
     def setup(self, stage: str | None = None) -> None:
         """Put the images on the trainer's device, or on the CPU when there is no trainer."""
@@ -271,7 +311,7 @@ class ImageData(pl.LightningDataModule):
     def transfer_batch_to_device(self, batch: Chunk, device: torch.device, dataloader_idx: int) -> Chunk:
         return batch  # it is there already
 
-    def _find(self) -> list[Path]:
+    def _find(self) -> Any:
         if self.source == "sample":
             if not self.location.is_dir():
                 try:
@@ -286,8 +326,12 @@ class ImageData(pl.LightningDataModule):
             self.download()
             return self.files()
 
-    def _load(self, key: str, made_from: dict[str, Any]) -> Resident:
-        arrays, rest = cached(self.cache, self.folder.replace("/", "-"), made_from, self._packed)
+    def _load(self, key: str, made_from: dict[str, Any], files: Any) -> Resident:
+        if "" in self._sources:  # a class typed into a notebook: nobody could say that what is kept is what it reads
+            arrays, rest = self._packed(files)
+        else:
+            name = self.folder.replace("/", "-")
+            arrays, rest = cached(self.cache, name, made_from, lambda: self._packed(files))
         splits = unpack(arrays, rest)
         left_out = dict(splits.left_out)
         distinct = {id(part): len(part) for part in splits.parts.values()}  # validation may be the test set
@@ -304,8 +348,8 @@ class ImageData(pl.LightningDataModule):
         known = rest.get("channel_statistics") if self.fraction == 1 else None
         return Resident(key, splits, counts, *statistics(splits.train.images, self.scale, known))
 
-    def _packed(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays, rest = pack(self.read())
+    def _packed(self, files: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        arrays, rest = pack(self.read(files))
         if arrays["train_images"].dtype == np.uint8:  # looking at every pixel takes ten times as long as loading them
             rest["channel_statistics"] = channel_statistics(arrays["train_images"])
         return arrays, rest
@@ -320,3 +364,12 @@ class ImageData(pl.LightningDataModule):
             if not whole_epoch or limited or trainer.val_check_interval != 1.0:
                 return 1
         return batches_per_chunk(self.batch_size, self.image_shape)
+
+
+def _source(module: str) -> tuple[str, str]:
+    """A module's file and its sha256; "" and "" where there is none."""
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    try:
+        return file, hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    except OSError:
+        return "", ""

@@ -9,6 +9,7 @@
 
 Kinds and their keys beside text, kind, metric, each and the operand's options:
     best          cell (or cells: the n best are these n)  [of: cells, or `all runs`; default: all cells]
+                  [among: {metric, above}: only those of which a metric ends above this; the named one must be of them]
     best_in       cells: the best is one of these          [of]
     worst         cell                                     [of]
     greater       left > right + by                        [by: 0]
@@ -20,12 +21,14 @@ Kinds and their keys beside text, kind, metric, each and the operand's options:
     fewer_epochs  left < right, over a metric with `reach`
     falls         from > to; or with of and window: the mean of each `window` epochs is below that of those before
     every_epoch   left > right at every epoch
+`beside` is a list as `each` is, of statements that are said with the claim and do not decide it.
 A tie is no win. Values are in the metric's published unit; by and value too.
 
 An operand is a cell's name; a number; or a mapping with one of
     cell: name; mean, lowest or highest: [cells]
 and the options, which may also stand on the claim for all its operands:
-    metric, label;  at: the value at this epoch;  over: max or min over the epochs  [since: from this epoch on];
+    metric, label;  times: a factor;  at: the value at this epoch;
+    over: max, min, or change (the mean of |value - the epoch's before|) over the epochs  [since: from this epoch on];
     fall_done: the share of the fall from the first to the last epoch that is done by this epoch.
 """
 
@@ -37,9 +40,9 @@ from retable.errors import ConfigError
 from retable.experiment.fields import Fields, is_list, is_number, listed
 
 ALL_RUNS = "all runs"
-OPTIONS = ("metric", "at", "over", "since", "fall_done")
+OPTIONS = ("metric", "times", "at", "over", "since", "fall_done")
 KINDS: dict[str, tuple[str, ...]] = {
-    "best": ("cell", "cells", "of"),
+    "best": ("cell", "cells", "of", "among"),
     "best_in": ("cells", "of"),
     "worst": ("cell", "of"),
     "greater": ("left", "right", "by"),
@@ -67,6 +70,7 @@ class Operand:
     over: str | None = None
     since: int | None = None
     fall_done: int | None = None
+    times: float = 1.0
 
     @property
     def final(self) -> bool:
@@ -89,6 +93,7 @@ class Check:
     strict: bool = False
     descending: bool = False
     window: int | None = None
+    among: tuple[str, float] | None = None
 
     @property
     def absolute(self) -> bool:
@@ -103,6 +108,7 @@ class Claim:
     kind: str
     checks: tuple[Check, ...]
     note: str = ""
+    beside: tuple[Check, ...] = ()
 
     @property
     def absolute(self) -> bool:
@@ -115,9 +121,8 @@ class Claim:
     @property
     def cells(self) -> tuple[str, ...]:
         """Every cell it speaks of, each once, in order."""
-        return tuple(
-            dict.fromkeys(cell for check in self.checks for operand in check.operands for cell in operand.cells)
-        )
+        operands = (operand for check in (*self.checks, *self.beside) for operand in check.operands)
+        return tuple(dict.fromkeys(cell for operand in operands for cell in operand.cells))
 
 
 def parse_claims(table: Fields, cells: list[str], metrics: Mapping[str, Any]) -> tuple[Claim, ...]:
@@ -137,18 +142,20 @@ def parse_claim(where: str, id: str, data: Any, cells: list[str], metrics: Mappi
         raise ConfigError(f"{where}: {data!r} is no claim; accepted is a mapping with text, kind and the kind's keys")
     kind = Fields(where, data).choice("kind", KINDS)
     keys = {*KINDS[kind], *OPTIONS}
-    fields = Fields.of(where, data, {"text", "kind", "note", "each", *keys})
+    fields = Fields.of(where, data, {"text", "kind", "note", "each", "beside", *keys})
     text = fields.text("text")
     common = {key: value for key, value in data.items() if key in keys}
-    each = data.get("each", [{}])
-    if not is_list(each) or not each:
-        raise fields.fault("each", "a list of mappings, one a statement")
-    checks = []
-    for number, own in enumerate(each):
-        place = f"{where}.each[{number}]" if "each" in data else where
-        Fields.of(place, own, keys)
-        checks.append(parse_check(Fields(place, {**common, **own}), kind, cells, metrics))
-    return Claim(id, text, kind, tuple(checks), fields.text("note") if fields.has("note") else "")
+    checks: dict[str, list[Check]] = {"each": [], "beside": []}
+    for key, found in checks.items():
+        statements = data.get(key, [{}] if key == "each" else [])
+        if not is_list(statements) or (key in data and not statements):
+            raise fields.fault(key, "a list of mappings, one a statement")
+        for number, own in enumerate(statements):
+            place = f"{where}.{key}[{number}]" if key in data else where
+            Fields.of(place, own, keys)
+            found.append(parse_check(Fields(place, {**common, **own}), kind, cells, metrics))
+    note = fields.text("note") if fields.has("note") else ""
+    return Claim(id, text, kind, tuple(checks["each"]), note, tuple(checks["beside"]))
 
 
 def parse_check(fields: Fields, kind: str, cells: list[str], metrics: Mapping[str, Any]) -> Check:
@@ -191,7 +198,13 @@ def parse_check(fields: Fields, kind: str, cells: list[str], metrics: Mapping[st
         strict=fields.flag("strict"),
         descending=kind == "ordered" and fields.choice("direction", ("ascending", "descending")) == "descending",
         window=fields.whole("window", 1) if fields.has("window") else None,
+        among=parse_among(fields, metrics) if fields.has("among") else None,
     )
+
+
+def parse_among(check: Fields, metrics: Mapping[str, Any]) -> tuple[str, float]:
+    fields = Fields.of(f"{check.where}: among", check.data["among"], ("metric", "above"))
+    return fields.choice("metric", metrics), fields.number("above")
 
 
 def parse_operand(check: Fields, data: Any, cells: list[str], metrics: Mapping[str, Any]) -> Operand:
@@ -223,7 +236,8 @@ def parse_operand(check: Fields, data: Any, cells: list[str], metrics: Mapping[s
         reduce=chosen[0] if chosen[0] != "cell" else "mean",
         metric=metric,
         at=fields.whole("at", 0) if fields.has("at") else None,
-        over=fields.choice("over", ("max", "min")) if fields.has("over") else None,
+        over=fields.choice("over", ("max", "min", "change")) if fields.has("over") else None,
         since=fields.whole("since", 0) if fields.has("since") else None,
         fall_done=fields.whole("fall_done", 0) if fields.has("fall_done") else None,
+        times=fields.number("times", 1.0),
     )

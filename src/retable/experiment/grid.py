@@ -152,8 +152,7 @@ def _experiments(override: Override, composer: Composer) -> list[str]:
     value = override.value()
     if not isinstance(value, Glob):
         return _choices(override)
-    folder = composer.folder / "experiment"
-    names = [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.rglob("*.yaml"))]
+    names = sorted(composer.options("experiment"))
     found = value.filter(names)
     if not found:
         raise ConfigError(f"{override.input_line}: no such experiment; accepted: {', '.join(names)}")

@@ -6,7 +6,7 @@ cannot be said. A tie is no win: `best` with an equal second does not hold, nor 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import fmean
 
@@ -48,7 +48,7 @@ class Bench:
         return [self.figure(operand) for operand in check.operands]
 
     def label(self, operand: Operand) -> str:
-        words = [operand.label]
+        words = [f"{operand.times:g} x {operand.label}" if operand.times != 1 else operand.label]
         if self.name_metric and operand.metric:
             words.append(operand.metric)
         if operand.at is not None:
@@ -68,7 +68,7 @@ class Bench:
                 raise NotThere("a number has no value an epoch")
             reduce = {"mean": fmean, "lowest": min, "highest": max}[operand.reduce]
             shared = set.intersection(*map(set, curves))
-            found.append({epoch: reduce([curve[epoch] for curve in curves]) for epoch in sorted(shared)})
+            found.append({e: reduce([curve[e] for curve in curves]) * operand.times for e in sorted(shared)})
         return found
 
 
@@ -93,6 +93,16 @@ def above(left: float, right: float, by: float = 0.0) -> bool:
 
 def best(check: Check, bench: Bench) -> tuple[bool, str]:
     """The named ones have the n highest merits."""
+    if check.among:
+        metric, above_this = check.among
+        ends = [bench.figure(Operand(operand.label, operand.cells, metric=metric)) for operand in check.operands]
+        low = [figure for figure in ends if not above(figure.value, above_this)]
+        if any(figure.label in check.named for figure in low):
+            return False, ", ".join(f"{f.said} {sign(f.value, above_this)} {above_this:g}" for f in low)
+        out = {figure.label for figure in low}
+        check = replace(check, among=None, operands=tuple(o for o in check.operands if o.label not in out))
+        won, text = best(check, bench)
+        return won, text + (f"; of those above {above_this:g} in {metric}, not {', '.join(sorted(out))}" if out else "")
     figures = bench.figures(check)
     named = [figure for figure in figures if figure.label in check.named]
     others = [figure for figure in figures if figure.label not in check.named]

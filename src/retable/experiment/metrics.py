@@ -7,16 +7,17 @@ from typing import Any
 from retable.errors import ConfigError
 from retable.experiment.fields import Fields, is_list, is_number, listed
 
-SOURCES = ("column", "result", "difference")
+SOURCES = ("column", "result", "difference", "mean")
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a run, in the published unit. One of column, result and difference says where it comes from.
+    """A figure of a run, in the published unit. One of column, result, difference and mean says where it comes from.
 
     column: a column of history.csv, the last epoch's value unless a claim's operand says otherwise.
     result: a dotted key of result.json; `seconds_per_step` is derived where it is absent.
     difference: two other metrics, first minus second (the train-validation gap); one may be a number: [1, dice].
+    mean: other metrics, of which it is the mean (the gradient norms of the convolutions).
     reach: with column, the first epoch in which the value is at least this, in the published unit; infinite if none.
     scale: factor from the stored to the published unit (0.98 to 98 %: 100); for a difference, from its metrics' unit.
     shown: false keeps it out of the table, for claims only.
@@ -26,6 +27,7 @@ class Metric:
     column: str | None = None
     result: str | None = None
     difference: tuple[str | float, str | float] | None = None
+    mean: tuple[str, ...] = ()
     reach: float | None = None
     scale: float = 1.0
     digits: int = 2
@@ -47,7 +49,7 @@ class Published:
 def parse_metrics(fields: Fields) -> dict[str, Metric]:
     data = fields.data.get("metrics")
     if not isinstance(data, Mapping) or not data:
-        raise fields.fault("metrics", "a mapping from a metric's name to its column, result or difference")
+        raise fields.fault("metrics", "a mapping from a metric's name to its column, result, difference or mean")
     return {str(name): parse_metric(fields, str(name), value, list(data)) for name, value in data.items()}
 
 
@@ -63,6 +65,7 @@ def parse_metric(table: Fields, name: str, data: Any, names: list[str]) -> Metri
         column=fields.text("column") if fields.has("column") else None,
         result=fields.text("result") if fields.has("result") else None,
         difference=parse_pair(fields, [n for n in names if n != name]) if fields.has("difference") else None,
+        mean=fields.names("mean", [n for n in names if n != name]) if fields.has("mean") else (),
         reach=fields.number("reach") if fields.has("reach") else None,
         scale=fields.number("scale", 1.0),
         digits=fields.whole("digits", 0, 2),

@@ -3,12 +3,14 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from statistics import fmean
 
+from retable.config.keys import lookup
 from retable.experiment.claims import Operand
 from retable.experiment.metrics import Metric, Published
 from retable.experiment.table import Table
-from retable.report.runs import RunRecord, lookup
+from retable.report.runs import RunRecord
 
 Curve = dict[int, float]
 FINAL = Operand(label="")
@@ -27,6 +29,10 @@ def curve(record: RunRecord, metric: Metric, metrics: Mapping[str, Metric]) -> C
         left = left if isinstance(left, dict) else dict.fromkeys(right, left)
         right = right if isinstance(right, dict) else dict.fromkeys(left, right)
         return {epoch: (left[epoch] - right[epoch]) * metric.scale for epoch in left if epoch in right}
+    if metric.mean:
+        curves = [curve(record, metrics[part], metrics) for part in metric.mean]
+        shared = set.intersection(*map(set, curves))
+        return {epoch: fmean(found[epoch] for found in curves) * metric.scale for epoch in sorted(shared)}
     if metric.column is None:
         raise NotThere(f"{metric.name} has no value an epoch")
     values = record.history.get(metric.column)
@@ -48,6 +54,8 @@ def scalar(record: RunRecord, metric: Metric, metrics: Mapping[str, Metric], how
     if metric.reach is not None:
         reached = [epoch for epoch, value in curve(record, metric, metrics).items() if value >= metric.reach - 1e-9]
         return float(min(reached, default=math.inf))
+    if metric.mean and how.final:
+        return fmean(scalar(record, metrics[part], metrics) for part in metric.mean) * metric.scale
     if metric.difference and how.final:
         left, right = (
             scalar(record, metrics[part], metrics) if isinstance(part, str) else part for part in metric.difference
@@ -63,6 +71,10 @@ def from_curve(values: Curve, name: str, how: Operand) -> float:
         chosen = [value for epoch, value in values.items() if epoch >= (how.since or 0)]
         if not chosen:
             raise NotThere(f"no {name} from epoch {how.since} on")
+        if how.over == "change":
+            if len(chosen) < 2:
+                raise NotThere(f"{name} has a single epoch")
+            return fmean(abs(later - earlier) for earlier, later in pairwise(chosen))
         return max(chosen) if how.over == "max" else min(chosen)
     epoch = next((e for e in (how.at, how.fall_done) if e is not None), last)
     if epoch not in values:
@@ -151,4 +163,4 @@ def worth(world: World, operand: Operand) -> float:
     if operand.constant is not None:
         return operand.constant
     values = [world.cell(name, operand) for name in operand.cells]
-    return {"mean": fmean, "lowest": min, "highest": max}[operand.reduce](values)
+    return {"mean": fmean, "lowest": min, "highest": max}[operand.reduce](values) * operand.times

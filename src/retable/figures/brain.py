@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from retable.data.arrays import IGNORE
 from retable.data.formats.nifti import Volume
-from retable.data.sets.patches import grid_places, stitched
+from retable.data.sets.brain import grid_places, stitched
 from retable.figures.classification import save
 from retable.figures.segmentation import colours, sheet
 

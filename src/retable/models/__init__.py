@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "cnn": ["CNN"],
-        "fnn": ["FNN"],
+        "fnn": ["FNN", "NumpyFNN"],
         "segnet": ["SegNet"],
         "fcn": ["FCN"],
         "fcn_small": ["SmallFCN"],

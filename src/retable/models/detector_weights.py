@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import get_model_weights
 
 from retable import checks
-from retable.errors import DataError
+from retable.errors import DataError, first_line
 from retable.models import weights as pretrained
 
 ACCEPTED = "none, coco, imagenet, a run's directory or checkpoint, or the path of a .pth file with a state dict"
@@ -168,7 +168,7 @@ def _run(given: Path) -> Source:
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: refused, it is no plain checkpoint and could execute code") from error
     except Exception as error:  # a damaged file can raise nearly anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"{path}: not a whole checkpoint ({reason})") from error
     if not isinstance(content, dict) or "retable" not in content:
         raise DataError(f"{path}: not a checkpoint of a run of this project")

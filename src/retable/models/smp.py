@@ -13,7 +13,7 @@ from segmentation_models_pytorch.encoders import encoders as library_encoders
 from torch import nn
 
 from retable import checks
-from retable.errors import DataError
+from retable.errors import DataError, first_line
 from retable.models import weights as pretrained
 from retable.models.segmenter import Segmenter
 
@@ -152,7 +152,7 @@ def _downloaded(make: Callable[..., nn.Module], encoder: str, weights: str) -> n
     try:
         return _quietly(make, weights)
     except (OSError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(
             f"{encoder}: weights {weights} could not be downloaded ({reason}); without a network give a file by path: "
             "model.weights=<path of a .pth file with the encoder's state dict>"

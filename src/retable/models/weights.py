@@ -16,7 +16,7 @@ import torchvision
 from torch import nn
 
 from retable import checks
-from retable.errors import DataError
+from retable.errors import DataError, first_line
 
 ACCEPTED = "none, imagenet, or the path of a .pth file with a state dict"
 _SUFFIXES = (".pth", ".pt")
@@ -78,7 +78,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: refused, it holds more than tensors and could execute code") from error
     except Exception as error:  # a damaged file can raise nearly anything
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(f"{path}: not a whole file of weights ({reason})") from error
     if not isinstance(state, dict) or not state:
         raise DataError(f"{path}: holds {type(state).__name__}; accepted: a state dict (names and their tensors)")
@@ -185,7 +185,7 @@ def download(
     try:
         return _renamed(entry.get_state_dict(progress=False, check_hash=True, map_location="cpu", weights_only=True))
     except Exception as error:  # refused connections, cut downloads, wrong hashes, full disks
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise DataError(
             f"{path}: {what} could not be downloaded from {entry.url} ({reason}); "
             f"without a network give such a file by path: {option}<path of {path.name}>"

@@ -18,15 +18,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from retable import atomic
 from retable.data.formats.pictures import EXTENSIONS, read_image
-from retable.errors import ConfigError, DataError
+from retable.errors import ConfigError, DataError, first_line
 from retable.receptive import empirical, figures, segments
 from retable.receptive.network import Network, activations, of_run, of_torchvision
 from retable.receptive.probe import probed
 from retable.receptive.progress import Progress
 from retable.receptive.theoretical import LayerField, layer_fields
 from retable.report.receptive_page import SUMMARY, write_receptive_page
-from retable.run import facts, files
+from retable.run import facts
 
 Say = Callable[[str], None]
 
@@ -177,7 +178,7 @@ class Study:
             with torch.inference_mode():
                 activations(network.model, layer, torch.zeros(1, *self.shape, device=network.device))
         except (RuntimeError, ValueError, AssertionError) as error:  # too small, or of a size that the network refuses
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = first_line(error)
             raise ConfigError(f"--size: {self.name} does not take images of shape {self.shape} ({reason})") from error
         found = layer_fields(network.model, self.shape)
         known = {field.name: field for field in found}
@@ -332,4 +333,4 @@ def _reach(values: np.ndarray, level: float, origin: tuple[int, int] = (0, 0)) -
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Write JSON with lists of numbers on one line each."""
     text = json.dumps(content, indent=1)
-    files.write_text(path, re.sub(r'\[\n[^][{}"]*\]', lambda found: " ".join(found[0].split()), text) + "\n")
+    atomic.write_text(path, re.sub(r'\[\n[^][{}"]*\]', lambda found: " ".join(found[0].split()), text) + "\n")

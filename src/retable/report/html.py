@@ -17,6 +17,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from retable.config.keys import lookup
 from retable.experiment.kinds import spell
 from retable.experiment.metrics import Metric
 from retable.experiment.table import Table
@@ -26,7 +27,7 @@ from retable.report.evaluated import Entry, Row, remarks, table_rows
 from retable.report.intervals import METHOD, claim_intervals, differences, interval_text
 from retable.report.markdown import at, covers, heading, labels, places, published_text, short, shown
 from retable.report.reproduce import command, commit, device, versions, versions_text
-from retable.report.runs import UNFINISHED, Assigned, RunRecord, lookup
+from retable.report.runs import UNFINISHED, Assigned, RunRecord
 from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED, Verdict, judge
 
 # Sign and style of a verdict: told apart without colour too.

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from retable.config.compose import Composer
-from retable.config.identity import NOT_IDENTITY_KEYS, identity, same_run
+from retable.config.identity import identity, same_run
+from retable.config.keys import CHOOSING, is_part_of_a_run, key_of, lookup
 from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
-from retable.report.runs import Assigned, RunRecord, Runs, assign, cells_of, equal, lookup
+from retable.report.runs import Assigned, RunRecord, Runs, assign, cells_of, equal
 
 SCALE = (
     *("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches", "trainer.limit_val_batches"),
@@ -25,7 +26,7 @@ SCALE = (
 # May differ between the runs of a group: seeds are averaged, and a table of several precisions says so.
 _FREE = (*SCALE, "seed", "trainer.precision")
 # Overrides that change no result, or say which table was asked for.
-_NO_SETTING = ("experiment", "task", "data", "seed", "seeds", "logger", "output", "resume", "debug", *NOT_IDENTITY_KEYS)
+_NO_SETTING = ("data", "seed", *CHOOSING, *SCALE, "trainer.precision")
 
 
 @dataclass
@@ -153,8 +154,8 @@ class Matcher:
 
     def may_have(self, name: str) -> bool:
         """Whether the records could make an experiment's table, by its cells alone."""
-        path = self.composer.folder / "experiment" / f"{name}.yaml"
-        if "\ntable:" not in f"\n{path.read_text(encoding='utf-8')}":
+        path = self.composer.path("experiment", name)
+        if path is None or "\ntable:" not in f"\n{path.read_text(encoding='utf-8')}":
             return False
         table = load_table(path)
         cells = {
@@ -229,15 +230,9 @@ def scale_of(record: RunRecord, point: Point) -> tuple[tuple[str, Any], ...]:
     return tuple((key, flat[key]) for key in SCALE if key in flat and flat[key] != point.scale.get(key))
 
 
-def key_of(text: str) -> str:
-    return text.partition("=")[0].lstrip("+~")
-
-
 def is_setting(text: str) -> bool:
     key = key_of(text)
-    return not (
-        key in (*_NO_SETTING, *SCALE, "trainer.precision", "data.root", "data.cache") or key.startswith("sweep")
-    )
+    return key not in _NO_SETTING and is_part_of_a_run(key)
 
 
 def unique(points: Iterable[Sequence[str]]) -> list[list[str]]:

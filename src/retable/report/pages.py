@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from retable import atomic
 from retable.experiment.table import Table
 from retable.report.evaluated import table_rows
 from retable.report.latex import latex_table
 from retable.report.markdown import csv_text, report
 from retable.report.runs import Assigned
-from retable.run import files
 
 REPORT = "report.md"
 Entries = Sequence[tuple[Table, Assigned]]
@@ -16,9 +16,9 @@ Entries = Sequence[tuple[Table, Assigned]]
 
 def write_pages(table: Table, assigned: Assigned, folder: Path) -> Path:
     """Write report.md, report.csv and report.tex into the folder; returns the first."""
-    files.write_text(folder / REPORT, report(table, assigned))
-    files.write_text(folder / "report.csv", csv_text(table, table_rows(table, assigned)))
-    files.write_text(folder / "report.tex", latex_table(table, assigned))
+    atomic.write_text(folder / REPORT, report(table, assigned))
+    atomic.write_text(folder / "report.csv", csv_text(table, table_rows(table, assigned)))
+    atomic.write_text(folder / "report.tex", latex_table(table, assigned))
     return folder / REPORT
 
 

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
+from retable import atomic
 from retable.report.html import environment
 from retable.report.verdicts import FAILS, HOLDS, NOT_JUDGED
-from retable.run import files
 
 SUMMARY = "receptive.json"
 _METHODS = (
@@ -26,7 +26,7 @@ def write_receptive_page(folder: Path) -> Path:
 
     The page links to the index of all tables if the folder lies in the sweeps' folder, below `receptive`.
     """
-    study = files.read_json(folder / SUMMARY)
+    study = atomic.read_json(folder / SUMMARY)
     assert study is not None, folder
     home = folder.absolute().parent
     page = (
@@ -45,7 +45,7 @@ def write_receptive_page(folder: Path) -> Path:
             size_text=size_text,
         )
     )
-    files.write_text(folder / "index.html", page)
+    atomic.write_text(folder / "index.html", page)
     return folder / "index.html"
 
 

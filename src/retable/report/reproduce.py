@@ -9,10 +9,8 @@ asks for no grid: one run, the same config.
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 
+from retable.config.keys import STEERING, below, key_of
 from retable.report.runs import RunRecord
-
-# What steers a sweep or says where it is written; none of it changes a result.
-_NOT_THE_RUN = ("sweep", "seeds", "table", "resume", "output", "hydra")
 
 
 def command(overrides: Sequence[str], seed: int) -> str | None:
@@ -27,20 +25,16 @@ def command(overrides: Sequence[str], seed: int) -> str | None:
 def single(overrides: Sequence[str], seed: int) -> list[str]:
     """A sweep's point as the overrides of a single run, the seed stated also where it was the default."""
     kept = list(_own(overrides))
-    if "seed" not in map(_key, kept):
+    if "seed" not in map(key_of, kept):
         kept.append(f"seed={seed}")
-    if any(_key(text) == "experiment" for text in kept):
-        first = next(index for index, text in enumerate(kept) if _key(text) == "experiment")
+    if any(key_of(text) == "experiment" for text in kept):
+        first = next(index for index, text in enumerate(kept) if key_of(text) == "experiment")
         kept.insert(first + 1, "table=null")
     return kept
 
 
 def _own(overrides: Iterable[str]) -> Iterable[str]:
-    return (text for text in overrides if _key(text).split(".")[0].split("/")[0] not in _NOT_THE_RUN)
-
-
-def _key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~")
+    return (text for text in overrides if not below(key_of(text).replace("/", "."), (*STEERING, "hydra")))
 
 
 def device(record: RunRecord) -> str:

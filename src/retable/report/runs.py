@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from retable.config.keys import lookup
 from retable.errors import ConfigError
 from retable.experiment.table import Table
 
@@ -153,16 +154,6 @@ def read_history(path: Path) -> dict[str, list[float]]:
             except ValueError:
                 raise ValueError(f"{path.name}, line {number}: {name}={text!r} is no number") from None
     return columns
-
-
-def lookup(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
-    """The value at a dotted key of a nested mapping."""
-    node: Any = config
-    for part in key.split("."):
-        if not isinstance(node, Mapping) or part not in node:
-            return default
-        node = node[part]
-    return node
 
 
 def equal(left: Any, right: Any) -> bool:

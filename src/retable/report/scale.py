@@ -8,7 +8,8 @@ a share of the data that a cell is published for (report E.1) is no reduction.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from retable.report.runs import RunRecord, lookup
+from retable.config.keys import lookup
+from retable.report.runs import RunRecord
 
 SAMPLE = "sample data"
 

@@ -6,6 +6,7 @@ what is left would judge the survivors.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -145,8 +146,18 @@ def settle(table: Table, claim: Claim, checks: Sequence[Check], world: World) ->
             continue
         outcomes.append(holds)
         numbers.append(text if holds or len(checks) == 1 else f"{text} (does not hold)")
+    numbers += [f"beside it: {text}" for text in said_beside(claim, bench)]
     verdict = FAILS if not all(outcomes) else UNDECIDED if reasons else HOLDS
     return verdict, "; ".join(numbers), tuple(dict.fromkeys(reasons))
+
+
+def said_beside(claim: Claim, bench: Bench) -> list[str]:
+    """The numbers of the statements beside a claim, those that can be said."""
+    said = []
+    for check in claim.beside:
+        with suppress(NotThere):
+            said.append(JUDGES[check.kind](check, bench)[1])
+    return said
 
 
 def widen(check: Check, names: Sequence[str]) -> Check:

@@ -1,4 +1,4 @@
-"""The files of a run directory, and writing them so that a crash leaves the old file or the new one, never half of one.
+"""The files of a run directory, how far a run is, and its history.
 
 run.json      what the run is: name, config, identity, data fingerprint (written when the run is planned)
 config.yaml   the same config for people
@@ -12,14 +12,15 @@ figures/      PNG
 
 import csv
 import io
-import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK = (
+from retable.atomic import read_json, write_text
+from retable.config.validate import validate
+from retable.errors import DataError
+
+RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES = (
     "run.json",
     "config.yaml",
     "log.txt",
@@ -27,37 +28,28 @@ RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK = (
     "last.ckpt",
     "result.json",
     ".lock",
+    "figures",
 )
 
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's content in one step."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+# What becomes of a run. The first three stand in result.json; the others are read off what else there is.
+FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
+NEW, INTERRUPTED, RUNNING, BROKEN = "new", "interrupted", "running", "broken"
+ENDED = (FINISHED, DIVERGED, FAILED)
+DONE = (FINISHED, DIVERGED)  # a diverged run is a result
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Replace a JSON file in one step; NaN and infinities become null, which JSON has no words for."""
-    write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
+def read_run(directory: Path) -> dict[str, Any]:
+    """What run.json says of a run, its config checked value by value.
 
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """A JSON object, or None where there is no file or no whole one."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
+    Raises:
+        DataError: if it is not there or not whole.
+        ConfigError: for a value that no run can have.
+    """
+    run = read_json(directory / RUN)
+    if run is None or not isinstance(run.get("config"), dict):
+        raise DataError(f"{directory / RUN}: holds no run's config")
+    validate(run["config"])
+    return run
 
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -85,13 +77,3 @@ def remove(paths: Iterable[Path]) -> None:
     """Delete files that may be there."""
     for path in paths:
         path.unlink(missing_ok=True)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from retable.config.build import target_of
-from retable.errors import DataError
+from retable.errors import DataError, first_line
 
 
 @dataclass
@@ -66,7 +66,7 @@ def load(checkpoint: Path) -> Trained:
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: refused, it is no plain checkpoint and could execute code") from error
     except Exception as error:  # a damaged file can raise nearly anything
-        raise DataError(f"{path}: not a whole checkpoint ({_first_line(error)})") from error
+        raise DataError(f"{path}: not a whole checkpoint ({first_line(error)})") from error
     if not isinstance(content, dict) or "retable" not in content:
         raise DataError(f"{path}: not a checkpoint of a run of this project")
     kept = content["retable"]
@@ -85,9 +85,9 @@ def load(checkpoint: Path) -> Trained:
             name=kept["name"],
         )
     except RuntimeError as error:
-        raise DataError(f"{path}: weights do not fit the model of its config ({_first_line(error)})") from error
+        raise DataError(f"{path}: weights do not fit the model of its config ({first_line(error)})") from error
     except (KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {_first_line(error)}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise DataError(f"{path}: not a checkpoint of a run of this project ({reason})") from error
 
 
@@ -97,10 +97,6 @@ def _refuse_calls(config: dict[str, Any], path: Path) -> None:
         target = target_of(config[part], part)
         if not (isinstance(target, type) and issubclass(target, nn.Module)):
             raise DataError(f"{path}: refused, {part}._target_={config[part]['_target_']} is no torch module")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _task(kept: dict[str, Any]) -> Any:

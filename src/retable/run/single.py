@@ -14,7 +14,9 @@ from typing import Any
 
 import yaml
 
+from retable import atomic
 from retable.config.identity import identity
+from retable.config.keys import own
 from retable.config.validate import validate
 from retable.errors import ConfigError, RetableError
 from retable.run import files
@@ -28,13 +30,13 @@ def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """
     if config["resume"] is not None:
         directory = Path(config["resume"])
-        run = files.read_json(directory / files.RUN)
-        if run is None:
+        if not (directory / files.RUN).is_file():
             raise ConfigError(f"resume={directory}: holds no {files.RUN}; accepted: a run's directory")
+        run = files.read_run(directory)
         others = [text for text in overrides if not text.startswith("resume=")]
         if others and any(not text.startswith("task=") for text in others):
             raise ConfigError(f"resume={directory}: goes on as it began; leave out {' '.join(others)}")
-        if (files.read_json(directory / files.RESULT) or {}).get("status") in ("finished", "diverged"):
+        if (atomic.read_json(directory / files.RESULT) or {}).get("status") in files.DONE:
             print(f"{directory} is finished: nothing to do")
             return
         files.remove([directory / files.RESULT])
@@ -61,8 +63,11 @@ def run_job(config: dict[str, Any], directory: Path) -> float | None:
     """
     from retable.run.execute import execute
 
-    run = files.read_json(directory / files.RUN) or {}
-    config = run.get("config") or _own(config)
+    if (directory / files.RUN).is_file():
+        config = files.read_run(directory)["config"]
+    else:
+        config = own(config)
+        validate(config)
     asked: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -90,7 +95,7 @@ def _execute(config: dict[str, Any], directory: Path) -> None:
     import_all()
     import torch
 
-    from retable.run.execute import INTERRUPTED, execute
+    from retable.run.execute import execute
 
     torch.set_num_threads(int(config.get("sweep", {}).get("threads", 1)))
     asked: list[int] = []
@@ -107,15 +112,10 @@ def _execute(config: dict[str, Any], directory: Path) -> None:
     result = execute(
         config, directory, on_epoch=progress.epoch, on_chunk=progress.chunk, should_interrupt=lambda: bool(asked)
     )
-    if result["status"] == INTERRUPTED:
+    if result["status"] == files.INTERRUPTED:
         print(f"interrupted; go on with: python train.py resume={directory}")
         sys.exit(130)
     _summarise(result, directory)
-
-
-def _own(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a config that is the run's own."""
-    return {key: value for key, value in config.items() if key not in ("seeds", "table", "resume", "output", "preset")}
 
 
 def _refuse_sweeps(config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -137,16 +137,16 @@ def _new_directory(config: dict[str, Any], overrides: Sequence[str]) -> Path:
     directory, count = folder / stamp, 1
     while directory.exists():
         directory, count = folder / f"{stamp}_{count}", count + 1
-    own = _own(config)
+    kept = own(config)
     values = {
         "name": name,
         "task": config["task"]["name"],
         "overrides": asked,
-        "config": own,
-        "identity": identity(own),
+        "config": kept,
+        "identity": identity(kept),
     }
-    files.write_json(directory / files.RUN, values)
-    files.write_text(directory / files.CONFIG, yaml.safe_dump(own, sort_keys=False))
+    atomic.write_json(directory / files.RUN, values)
+    atomic.write_text(directory / files.CONFIG, yaml.safe_dump(kept, sort_keys=False))
     return directory
 
 

@@ -4,9 +4,10 @@ import sys
 import time
 from typing import Any
 
+from retable import atomic
 from retable.run import files
+from retable.run.files import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from retable.sweeps.plan import Run
-from retable.sweeps.store import DIVERGED, FAILED, FINISHED, INTERRUPTED
 
 
 def duration(seconds: float | None) -> str:
@@ -108,7 +109,7 @@ class Display:
         self.counts[status] = self.counts.get(status, 0) + 1
         done = self.before + sum(self.counts.values()) - self.counts[INTERRUPTED]
         parts = [f"[{done}/{self.total}]", f"{status:<11}", run.name]
-        result = files.read_json(run.directory / files.RESULT) or {}
+        result = atomic.read_json(run.directory / files.RESULT) or {}
         final = (result.get("metrics") or {}).get("final") or {}
         parts += [
             f"{key} {value:.4f}" for key, value in final.items() if key.endswith("/accuracy") and value is not None

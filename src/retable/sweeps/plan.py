@@ -7,19 +7,18 @@ from typing import Any
 
 import yaml
 
-from retable.config.compose import Composer
-from retable.config.identity import identity, run_name
+from retable import atomic
+from retable.config.compose import Composer, Composition
+from retable.config.identity import identity, run_name, shared_deviations
+from retable.config.keys import CHOOSING, key_of, lookup, own
 from retable.config.validate import validate
 from retable.data.fingerprints import recall
 from retable.errors import ConfigError
 from retable.experiment.grid import expand
 from retable.experiment.table import parse_table
-from retable.run import files
-from retable.sweeps import devices
-from retable.sweeps.store import DONE, RUNNING, Store, status_of
-
-# Not part of a run's own config: what steers the sweep, and the table it was asked for by.
-_SWEEP_ONLY = ("sweep", "seeds", "table", "resume", "output", "preset")
+from retable.run import devices, files
+from retable.run.files import DONE, RUNNING
+from retable.sweeps.store import Store, status_of
 
 
 @dataclass
@@ -56,6 +55,12 @@ class Plan:
         """Where the sweep's own table goes."""
         return Path(self.settings["dir"]) / "tables" / self.label
 
+    @property
+    def pending(self) -> list[Run]:
+        """Runs to train: new, interrupted and running elsewhere; failed ones when that is asked for."""
+        again = (files.FAILED, files.BROKEN) if self.settings["retry_failed"] else ()
+        return [run for run in self.runs if run.status not in (*files.ENDED, files.BROKEN) or run.status in again]
+
 
 def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Plan:
     """Plan a sweep; composes and checks every run, writes nothing.
@@ -72,8 +77,9 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
     stores: dict[Path, Store] = {}
     settings: dict[str, Any] = {}
     fingerprints: dict[str, str | None] = {}
-    for overrides, owner in zip(grid.points, grid.owners, strict=True):
-        composition = composer.compose(overrides)
+    compositions = [composer.compose(overrides) for overrides in grid.points]
+    shared = _shared(compositions, grid.owners, arguments)
+    for overrides, owner, composition in zip(grid.points, grid.owners, compositions, strict=True):
         config = composition.config
         settings = settings or config["sweep"]
         trainer = config["trainer"]
@@ -91,11 +97,11 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
             fingerprints[key] = _fingerprint(config, store)
         directory = store.find(flat, composition.defaults | _resolved(trainer), fingerprints[key])
         if directory is None:
-            directory = store.allocate(run_name(composition), flat, fingerprints[key])
+            directory = store.allocate(run_name(composition, owner, shared[owner]), flat, fingerprints[key])
         if directory in taken:
             taken[directory].tables += [owner] if owner and owner not in taken[directory].tables else []
             continue
-        kept = {k: v for k, v in config.items() if k not in _SWEEP_ONLY}
+        kept = own(config)
         run = Run(directory.name, directory, kept, overrides, _varied(overrides, config), status_of(directory))
         run.tables += [owner] if owner else []
         taken[directory] = run
@@ -111,11 +117,23 @@ def write_runs(runs: Sequence[Run]) -> None:
     for run in runs:
         if run.status in (*DONE, RUNNING) or status_of(run.directory) != run.status:
             continue  # another sweep has it, or had it since the plan was made
-        values = files.read_json(run.directory / files.RUN) or {}  # its data's fingerprint, if it has begun
+        values = atomic.read_json(run.directory / files.RUN) or {}  # its data's fingerprint, if it has begun
         values |= {"name": run.name, "task": run.config["task"]["name"], "overrides": run.overrides}
         values |= {"config": run.config, "identity": identity(run.config)}
-        files.write_json(run.directory / files.RUN, values)
-        files.write_text(run.directory / files.CONFIG, yaml.safe_dump(run.config, sort_keys=False))
+        atomic.write_json(run.directory / files.RUN, values)
+        atomic.write_text(run.directory / files.CONFIG, yaml.safe_dump(run.config, sort_keys=False))
+
+
+def _shared(
+    compositions: Sequence[Composition], owners: Sequence[str | None], arguments: Sequence[str]
+) -> dict[str | None, set[str]]:
+    """By experiment what its table sets for all its runs; what the command line sets is named in each run's name."""
+    asked = {key_of(text) for text in arguments}
+    found: dict[str | None, set[str]] = {}
+    for owner in set(owners):
+        own_compositions = [c for c, o in zip(compositions, owners, strict=True) if o == owner]
+        found[owner] = shared_deviations(own_compositions) - asked if owner else set()
+    return found
 
 
 def _resolved(trainer: dict[str, Any]) -> dict[str, Any]:
@@ -137,12 +155,10 @@ def _fingerprint(config: dict[str, Any], store: Store) -> str | None:
 def _varied(overrides: Sequence[str], config: dict[str, Any]) -> dict[str, Any]:
     varied = {}
     for text in overrides:
-        key = text.partition("=")[0].lstrip("+")
-        if key in ("experiment", "task", "debug"):
+        key = key_of(text)
+        if key in CHOOSING:
             continue
-        node: Any = config
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
+        node = lookup(config, key)
         varied[key] = text.partition("=")[2] if isinstance(node, dict) else node
     return varied
 

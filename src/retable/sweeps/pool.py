@@ -3,16 +3,16 @@
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from retable import atomic
 from retable.errors import ConfigError, RetableError
 from retable.run import files
 from retable.sweeps import store
-from retable.sweeps.crew import Crew
-from retable.sweeps.outcome import Outcome, StopRules
 from retable.sweeps.plan import Run
-from retable.sweeps.process import DIED, WorkerProcess
+from retable.sweeps.processes import DIED, Crew, WorkerProcess
 
 _POLL = 0.1  # seconds between two looks at the clock, the signals and runs that another sweep trains
 _WORKERS_THAT_NEVER_START = 3
@@ -26,6 +26,48 @@ class Watcher(Protocol):
     def progress(self, run: Run, worker: int, event: dict[str, Any]) -> None: ...
     def ended(self, run: Run, worker: int, status: str, reason: str | None) -> None: ...
     def tick(self) -> None: ...
+
+
+@dataclass
+class Outcome:
+    """What became of a pool's runs.
+
+    Attributes:
+        failures: (run, reason) of those that failed now.
+        interrupted: whether runs are left because somebody asked to stop.
+        stopped_by: why the sweep stopped by itself, or None.
+    """
+
+    failures: list[tuple[Run, str]] = field(default_factory=list)
+    interrupted: bool = False
+    stopped_by: str | None = None
+
+
+class StopRules:
+    """Notes failures in an outcome, and stops the sweep by `sweep.on_failure` and `sweep.same_reason_limit`.
+
+    Args:
+        settings: conf/base.yaml's `sweep`.
+        outcome: where failures go, and why the sweep stopped.
+    """
+
+    def __init__(self, settings: dict[str, Any], outcome: Outcome) -> None:
+        self._settings, self._outcome = settings, outcome
+        self._in_a_row: list[str] = []  # reasons of the last failures, all the same
+
+    def note_success(self) -> None:
+        """A run ended as it should."""
+        self._in_a_row = []
+
+    def note_failure(self, run: Run, reason: str) -> None:
+        """A run failed."""
+        self._outcome.failures.append((run, reason))
+        self._in_a_row = [*self._in_a_row, reason] if self._in_a_row[-1:] in ([], [reason]) else [reason]
+        limit = self._settings["same_reason_limit"]
+        if self._settings["on_failure"] == "stop":
+            self._outcome.stopped_by = "sweep.on_failure=stop"
+        elif limit and len(self._in_a_row) >= limit:
+            self._outcome.stopped_by = f"{limit} failures in a row for one reason (sweep.same_reason_limit={limit})"
 
 
 class Pool:
@@ -107,7 +149,7 @@ class Pool:
 
     @property
     def _interrupted(self) -> list[Run]:
-        return [run for run in self._stopped_runs if store.status_of(run.directory) not in (*store.DONE, store.FAILED)]
+        return [run for run in self._stopped_runs if store.status_of(run.directory) not in files.ENDED]
 
     def _finished(self) -> bool:
         if self._stopping:
@@ -151,16 +193,16 @@ class Pool:
         """Runs that another sweep trained: done by now, or to be taken over if it died."""
         for run in list(self.elsewhere):
             status = store.status_of(run.directory)
-            if status == store.RUNNING:
+            if status == files.RUNNING:
                 self._free_since.pop(run.directory, None)
                 continue
             # A sweep whose worker crashed needs a moment to say so; one that died itself never will.
             since = self._free_since.setdefault(run.directory, time.monotonic())
-            if status not in (*store.DONE, store.FAILED) and time.monotonic() - since < _TAKE_OVER_AFTER:
+            if status not in files.ENDED and time.monotonic() - since < _TAKE_OVER_AFTER:
                 continue
             self.elsewhere.remove(run)
-            if status in (*store.DONE, store.FAILED):
-                result = files.read_json(run.directory / files.RESULT) or {}
+            if status in files.ENDED:
+                result = atomic.read_json(run.directory / files.RESULT) or {}
                 self._note_end(run, -1, status, result.get("reason"))
             else:
                 self.waiting.append(run)
@@ -187,7 +229,7 @@ class Pool:
         elif kind == "ended":
             worker.run = None
             worker.ready = not event.get("leaving")
-            if event["status"] == store.FAILED and event.get("memory") and run.directory not in self._retried:
+            if event["status"] == files.FAILED and event.get("memory") and run.directory not in self._retried:
                 self._retry_alone(run)
             else:
                 self._note_end(run, worker.number, event["status"], event.get("reason"))
@@ -209,19 +251,19 @@ class Pool:
             return
         if self._asked_to_stop:
             self._stopped_runs.append(run)
-            self.watcher.ended(run, worker.number, store.INTERRUPTED, None)
+            self.watcher.ended(run, worker.number, files.INTERRUPTED, None)
             return
         status = store.status_of(run.directory)
-        if status == store.RUNNING:  # another sweep took it in the moment since
+        if status == files.RUNNING:  # another sweep took it in the moment since
             self.elsewhere.append(run)
             return
-        if status not in (*store.DONE, store.FAILED):
-            from retable.run.failure import write_failure
+        if status not in files.ENDED:
+            from retable.run.result import write_failure
 
             write_failure(run.directory, reason, run.config)
-            status = store.FAILED
-        result = files.read_json(run.directory / files.RESULT) or {}
-        self._note_end(run, worker.number, status, result.get("reason", reason if status == store.FAILED else None))
+            status = files.FAILED
+        result = atomic.read_json(run.directory / files.RESULT) or {}
+        self._note_end(run, worker.number, status, result.get("reason", reason if status == files.FAILED else None))
 
     def _retry_alone(self, run: Run) -> None:
         self._retried.add(run.directory)
@@ -229,9 +271,9 @@ class Pool:
         self.alone.append(run)
 
     def _note_end(self, run: Run, worker: int, status: str, reason: str | None) -> None:
-        if status == store.INTERRUPTED:
+        if status == files.INTERRUPTED:
             self._stopped_runs.append(run)
-        elif status == store.FAILED:
+        elif status == files.FAILED:
             self._rules.note_failure(run, reason or "unknown")
         else:
             self._rules.note_success()

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from retable import atomic
+from retable.config.keys import lookup
 from retable.run import files
+from retable.run.files import FINISHED
 from retable.sweeps.plan import Plan, Run
-from retable.sweeps.store import FINISHED, status_of
+from retable.sweeps.store import status_of
 
 
 def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -16,7 +19,7 @@ def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     found = []
     columns = varying([run.varied for run in runs])
     metrics: dict[str, None] = {}
-    results = [files.read_json(run.directory / files.RESULT) or {} for run in runs]
+    results = [atomic.read_json(run.directory / files.RESULT) or {} for run in runs]
     for result in results:
         final = (result.get("metrics") or {}).get("final") or {}
         metrics |= dict.fromkeys(key for key in final if key.startswith(("train/", "val/")))
@@ -40,8 +43,8 @@ def varying(settings: Sequence[dict[str, Any]]) -> list[str]:
 
 def write(plan: Plan, found: Sequence[dict[str, Any]]) -> None:
     """Write results.csv and results.md to the sweep's folder."""
-    files.write_text(plan.folder / "results.csv", as_csv(found))
-    files.write_text(plan.folder / "results.md", as_markdown(found, plan))
+    atomic.write_text(plan.folder / "results.csv", as_csv(found))
+    atomic.write_text(plan.folder / "results.md", as_markdown(found, plan))
 
 
 def as_csv(found: Sequence[dict[str, Any]]) -> str:
@@ -107,9 +110,7 @@ def _metric_order(key: str) -> tuple[int, int]:
 
 
 def _at(config: dict[str, Any], key: str) -> Any:
-    node: Any = config
-    for part in key.split("."):
-        node = node.get(part) if isinstance(node, dict) else None
+    node = lookup(config, key)
     if isinstance(node, dict):
         return node.get("name")
     return node

@@ -7,13 +7,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from retable import atomic
 from retable.errors import RetableError
-from retable.run import files, hparams
+from retable.run import files, tensorboard
 from retable.sweeps import results, store
 from retable.sweeps.display import Display
-from retable.sweeps.outcome import Outcome
 from retable.sweeps.plan import Plan, Run, make_plan, write_runs
-from retable.sweeps.pool import Pool
+from retable.sweeps.pool import Outcome, Pool
 
 Trainer = Callable[[Plan, list[Run]], Outcome]
 
@@ -34,21 +34,13 @@ def sweep(arguments: Sequence[str], train: Trainer | None = None) -> tuple[Plan,
 
         preview(plan)
         return plan, Outcome()
-    todo = pending(plan)
+    todo = plan.pending
     outcome = Outcome()
     if todo:
         _announce(plan, todo)
         outcome = (train or train_in_workers)(plan, todo)
     finish(plan, outcome)
     return plan, outcome
-
-
-def pending(plan: Plan) -> list[Run]:
-    """Runs to train: new, interrupted and running elsewhere; failed ones when that is asked for."""
-    again = (store.FAILED, store.BROKEN) if plan.settings["retry_failed"] else ()
-    return [
-        run for run in plan.runs if run.status not in (*store.DONE, store.FAILED, store.BROKEN) or run.status in again
-    ]
 
 
 def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
@@ -58,7 +50,7 @@ def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
         pool = Pool(todo, plan.settings, display, use_gpu)
         with _signals(pool):
             try:
-                pool.check({str(run.directory): run.config for run in todo if run.status == store.NEW})
+                pool.check({str(run.directory): run.config for run in todo if run.status == files.NEW})
                 if not pool.asked_to_stop:
                     prepare(plan, todo)
             except BaseException:
@@ -76,7 +68,7 @@ def prepare(plan: Plan, todo: list[Run]) -> None:
             f"sweep.dir={plan.settings['dir']}: cannot be written ({error.strerror or error})"
         ) from error
     for run in todo:
-        if run.status in (store.FAILED, store.BROKEN):
+        if run.status in (files.FAILED, files.BROKEN):
             store.clear_failure(run.directory)
 
 
@@ -102,7 +94,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         results.write(plan, found)
         for path in _regenerate(plan, console):
             say(f"report:      {path}", highlight=False)
-        hparams.describe_sweep(Path(plan.settings["dir"]))
+        tensorboard.describe_sweep(Path(plan.settings["dir"]))
     except OSError as error:
         say(f"The table could not be written: {error}.", highlight=False)
         return
@@ -161,18 +153,18 @@ def _failures(plan: Plan, outcome: Outcome) -> list[tuple[Run, str]]:
     found = []
     for run in plan.runs:
         status = store.status_of(run.directory)
-        if status == store.FAILED:
-            found.append((run, str((files.read_json(run.directory / files.RESULT) or {}).get("reason"))))
-        elif status == store.BROKEN:
+        if status == files.FAILED:
+            found.append((run, str((atomic.read_json(run.directory / files.RESULT) or {}).get("reason"))))
+        elif status == files.BROKEN:
             found.append((run, f"{files.RESULT} is not whole"))
-        elif status not in store.DONE and run.directory in unmarked:
+        elif status not in files.DONE and run.directory in unmarked:
             found.append((run, unmarked[run.directory]))
     return found
 
 
 def _announce(plan: Plan, todo: list[Run]) -> None:
     kept = len(plan.runs) - len(todo)
-    again = sum(run.status == store.INTERRUPTED for run in todo)
+    again = sum(run.status == files.INTERRUPTED for run in todo)
     words = [f"{plan.label}: {len(plan.runs)} runs, {kept} done before, {len(todo)} to train"]
     words += [f"{again} of them from a checkpoint"] if again else []
     print(", ".join(words), flush=True)

@@ -7,19 +7,10 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from retable import atomic
 from retable.config.identity import digest, same_run
 from retable.run import files
-
-NEW, INTERRUPTED, RUNNING, FINISHED, DIVERGED, FAILED, BROKEN = (
-    "new",
-    "interrupted",
-    "running",
-    "finished",
-    "diverged",
-    "failed",
-    "broken",
-)
-DONE = (FINISHED, DIVERGED)  # a diverged run is a result
+from retable.run.files import BROKEN, ENDED, FAILED, INTERRUPTED, NEW, RUNNING
 
 
 def is_locked(directory: Path) -> bool:
@@ -36,8 +27,8 @@ def is_locked(directory: Path) -> bool:
 
 def status_of(directory: Path) -> str:
     """How far a run is, from its directory alone."""
-    result = files.read_json(directory / files.RESULT)
-    if result is not None and result.get("status") in (FINISHED, DIVERGED, FAILED):
+    result = atomic.read_json(directory / files.RESULT)
+    if result is not None and result.get("status") in ENDED:
         return result["status"]
     if result is not None or (directory / files.RESULT).exists():
         return BROKEN
@@ -76,7 +67,7 @@ class Store:
         self._known: dict[Any, list[Stored]] = {}
         self._names: set[str] = set()
         for path in sorted(root.glob(f"*/{files.RUN}")) if root.exists() else []:
-            run = files.read_json(path)
+            run = atomic.read_json(path)
             if run is not None and isinstance(run.get("identity"), dict):
                 self._add(Stored(path.parent, run["identity"], run.get("fingerprint")))
         self._names |= {path.name for path in root.iterdir()} if root.exists() else set()

@@ -1,6 +1,8 @@
 """When to stop early, as report B describes it in two forms (B2.4-B2.6). Each is a function of the history alone.
 
-So a run that was killed between its last epoch and its end stops at the same epoch when it is continued.
+So a run that was killed between its last epoch and its end stops at the same epoch when it is continued. A rule can
+also be watched only: the run trains all its epochs, and its result says after which of them each form would have
+stopped.
 """
 
 from collections.abc import Sequence
@@ -10,12 +12,20 @@ from retable import checks
 
 
 class _Rule:
-    """Args: metric: bare name, e.g. dice; epsilon: threshold; from_epoch: first epoch that may be the last, from 1."""
+    """A rule of early stopping.
 
-    def __init__(self, metric: str = "dice", epsilon: float = 0.03, from_epoch: int = 20) -> None:
+    Args:
+        metric: bare name, e.g. dice.
+        epsilon: threshold of the distance, in the metric's unit.
+        from_epoch: first epoch that may be the last, from 1.
+        apply: false trains to the end and only notes where the rule would have stopped.
+    """
+
+    def __init__(self, metric: str = "dice", epsilon: float = 0.03, from_epoch: int = 20, apply: bool = True) -> None:
         checks.number("epsilon", epsilon, 0)
         checks.integer("from_epoch", from_epoch, 1)
-        self.metric, self.epsilon, self.from_epoch = metric, epsilon, from_epoch
+        checks.boolean("apply", apply)
+        self.metric, self.epsilon, self.from_epoch, self.apply = metric, epsilon, from_epoch, apply
 
     def stops_after(self, rows: Sequence[dict[str, Any]]) -> int | None:
         """The epoch after which training ends, or None if it goes on.
@@ -23,6 +33,16 @@ class _Rule:
         Args:
             rows: the history up to now, an epoch a row: `epoch`, `train/<metric>`, `val/<metric>`.
         """
+        return self.exceeded_after(rows) if self.apply else None
+
+    def both_forms(self, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+        """After which epoch of `rows` each of the two forms would stop with this one's settings, 0 for never."""
+        forms = {"change": Change, "gap": Gap}
+        settings = self.metric, self.epsilon, self.from_epoch
+        return {name: form(*settings).exceeded_after(rows) or 0 for name, form in forms.items()}
+
+    def exceeded_after(self, rows: Sequence[dict[str, Any]]) -> int | None:
+        """The first epoch from `from_epoch` on at which the distance exceeds epsilon, or None."""
         for index, row in enumerate(rows):
             if row["epoch"] >= self.from_epoch:
                 distance = self._distance(rows, index)

@@ -1,11 +1,25 @@
-"""Images with boxes, as every reader of annotations gives them, and what makes a box invalid."""
+"""Images with boxes in three forms of annotations, and what makes a box invalid.
 
+RetinaNet's CSV, the form of github.com/fizyr/keras-retinanet and of report A3: `path,x1,y1,x2,y2,class` a box,
+`path,,,,,` an image without boxes, `class,id` a class; paths are relative to the images' folder.
+
+COCO's JSON (cocodataset.org, "Data format"): images, categories, and annotations with `bbox` = [x, y, width, height].
+Crowd regions (`iscrowd`) are no single objects and are left out, and counted.
+
+PASCAL VOC's XML (M. Everingham, J. Winn, "The PASCAL Visual Object Classes Challenge 2012 Development Kit"): a file an
+image in Annotations, images in JPEGImages, lists in ImageSets/Main. The top left pixel is (1, 1) there and both ends of
+a box belong to it, so that 1 is taken off xmin and ymin. Objects marked as difficult are kept.
+"""
+
+import csv
+import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
 
 from retable.errors import DataError
 
@@ -88,7 +102,7 @@ def valid_boxes(
     """The images with those boxes that have an area and lie within their image.
 
     Args:
-        sizes: (width, height) of each image.
+        sizes: (height, width) of each image.
         drop_invalid: leave invalid boxes out.
 
     Returns:
@@ -99,7 +113,8 @@ def valid_boxes(
     """
     kept, faults = [], []
     for item in images:
-        found = {box: _fault(box, *sizes[item.image]) for box in item.boxes}
+        height, width = sizes[item.image]
+        found = {box: _fault(box, width, height) for box in item.boxes}
         faults += [(box, *fault) for box, fault in found.items() if fault]
         kept.append(replace(item, boxes=tuple(box for box in item.boxes if not found[box])))
     if faults and not drop_invalid:
@@ -119,3 +134,210 @@ def _fault(box: Box, width: int, height: int) -> tuple[str, str] | None:
     if box.x1 < 0 or box.y1 < 0 or box.x2 > width or box.y2 > height:
         return "outside the image", f"within {width}x{height} pixels"
     return None
+
+
+# RetinaNet's CSV
+
+CSV_FORM = "path,x1,y1,x2,y2,class, or path,,,,, for an image without boxes"
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Class names by label from a `class,id` file.
+
+    Raises:
+        DataError: naming the row: a malformed one, a name or id that is there twice; ids other than 0, 1, 2, ...
+    """
+    names: dict[int, str] = {}
+    for where, row in _rows(path):
+        name, number = row if len(row) == 2 else ("", "")
+        if not name or not number.strip().isdecimal():
+            raise DataError(f"{where}: {','.join(row)!r}, accepted: class,id with a whole number as id")
+        if int(number) in names or name in names.values():
+            raise DataError(f"{where}: {','.join(row)!r} is there twice, accepted: each class and each id once")
+        names[int(number)] = name
+    if sorted(names) != list(range(len(names))) or not names:
+        shown = ", ".join(map(str, sorted(names))) or "none"
+        raise DataError(f"{path}: ids {shown}, accepted: 0, 1, 2, ... without a gap")
+    return tuple(names[label] for label in range(len(names)))
+
+
+def read_csv(path: Path, images: Path, classes: Sequence[str]) -> Annotations:
+    """Read an annotation file.
+
+    Args:
+        images: folder that paths are relative to.
+        classes: names by label.
+
+    Raises:
+        DataError: naming the file and the row: a malformed one, an unknown class, an image that does not exist.
+    """
+    found: dict[str, tuple[str, list[Box]]] = {}
+    for where, row in _rows(path):
+        if len(row) != 6 or not row[0]:
+            raise DataError(f"{where}: {','.join(row)!r}, accepted: {CSV_FORM}")
+        name, *numbers, class_name = row
+        if name not in found:
+            existing(images / name, where)
+            found[name] = where, []
+        if any((*numbers, class_name)):
+            box = coordinates(dict(zip(("x1", "y1", "x2", "y2"), numbers, strict=True)), where)
+            found[name][1].append(Box(*box, label_of(class_name, classes, where), where))
+    items = [Annotated(images / name, tuple(boxes), where) for name, (where, boxes) in found.items()]
+    return Annotations(items, [path])
+
+
+def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """The place and the fields of each row but empty ones."""
+    number = 0
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            for row in reader:
+                number = reader.line_num
+                fields = [field.strip() for field in row]
+                if any(fields):
+                    yield f"{path}, row {number}", fields
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}), expected: a CSV file") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}, row {number + 1}: no CSV in UTF-8 ({error})") from error
+
+
+# COCO's JSON
+
+
+def coco_classes(path: Path) -> tuple[str, ...]:
+    """Names of the categories in the order of their ids, which need not be 0, 1, 2, ... Raises DataError."""
+    categories = _categories(path, _json(path))
+    return tuple(categories[number] for number in sorted(categories))
+
+
+def read_coco(path: Path, images: Path, classes: Sequence[str]) -> Annotations:
+    """Read an annotation file.
+
+    Args:
+        images: folder that `file_name` is relative to.
+        classes: names by label.
+
+    Raises:
+        DataError: naming the file and the element: one without its keys, an unknown class, a missing image.
+    """
+    content = _json(path)
+    categories = _categories(path, content)
+    found: dict[Any, tuple[Path, list[Box], str]] = {}
+    for number, image in enumerate(content["images"]):
+        where = f"{path}, images[{number}]"
+        _need(where, image, ("id", "file_name"))
+        if image["id"] in found:
+            raise DataError(f"{where}: id={image['id']} is there twice, accepted: each image once")
+        found[image["id"]] = existing(images / str(image["file_name"]), where), [], where
+    crowds = 0
+    for number, item in enumerate(content["annotations"]):
+        where = f"{path}, annotations[{number}]"
+        _need(where, item, ("image_id", "category_id", "bbox"))
+        if item["image_id"] not in found:
+            raise DataError(f"{where}: image_id={item['image_id']}, accepted: the id of one of images")
+        if item.get("iscrowd"):
+            crowds += 1
+            continue
+        if not isinstance(item["bbox"], list) or len(item["bbox"]) != 4:
+            raise DataError(f"{where}: bbox={item['bbox']}, accepted: [x, y, width, height]")
+        x, y, width, height = coordinates(dict(zip(("x", "y", "width", "height"), item["bbox"], strict=True)), where)
+        label = label_of(categories.get(item["category_id"], item["category_id"]), classes, where)
+        found[item["image_id"]][1].append(Box(x, y, x + width, y + height, label, where))
+    items = [Annotated(image, tuple(boxes), where) for image, boxes, where in found.values()]
+    return Annotations(items, [path], {"boxes of crowds": crowds} if crowds else {})
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}), expected: a JSON file") from error
+    except ValueError as error:
+        raise DataError(f"{path}: no JSON ({' '.join(str(error).split())})") from error
+    for key in ("images", "annotations", "categories"):
+        if not isinstance(content, dict) or not isinstance(content.get(key), list):
+            raise DataError(f"{path}: has no list of {key}, accepted: COCO's form with images, annotations, categories")
+    return content
+
+
+def _categories(path: Path, content: dict[str, Any]) -> dict[Any, str]:
+    for number, category in enumerate(content["categories"]):
+        _need(f"{path}, categories[{number}]", category, ("id", "name"))
+    return {category["id"]: str(category["name"]) for category in content["categories"]}
+
+
+def _need(where: str, element: Any, keys: Sequence[str]) -> None:
+    for key in keys:
+        if not isinstance(element, dict) or element.get(key) is None:
+            raise DataError(f"{where}: has no {key}, accepted: an element with {', '.join(keys)}")
+
+
+# PASCAL VOC's XML
+
+
+def voc_classes(path: Path) -> tuple[str, ...]:
+    """Names of all objects in the files that a list names, sorted. Raises DataError."""
+    names = {_text(item, "name", where) for file in _listed(path) for where, item in _objects(file, _parsed(file))}
+    if not names:
+        raise DataError(f"{path}: names no image with objects, expected: at least one")
+    return tuple(sorted(names))
+
+
+def read_voc(path: Path, images: Path, classes: Sequence[str]) -> Annotations:
+    """Read the annotations that a list names.
+
+    Args:
+        path: the list, <set>/ImageSets/Main/<name>.txt; annotations lie in <set>/Annotations.
+        images: folder that `filename` is relative to.
+        classes: names by label.
+
+    Raises:
+        DataError: naming the XML file and the object: a malformed one, an unknown class, an image that does not exist.
+    """
+    found, files = [], [path]
+    for file in _listed(path):
+        root = _parsed(file)
+        boxes = []
+        for where, item in _objects(file, root):
+            label = label_of(_text(item, "name", where), classes, where)
+            ends = {end: _text(item, f"bndbox/{end}", where) for end in ("xmin", "ymin", "xmax", "ymax")}
+            x1, y1, x2, y2 = coordinates(ends, where)
+            boxes.append(Box(x1 - 1, y1 - 1, x2, y2, label, where))
+        image = existing(images / _text(root, "filename", str(file)), str(file))
+        found.append(Annotated(image, tuple(boxes), str(file)))
+        files.append(file)
+    return Annotations(found, files)
+
+
+def _listed(path: Path) -> list[Path]:
+    """The XML file of each name in a list, the first word of a line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}), expected: a name a line") from error
+    if len(path.parts) < 4:
+        path = path.absolute()
+    return [path.parents[2] / "Annotations" / f"{line.split()[0]}.xml" for line in lines if line.strip()]
+
+
+def _parsed(file: Path) -> ElementTree.Element:
+    try:
+        return ElementTree.parse(file).getroot()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror}), expected: an XML file") from error
+    except ElementTree.ParseError as error:
+        raise DataError(f"{file}: no XML ({error})") from error
+
+
+def _objects(file: Path, root: ElementTree.Element) -> Iterator[tuple[str, ElementTree.Element]]:
+    for number, item in enumerate(root.findall("object"), start=1):
+        yield f"{file}, object {number}", item
+
+
+def _text(element: ElementTree.Element, name: str, where: str) -> str:
+    text = (element.findtext(name) or "").strip()
+    if not text:
+        raise DataError(f"{where}: has no {name}, accepted: VOC's form")
+    return text

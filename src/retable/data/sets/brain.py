@@ -4,7 +4,7 @@ Source of the set: Internet Brain Segmentation Repository, IBSR-18, Center for M
 General Hospital.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,10 +16,10 @@ from retable.data.arrays import IGNORE, ImageSet, Splits
 from retable.data.formats.nifti import Volume, find_pair, has_volume, normalised, read_volume
 from retable.data.module import ImageData
 from retable.data.samples.volumes import VERSION, write_volumes
-from retable.data.sets.patches import balanced_places, cut, grid_places, padded_to
 from retable.errors import DataError
 
 CLASSES = ("CSF", "GM", "WM")
+_AT_ONCE = 4096  # patches cut at once: what they are copied through takes little beside the patches themselves
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,7 @@ class BrainData(ImageData):
 
     folder: ClassVar[str] = "ibsr18"
     sample_version: ClassVar[int] = VERSION
+    extras = ("volumes",)  # by `volume` and `patches`
 
     def __init__(
         self,
@@ -87,14 +88,15 @@ class BrainData(ImageData):
         self.train, self.val = list(train), list(val)
         self.patch_size, self.stride, self.min_pixels = patch_size, stride, min_pixels
 
-    def files(self) -> list[Path]:
-        return [path for number in self._numbers() for path in find_pair(self.location, _name(number))]
+    def files(self) -> dict[int, tuple[Path, Path]]:
+        """Image and labels of each volume by its number."""
+        return {number: find_pair(self.location, _name(number)) for number in self._numbers()}
 
-    def read(self) -> Splits:
+    def read(self, files: dict[int, tuple[Path, Path]]) -> Splits:
         counts: dict[str, list[int]] = {}
         train, val, empty = [], [], 0
-        for number in self._numbers():
-            volume = self.volume(number)
+        for number, pair in files.items():
+            volume = read_volume(_name(number), *pair)
             counts[volume.name] = np.bincount(volume.labels_XYZ.ravel(), minlength=4).tolist()
             if number in self.train:
                 places = balanced_places(volume.labels_XYZ, self.patch_size, self.stride, self.min_pixels)
@@ -116,7 +118,7 @@ class BrainData(ImageData):
         return Splits(self._set(train) if train else whole, whole, CLASSES, left_out=left_out, extra=extra)
 
     def reading(self) -> dict[str, Any]:
-        own = {key: value for key, value in super().reading().items() if key != "split_seed"}
+        own = {key: getattr(self, key) for key in ("train", "val", "patch_size", "stride", "min_pixels")}
         return own | {"elsewhere": self._location is not None}
 
     def make_sample(self, folder: Path) -> None:
@@ -139,12 +141,6 @@ class BrainData(ImageData):
         """The table of class counts that the report prints, of the training volumes."""
         counts = self.splits.extra["class_counts"]
         return class_table({name: counts[name] for name in map(_name, self.train) if name in counts})
-
-    def draw(self, folder: Path, predict: Callable[[np.ndarray], np.ndarray], title: str) -> None:
-        """slices.png, stitched.png and patches.png."""
-        from retable.figures.brain import draw
-
-        draw(self, folder, predict, title)
 
     def _numbers(self) -> list[int]:
         """The volumes to read. In a folder that `read_at` named, those to train on may all be missing."""
@@ -195,3 +191,77 @@ def class_table(counts: dict[str, list[int]]) -> str:
 
 def _name(number: int) -> str:
     return f"IBSR_{number:02}"
+
+
+# Square patches of a volume's slices: balanced ones to train on, a grid to validate on, and back again.
+
+
+def balanced_places(labels_XYZ: np.ndarray, size: int, stride: int, min_pixels: int) -> np.ndarray:
+    """Where overlapping patches hold no background pixel and at least `min_pixels` of each of the labels 1, 2 and 3.
+
+    Every window's count of a label is read off a summed-area table, so the cost does not depend on the patch size.
+
+    Returns:
+        (M, 3) int64: slice, row and column of each patch's first pixel, in that order.
+    """
+    rows, columns, slices = labels_XYZ.shape
+    if min(rows, columns) < size:
+        return np.empty((0, 3), np.int64)
+    good = np.ones((-(-(rows - size + 1) // stride), -(-(columns - size + 1) // stride), slices), bool)
+    for label in range(4):
+        counts = _window_counts(labels_XYZ == label, size, stride)
+        good &= counts == 0 if label == 0 else counts >= min_pixels
+    row, column, place = np.nonzero(good)
+    order = np.lexsort((column, row, place))
+    return np.stack([place, row * stride, column * stride], 1)[order]
+
+
+def grid_places(labels_XYZ: np.ndarray, size: int) -> tuple[np.ndarray, int]:
+    """Where non-overlapping patches that cover each slice hold anything but background.
+
+    Where a slice's side is no multiple of `size`, the last patches reach beyond it.
+
+    Returns:
+        (M, 3) int64 places as above, and the number of patches of background alone, which are left out.
+    """
+    padded = padded_to(labels_XYZ, size)
+    rows, columns, slices = (padded.shape[0] // size, padded.shape[1] // size, padded.shape[2])
+    filled = (padded > 0).reshape(rows, size, columns, size, slices).any((1, 3))
+    row, column, place = np.nonzero(filled)
+    order = np.lexsort((column, row, place))
+    return np.stack([place, row * size, column * size], 1)[order], int((~filled).sum())
+
+
+def padded_to(values_XYZ: np.ndarray, size: int) -> np.ndarray:
+    """The volume with zeros behind its first two axes, so that both are multiples of `size`."""
+    more = [(0, -side % size) for side in values_XYZ.shape[:2]]
+    return np.pad(values_XYZ, [*more, (0, 0)]) if any(pad for _, pad in more) else values_XYZ
+
+
+def cut(values_XYZ: np.ndarray, places_M3: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
+    """The patches at the places, (M, size, size), written to `out` where it is given."""
+    windows = np.lib.stride_tricks.sliding_window_view(values_XYZ, (size, size), (0, 1))
+    out = np.empty((len(places_M3), size, size), values_XYZ.dtype) if out is None else out
+    for start in range(0, len(places_M3), _AT_ONCE):
+        place, row, column = places_M3[start : start + _AT_ONCE].T
+        out[start : start + _AT_ONCE] = windows[row, column, place]
+    return out
+
+
+def stitched(patches_MHW: np.ndarray, places_M3: np.ndarray, shape: tuple[int, int, int], fill: int) -> np.ndarray:
+    """The volume (X, Y, Z) whose non-overlapping patches are given; `fill` where there is none."""
+    size = patches_MHW.shape[1]
+    padded = np.full((-(-shape[0] // size) * size, -(-shape[1] // size) * size, shape[2]), fill, patches_MHW.dtype)
+    blocks = padded.reshape(padded.shape[0] // size, size, padded.shape[1] // size, size, shape[2])
+    blocks[places_M3[:, 1] // size, :, places_M3[:, 2] // size, :, places_M3[:, 0]] = patches_MHW
+    return padded[: shape[0], : shape[1]]
+
+
+def _window_counts(mask_XYZ: np.ndarray, size: int, stride: int) -> np.ndarray:
+    """How many voxels each window of size x size in the first two axes holds."""
+    table = np.zeros((mask_XYZ.shape[0] + 1, mask_XYZ.shape[1] + 1, mask_XYZ.shape[2]), np.int32)
+    np.cumsum(mask_XYZ, 0, np.int32, out=table[1:, 1:])
+    np.cumsum(table[1:, 1:], 1, np.int32, out=table[1:, 1:])
+    high, low = table[size:], table[:-size]
+    counts = high[:, size:] - high[:, :-size] - low[:, size:] + low[:, :-size]
+    return counts[::stride, ::stride]

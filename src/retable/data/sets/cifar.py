@@ -58,22 +58,24 @@ class CifarData(ImageData):
             )
         return self.expect([self._batch(name) for name in names])
 
-    def read(self) -> Splits:
-        names = read_names(self._batch("batches.meta"))
+    def read(self, files: list[Path]) -> Splits:
+        *batches, meta = files
+        names = read_names(meta)
         if names != OFFICIAL:
-            raise DataError(
-                f"{self._batch('batches.meta')}: classes {', '.join(names)}, expected {', '.join(OFFICIAL)}"
-            )
-        parts = [read_batch(self._batch(name)) for name in self.batches]
+            raise DataError(f"{meta}: classes {', '.join(names)}, expected {', '.join(OFFICIAL)}")
+        parts = [read_batch(path) for path in batches]
+        test = parts.pop() if self.full else None
         pool = ImageSet(np.concatenate([p.images for p in parts]), np.concatenate([p.targets for p in parts]))
-        if self.full:
-            return Splits(pool, read_batch(self._batch("test_batch")), CLASSES)
+        if test is not None:
+            return Splits(pool, test, CLASSES)
         held_out = balanced_share(pool.targets, self.val_share, self.split_seed)
         rest = np.setdiff1d(np.arange(len(pool)), held_out, assume_unique=True)
         return Splits(pool.take(rest), pool.take(held_out), CLASSES)
 
     def reading(self) -> dict[str, Any]:
-        return {"files": "full"} if self.full else super().reading()  # full needs no seed: its split is the set's own
+        if self.full:
+            return {"files": "full"}  # the split is the set's own
+        return {"files": self.batches, "val_share": self.val_share, "split_seed": self.split_seed}
 
     def download(self) -> None:
         from torchvision import datasets

@@ -6,6 +6,8 @@ R. Cipolla, "Semantic object classes in video: a high-definition ground truth da
 30(2), 2009, in the 11 classes of V. Badrinarayanan, A. Kendall, R. Cipolla, "SegNet", PAMI 39(12), 2017.
 """
 
+import itertools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,10 +15,10 @@ from typing import Any, ClassVar
 from retable import checks
 from retable.data.arrays import IGNORE, Splits
 from retable.data.download import fetch
-from retable.data.formats.pictures import read_pairs, size_of
+from retable.data.fingerprints import paths_in
+from retable.data.formats.pictures import Pair, Pairs, disjoint, pair, pictures_in, read_pairs, size_of
 from retable.data.module import ImageData
 from retable.data.samples.shapes import VERSION, write_camvid, write_pet, write_voc
-from retable.data.sets.picture_sets import Found, find_camvid, find_pet, find_voc
 from retable.errors import DataError
 
 VOC_CLASSES = (
@@ -26,6 +28,72 @@ VOC_CLASSES = (
 CAMVID_CLASSES = (
     "Sky", "Building", "Pole", "Road", "Pavement", "Tree", "SignSymbol", "Fence", "Car", "Pedestrian", "Bicyclist",
 )  # fmt: skip
+SHOWN = 4  # missing files that a message names
+
+
+def find_pet(base: Path) -> Pairs:
+    """images/*.jpg and annotations/trimaps/*.png, named in annotations/trainval.txt and test.txt. Raises DataError."""
+    lists = [base / "annotations" / f"{name}.txt" for name in ("trainval", "test")]
+    return _listed(lists, base / "images", base / "annotations" / "trimaps")
+
+
+def find_voc(base: Path) -> Pairs:
+    """JPEGImages/*.jpg and SegmentationClass/*.png, named in ImageSets/Segmentation/train.txt and val.txt.
+
+    Most photographs of VOC have no segmentation and are in neither list; they are counted as left out.
+
+    Raises:
+        DataError: a list, image or mask that is missing, or an image in both lists.
+    """
+    lists = [base / "ImageSets" / "Segmentation" / f"{name}.txt" for name in ("train", "val")]
+    return _listed(lists, base / "JPEGImages", base / "SegmentationClass")
+
+
+def find_camvid(base: Path) -> Pairs:
+    """train, val and, where it is there, test, with masks of equal names in trainannot, valannot, testannot.
+
+    Raises:
+        DataError: a folder that is missing or empty, an image without its mask, an image in two parts.
+    """
+    names = ["train", "val"] + ["test"] * any((base / name).is_dir() for name in ("test", "testannot"))
+    missing = [name for part in names for name in (part, f"{part}annot") if not (base / name).is_dir()]
+    if missing:
+        raise DataError(f"{base}: expected here, but missing: {', '.join(missing)}")
+    parts = [pair(pictures_in(base / name), pictures_in(base / f"{name}annot")) for name in names]
+    for first, second in itertools.combinations(parts, 2):
+        disjoint(first, second)
+    return Pairs(*parts)
+
+
+def _listed(lists: list[Path], images: Path, masks: Path) -> Pairs:
+    train, val = (_named(path, images, masks) for path in lists)
+    disjoint(train, val)
+    absent = [file for _, *both in (*train, *val) for file in both if not file.is_file()]
+    if absent:
+        names = ", ".join(f"{file.parent.name}/{file.name}" for file in absent[:SHOWN])
+        more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+        raise DataError(f"{images.parent}: expected here, but missing: {names}{more}, which the lists name")
+    others = len(pictures_in(images)) - len(train) - len(val)
+    return Pairs(train, val, [], lists, {f"{images.name}: in neither list": others} if others else {})
+
+
+def _named(path: Path, images: Path, masks: Path) -> list[Pair]:
+    """The pairs that a list names: the first word of each line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError as error:
+        raise DataError(f"{path.parent}: expected here, but missing: {path.name}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}), expected: a name a line") from error
+    names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    if not names:
+        raise DataError(f"{path}: names no images, expected: a name a line")
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise DataError(f"{path}: names {name} {times} times, accepted: once")
+    return [Pair(name, images / f"{name}.jpg", masks / f"{name}.png") for name in names]
+
+
 FIND = {"pet": find_pet, "voc": find_voc, "camvid": find_camvid}
 SAMPLE = {"pet": write_pet, "voc": write_voc, "camvid": write_camvid}
 BELOW = {"pet": "oxford-iiit-pet", "voc": "VOCdevkit/VOC2012", "camvid": ""}  # as torchvision unpacks them
@@ -63,16 +131,23 @@ class FcnData(ImageData):
         self.set, self.binary, self.size = set, binary, size_of("size", size)
         self.folder = set
 
-    def files(self) -> list[Path]:
-        return self._find_pairs().files
+    def files(self) -> Pairs:
+        base = self.location / BELOW[self.set]
+        try:
+            return FIND[self.set](base)
+        except DataError as error:
+            if base.is_dir():
+                raise
+            raise DataError(
+                f"{error} (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
+            ) from error
 
-    def read(self) -> Splits:
-        found = self._find_pairs()
+    def read(self, files: Pairs) -> Splits:
         labels = VOC_BINARY if self.binary else LABELS[self.set]
         classes = ("background", "object") if self.binary else CLASSES[self.set]
-        train, val = (read_pairs(part, self.size, labels, self.set) for part in (found.train, found.val))
-        test = read_pairs(found.test, self.size, labels, self.set) if found.test else None
-        return Splits(train, val, classes, test, found.left_out)
+        train, val = (read_pairs(part, self.size, labels, self.set) for part in (files.train, files.val))
+        test = read_pairs(files.test, self.size, labels, self.set) if files.test else None
+        return Splits(train, val, classes, test, files.left_out)
 
     def reading(self) -> dict[str, Any]:
         return {"set": self.set, "size": list(self.size), "binary": self.binary}  # the split is the set's own
@@ -96,20 +171,9 @@ class FcnData(ImageData):
             get(folder)
             found = FIND[self.set](folder / BELOW[self.set])
             # Which pictures make the set complete is known only now. The lists stay last: they say that it is.
-            wanted[:] = [self.location / file.relative_to(folder) for file in found.files]
+            wanted[:] = [self.location / file.relative_to(folder) for file in paths_in(found)]
 
         fetch({"pet": "Oxford-IIIT Pet", "voc": "PASCAL VOC 2012"}[self.set], self.location, wanted, get_all)
 
     def make_sample(self, folder: Path) -> None:
         SAMPLE[self.set](folder / BELOW[self.set])
-
-    def _find_pairs(self) -> Found:
-        base = self.location / BELOW[self.set]
-        try:
-            return FIND[self.set](base)
-        except DataError as error:
-            if base.is_dir():
-                raise
-            raise DataError(
-                f"{error} (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
-            ) from error

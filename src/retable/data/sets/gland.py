@@ -5,7 +5,7 @@ contest", Medical Image Analysis 35, 2017.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from retable import checks
 from retable.data.arrays import ImageSet, Splits
-from retable.data.formats.pictures import Pair, disjoint, pair, pictures_in, read_pairs, size_of
+from retable.data.formats.pictures import Pair, Pairs, disjoint, pair, pictures_in, read_pairs, size_of
 from retable.data.module import ImageData
 from retable.data.samples.glands import VERSION, write_glands
 from retable.errors import DataError
@@ -58,44 +58,12 @@ class GlandData(ImageData):
         checks.integer("holdout", holdout, 0)
         checks.boolean("flips", flips)
         self.holdout, self.flips = holdout, flips
+        self.extras = ("copies",) if flips else ()  # named after their originals in the training set
         self.test_parts = (test_parts,) if isinstance(test_parts, str) else tuple(test_parts)
         if not self.test_parts or not set(self.test_parts) <= set(TEST_PARTS):
             raise checks.refuse("test_parts", test_parts, f"a list of {', '.join(TEST_PARTS)}")
 
-    def files(self) -> list[Path]:
-        train, test, _, _ = self._find_pairs()
-        return [file for _, *both in (*train, *test) for file in both]
-
-    def read(self) -> Splits:
-        train_pairs, test_pairs, labels, left_out = self._find_pairs()
-        train = read_pairs(train_pairs, self.size, labels, "glands")
-        test = read_pairs(test_pairs, self.size, labels, "glands")
-        if self.flips:
-            train = with_flips(train)
-        if not self.holdout:
-            return Splits(train, test, CLASSES, test=test, left_out=left_out)
-        if self.holdout >= len(train):
-            raise DataError(f"data.holdout={self.holdout}: accepted: fewer than the {len(train)} training images")
-        order = np.random.default_rng(np.random.SeedSequence((self.split_seed, 3))).permutation(len(train))
-        held_out, rest = np.sort(order[: self.holdout]), np.sort(order[self.holdout :])
-        return Splits(train.take(rest), train.take(held_out), CLASSES, test=test, left_out=left_out)
-
-    def reading(self) -> dict[str, Any]:
-        found = super().reading()
-        return found if self.holdout else {key: value for key, value in found.items() if key != "split_seed"}
-
-    def draw(self, folder: Path, predict: Callable[[np.ndarray], np.ndarray], title: str) -> None:
-        """flips.png, where there are flipped copies."""
-        if self.flips:
-            from retable.figures.flips import draw
-
-            draw(self.splits.train, folder / "flips.png", title)
-
-    def make_sample(self, folder: Path) -> None:
-        write_glands(folder)
-
-    def _find_pairs(self) -> tuple[list[Pair], list[Pair], dict[int, int], dict[str, int]]:
-        """Training pairs, test pairs, labels by mask value, and the number of pictures left out by reason."""
+    def files(self) -> Pairs:
         course = all((self.location / part).is_dir() for part in ("Train", "Test"))
         release = self._release()
         if course and release:
@@ -110,7 +78,27 @@ class GlandData(ImageData):
             f" (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
         )
 
-    def _course_pairs(self) -> tuple[list[Pair], list[Pair], dict[int, int], dict[str, int]]:
+    def read(self, files: Pairs) -> Splits:
+        train, test = (read_pairs(pairs, self.size, files.labels, "glands") for pairs in (files.train, files.test))
+        left_out = files.left_out
+        if self.flips:
+            train = with_flips(train)
+        if not self.holdout:
+            return Splits(train, test, CLASSES, test=test, left_out=left_out)
+        if self.holdout >= len(train):
+            raise DataError(f"data.holdout={self.holdout}: accepted: fewer than the {len(train)} training images")
+        order = np.random.default_rng(np.random.SeedSequence((self.split_seed, 3))).permutation(len(train))
+        held_out, rest = np.sort(order[: self.holdout]), np.sort(order[self.holdout :])
+        return Splits(train.take(rest), train.take(held_out), CLASSES, test=test, left_out=left_out)
+
+    def reading(self) -> dict[str, Any]:
+        own = {key: getattr(self, key) for key in ("size", "holdout", "flips", "test_parts")}
+        return own | ({"split_seed": self.split_seed} if self.holdout else {})
+
+    def make_sample(self, folder: Path) -> None:
+        write_glands(folder)
+
+    def _course_pairs(self) -> Pairs:
         parts, others = [], 0
         for name in ("Train", "Test"):
             folder = self.location / name
@@ -121,14 +109,16 @@ class GlandData(ImageData):
                 raise DataError(f"{folder}: holds no images, expected: image_NN.png with label_NN.png")
             others += len(found) - len(images) - len(masks)
             parts.append(pair(images, masks, "image_{}", "label_{}"))
-        return *parts, COURSE, _counted({"neither image_NN nor label_NN": others})
+        train, test = parts
+        left_out = _counted({"neither image_NN nor label_NN": others})
+        return Pairs(train, test=test, left_out=left_out, labels=COURSE)
 
     def _release(self) -> Path | None:
         """The folder with train_N.bmp: this set's, or one below it."""
         below = sorted(folder for folder in self.location.glob("*") if folder.is_dir())
         return next((folder for folder in (self.location, *below) if any(folder.glob("train_*.bmp"))), None)
 
-    def _release_pairs(self, folder: Path) -> tuple[list[Pair], list[Pair], dict[int, int], dict[str, int]]:
+    def _release_pairs(self, folder: Path) -> Pairs:
         found = pictures_in(folder)
         pairs: dict[str, list[Pair]] = {}
         used = 0
@@ -145,7 +135,7 @@ class GlandData(ImageData):
         if not test:
             raise DataError(f"{folder}: holds no {' or '.join(f'{part}_N.bmp' for part in self.test_parts)}")
         disjoint(pairs["train"], test)
-        return pairs["train"], test, NUMBERED, _counted(left_out)
+        return Pairs(pairs["train"], test=test, left_out=_counted(left_out), labels=NUMBERED)
 
 
 def with_flips(images: ImageSet) -> ImageSet:

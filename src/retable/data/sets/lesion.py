@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from retable.data.arrays import Splits
-from retable.data.formats.pictures import Pair, disjoint, pair, pictures_in, read_pairs, size_of
+from retable.data.formats.pictures import Pairs, disjoint, pair, pictures_in, read_pairs, size_of
 from retable.data.module import ImageData
 from retable.data.samples.lesions import VERSION, write_lesions
 from retable.errors import DataError
@@ -39,20 +39,7 @@ class LesionData(ImageData):
         super().__init__(**base)
         self.size = size_of("size", size)
 
-    def files(self) -> list[Path]:
-        return [file for part in self._find_pairs() for _, *both in part for file in both]
-
-    def read(self) -> Splits:
-        train, val = (read_pairs(part, self.size, LABELS, "lesions") for part in self._find_pairs())
-        return Splits(train, val, CLASSES)
-
-    def reading(self) -> dict[str, Any]:
-        return {"size": list(self.size)}  # the split is the set's own
-
-    def make_sample(self, folder: Path) -> None:
-        write_lesions(*(folder / FOLDER.format(part, kind) for part in ("Training", "Test") for kind in KINDS))
-
-    def _find_pairs(self) -> tuple[list[Pair], list[Pair]]:
+    def files(self) -> Pairs:
         folders = [[self.location / FOLDER.format(part, kind) for kind in KINDS] for part in ("Training", "Test")]
         missing = [folder.name for both in folders for folder in both if not folder.is_dir()]
         if missing:
@@ -65,4 +52,14 @@ class LesionData(ImageData):
             pair(pictures_in(images), pictures_in(masks), mask="{}_Segmentation") for images, masks in folders
         )
         disjoint(train, test)
-        return train, test
+        return Pairs(train, test)
+
+    def read(self, files: Pairs) -> Splits:
+        train, val = (read_pairs(pairs, self.size, LABELS, "lesions") for pairs in (files.train, files.val))
+        return Splits(train, val, CLASSES)
+
+    def reading(self) -> dict[str, Any]:
+        return {"size": list(self.size)}  # the split is the set's own
+
+    def make_sample(self, folder: Path) -> None:
+        write_lesions(*(folder / FOLDER.format(part, kind) for part in ("Training", "Test") for kind in KINDS))

@@ -30,8 +30,8 @@ class MnistData(ImageData):
     def files(self) -> list[Path]:
         return self.expect([self._file(name) for name in NAMES])
 
-    def read(self) -> Splits:
-        train_images, train_labels, val_images, val_labels = (self._file(name) for name in NAMES)
+    def read(self, files: list[Path]) -> Splits:
+        train_images, train_labels, val_images, val_labels = files
         return Splits(read_pair(train_images, train_labels), read_pair(val_images, val_labels), CLASSES)
 
     def reading(self) -> dict[str, Any]:

@@ -12,18 +12,26 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from PIL import Image
+import torch
+from torch.nn import functional as F
 
 from retable import checks
 from retable.data.arrays import ImageSet, Splits, box_targets
-from retable.data.formats.boxes import Annotated, Annotations, apart, valid_boxes
-from retable.data.formats.boxes_coco import coco_classes, read_coco
-from retable.data.formats.boxes_csv import read_classes, read_csv
-from retable.data.formats.boxes_voc import read_voc, voc_classes
-from retable.data.formats.pictures import read_image
+from retable.data.formats.boxes import (
+    Annotated,
+    Annotations,
+    apart,
+    coco_classes,
+    read_classes,
+    read_coco,
+    read_csv,
+    read_voc,
+    valid_boxes,
+    voc_classes,
+)
+from retable.data.formats.pictures import picture_size, read_image
+from retable.data.loader import IMAGENET_MEAN
 from retable.data.module import ImageData
-from retable.data.resident import IMAGENET_MEAN
-from retable.data.resize import canvas, resized, resized_size
 from retable.data.samples.traps import VERSION, write_traps
 
 READ: dict[str, Callable[[Path, Path, Sequence[str]], Annotations]] = {
@@ -32,6 +40,7 @@ READ: dict[str, Callable[[Path, Path, Sequence[str]], Annotations]] = {
     "voc": read_voc,
 }
 FORMS = {".csv": "csv", ".json": "coco", ".txt": "voc"}
+MULTIPLE = 32  # of a canvas's sides: the stride of the coarsest maps of a ResNet
 # Beside images that do not fill the canvas: so near to zero once it is normalised as eight bits allow.
 PADDING = np.array([round(255 * mean) for mean in IMAGENET_MEAN], np.uint8)
 
@@ -97,19 +106,32 @@ class WildlifeData(ImageData):
         self._known = None if classes is None else tuple(classes)
 
     def reading(self) -> dict[str, Any]:
-        found = {key: value for key, value in super().reading().items() if key not in ("split_seed", "subfolder")}
-        return found | {"known": self._known, "single": self.location.is_file(), "format": self._form}
+        keys = ("annotations", "class_file", "image_folder", "shorter", "longer", "drop_invalid")
+        own = {key: getattr(self, key) for key in keys}
+        return own | {"known": self._known, "single": self.location.is_file(), "format": self._form}
 
-    def files(self) -> list[Path]:
-        parts, _ = self._annotations()
-        named = [file for part in parts.values() for file in (*part.files, *(item.image for item in part.images))]
-        return list(dict.fromkeys([*self._class_files(), *named]))
+    def files(self) -> tuple[dict[str, Annotations], tuple[str, ...], list[Path]]:
+        """What each part's annotation file says, the class names by label, and the file of these, if there is one."""
+        paths = self._paths()
+        class_files = self._class_files()
+        self.expect([*class_files, *paths.values()])
+        first = next(iter(paths.values()))
+        if self._known is not None:
+            classes = self._known
+        elif self._form == "coco":
+            classes = coco_classes(first)
+        else:
+            classes = read_classes(class_files[0]) if class_files else voc_classes(first)
+        parts = {name: READ[self._form](path, self._images(path), classes) for name, path in paths.items()}
+        apart(parts)
+        return parts, classes, class_files
 
-    def read(self) -> Splits:
-        parts, classes = self._annotations()
+    def read(self, files: tuple[dict[str, Annotations], tuple[str, ...], list[Path]]) -> Splits:
+        parts, classes, _ = files
         every = [item for part in parts.values() for item in part.images]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            sizes = dict(zip((item.image for item in every), pool.map(_size, every), strict=True))
+            found = pool.map(lambda item: picture_size(item.image), every)
+            sizes = dict(zip((item.image for item in every), found, strict=True))
         left_out: Counter[str] = Counter()
         kept: dict[str, list[Annotated]] = {}
         valid, dropped = valid_boxes(every, sizes, self.drop_invalid)
@@ -117,7 +139,7 @@ class WildlifeData(ImageData):
             kept[name], valid = valid[: len(part.images)], valid[len(part.images) :]
             left_out.update(part.left_out)
         left_out.update(dropped)
-        scaled = {image: resized_size(h, w, self.shorter, self.longer) for image, (w, h) in sizes.items()}
+        scaled = {image: resized_size(h, w, self.shorter, self.longer) for image, (h, w) in sizes.items()}
         shape = canvas(list(scaled.values()))
         most = max(len(item.boxes) for items in kept.values() for item in items)
         sets = {name: _read_part(items, scaled, shape, most) for name, items in kept.items()}
@@ -140,21 +162,6 @@ class WildlifeData(ImageData):
 
     def make_sample(self, folder: Path) -> None:
         write_traps(folder, self.variant)
-
-    def _annotations(self) -> tuple[dict[str, Annotations], tuple[str, ...]]:
-        """What each part's annotation file says, and the class names by label."""
-        paths = self._paths()
-        self.expect([*self._class_files(), *paths.values()])
-        first = next(iter(paths.values()))
-        if self._known is not None:
-            classes = self._known
-        elif self._form == "coco":
-            classes = coco_classes(first)
-        else:
-            classes = read_classes(self._class_files()[0]) if self.class_file else voc_classes(first)
-        parts = {name: READ[self._form](path, self._images(path), classes) for name, path in paths.items()}
-        apart(parts)
-        return parts, classes
 
     def _paths(self) -> dict[str, Path]:
         if self.location.is_file():
@@ -181,16 +188,6 @@ class WildlifeData(ImageData):
         return FORMS.get(self.location.suffix.lower(), self.format) if self.location.is_file() else self.format
 
 
-def _size(item: Annotated) -> tuple[int, int]:
-    """(width, height) of an image, from its header."""
-    try:
-        with Image.open(item.image) as picture:
-            return picture.size
-    except Exception:  # a damaged picture can raise nearly anything
-        _, height, width = read_image(item.image).shape  # which says what is wrong with it
-        return width, height
-
-
 def _read_part(
     items: Sequence[Annotated], scaled: dict[Path, tuple[int, int]], shape: tuple[int, int], most: int
 ) -> ImageSet:
@@ -211,3 +208,32 @@ def _read_part(
     labels = [np.array([box.label for box in item.boxes], np.int64) for item in items]
     about = {"name": np.array([item.image.name for item in items])}
     return ImageSet(images, box_targets(boxes, labels, [scaled[item.image] for item in items], most), about)
+
+
+# Sizes of images, by the convention of torchvision's GeneralizedRCNNTransform: bilinear without antialiasing, as its
+# detectors were trained.
+
+
+def resized_size(height: int, width: int, shorter: int, longer: int) -> tuple[int, int]:
+    """(height, width) after resizing; smaller images are enlarged.
+
+    >>> resized_size(480, 640, 800, 1333), resized_size(500, 2000, 800, 1333)
+    ((800, 1066), (333, 1333))
+    """
+    scale = min(shorter / min(height, width), longer / max(height, width))
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
+def resized(image_CHW: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A uint8 image (C, H, W) at another size, (height, width)."""
+    if image_CHW.shape[1:] == size:
+        return image_CHW
+    values = torch.from_numpy(np.array(image_CHW, np.float32))[None]
+    found = F.interpolate(values, size=size, mode="bilinear", align_corners=False)[0]
+    return found.round_().clamp_(0, 255).to(torch.uint8).numpy()
+
+
+def canvas(sizes: list[tuple[int, int]]) -> tuple[int, int]:
+    """The smallest (height, width) that holds all sizes and is a multiple of MULTIPLE."""
+    height, width = (max(side) for side in zip(*sizes, strict=True))
+    return -(-height // MULTIPLE) * MULTIPLE, -(-width // MULTIPLE) * MULTIPLE

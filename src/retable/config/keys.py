@@ -1,0 +1,84 @@
+"""Keys of a config: the value at a dotted one, and which of them are part of what a run is."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Keys that steer a command and are no part of the run that it trains: left out of what a run's directory keeps.
+STEERING = ("resume", "seeds", "output", "sweep", "table", "preset")
+# Where things are kept or how fast they are computed, not what is computed. A run's directory keeps them.
+PLACE = ("logger", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
+# Groups that only say which of the other keys are meant.
+CHOOSING = ("experiment", "task", "debug", "hydra")
+
+
+def lookup(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """The value at a dotted key of a nested mapping; a number counts the items of a list, from 0.
+
+    >>> lookup({"dropout": {"p": 0.3}}, "dropout.p"), lookup({}, "dropout.p", "none")
+    (0.3, 'none')
+    >>> lookup({"confusion": [[5, 1], [2, 6]]}, "confusion.1.0")
+    2
+    """
+    node: Any = config
+    for part in key.split("."):
+        if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
+            node = node[int(part)]
+        elif isinstance(node, Mapping) and part in node:
+            node = node[part]
+        else:
+            return default
+    return node
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as one dict by dotted key; lists are leaves.
+
+    >>> flatten({"dropout": {"p": 0.3}, "seed": 0})
+    {'dropout.p': 0.3, 'seed': 0}
+    """
+    if not isinstance(node, dict) or not node:
+        return {prefix: node}
+    flat: dict[str, Any] = {}
+    for key, value in node.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def below(key: str, sections: Sequence[str]) -> bool:
+    """Whether a dotted key is one of some keys, or lies below one.
+
+    >>> below("data.root", ["data.root"]), below("sweep.dir", ["sweep"]), below("data.rooted", ["data.root"])
+    (True, True, False)
+    """
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def is_part_of_a_run(key: str) -> bool:
+    """Whether a key can change a run's result."""
+    return not below(key, (*STEERING, *PLACE))
+
+
+def public_target(target: Any) -> Any:
+    """A `_target_` by its public path: a class of this project by its room and its name, wherever its module lies.
+
+    >>> public_target("retable.models.cnn.CNN"), public_target("torch.nn.ReLU")
+    ('retable.models.CNN', 'torch.nn.ReLU')
+    """
+    if not isinstance(target, str) or not target.startswith("retable."):
+        return target
+    package, room, *_, name = target.split(".")
+    return f"{package}.{room}.{name}"
+
+
+def own(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a config that a run's directory keeps."""
+    return {key: value for key, value in config.items() if key not in STEERING}
+
+
+def key_of(override: str) -> str:
+    """The key or group that an override names.
+
+    >>> key_of("+optimizer.momentum=0.9"), key_of("~seed")
+    ('optimizer.momentum', 'seed')
+    """
+    return override.partition("=")[0].lstrip("+~")

@@ -1,0 +1,165 @@
+"""TensorBoard beside a run's curves: its figures as images, and the HParams tab over all runs of a sweep.
+
+In the tab each run's hyperparameters stand beside its final metrics. A run leaves a session (its start with its
+hyperparameters, and its end); a sweep leaves one description of all sessions below its folder, which names what varies
+and the metrics. The tab takes the first description that it finds for the whole, and drops every hyperparameter that
+this one does not name; so there is one, and runs have none of their own.
+Without one (single runs, a sweep that is still going) the tab shows every key of every run; only for a run's own
+directory, by itself, it then finds no metrics.
+
+The records are those of tensorboard's own `hparams` API, made from its protocol buffers, because its helper functions
+need TensorFlow. Files have a fixed name and no time in them: the same runs give the same bytes. No torch is imported.
+"""
+
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from retable import atomic
+from retable.run import files
+
+EVENTS = "events.out.tfevents.0.hparams"  # a name by which TensorBoard takes it for events
+
+
+def write_images(directory: Path, epoch: int) -> None:
+    """Add every PNG of the run's figures to its validation events, under the figure's name, at an epoch."""
+    from PIL import Image
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from torch.utils.tensorboard import FileWriter
+
+    values = []
+    for path in sorted((directory / "figures").glob("*.png")):
+        with Image.open(path) as picture:
+            width, height, channels = *picture.size, len(picture.getbands())
+        # The file's own bytes: SummaryWriter.add_image would decode and compress them again.
+        image = Summary.Image(width=width, height=height, colorspace=channels, encoded_image_string=path.read_bytes())
+        values.append(Summary.Value(tag=path.stem, image=image))
+    writer = FileWriter(str(directory / "val"), filename_suffix=".figures")
+    writer.add_summary(Summary(value=values), epoch)
+    writer.close()
+
+
+def write_hparams(directory: Path, hyperparameters: Mapping[str, Any]) -> None:
+    """Write a run's session: values by dotted key.
+
+    The metrics are those of the run's curves under train/ and val/. Lists and None are written as text, since the tab
+    knows numbers, truth values and strings. The tab names the run by its path.
+    """
+    from tensorboard.plugins.hparams import api_pb2
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo, SessionStartInfo
+
+    start = SessionStartInfo()
+    for key, value in sorted(hyperparameters.items()):
+        _set(start.hparams[key], plain(value))
+    end = SessionEndInfo(status=api_pb2.Status.Value("STATUS_SUCCESS"))
+    _write(
+        directory / EVENTS,
+        {
+            "_hparams_/session_start_info": HParamsPluginData(session_start_info=start),
+            "_hparams_/session_end_info": HParamsPluginData(session_end_info=end),
+        },
+    )
+
+
+def describe_sweep(folder: Path) -> Path | None:
+    """Write the description of every session below a sweep's folder (<folder>/<task>/<run>); None where there is none.
+
+    Named are the hyperparameters that differ between runs or that only some of them have, and the final metrics.
+    """
+    runs = [path.parent for path in sorted(folder.glob(f"*/*/{files.RUN}")) if (path.parent / EVENTS).exists()]
+    if not runs:
+        return None
+    settings = [(atomic.read_json(run / files.RUN) or {}).get("identity") or {} for run in runs]
+    results = [atomic.read_json(run / files.RESULT) or {} for run in runs]
+    named = {key: None for result in results for key in (result.get("metrics") or {}).get("final") or {}}
+    _write(folder / EVENTS, {"_hparams_/experiment": _experiment(settings, [key for key in named if "/" in key])})
+    return folder / EVENTS
+
+
+def varying(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The values of each key that differs between settings, or that only some have; None is a value.
+
+    >>> varying([{"lr": 0.1, "seed": 0}, {"lr": 0.1, "seed": 1, "momentum": 0.9}])
+    {'momentum': [0.9], 'seed': [0, 1]}
+    """
+    found: dict[str, list[Any]] = {}
+    for key in sorted({key for setting in settings for key in setting}):
+        values = [plain(setting[key]) for setting in settings if key in setting]
+        if len(values) < len(settings) or any(value != values[0] for value in values):
+            found[key] = values
+    return found
+
+
+def plain(value: Any) -> bool | float | str:
+    return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def _experiment(settings: Sequence[Mapping[str, Any]], metrics: Iterable[str]) -> Any:
+    from tensorboard.plugins.hparams import api_pb2
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+    # The tab shows the first five metrics at once: validation before training, scores before losses.
+    order = sorted(metrics, key=lambda key: (key.endswith("/loss"), not key.startswith("val/"), key))
+    pairs = [key.split("/", 1) for key in order if key.startswith(("train/", "val/"))]
+    return HParamsPluginData(
+        experiment=api_pb2.Experiment(
+            hparam_infos=[_info(key, values) for key, values in varying(settings).items()],
+            metric_infos=[
+                api_pb2.MetricInfo(name=api_pb2.MetricName(group=part, tag=tag), display_name=f"{part}/{tag}")
+                for part, tag in pairs
+            ],
+        )
+    )
+
+
+def _info(key: str, values: Sequence[Any]) -> Any:
+    """A hyperparameter's type and what values it takes, as the tab's filters need them."""
+    from tensorboard.plugins.hparams import api_pb2
+
+    info = api_pb2.HParamInfo(name=key, differs=True)
+    if all(isinstance(value, bool) for value in values):
+        info.type = api_pb2.DataType.Value("DATA_TYPE_BOOL")
+        info.domain_discrete.extend(sorted(set(values)))
+    elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        info.type = api_pb2.DataType.Value("DATA_TYPE_FLOAT64")
+        info.domain_interval.min_value, info.domain_interval.max_value = min(values), max(values)
+    else:
+        info.type = api_pb2.DataType.Value("DATA_TYPE_STRING")
+        info.domain_discrete.extend(sorted({str(value) for value in values}))
+    return info
+
+
+def _write(path: Path, records: Mapping[str, Any]) -> None:
+    """An event file with a record a tag; left as it is where nothing has changed."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    data = io.BytesIO()
+    writer = RecordWriter(data)
+    events = [Event(file_version="brain.Event:2")]
+    events += [Event(summary=_summary(tag, record)) for tag, record in records.items()]
+    for event in events:
+        writer.write(event.SerializeToString(deterministic=True))
+    if not path.exists() or path.read_bytes() != data.getvalue():
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_bytes(data.getvalue())
+        os.replace(temporary, path)
+
+
+def _summary(tag: str, data: Any) -> Any:
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+
+    content = data.SerializeToString(deterministic=True)
+    plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content)
+    return Summary(value=[Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))])
+
+
+def _set(field: Any, value: Any) -> None:
+    if isinstance(value, bool):
+        field.bool_value = value
+    elif isinstance(value, str):
+        field.string_value = value
+    else:
+        field.number_value = value

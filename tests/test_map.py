@@ -1,0 +1,80 @@
+"""The map of the house: imports point down the list below, the lazy ones inside functions too.
+
+Run with -s to see the map. A package may use itself and whatever stands below it; of the top, anything.
+"""
+
+import ast
+from collections import defaultdict
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "src" / "retable"
+# From the command line down to plain values. Rooms in one line stand side by side and do not use each other.
+ORDER = (
+    ("cli",),
+    ("__init__", "main"),
+    ("commands",),
+    ("sweeps", "receptive"),
+    ("report",),
+    ("run",),
+    ("tasks",),
+    ("figures",),
+    ("experiment", "losses", "training", "metrics"),
+    ("models", "data"),
+    ("config",),
+    ("atomic",),
+    ("checks",),
+    ("errors",),
+)
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The rooms that a file imports from, wherever in it the import stands."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            top, _, rest = node.module.partition(".")
+            if top == "retable":
+                found |= {rest.partition(".")[0]} if rest else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names = (alias.name.split(".") for alias in node.names)
+            found |= {name[1] for name in names if name[0] == "retable" and len(name) > 1}
+    return found
+
+
+def arrows() -> dict[tuple[str, str], list[str]]:
+    found = defaultdict(list)
+    for path in sorted(PACKAGE.rglob("*.py")):
+        own = room_of(path)
+        for other in imported(path):
+            if other in LEVEL and other != own:
+                found[own, other].append(str(path.relative_to(PACKAGE)))
+    return found
+
+
+def test_every_room_has_its_place() -> None:
+    rooms = {room_of(path) for path in PACKAGE.rglob("*.py")}
+    assert rooms == set(LEVEL)
+
+
+def test_imports_point_down() -> None:
+    found = arrows()
+    for rooms in ORDER:
+        print(" ".join(rooms), "->", " ".join(sorted({b for a, b in found if a in rooms})))
+    up = [
+        f"{path} imports {other}"
+        for (own, other), paths in found.items()
+        for path in paths
+        if LEVEL[other] <= LEVEL[own] and other != "__init__"
+    ]
+    assert up == []
+
+
+def test_an_import_inside_a_function_counts(tmp_path: Path) -> None:
+    file = tmp_path / "a.py"
+    file.write_text("def f():\n    from retable.run.files import read\n    import retable.data.cache\n")
+    assert imported(file) == {"run", "data"}
