@@ -1,6 +1,9 @@
 """`retable receptive` from images to files, on a small random network, on a run of this project, and on photographs."""
 
+import hashlib
+import html
 import json
+import re
 from urllib.error import URLError
 
 import numpy as np
@@ -50,6 +53,12 @@ def refused(capsys, arguments):
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
+def text_of(folder):
+    """The words that a reader of the page sees."""
+    page = re.sub(r"<(style|script)\b.*?</\1>", " ", (folder / "index.html").read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
 def read(path):
     return json.loads(path.read_text())
 
@@ -83,6 +92,24 @@ def test_whole_command(weights, pictures, tmp_path, capsys):
     for name in ("top", "average", "discrepancy"):
         with Image.open(tmp_path / f"{name}.png") as figure:
             assert min(figure.size) > 300
+    text = text_of(tmp_path)
+    for words in (
+        "D2 What a unit looks at: resnet18 layer1, unit 3",
+        "theoretical 43 x 43 pixels 43 4 0, 0 computed from the layers",
+        f"empirical {' x '.join(map(str, found['empirical']['size']))} pixels {found['empirical']['side']:g} – – where",
+        f"change nothing: ✓ holds {first['places_outside'] + second['places_outside']} places tested",
+        f"2 files could not be read: {pictures / 'broken.jpg'}, {pictures / 'cut.jpg'}.",
+        "images studied 2 of 4 The 2 that activate the unit most. Assumed: the number",
+        "unit 3 Report D2 asks for unit 10. Assumed: units are counted from 0.",
+        "Assumed: torchvision's layer4",
+        f"retable receptive --network=resnet18 --weights={weights} --layer=layer1 --unit=3 --top=2 --occluder=11"
+        f" --stride=16 --size=64 --seed=0 {pictures}",
+    ):
+        assert words in text, words
+    page = (tmp_path / "index.html").read_text()
+    linked = set(re.findall(r'(?:href|src)="([^#"]+)"', page)) - {"data:,"}
+    assert linked == {"top.png", "average.png", "discrepancy.png", "receptive.json", "theoretical.json"}
+    assert all((tmp_path / name).is_file() for name in linked)
     kept = (tmp_path / "receptive.json").read_bytes()
     command(f"{arguments} --batch 3")
     again = read(tmp_path / "receptive.json")
@@ -155,6 +182,10 @@ def test_a_run_of_this_project(compose, pictures, tmp_path, monkeypatch):
         0 < entry["pixels_left"] <= 1 and len(entry["scores"]) == entry["removed"] + 1 for entry in found["segments"]
     )
     assert (tmp_path / "out" / "segments.png").is_file()
+    row, text = found["segments"][0], text_of(tmp_path / "out")
+    assert f"{row['image']} {row['class']} {row['flips_to'] or 'no other'} {row['segments']} {row['removed']} " in text
+    assert "segments felzenszwalb Assumed" in text
+    assert found["sha256"] == hashlib.sha256((tmp_path / "run" / "last.ckpt").read_bytes()).hexdigest()[:16]
 
 
 def test_photographs_with_imagenet_weights(data_root, tmp_path):

@@ -25,7 +25,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "receptive",
         help="show what a unit of a trained network looks at",
         description="The theoretical receptive field of a layer, and, from images, the empirical and the effective one"
-        " of one of its units: theoretical.json, receptive.json and PNG figures in a folder.",
+        " of one of its units: a page, figures and JSON files in a folder. The index of all tables lists those below"
+        " multirun/receptive.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -52,7 +53,9 @@ def add(commands: argparse._SubParsersAction) -> None:
         choices=("slic", "felzenszwalb"),
         help="remove segments too, until the class flips (give it after IMAGES, or with a value)",
     )
-    parser.add_argument("--output", type=Path, metavar="DIR", help="default: receptive/<network>-<layer>-<unit>")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="default: multirun/receptive/<network>-<layer>-<unit>"
+    )
     parser.set_defaults(do=run)
 
 
@@ -77,19 +80,22 @@ def run(options: argparse.Namespace) -> None:
     from dataclasses import fields
 
     from retable.receptive.study import Request, Study
+    from retable.report.receptive_page import size_text
 
     request = Request(**{field.name: getattr(options, field.name) for field in fields(Request)})
     study = Study(request, lambda line: print(line, file=sys.stderr))
     study.write_theoretical()
     rows, columns = study.field.stride
     stride = rows if rows == columns else f"{rows} x {columns}"
-    print(f"{study.name} {request.layer}: theoretical field {_by(study.field.size)}, stride {stride}")
+    print(f"{study.name} {request.layer}: theoretical field {size_text(study.field.size)}, stride {stride}")
     if request.images:
         _print(study.look())
     print(f"written: {study.folder}")
 
 
 def _print(result: dict[str, Any]) -> None:
+    from retable.report.receptive_page import size_text
+
     found, slope, rows = result["empirical"], result["effective"], result["top"]
     outside = sum(row["places_outside"] for row in rows)
     change = max(row["largest_change_outside"] for row in rows)
@@ -99,15 +105,7 @@ def _print(result: dict[str, Any]) -> None:
     else:
         verdict = "the theoretical one is all of the image, so that nothing lies outside"
     print(
-        f"empirical field of unit {result['unit']}: {_by(found['size'])}, side {found['side']}"
+        f"empirical field of unit {result['unit']}: {size_text(found['size'])}, side {found['side']}"
         f" (mean drop above {found['level']:.0%} of the largest); {verdict}"
     )
-    print(f"effective field: {_by(slope['size'])}, side {slope['side']} (gradient above {slope['level']:.2%})")
-
-
-def _by(size: Any) -> str:
-    if size is None:
-        return "none"
-    if None in size:
-        return "the whole image" if size[0] is size[1] else f"{size[0] or 'all'} x {size[1] or 'all'} pixels"
-    return f"{size[0]} x {size[1]} pixels"
+    print(f"effective field: {size_text(slope['size'])}, side {slope['side']} (gradient above {slope['level']:.2%})")

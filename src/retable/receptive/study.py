@@ -3,6 +3,7 @@
 theoretical.json   the field of every layer
 receptive.json     the unit's fields on the images, and everything that they depend on
 *.png              the figures
+index.html         a page with all of it
 """
 
 import json
@@ -25,6 +26,7 @@ from retable.receptive.network import Network, activations, of_run, of_torchvisi
 from retable.receptive.probe import probed
 from retable.receptive.progress import Progress
 from retable.receptive.theoretical import LayerField, layer_fields
+from retable.report.receptive_page import SUMMARY, write_receptive_page
 from retable.run import facts
 
 Say = Callable[[str], None]
@@ -91,7 +93,7 @@ class Study:
             raise ConfigError(f"--occluder {request.occluder}: accepted: at most the images' side, {side}")
         self.layers, self.field = self._fields()
         unit = "" if request.unit is None else f"-{request.unit}"
-        self.folder = request.output or Path("receptive", f"{self.name}-{request.layer}{unit}")
+        self.folder = request.output or Path("multirun", "receptive", f"{self.name}-{request.layer}{unit}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -105,7 +107,10 @@ class Study:
         _write(self.folder / "theoretical.json", {"network": self.name, "image": list(self.shape), "layers": layers})
 
     def look(self) -> dict[str, Any]:
-        """Measure the unit's fields on the images; write receptive.json, whose content is returned, and the figures.
+        """Measure the unit's fields on the images; write receptive.json, the figures and the page.
+
+        Returns:
+            The content of receptive.json.
 
         Raises:
             ConfigError: for a unit that the layer does not have, or an image size at which no field is uncut.
@@ -162,7 +167,8 @@ class Study:
         if request.segments is not None:
             result["segments"] = self._remove_segments(found)
         result |= {"device": facts.device(network.device.type), "git": facts.git(), "versions": facts.versions()}
-        _write(self.folder / "receptive.json", result)
+        _write(self.folder / SUMMARY, result)
+        write_receptive_page(self.folder)
         return result
 
     def _fields(self) -> tuple[list[LayerField], LayerField]:
