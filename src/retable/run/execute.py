@@ -16,7 +16,7 @@ from retable.config.identity import identity
 from retable.config.validate import validate
 from retable.errors import RetableError
 from retable.run import facts, files
-from retable.run.assemble import make_data, make_early_stop, make_task
+from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task
 from retable.run.failure import describe, write_failure
 from retable.run.files import DIVERGED, ENDED, FINISHED, INTERRUPTED
 from retable.run.pictures import write_images
@@ -95,6 +95,7 @@ def _execute(
     record = Record(
         directory,
         config["task"]["metric"],
+        best_is_highest(config, task),
         extra=portable(config, data, run.get("name", directory.name)),
         tensorboard=config["logger"]["tensorboard"],
         on_epoch=on_epoch,

@@ -127,6 +127,10 @@ class Task(pl.LightningModule):
         outputs = self.model(images)
         return self.compute_loss(outputs, targets), self.reduce_output(outputs.detach())
 
+    def metrics(self, split: str) -> dict[str, bool]:
+        """The metrics of a split by bare name, in the order of `metrics_of`, each with whether higher is better."""
+        return {"loss": False}
+
     def trained_parameters(self) -> list[nn.Parameter]:
         """What the optimizer is given."""
         return [p for p in self.model.parameters() if p.requires_grad]
