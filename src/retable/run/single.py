@@ -42,9 +42,9 @@ def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
         files.remove([directory / files.RESULT])
         config = run["config"] | {"resume": str(directory)}
     else:
-        _refuse_sweeps(config, overrides)
+        refuse_sweeps(config, overrides)
         validate(config)
-        directory = _new_directory(config, overrides)
+        directory = new_directory(config, overrides)
     try:
         _execute(config, directory)
     except RetableError:
@@ -118,7 +118,7 @@ def _execute(config: dict[str, Any], directory: Path) -> None:
     _summarise(result, directory)
 
 
-def _refuse_sweeps(config: dict[str, Any], overrides: Sequence[str]) -> None:
+def refuse_sweeps(config: dict[str, Any], overrides: Sequence[str]) -> None:
     if config["table"] is not None:
         name = next((text.partition("=")[2] for text in overrides if text.startswith("experiment=")), "...")
         raise ConfigError(f"experiment={name} is a sweep; start it with -m: python train.py -m {' '.join(overrides)}")
@@ -126,7 +126,7 @@ def _refuse_sweeps(config: dict[str, Any], overrides: Sequence[str]) -> None:
         raise ConfigError("seeds: only a sweep has several; start it with -m, or give one by seed=0")
 
 
-def _new_directory(config: dict[str, Any], overrides: Sequence[str]) -> Path:
+def new_directory(config: dict[str, Any], overrides: Sequence[str]) -> Path:
     from retable.config.compose import Composer
     from retable.config.identity import run_name
 
