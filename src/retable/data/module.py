@@ -33,7 +33,7 @@ from retable.atomic import staged_folder
 from retable.data.arrays import Splits
 from retable.data.cache import cached
 from retable.data.fingerprints import canonical, fingerprint, recall, remember
-from retable.data.loader import Chunk, DeviceLoader, batches_per_chunk
+from retable.data.loader import DeviceLoader, batches_per_chunk
 from retable.data.resident import Resident, channel_statistics, enlarged, resident, statistics
 from retable.data.split import proportional_share
 from retable.data.stored import pack, unpack
@@ -68,6 +68,7 @@ class ImageData(pl.LightningDataModule):
     read_version: ClassVar[int] = 1  # raise it when read gives other arrays for the same files
     # Training targets by a mask's value, where a mask's values are codes: label = code % number of classes (report E).
     levels: tuple[float, ...] | None = None
+    whole_chunks = False  # whether training is given whole chunks, which a Task alone can take (retable.run.steps)
 
     def __new__(cls, **given: Any) -> "ImageData":
         self = super().__new__(cls)
@@ -260,15 +261,23 @@ class ImageData(pl.LightningDataModule):
             shuffle=self.trainer is None or not self.trainer.overfit_batches,  # overfitting means the same few again
             augment=self.augment.batch if self.augment_mode == "fly" else None,
             chunk=self._chunk(),
+            whole=self.whole_chunks,
         )
 
     def val_dataloader(self) -> DeviceLoader:
         return DeviceLoader(self.val_images, self.val_targets, self.eval_batch_size, self.normalise, shuffle=False)
 
     def test_dataloader(self) -> DeviceLoader:
+        """The test split; that of validation for a set without one."""
+        if self.test_images is None:
+            return self.val_dataloader()
         return DeviceLoader(self.test_images, self.test_targets, self.eval_batch_size, self.normalise, shuffle=False)
 
-    def transfer_batch_to_device(self, batch: Chunk, device: torch.device, dataloader_idx: int) -> Chunk:
+    def predict_dataloader(self) -> DeviceLoader:
+        """The images, with their targets, of `test_dataloader`."""
+        return self.test_dataloader()
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # it is there already
 
     def _find(self) -> list[Path]:
