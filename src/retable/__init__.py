@@ -24,8 +24,10 @@ def sweep(*overrides: str) -> "pd.DataFrame":
     """
     import pandas as pd
 
+    from retable.run.output import lasting_output
     from retable.sweeps import results
     from retable.sweeps.session import sweep as run_sweep
 
-    plan, _ = run_sweep(list(overrides))
+    with lasting_output():
+        plan, _ = run_sweep(list(overrides))
     return pd.DataFrame(results.rows(plan.runs))
