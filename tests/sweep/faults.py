@@ -17,8 +17,8 @@ class Faulty(nn.Module):
     """One linear layer whose forward pass does something else at its second training step.
 
     Args:
-        fault: none, raise, words (no terminal can show, and too many), other, exit, segfault, kill, memory (once), slow, leave (ends without a word) or meta
-            (can't be built without memory).
+        fault: none, raise, words (that no terminal can show, and too many), other, exit, segfault, kill, memory (once),
+            slow, leave (ends without a word) or meta (can't be built without memory).
     """
 
     def __init__(self, in_shape: Any, num_classes: int, fault: str = "none", **rest: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from retable import checks
 from retable.config.build import build, parameters, target_of
 from retable.config.validate import validate
 from retable.errors import ConfigError
@@ -87,6 +88,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     if config["trainer"].get("cuda_graph") and not task.fixed_work:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
     make_early_stop(config)
+    best_is_highest(config, task)
     count = count_parameters(task)
     _check_memory(config, count)
     return {"parameters": count}
@@ -125,6 +127,20 @@ def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModu
             raise ConfigError(
                 f"loss={config['loss'].get('name')}: does not fit task={config['task']['name']} ({reason})"
             ) from error
+
+
+def best_is_highest(config: dict[str, Any], task: Task) -> bool:
+    """Whether an epoch is the better the higher its `task.metric` is.
+
+    Raises:
+        ConfigError: for a metric that the task does not compute.
+    """
+    known = {f"{split}/{name}": higher for split in ("val", "train") for name, higher in task.metrics(split).items()}
+    try:
+        checks.one_of("task.metric", config["task"]["metric"], known)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return known[config["task"]["metric"]]
 
 
 def make_early_stop(config: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.errors import RetableError
 from retable.run import devices, facts, files
-from retable.run.assemble import make_data, make_early_stop, make_task
+from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task
 from retable.run.files import DIVERGED, ENDED, FINISHED, INTERRUPTED
 from retable.run.record import Record
 from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
@@ -92,6 +92,7 @@ def _execute(
     record = Record(
         directory,
         config["task"]["metric"],
+        best_is_highest(config, task),
         extra=portable(config, data, run.get("name", directory.name)),
         tensorboard=config["logger"]["tensorboard"],
         on_epoch=on_epoch,

@@ -85,7 +85,12 @@ def result_of(
         "epochs": record.epochs,
         "step": steps,
         **({} if record.early_stop is None else {"early_stop": record.early_stop.both_forms(record.rows)}),
-        "metrics": {"final": metrics_of(last), "best": metrics_of(record.best), "best_by": record.metric},
+        "metrics": {
+            "final": metrics_of(last),
+            "best": metrics_of(record.best),
+            "best_by": record.metric,
+            "higher_is_better": record.higher_is_better,
+        },
         **(task.counts(data) if record.rows else {}),
         "parameters": count_parameters(task),
         "weights": getattr(task.model, "weights_source", None),

@@ -30,17 +30,13 @@ def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
     Raises:
         RetableError: one line, for what is refused; nothing is left of it on disk.
     """
-    asked = [text for text in overrides if not text.lstrip("+~").startswith("hydra")]
-    composition = Composer().compose(asked)
     if config["resume"] is not None:
         directory = Path(config["resume"])
         run = _resumed(directory, overrides)
         if run is not None:
             _execute(run["config"], directory)
         return
-    _refuse_sweeps(config, overrides)
-    check_alone(config)
-    directory = _new_directory(config, run_name(composition), asked)
+    directory = new_run(config, overrides)
     try:
         _execute(config, directory)
     except RetableError:
@@ -52,12 +48,15 @@ def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
         raise
 
 
-def check_alone(config: dict[str, Any]) -> None:
-    """Refuse a single run as a sweep's runs are refused, before it has a directory.
+def new_run(config: dict[str, Any], overrides: Sequence[str]) -> Path:
+    """A directory for one run that has been checked as a sweep's runs are.
 
     Raises:
-        ConfigError, DataError: one line.
+        ConfigError, DataError: one line; there is no directory then.
     """
+    asked = [text for text in overrides if not text.lstrip("+~").startswith("hydra")]
+    composition = Composer().compose(asked)
+    _refuse_sweeps(config, overrides)
     validate(config)
     import_all()
     from retable.run.assemble import check
@@ -67,7 +66,14 @@ def check_alone(config: dict[str, Any]) -> None:
     except RetableError:
         raise
     except Exception:
-        return  # no refusal: a fault that the run itself will tell, or a model that can't be built without memory
+        pass  # no refusal: a fault that the run itself will tell, or a model that can't be built without memory
+    folder = Path(config["output"]).expanduser() / config["task"]["name"] / run_name(composition)
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    directory, count = folder / stamp, 1
+    while directory.exists():
+        directory, count = folder / f"{stamp}_{count}", count + 1
+    write_plan(directory, run_name(composition), config, asked)
+    return directory
 
 
 def run_job(config: dict[str, Any], directory: Path) -> float | None:
@@ -178,16 +184,6 @@ def _refuse_sweeps(config: dict[str, Any], overrides: Sequence[str]) -> None:
         raise ConfigError(f"experiment={name} is a sweep; start it with -m: python train.py -m {' '.join(overrides)}")
     if config["seeds"] is not None:
         raise ConfigError("seeds: only a sweep has several; start it with -m, or give one by seed=0")
-
-
-def _new_directory(config: dict[str, Any], name: str, overrides: Sequence[str]) -> Path:
-    folder = Path(config["output"]).expanduser() / config["task"]["name"] / name
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    directory, count = folder / stamp, 1
-    while directory.exists():
-        directory, count = folder / f"{stamp}_{count}", count + 1
-    write_plan(directory, name, config, overrides)
-    return directory
 
 
 class _Progress:

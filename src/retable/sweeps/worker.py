@@ -194,7 +194,7 @@ def main() -> NoReturn:
     faulthandler.enable(all_threads=False)  # a crash's traceback goes where standard error goes then: the run's log
     # Logs are UTF-8 whatever the terminal is, and no character that a run prints is to end it.
     sys.stdout, sys.stderr = (
-        open(number, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False) for number in (1, 2)
+        os.fdopen(number, "w", 1, "utf-8", "backslashreplace", closefd=False) for number in (1, 2)
     )
     worker = Worker(commands, events)
     worker.listen()

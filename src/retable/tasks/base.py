@@ -6,6 +6,7 @@ through one `training_step`; inside it stands the hand-written loop, with no hos
 counter, and chunks hold one mini-batch where a limit is set (retable.data.loader).
 """
 
+import contextlib
 import time
 from abc import abstractmethod
 from collections.abc import Callable
@@ -127,6 +128,10 @@ class Task(pl.LightningModule):
         outputs = self.model(images)
         return self.compute_loss(outputs, targets), self.reduce_output(outputs.detach())
 
+    def metrics(self, split: str) -> dict[str, bool]:
+        """The metrics of a split by bare name, in the order of `metrics_of`, each with whether higher is better."""
+        return {"loss": False}
+
     def trained_parameters(self) -> list[nn.Parameter]:
         """What the optimizer is given."""
         return [p for p in self.model.parameters() if p.requires_grad]
@@ -203,16 +208,20 @@ class Task(pl.LightningModule):
         """Train on a mini-batch: its loss, and what is kept of its outputs."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         optimizer.zero_grad()
-        loss, kept = self.shared_step("train", x, y)
-        total = loss if self.l1 == 0 else loss + self.l1 * self._l1_norm()
-        # Backward stays outside autocast, as torch asks.
-        if torch.is_autocast_enabled(self.device.type):
-            with torch.autocast(self.device.type, enabled=False):
-                total.backward()
-        else:
+        with self._autocast():
+            loss, kept = self.shared_step("train", x, y)
+            total = loss if self.l1 == 0 else loss + self.l1 * self._l1_norm()
+        with self._autocast(False):  # backward stays outside autocast, as torch asks
             total.backward()
         optimizer.step()
         return loss.detach(), kept
+
+    def _autocast(self, wanted: bool = True) -> contextlib.AbstractContextManager[Any]:
+        """A step's own context where the caller has one, which may span a chunk: its cache would keep old weights."""
+        kind = self.device.type
+        if not torch.is_autocast_enabled(kind):
+            return contextlib.nullcontext()
+        return torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=wanted, cache_enabled=False)
 
     def _end_of_chunk(
         self, losses: list[torch.Tensor], kept: list[torch.Tensor], targets: tuple[torch.Tensor, ...], first: int

@@ -116,6 +116,13 @@ class Detection(Task):
             self._found[split] += [found.cpu() for found in detections]
             self._objects[split] += [rows[rows[:, 4] >= 0] for rows in targets.cpu()]
 
+    def metrics(self, split: str) -> dict[str, bool]:
+        losses = super().metrics(split) | {f"{name}_loss": False for name in TERMS}
+        if split == "train":
+            return losses
+        names = ["map50", "map", "iou", *(f"ap50/{name}" for name in self.classes)]
+        return losses | {name: boxes.HIGHER_IS_BETTER[name.partition("/")[0]] for name in names}
+
     def compute(self, split: str) -> dict[str, float]:
         means = (self._terms[split] / max(self._counts[split], 1)).tolist()
         found = {f"{name}_loss": mean for name, mean in zip(TERMS, means, strict=True)}
