@@ -39,10 +39,11 @@ def sweep(*overrides: str, quiet: bool = False) -> "pd.DataFrame":
     """
     import pandas as pd
 
+    from retable.run.output import lasting_output
     from retable.sweeps import results
     from retable.sweeps.session import sweep as run_sweep
 
-    with _silence(quiet):
+    with _silence(quiet), lasting_output():
         plan, _ = run_sweep(list(overrides))
     return pd.DataFrame(results.rows(plan.runs))
 
@@ -62,16 +63,13 @@ def train(*overrides: str, quiet: bool = False) -> dict[str, Any]:
         Exception: whatever went wrong in training; the directory's result.json says so too.
     """
     from retable.config.compose import Composer
-    from retable.config.validate import validate
-    from retable.run.execute import execute
-    from retable.run.single import new_directory, refuse_sweeps
+    from retable.run.output import lasting_output
+    from retable.run.single import execute_logged, new_run
 
     config = Composer().compose(overrides).config
-    refuse_sweeps(config, overrides)
-    validate(config)
-    directory = new_directory(config, overrides)
-    with _silence(quiet):
-        return execute(config, directory) | {"directory": directory}
+    with _silence(quiet), lasting_output():
+        directory = new_run(config, overrides)
+        return execute_logged(config, directory) | {"directory": directory}
 
 
 def load(checkpoint: str | Path) -> "Trained":

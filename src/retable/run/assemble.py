@@ -1,6 +1,7 @@
 """From a config to its parts: data, model, task. Also how a config is checked before anything runs."""
 
 import functools
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from retable.errors import ConfigError
 from retable.models.parts import Dropout
 from retable.tasks.base import Task
 from retable.training.augment import Augment
+
+_FLOAT_BYTES = 4
 
 
 @dataclass
@@ -86,7 +89,23 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
     make_early_stop(config)
     best_is_highest(config, task)
-    return {"parameters": count_parameters(task)}
+    count = count_parameters(task)
+    _check_memory(config, count)
+    return {"parameters": count}
+
+
+def _check_memory(config: dict[str, Any], count: int) -> None:
+    """Refuse a model whose weights and gradients alone are larger than the machine's memory."""
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return
+    needed = 2 * _FLOAT_BYTES * count
+    if needed > available:
+        raise ConfigError(
+            f"model={config['model'].get('name')}: {count:,} parameters need {needed / 2**30:,.0f} GiB; accepted: what"
+            f" fits this machine's {available / 2**30:,.0f} GiB"
+        )
 
 
 def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModule) -> None:
