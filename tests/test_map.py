@@ -10,7 +10,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "src" / "retable"
 # From the command line down to plain values. Rooms in one line stand side by side and do not use each other.
 ORDER = (
-    ("__init__", "cli", "main"),
+    ("cli",),
+    ("__init__", "main"),
     ("commands",),
     ("sweeps", "receptive"),
     ("report",),

@@ -17,7 +17,7 @@ from sklearn.metrics import accuracy_score
 from torch.nn import functional as F
 
 from retable import cli
-from retable.commands.prediction import predict
+from retable.commands.predict import predict
 from retable.data.arrays import ImageSet
 from retable.data.formats.cifar_batch import write_batch
 from retable.errors import DataError
@@ -138,9 +138,19 @@ def test_pictures_of_another_size_and_mode(pictures, tmp_path):
     Image.new("RGB", (32, 32), (90, 90, 90)).save(folder / "1.png")
     Image.new("L", (50, 71), 90).save(folder / "2.bmp")
     Image.new("RGBA", (8, 8), (90, 90, 90, 255)).save(folder / "3.png")
+    Image.fromarray(np.full((9, 9), 90 * 256 + 200, np.uint16)).save(folder / "4.png")
     probabilities = [p.probability for p in predict(pictures.model, [folder])]
-    assert len(probabilities) == 3
-    assert probabilities == pytest.approx([probabilities[0]] * 3, abs=1e-6)
+    assert len(probabilities) == 4
+    assert probabilities == pytest.approx([probabilities[0]] * 4, abs=1e-6)
+
+
+def test_a_picture_is_turned_as_its_exif_part_says(run, pictures, tmp_path):
+    exif, seen = Image.Exif(), Image.fromarray(run.val.images[0].transpose(1, 2, 0))
+    exif[0x0112] = 6
+    seen.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    seen.save(tmp_path / "seen.png")
+    first, second = predict(pictures.model, [tmp_path / "seen.png", tmp_path / "turned.png"])
+    assert (first.label, first.probability) == (second.label, second.probability)
 
 
 def test_idx_files_with_and_without_labels(digits_run, tmp_path):
@@ -169,20 +179,23 @@ def refused(do):
 def test_unreadable_images_are_named(pictures, content):
     bad = pictures.folder / "bad.png"
     bad.write_bytes(content)
-    assert refused(lambda: predict(pictures.model, [pictures.folder])).startswith(f"{bad}: not a readable image (")
+    assert refused(lambda: predict(pictures.model, [pictures.folder])).startswith(f"{bad}: cut or damaged (")
 
 
 def test_a_cut_image_is_named(pictures):
     bad = pictures.folder / pictures.names[0]
     bad.write_bytes(bad.read_bytes()[:-200])
-    assert refused(lambda: predict(pictures.model, [bad])).startswith(f"{bad}: not a readable image (")
+    assert refused(lambda: predict(pictures.model, [bad])).startswith(f"{bad}: cut or damaged (")
 
 
 def test_an_unreadable_image_in_an_archive_is_named_by_the_archive(pictures, tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("cat/x.png", b"no image")
     message = refused(lambda: predict(pictures.model, [tmp_path / "a.zip"]))
-    assert message == f"{tmp_path}/a.zip/cat/x.png: not a readable image (cannot identify image file 'x.png')"
+    assert (
+        message
+        == f"{tmp_path}/a.zip/cat/x.png: cut or damaged (no picture), accepted: a picture that can be read in full"
+    )
 
 
 @pytest.mark.parametrize("suffix", ["zip", "tar.gz"])
@@ -196,7 +209,7 @@ def test_cut_archives_are_named(pictures, tmp_path, suffix):
 def test_nothing_to_label(pictures, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert refused(lambda: predict(pictures.model, [empty])).startswith(f"{empty}: no images; accepted: .bmp, .gif, ")
+    assert refused(lambda: predict(pictures.model, [empty])).startswith(f"{empty}: no images; accepted: .png, .jpg, ")
     assert refused(lambda: predict(pictures.model, [tmp_path / "gone.png"])) == f"{tmp_path / 'gone.png'}: no such file"
 
 

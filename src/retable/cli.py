@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 
 from retable import __version__
-from retable.commands import compare, evaluate, init, predict, receptive, report
+from retable.commands import compare, evaluate, export, init, predict, receptive, report, verify
 from retable.errors import RetableError
 
-COMMANDS = (init, predict, evaluate, compare, report, receptive)
+COMMANDS = (init, predict, evaluate, compare, report, verify, export, receptive)
 TRAINING = {
     "train": "train one run: what `python train.py` does; --help lists every key",
     "sweep": "train a sweep, or a published table: what `python train.py -m` does",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-LEAVES = '''
+LEAVES = """
 import numpy as np
 from retable.data import ImageData, ImageSet, Splits
 
@@ -19,11 +19,11 @@ class LeafData(ImageData):
     def files(self):
         return self.expect([self.location / "all.npz"])
 
-    def read(self):
-        part = np.load(self.files()[0])
+    def read(self, files):
+        part = np.load(files[0])
         images = ImageSet(part["images"], part["labels"])
         return Splits(images, images, ("oak", "beech"))
-'''
+"""
 TASK = """# @package _global_
 defaults:
   - override /model: mine
@@ -32,14 +32,14 @@ data: {_target_: leaves.LeafData, scale: standard}
 trainer: {max_epochs: 1}
 """
 MODEL = "name: mine\n_target_: net.Net\nwidth: 4\n"
-NET = '''
+NET = """
 from torch import nn
 
 
 class Net(nn.Sequential):
     def __init__(self, in_shape, num_classes, width=2):
         super().__init__(nn.AdaptiveAvgPool2d(width), nn.Flatten(), nn.Linear(in_shape[0] * width**2, num_classes))
-'''
+"""
 EXPERIMENT = """# @package _global_
 defaults:
   - override /task: leaves

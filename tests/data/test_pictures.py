@@ -1,6 +1,9 @@
 """Pictures and masks by hand: sizes, palettes, pairs, and every fault with its file's name."""
 
 import re
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from retable.data.formats.pictures import (
     Pair,
     disjoint,
     pair,
+    picture_size,
     pictures_in,
     read_image,
     read_labels,
@@ -99,12 +103,93 @@ def test_colours_are_no_labels(tmp_path):
         read_labels(path, BINARY)
 
 
-def test_16_bits_are_refused_not_clipped(tmp_path):
+def png16(path: Path, values) -> Path:
+    """A PNG of 16 bits a channel in colour, which Pillow does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in np.asarray(values))
+    header = struct.pack(">IIBBBBB", len(values[0]), len(values), 16, 2, 0, 0, 0)
+    content = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + content)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_of_16_bits_the_upper_eight_count(tmp_path, name):
+    Image.fromarray(np.array([[0, 255, 256, 300, 65535]], np.uint16)).save(tmp_path / name)
+    assert read_image(tmp_path / name, mode="L").tolist() == [[[0, 0, 1, 1, 255]]]
+    colours = read_image(png16(tmp_path / "b.png", [[[0, 255, 256], [300, 511, 65535]]]))
+    assert colours.tolist() == [[[0, 1]], [[0, 1]], [[1, 255]]]
+
+
+@pytest.mark.parametrize(("values", "mode"), [(np.int32, "I"), (np.float32, "F")])
+def test_wider_pixels_are_refused_not_clipped(tmp_path, values, mode):
+    Image.fromarray(np.array([[0, 300]], values)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=rf"a\.tif: pixels of type {mode}, accepted: images of 8 or 16 bits a channel$"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_labels_of_16_bits_are_values_not_upper_halves(tmp_path):
     Image.fromarray(np.array([[0, 300]], np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"a\.png: pixels of type I;16, accepted: images of 8 bits"):
-        read_image(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"a\.png: label values from 0 to 300, accepted: 0 to 255"):
         read_labels(tmp_path / "a.png", BINARY)
+
+
+# What is stored for the seen picture [[1, 2, 3], [4, 5, 6]] under each value of the tag (EXIF 2.3, section 4.6.4 A).
+STORED = {
+    1: [[1, 2, 3], [4, 5, 6]],
+    2: [[3, 2, 1], [6, 5, 4]],
+    3: [[6, 5, 4], [3, 2, 1]],
+    4: [[4, 5, 6], [1, 2, 3]],
+    5: [[1, 4], [2, 5], [3, 6]],
+    6: [[3, 6], [2, 5], [1, 4]],
+    7: [[6, 3], [5, 2], [4, 1]],
+    8: [[4, 1], [5, 2], [6, 3]],
+}
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+@pytest.mark.parametrize("orientation", STORED)
+def test_a_picture_is_turned_as_its_exif_part_says(tmp_path, suffix, orientation):
+    path, exif = tmp_path / f"a.{suffix}", Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.fromarray(np.array(STORED[orientation], np.uint8) * 40)
+    picture.save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    assert read_image(path, mode="L").tolist() == [[[40, 80, 120], [160, 200, 240]]]
+    assert picture_size(path) == (2, 3)
+    if suffix != "webp":
+        table = {40 * value: value for value in range(7)}
+        assert read_labels(path, table).tolist() == STORED[1]
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_small_along_the_sides_that_are_seen(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    seen = np.repeat(np.arange(64, dtype=np.uint8) * 4, 16)[:, None].repeat(256, 1)  # 1024 rows, getting brighter
+    Image.fromarray(seen if orientation == 1 else np.rot90(seen)).save(tmp_path / "a.jpg", exif=exif, quality=95)
+    found = read_image(tmp_path / "a.jpg", (32, 8), "L")[0].astype(int)
+    assert np.abs(found - (np.arange(32)[:, None] * 8 + 2)).max() <= 3
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_exif_part_is_no_damaged_picture(tmp_path):
+    Image.new("L", (3, 2), 9).save(tmp_path / "a.jpg", exif=b"Exif\x00\x00MM\x00*\xff\xff\xff\xff")
+    assert read_image(tmp_path / "a.jpg", mode="L").tolist() == [[[9] * 3] * 2]
+
+
+def test_colours_of_a_palette_and_what_lies_beneath_transparency(tmp_path):
+    rgba = np.array([[[10, 20, 30, 255], [40, 50, 60, 0]]], np.uint8)
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").tolist() == [[[10, 40]], [[20, 50]], [[30, 60]]]
+    palette = Image.fromarray(np.array([[0, 1]], np.uint8))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.save(tmp_path / "b.png", transparency=b"\xff\x00")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(tmp_path / "b.png").tolist() == read_image(tmp_path / "a.png").tolist()
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")

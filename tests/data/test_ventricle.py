@@ -252,9 +252,12 @@ PICTURES = {
         lambda f: Image.new("L", (6, 8), 7).save(f / "masks/P2-0080.png"),
         "/masks/P2-0080.png: unknown label value 7, accepted: 0, 1, 255",
     ),
-    "16 bits": (
-        lambda f: Image.fromarray(STORED * 9).save(f / "images/P2-0080.png"),
-        "/images/P2-0080.png: pixels of type I;16, accepted: images of 8 bits a channel",
+    "32 bits": (
+        lambda f: (
+            (f / "images/P2-0080.png").unlink(),
+            Image.fromarray(STORED.astype(np.int32)).save(f / "images/P2-0080.tif"),
+        ),
+        "/images/P2-0080.tif: pixels of type I, accepted: images of 8 or 16 bits a channel",
     ),
 }
 FAULTS = {

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.spatial.distance import directed_hausdorff
 from skimage.metrics import hausdorff_distance
 
-from retable.metrics.hausdorff import hausdorff
+from retable.metrics.segmentation import hausdorff
 
 
 def masks(*pixels: list[tuple[int, int]]) -> np.ndarray:

@@ -12,7 +12,8 @@ import pytest
 from retable import atomic
 from retable.run import files
 from retable.sweeps import forkserver
-from retable.sweeps.children import ForkServer, worker_environment
+from retable.sweeps.forkserver import ForkServer
+from retable.sweeps.processes import worker_environment
 from retable.sweeps.session import sweep
 from tests.sweep.processes import descendants
 

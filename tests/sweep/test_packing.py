@@ -2,9 +2,11 @@
 
 import pytest
 
-from retable.sweeps import crew, devices
-from retable.sweeps.crew import Crew
-from retable.sweeps.devices import Gpu
+from retable.errors import RetableError
+from retable.run import devices
+from retable.run.devices import Gpu
+from retable.sweeps import processes
+from retable.sweeps.processes import Crew
 
 BIG, SMALL = Gpu("0", 80_000, 80_000, 9.0), Gpu("1", 24_000, 24_000, 8.6)
 SETTINGS = {"workers": "auto", "threads": 1, "on_failure": "continue", "same_reason_limit": 3}
@@ -23,7 +25,7 @@ def make(monkeypatch):
     def build(gpus, cores=16, **settings):
         monkeypatch.setattr(devices, "gpus", lambda: gpus)
         monkeypatch.setattr(devices, "cores", lambda: cores)
-        monkeypatch.setattr(crew, "WorkerProcess", FakeWorker)
+        monkeypatch.setattr(processes, "WorkerProcess", FakeWorker)
         return Crew(SETTINGS | settings)
 
     return build
@@ -64,9 +66,42 @@ def test_workers_are_spread_by_memory(make):
     assert (used.count("0"), used.count("1")) == (10, 3)  # 80 : 24
 
 
-def test_gpus_as_nvidia_smi_lists_them():
-    text = "0, 143771, 143000, 9.0\n1, 24564, 100, 8.6\nbad line\n"
-    assert devices.parse_gpus(text) == (Gpu("0", 143771, 143000, 9.0), Gpu("1", 24564, 100, 8.6))
+TORCH = """
+class cuda:
+    is_available = staticmethod(lambda: {count} > 0)
+    device_count = staticmethod(lambda: {count})
+    get_device_capability = staticmethod(lambda index: (9, 0))
+    mem_get_info = staticmethod(lambda index: ((100 + index) << 20, 143_771 << 20))
+"""
+
+
+@pytest.mark.parametrize(
+    ("count", "visible", "names"),
+    [
+        (2, None, ["0", "1"]),
+        (3, "2,GPU-5ab,0", ["2", "GPU-5ab", "0"]),
+        (1, "1, -1, 0", ["1"]),  # CUDA takes no further device after one that isn't there
+        (0, "", []),
+        (0, None, []),  # a torch without CUDA, whatever the driver has
+    ],
+)
+def test_gpus_are_those_that_torch_sees_in_cudas_order(monkeypatch, tmp_path, count, visible, names):
+    (tmp_path / "torch.py").write_text(TORCH.format(count=count))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(devices, "_driver", lambda: True)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert devices.gpus.__wrapped__() == tuple(Gpu(name, 143_771, 100 + i, 9.0) for i, name in enumerate(names))
+
+
+def test_gpus_that_give_no_answer_are_said_in_a_line(monkeypatch, tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.13: cannot open shared object file')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(devices, "_driver", lambda: True)
+    with pytest.raises(RetableError, match=r"^the GPUs could not be asked .*trainer.device=cpu goes without them$"):
+        devices.gpus.__wrapped__()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from retable import cli
-from retable.commands.evaluation import evaluate
+from retable.commands.evaluate import evaluate
 from retable.config.compose import Composer
 from retable.data.samples.traps import CLASSES
 from retable.errors import ConfigError

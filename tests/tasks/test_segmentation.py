@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from retable.commands.evaluation import evaluate
+from retable.commands.evaluate import evaluate
 from retable.run import files
 from retable.run.execute import execute
 from retable.run.restore import load

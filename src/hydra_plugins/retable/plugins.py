@@ -44,12 +44,12 @@ class WorkersLauncher(_Plugin, Launcher):
         from retable import atomic
         from retable.run import files
         from retable.sweeps.plan import make_plan
-        from retable.sweeps.session import pending, train_in_workers
+        from retable.sweeps.session import train_in_workers
 
         plans = [make_plan(list(overrides)) for overrides in job_overrides]
         merged = plans[0]
         merged.runs = list({run.directory: run for plan in plans for run in plan.runs}.values())
-        if todo := pending(merged):
+        if todo := merged.pending:
             train_in_workers(merged, todo)
         returns = []
         for overrides, plan in zip(job_overrides, plans, strict=True):

@@ -1,4 +1,4 @@
-"""`retable init`: a project of one's own, with a task, a model, a table with claims, and a test, ready to be changed."""
+"""`retable init`: a project of one's own, with a task, a model, a table with claims, and a test."""
 
 import argparse
 import shutil

@@ -15,7 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 MOST_LAYERS = 16
 
-TRAIN, VAL = "#0072B2", "#D55E00"  # told apart by the colour-blind too (Okabe and Ito)
+TRAIN, VAL = "#0072B2", "#D55E00"  # the colour-blind see them differ too (Okabe and Ito)
 
 
 def curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
@@ -25,10 +25,11 @@ def curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     figure = Figure(figsize=(4.6 * len(names), 3.4), layout="constrained")
     for index, name in enumerate(names):
         axis = figure.add_subplot(1, len(names), index + 1)
-        for part, colour in (("train", TRAIN), ("val", VAL)):
-            points = [(row["epoch"], row[f"{part}/{name}"]) for row in rows if row.get(f"{part}/{name}") is not None]
+        for split, colour in (("train", TRAIN), ("val", VAL)):
+            keyed = ((row["epoch"], row.get(f"{split}/{name}")) for row in rows)
+            points = [(epoch, value) for epoch, value in keyed if value is not None]
             if points:
-                axis.plot(*zip(*points, strict=True), color=colour, label=part, marker="o" * (len(points) < 2))
+                axis.plot(*zip(*points, strict=True), color=colour, label=split, marker="o" * (len(points) < 2))
         _label(axis, name.replace("_", " "))
         axis.legend(frameon=False)
     figure.suptitle(title, fontsize=10)
@@ -40,7 +41,7 @@ def gradient_norms(rows: list[dict[str, Any]], path: Path, title: str) -> None:
     names = [key for key in rows[-1] if key.startswith("grad_norm/")]
     if not names:  # nothing was trained
         return
-    if len(names) > MOST_LAYERS:  # evenly from the first to the last: more lines than that cannot be told apart
+    if len(names) > MOST_LAYERS:  # evenly from the first to the last: nobody distinguishes more lines than that
         title += f" · {MOST_LAYERS} of {len(names)} layers"
         names = [names[i * (len(names) - 1) // (MOST_LAYERS - 1)] for i in range(MOST_LAYERS)]
     figure = Figure(figsize=(6, 3.6), layout="constrained")

@@ -24,10 +24,10 @@ def draw(task: Any, data: Any, folder: Path, title: str, seed: int) -> None:
     class_distribution(data.splits.parts, classes, folder / "class_distribution.png", title)
     features(task, data, folder / "features.png", title, seed)
     columns = (*classes, "background")
-    for part in filter(task.has_judged, ("val", "test")):
-        matrix = task.worth(part)["confusion"].tolist()
-        confusion_matrix(matrix, columns, folder / f"confusion_{part}.png", f"{title} · {part}")
-    bars = {"after training": task.worth("val")["ap50"]}
+    for split in filter(task.has_seen, ("val", "test")):
+        matrix = task.results(split)["confusion"].tolist()
+        confusion_matrix(matrix, columns, folder / f"confusion_{split}.png", f"{title} · {split}")
+    bars = {"after training": task.results("val")["ap50"]}
     if before is not None:
         text = f"{title} · val, before training"
         confusion_matrix(before["confusion"].tolist(), columns, folder / "confusion_before.png", text)
@@ -36,16 +36,16 @@ def draw(task: Any, data: Any, folder: Path, title: str, seed: int) -> None:
     before_and_after(task, data.splits.val.images, folder / "boxes.png", f"{title} · val")
 
 
-def class_distribution(parts: dict[str, Any], classes: Sequence[str], path: Path, title: str) -> None:
-    """Number of boxes of each class and part."""
+def class_distribution(splits: dict[str, Any], classes: Sequence[str], path: Path, title: str) -> None:
+    """Number of boxes of each class and split."""
     figure = Figure(figsize=(max(4.5, 0.8 * len(classes) + 1), 3.2), layout="constrained")
     axis = figure.add_subplot()
-    width = 0.8 / len(parts)
-    for number, ((name, part), colour) in enumerate(zip(parts.items(), (TRAIN, VAL, TRUE), strict=False)):
-        labels = part.targets[..., 4]
+    width = 0.8 / len(splits)
+    for number, ((name, images), colour) in enumerate(zip(splits.items(), (TRAIN, VAL, TRUE), strict=False)):
+        labels = images.targets[..., 4]
         counts = np.bincount(labels[labels >= 0].astype(int), minlength=len(classes))
-        places = np.arange(len(classes)) + (number - (len(parts) - 1) / 2) * width
-        axis.bar_label(axis.bar(places, counts, width, label=name, color=colour), fontsize=7)
+        indices = np.arange(len(classes)) + (number - (len(splits) - 1) / 2) * width
+        axis.bar_label(axis.bar(indices, counts, width, label=name, color=colour), fontsize=7)
     _by_class(axis, classes, "boxes")
     figure.suptitle(title, fontsize=10)
     save(figure, path)
@@ -57,9 +57,9 @@ def average_precision(bars: dict[str, Sequence[float]], classes: Sequence[str], 
     axis = figure.add_subplot()
     width = 0.8 / len(bars)
     for number, (heading, values) in enumerate(bars.items()):
-        places = np.arange(len(classes)) + (number - (len(bars) - 1) / 2) * width
+        indices = np.arange(len(classes)) + (number - (len(bars) - 1) / 2) * width
         shown = [0.0 if math.isnan(value) else value for value in values]
-        drawn = axis.bar(places, shown, width, label=heading, color=(BEFORE, AFTER)[number - len(bars)])
+        drawn = axis.bar(indices, shown, width, label=heading, color=(BEFORE, AFTER)[number - len(bars)])
         axis.bar_label(drawn, ["" if math.isnan(v) else f"{v:.2f}" for v in values], fontsize=7)
     axis.set_ylim(0, 1.08)
     _by_class(axis, classes, "AP at IoU 0.5")
@@ -71,16 +71,16 @@ def features(task: Any, data: Any, path: Path, title: str, seed: int) -> None:
     """t-SNE of the images' features (van der Maaten and Hinton 2008), coloured by the class of the largest box."""
     from sklearn.manifold import TSNE
 
-    part = data.splits.val
-    labels = largest(part.targets)
-    places = np.flatnonzero(labels >= 0)[:MOST_POINTS]
-    if len(places) < 4:
+    val = data.splits.val
+    labels = largest(val.targets)
+    indices = np.flatnonzero(labels >= 0)[:MOST_POINTS]
+    if len(indices) < 4:
         return
     task.eval()
     with torch.inference_mode():
         found = []
-        for start in range(0, len(places), 8):
-            images = torch.from_numpy(np.array(part.images[places[start : start + 8]])).to(task.device)
+        for start in range(0, len(indices), 8):
+            images = torch.from_numpy(np.array(val.images[indices[start : start + 8]])).to(task.device)
             found.append(task.model.features(data.normalise(images)).float().cpu())
     values = torch.cat(found).numpy()
     perplexity = min(30.0, (len(values) - 1) / 3)
@@ -89,7 +89,7 @@ def features(task: Any, data: Any, path: Path, title: str, seed: int) -> None:
     axis = figure.add_subplot()
     colours = colormaps["tab10" if len(task.classes) <= 10 else "tab20"].colors
     for label, name in enumerate(task.classes):
-        own = labels[places] == label
+        own = labels[indices] == label
         if own.any():
             axis.scatter(*points[own].T, s=14, color=colours[label % len(colours)], label=name)
     axis.set_xticks([])
@@ -102,8 +102,8 @@ def features(task: Any, data: Any, path: Path, title: str, seed: int) -> None:
 def largest(targets_NM5: np.ndarray) -> np.ndarray:
     """The label of each image's largest box, -1 where there is none."""
     areas = (targets_NM5[..., 2] - targets_NM5[..., 0]) * (targets_NM5[..., 3] - targets_NM5[..., 1])
-    places = np.where(targets_NM5[..., 4] >= 0, areas, -1).argmax(1)
-    return np.take_along_axis(targets_NM5[..., 4], places[:, None], 1)[:, 0].astype(int)
+    indices = np.where(targets_NM5[..., 4] >= 0, areas, -1).argmax(1)
+    return np.take_along_axis(targets_NM5[..., 4], indices[:, None], 1)[:, 0].astype(int)
 
 
 def before_and_after(task: Any, images_NCHW: np.ndarray, path: Path, title: str) -> None:
@@ -111,10 +111,9 @@ def before_and_after(task: Any, images_NCHW: np.ndarray, path: Path, title: str)
     shown = task.shown("val")
     if not shown:
         return
-    sure, objects, kept = task.sure("val"), task.objects("val"), (task.before or {}).get("detections")
-    states = (
-        [("after", dict(enumerate(sure)))] if kept is None else [("before", kept), ("after", dict(enumerate(sure)))]
-    )
+    confident, objects = task.confident("val"), task.objects("val")
+    kept = (task.before or {}).get("detections")
+    states = ([] if kept is None else [("before", kept)]) + [("after", dict(enumerate(confident)))]
     labels = sorted({label for label, _ in shown})
     columns = max(sum(own == label for own, _ in shown) for label in labels) * len(states)
     height, width = images_NCHW.shape[2:]
@@ -125,12 +124,12 @@ def before_and_after(task: Any, images_NCHW: np.ndarray, path: Path, title: str)
     for axis in grid.flat:
         axis.axis("off")
     for row, label in enumerate(labels):
-        places = [place for own, place in shown if own == label]
-        for number, place in enumerate(places):
+        indices = [index for own, index in shown if own == label]
+        for number, index in enumerate(indices):
             for offset, (state, detections) in enumerate(states):
                 axis = grid[row, number * len(states) + offset]
-                found = detections.get(place, torch.zeros(0, 6))
-                picture(axis, images_NCHW[place], objects[place], found, task.classes)
+                found = detections.get(index, torch.zeros(0, 6))
+                picture(axis, images_NCHW[index], objects[index], found, task.classes)
                 text = f"{task.classes[label]}, {state}" if number == 0 else state
                 axis.set_title(text, fontsize=6.5, pad=2)
     figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.55 / size[1], 0.03, 0.14)

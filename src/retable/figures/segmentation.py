@@ -12,27 +12,27 @@ from matplotlib.figure import Figure
 
 from retable.data.arrays import IGNORE
 from retable.figures.classification import save
-from retable.metrics import overlap
+from retable.metrics import segmentation as metrics
 
-TRUE, PREDICTED = "#009E73", "#D55E00"  # outlines; told apart by the colour-blind too (Okabe and Ito)
+TRUE, PREDICTED = "#009E73", "#D55E00"  # outlines; the colour-blind see them differ too (Okabe and Ito)
 _IGNORED = (0.55, 0.55, 0.55)
 _TILE = 128  # pixels of a tile at least; smaller images are enlarged by a whole number
 
 
 def draw(task: Any, data: Any, folder: Path, title: str) -> None:
-    """samples.png (five images) and best_worst.png (three each, by dice) of the test part, else of validation."""
-    part = "test" if data.splits.test is not None else "val"
-    images = data.splits.parts[part]
-    part = part if task.has_judged(part) else "val"
-    seen = len(task.matrices(part))
+    """samples.png (five images) and best_worst.png (three each, by dice) of the test split, else of validation."""
+    split = "test" if data.splits.test is not None else "val"
+    images = data.splits.parts[split]
+    split = split if task.has_seen(split) else "val"
+    seen = len(task.matrices(split))
     shown = np.unique(np.linspace(0, seen - 1, 5).round().astype(int))
-    _sheet(task, data, images, shown, [""] * len(shown), folder / "samples.png", f"{title} · {part}")
-    order, scores = ranked(task.matrices(part), task.scored)
+    _sheet(task, data, images, shown, [""] * len(shown), folder / "samples.png", f"{title} · {split}")
+    order, scores = ranked(task.matrices(split), task.scored)
     if len(order) >= 2:
         each = min(3, len(order) // 2)
         chosen = np.concatenate([order[:each], order[-each:]])
         labels = [f"dice {scores[i]:.3f}" for i in chosen]
-        text = f"{title} · {part}: the {each} best and the {each} worst of {len(order)} by dice"
+        text = f"{title} · {split}: the {each} best and the {each} worst of {len(order)} by dice"
         _sheet(task, data, images, chosen, labels, folder / "best_worst.png", text)
 
 
@@ -41,16 +41,16 @@ def ranked(matrices_NCC: torch.Tensor, scored: Sequence[int]) -> tuple[np.ndarra
 
     An image in which no such class is present or predicted has no dice and is left out of the order.
     """
-    scores = overlap.image_dice(matrices_NCC)[:, list(scored)].nanmean(1).numpy()
+    scores = metrics.image_dice(matrices_NCC)[:, list(scored)].nanmean(1).numpy()
     order = np.argsort(-scores, kind="stable")
     return order[~np.isnan(scores[order])], scores
 
 
-def _sheet(task: Any, data: Any, part: Any, places: np.ndarray, notes: Sequence[str], path: Path, title: str) -> None:
-    images = np.array(part.images[places])
-    truth = task.labels(torch.from_numpy(np.array(part.targets[places])).long()).numpy()
+def _sheet(task: Any, data: Any, split: Any, indices: np.ndarray, notes: Sequence[str], path: Path, title: str) -> None:
+    images = np.array(split.images[indices])
+    truth = task.labels(torch.from_numpy(np.array(split.targets[indices])).long()).numpy()
     predicted = task.predict(data.normalise(torch.from_numpy(images))).numpy()
-    names = [part.names[place] for place in places]
+    names = [split.names[index] for index in indices]
     sheet(images, truth, [predicted], names, notes, task.classes, path, title)
 
 

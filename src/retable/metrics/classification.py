@@ -1,4 +1,4 @@
-"""Classification metrics from one confusion matrix, counted in integers so that every figure has its counts."""
+"""Classification metrics from one confusion matrix, counted in integers so that every metric has its counts."""
 
 from collections.abc import Sequence
 

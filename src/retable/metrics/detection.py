@@ -1,4 +1,4 @@
-"""What detections are worth: average precision, matched boxes, and confusions of classes.
+"""Detection metrics: average precision, matched boxes, and confusions of classes.
 
 Detections of an image: float32 (n, 6), x1, y1, x2, y2, label, score. Its objects: float32 (m, 5), the first five.
 """
@@ -14,7 +14,7 @@ MOST = 100  # detections of an image that count, as in COCO's evaluation
 
 
 class Match(NamedTuple):
-    """A detection and the object that it is taken for, by their places, and their IoU."""
+    """A detection and the object that it is taken for, by their indices, and their IoU."""
 
     detection: int
     object: int
@@ -24,7 +24,7 @@ class Match(NamedTuple):
 def average_precision(
     detections: Sequence[torch.Tensor], objects: Sequence[torch.Tensor], num_classes: int
 ) -> dict[str, Any]:
-    """COCO's figures over images: precision averaged over 101 recalls, the best 100 detections of an image.
+    """COCO's metrics over images: precision averaged over 101 recalls, the best 100 detections of an image.
 
     Source: T.-Y. Lin et al. 2014, arXiv 1405.0312; computed by pycocotools through torchmetrics.
 
@@ -44,10 +44,10 @@ def average_precision(
     by_class = {"ap": [math.nan] * num_classes, "ap50": [math.nan] * num_classes}
     present = set(torch.cat([o[:, 4] for o in objects]).long().tolist())
     precision = found["precision"][..., 0, -1]  # (IoU thresholds, recalls, classes) of boxes of any area
-    for place, label in enumerate(found["classes"].reshape(-1).tolist()):
+    for index, label in enumerate(found["classes"].reshape(-1).tolist()):
         if label in present:
-            by_class["ap"][label] = float(precision[:, :, place].mean())
-            by_class["ap50"][label] = float(precision[0, :, place].mean())
+            by_class["ap"][label] = float(precision[:, :, index].mean())
+            by_class["ap50"][label] = float(precision[0, :, index].mean())
     return {"map": _mean(by_class["ap"]), "map50": _mean(by_class["ap50"]), **by_class}
 
 
@@ -59,10 +59,10 @@ def match(detections: torch.Tensor, objects: torch.Tensor, iou: float) -> list[M
     """
     overlaps = box_iou(detections[:, :4], objects[:, :4])
     pairs = []
-    for place in detections[:, 5].argsort(descending=True, stable=True).tolist() if len(objects) else []:
-        best, target = overlaps[place].max(0)
+    for detection in detections[:, 5].argsort(descending=True, stable=True).tolist() if len(objects) else []:
+        best, target = overlaps[detection].max(0)
         if best >= iou:
-            pairs.append(Match(place, int(target), float(best)))
+            pairs.append(Match(detection, int(target), float(best)))
             overlaps[:, target] = -1
     return pairs
 
@@ -78,10 +78,10 @@ def confusion(
     matrix = torch.zeros(num_classes + 1, num_classes + 1, dtype=torch.int64)
     for pair in pairs:
         matrix[true[pair.object], predicted[pair.detection]] += 1
-    for place in set(range(len(true))) - {pair.object for pair in pairs}:
-        matrix[true[place], num_classes] += 1
-    for place in set(range(len(predicted))) - {pair.detection for pair in pairs}:
-        matrix[num_classes, predicted[place]] += 1
+    for missed in set(range(len(true))) - {pair.object for pair in pairs}:
+        matrix[true[missed], num_classes] += 1
+    for spare in set(range(len(predicted))) - {pair.detection for pair in pairs}:
+        matrix[num_classes, predicted[spare]] += 1
     return matrix
 
 

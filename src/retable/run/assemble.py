@@ -99,7 +99,8 @@ def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModu
                 f" task={config['task']['name']}: {wanted[1:]}"
             )
         try:
-            task.compute_loss(outputs, task.targets_like(2, shape))
+            if (targets := task.targets_like(2, shape)) is not None:
+                task.compute_loss(outputs, targets)
         except (ValueError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise ConfigError(

@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 
-from retable.run import facts
+from retable.run import devices, facts
 from retable.run.assemble import make_data, make_task
-from retable.run.execute import resolve_device
 
 _WARM_UP, _STEPS = 2, 5
 
@@ -18,7 +17,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     Returns:
         {"seconds": estimate of the whole run, "seconds_per_step", "host_mb", "gpu_mb": peak memory so far}.
     """
-    kind = resolve_device(config["trainer"]["device"])
+    kind, _ = devices.resolve(config["trainer"]["device"])
     facts.reset_peak_memory(kind)
     torch.manual_seed(config["seed"])
     data = make_data(config)
@@ -34,7 +33,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
         images, targets = (part.to(kind) for part in batches[index % len(batches)])
         optimizer.zero_grad()
         with torch.autocast(kind, torch.bfloat16, enabled=mixed):
-            loss, _ = task.forward_loss(images, targets)
+            loss, _ = task.shared_step("train", images, targets)
         loss.backward()
         optimizer.step()
 

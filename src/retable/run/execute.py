@@ -8,20 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 from filelock import FileLock, Timeout
 
 from retable import atomic
 from retable.config.identity import identity
-from retable.config.validate import validate
 from retable.errors import RetableError
-from retable.run import facts, files
+from retable.run import devices, facts, files
 from retable.run.assemble import make_data, make_early_stop, make_task
-from retable.run.failure import describe, write_failure
 from retable.run.files import DIVERGED, ENDED, FINISHED, INTERRUPTED
-from retable.run.pictures import write_images
 from retable.run.record import Record
-from retable.run.result import about_data, note_start, phases, portable, result_of
+from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
+from retable.run.tensorboard import write_images
 from retable.tasks.base import Diverged, Interrupted, Task
 
 
@@ -40,7 +37,7 @@ def execute(
     """Train a run, from its checkpoint where there is one, and leave its files in the directory.
 
     Args:
-        config: resolved config of one run.
+        config: resolved config of one run, checked by whoever composed it or read it (`files.read_run`).
         directory: run directory; `run.json` in it says the run's name.
         on_epoch: called with each finished row of the history.
         on_chunk: called with the number of steps just done and the last loss.
@@ -78,9 +75,9 @@ def _execute(
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     _quieten()
-    validate(config)
-    kind = resolve_device(config["trainer"]["device"])
-    config = {**config, "trainer": {**config["trainer"], "precision": resolve_precision(config, kind)}}
+    kind, capabilities = devices.resolve(config["trainer"]["device"])
+    precision = devices.precision(config["trainer"]["precision"], kind, capabilities)
+    config = {**config, "trainer": {**config["trainer"], "precision": precision}}
     facts.reset_peak_memory(kind)
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
@@ -136,7 +133,7 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
         trainer.validate(task, datamodule=data, verbose=False)
         record.before_training(task.epoch_metrics)
     trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
-    if not task.has_judged("val"):  # training was finished before: figures and counts want predictions all the same
+    if not task.has_seen("val"):  # training was finished before: figures and counts want predictions all the same
         trainer.validate(task, datamodule=data, verbose=False)
     if not record.rows or data.splits.test is None:
         return
@@ -144,27 +141,8 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
         last = {key.replace("val/", "test/", 1): v for key, v in record.rows[-1].items() if key.startswith("val/")}
     else:
         trainer.test(task, datamodule=data, verbose=False)
-        last = task.judged("test")
+        last = task.metrics_of("test")
     record.add(last)
-
-
-def resolve_device(wanted: str) -> str:
-    """ "cpu" or "cuda" for trainer.device; auto takes a GPU where there is one.
-
-    Raises:
-        RetableError: if a GPU is asked for where there is none.
-    """
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise RetableError("trainer.device=cuda: no CUDA device found; accepted here: auto, cpu")
-    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def resolve_precision(config: dict[str, Any], kind: str) -> str:
-    """ "32" or "bf16-mixed" for trainer.precision; auto is mixed on a GPU that has bf16."""
-    wanted = str(config["trainer"]["precision"])
-    if wanted != "auto":
-        return wanted
-    return "bf16-mixed" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32"
 
 
 def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
@@ -202,5 +180,4 @@ def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[s
     folder, title = directory / "figures", f"{config['task']['name']} · {directory.name}"
     figures.curves(record.rows, folder / "curves.png", title)
     figures.gradient_norms(record.rows, folder / "gradient_norms.png", title)
-    if hasattr(task, "draw"):
-        task.draw(folder, data, config, title)
+    task.draw(folder, data, config, title)

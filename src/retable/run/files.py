@@ -16,9 +16,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from retable.atomic import write_text
+from retable.atomic import read_json, write_text
+from retable.config.validate import validate
+from retable.errors import DataError
 
-RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK = (
+RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES = (
     "run.json",
     "config.yaml",
     "log.txt",
@@ -26,6 +28,7 @@ RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK = (
     "last.ckpt",
     "result.json",
     ".lock",
+    "figures",
 )
 
 # What becomes of a run. The first three stand in result.json; the others are read off what else there is.
@@ -33,6 +36,20 @@ FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
 NEW, INTERRUPTED, RUNNING, BROKEN = "new", "interrupted", "running", "broken"
 ENDED = (FINISHED, DIVERGED, FAILED)
 DONE = (FINISHED, DIVERGED)  # a diverged run is a result
+
+
+def read_run(directory: Path) -> dict[str, Any]:
+    """What run.json says of a run, its config checked value by value.
+
+    Raises:
+        DataError: if it is not there or not whole.
+        ConfigError: for a value that no run can have.
+    """
+    run = read_json(directory / RUN)
+    if run is None or not isinstance(run.get("config"), dict):
+        raise DataError(f"{directory / RUN}: holds no run's config")
+    validate(run["config"])
+    return run
 
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -113,7 +113,7 @@ class Record(Checkpoint):
         for writer in self._writers.values():
             writer.close()
         if self._writers and hyperparameters is not None and self.rows:
-            from retable.run.hparams import write_hparams
+            from retable.run.tensorboard import write_hparams
 
             write_hparams(self.directory, hyperparameters)
 

@@ -1,15 +1,21 @@
-"""What a run says of itself: run.json at its start, the checkpoint's own description, result.json at its end."""
+"""What a run says of itself: run.json at its start, the checkpoint's own description, result.json at its end.
 
+No torch is imported: the sweep marks what a dead worker left.
+"""
+
+import contextlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import own
+from retable.errors import RetableError
 from retable.run import facts, files
-from retable.run.assemble import count_parameters
-from retable.run.record import Record
-from retable.tasks.base import Task
+
+if TYPE_CHECKING:
+    from retable.run.record import Record
+    from retable.tasks.base import Task
 
 
 def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], data: Any) -> None:
@@ -42,15 +48,16 @@ def portable(config: dict[str, Any], data: Any, name: str) -> dict[str, Any]:
     }
 
 
-def phases(record: Record) -> dict[str, float]:
+def phases(record: "Record") -> dict[str, float]:
     """Seconds of training and of validation."""
     return {part: sum(row.get(f"seconds/{part}") or 0.0 for row in record.rows) for part in ("train", "val")}
 
 
 def result_of(
-    config: dict[str, Any], run: dict[str, Any], record: Record, task: Task, data: Any, kind: str, steps: int
+    config: dict[str, Any], run: dict[str, Any], record: "Record", task: "Task", data: Any, kind: str, steps: int
 ) -> dict[str, Any]:
     """What result.json holds beside the status: figures, and where they come from."""
+    from retable.run.assemble import count_parameters
 
     def metrics_of(row: dict[str, Any]) -> dict[str, Any]:
         kept = ("train/", "val/", "test/")
@@ -66,7 +73,7 @@ def result_of(
         "step": steps,
         **({} if record.early_stop is None else {"early_stop": record.early_stop.both_forms(record.rows)}),
         "metrics": {"final": metrics_of(last), "best": metrics_of(record.best), "best_by": record.metric},
-        **(task.figures_by_class(data) if hasattr(task, "figures_by_class") and record.rows else {}),
+        **(task.counts(data) if record.rows else {}),
         "parameters": count_parameters(task),
         "weights": getattr(task.model, "weights_source", None),
         "steps_per_second": steps / train_seconds if train_seconds else None,
@@ -83,3 +90,19 @@ def result_of(
         "git": facts.git(),
         "versions": facts.versions(),
     }
+
+
+def write_failure(directory: Path, reason: str, config: dict[str, Any] | None = None) -> None:
+    """Mark a run as failed with its reason, in its directory; on a full disk it stays unmarked."""
+    kept = {"seed": config["seed"]} if config else {}
+    failure = {"status": files.FAILED, "reason": reason, "log": str(directory / files.LOG), **kept}
+    with contextlib.suppress(OSError):
+        atomic.write_json(directory / files.RESULT, failure | {"git": facts.git(), "versions": facts.versions()})
+
+
+def describe(error: BaseException) -> str:
+    """An exception as a one-line reason."""
+    if isinstance(error, SystemExit):
+        return f"the run called sys.exit({error.code})"
+    text = (str(error).strip() or "no message").splitlines()[0]
+    return text if isinstance(error, RetableError) else f"{type(error).__name__}: {text}"

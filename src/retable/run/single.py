@@ -30,9 +30,9 @@ def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """
     if config["resume"] is not None:
         directory = Path(config["resume"])
-        run = atomic.read_json(directory / files.RUN)
-        if run is None:
+        if not (directory / files.RUN).is_file():
             raise ConfigError(f"resume={directory}: holds no {files.RUN}; accepted: a run's directory")
+        run = files.read_run(directory)
         others = [text for text in overrides if not text.startswith("resume=")]
         if others and any(not text.startswith("task=") for text in others):
             raise ConfigError(f"resume={directory}: goes on as it began; leave out {' '.join(others)}")
@@ -63,8 +63,11 @@ def run_job(config: dict[str, Any], directory: Path) -> float | None:
     """
     from retable.run.execute import execute
 
-    run = atomic.read_json(directory / files.RUN) or {}
-    config = run.get("config") or own(config)
+    if (directory / files.RUN).is_file():
+        config = files.read_run(directory)["config"]
+    else:
+        config = own(config)
+        validate(config)
     asked: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:

@@ -1,8 +1,9 @@
 """A process that imports once and forks a worker whenever it is asked to: no worker but the first waits for imports.
 
-The sweep starts it as `python -m retable.sweeps.forkserver` with one end of a socket as its standard input. A request
-is one packet, {"number": of the worker, "environment": {...}}, with two file descriptors: where the worker's commands
-come from, and where its events go. Back come {"number", "pid"} and, when the worker has ended, {"number", "code"}.
+Both ends are here: `ForkServer` is the sweep's, and the sweep starts `python -m retable.sweeps.forkserver` with one end
+of a socket as its standard input. A request is one packet, {"number": of the worker, "environment": {...}}, with two
+file descriptors: where the worker's commands come from, and where its events go. Back come {"number", "pid"} and, when
+the worker has ended, {"number", "code"}.
 
 It is only ever one thread, has not touched CUDA, and runs nothing of a run's, so that what is forked is as clean as a
 new process; should a library have started a thread all the same, the child starts over as one. When the sweep goes, its
@@ -16,11 +17,17 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import sys
+import threading
 import traceback
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TextIO
 
+_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PACKET = 1 << 16  # bytes; a request holds a few variables
+_PATIENCE = 10  # seconds
 _WAKE_BYTES = 4096
 
 
@@ -29,7 +36,122 @@ def available() -> bool:
     return sys.platform == "linux"
 
 
-class Server:
+class Child(Protocol):
+    """A worker process: `commands` goes in, `events` comes out."""
+
+    commands: TextIO
+    events: TextIO
+
+    def kill(self) -> None: ...
+    def wait(self) -> int | None:
+        """Wait for its end. Returns its exit code, negative for a signal; None if that can't be known."""
+
+
+class ForkServer:
+    """The fork server as the sweep sees it. Its imports go on in the background; requests wait for them.
+
+    Attributes:
+        imported: whether it has begun to fork.
+    """
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # One thread while it imports, whatever the workers get: a pool of threads would not survive the fork.
+        environment = dict.fromkeys(_ONE_THREAD, "1")
+        self._process = python("retable.sweeps.forkserver", environment, stdin=theirs, stdout=subprocess.DEVNULL)
+        theirs.close()
+        self._control = ours
+        self._lock = threading.Lock()
+        self._children: dict[int, _Forked] = {}
+        self.imported = self._closed = False
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still fork."""
+        return not self._closed and self._process.poll() is None
+
+    def fork(self, number: int, environment: Mapping[str, str]) -> Child:
+        """Ask for a worker. One that can't come any more ends like one that has died.
+
+        Args:
+            number: tells workers apart.
+            environment: variables set before the worker begins.
+        """
+        commands, into = os.pipe()
+        out, events = os.pipe()
+        child = self._children[number] = _Forked(into, out)  # known before the answer can come
+        packet = json.dumps({"number": number, "environment": dict(environment)}).encode()
+        with self._lock:
+            if self._closed:
+                child.ended(self._process.poll())
+            else:
+                with contextlib.suppress(OSError):
+                    socket.send_fds(self._control, [packet], [commands, events])
+        os.close(commands)
+        os.close(events)
+        return child
+
+    def close(self) -> None:
+        """End it: once its workers have ended where it has any, else at once. No worker comes any more."""
+        with self._lock, contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_WR)
+        if not self.imported:
+            self._process.kill()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+        self._listener.join()
+
+    def _listen(self) -> None:
+        with contextlib.suppress(OSError):
+            while packet := self._control.recv(_PACKET):
+                self.imported = True
+                event = json.loads(packet)
+                if "pid" in event:
+                    self._children[event["number"]].began(event["pid"])
+                else:
+                    self._children.pop(event["number"]).ended(event["code"])
+        code = self._process.wait()
+        with self._lock:
+            self._closed = True
+            self._control.close()
+        for child in list(self._children.values()):
+            child.ended(None if child.pid else code)
+
+
+class _Forked:
+    def __init__(self, commands: int, events: int) -> None:
+        self.commands = os.fdopen(commands, "w", encoding="utf-8")
+        self.events = os.fdopen(events, encoding="utf-8")
+        self.pid: int | None = None
+        self._code: int | None = None
+        self._over, self._unwanted = threading.Event(), False
+
+    def began(self, pid: int) -> None:
+        self.pid = pid
+        if self._unwanted:
+            self.kill()
+
+    def ended(self, code: int | None) -> None:
+        if not self._over.is_set():
+            self._code = code
+            self._over.set()
+
+    def kill(self) -> None:
+        self._unwanted = True
+        if self.pid is not None and self._code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> int | None:
+        self._over.wait()
+        return self._code
+
+
+class _Server:
     """The forking process's own side: serves requests until the other end of the socket is closed.
 
     Args:
@@ -111,6 +233,14 @@ def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
 
 
+def python(module: str, environment: Mapping[str, str], **streams: Any) -> "subprocess.Popen[str]":
+    """Start a module of this project as a process of its own."""
+    paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}  # modules beside the script, too
+    return subprocess.Popen(
+        [sys.executable, "-m", module], text=True, env=os.environ | paths | environment, cwd=Path.cwd(), **streams
+    )
+
+
 def main() -> None:
     """Import, then serve the socket that is standard input. Ctrl-C is the sweep's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -118,7 +248,7 @@ def main() -> None:
     from retable.run.imports import import_all
 
     import_all()
-    Server(socket.socket(fileno=0)).serve()
+    _Server(socket.socket(fileno=0)).serve()
     os._exit(0)
 
 

@@ -16,9 +16,8 @@ from retable.data.fingerprints import recall
 from retable.errors import ConfigError
 from retable.experiment.grid import expand
 from retable.experiment.table import parse_table
-from retable.run import files
+from retable.run import devices, files
 from retable.run.files import DONE, RUNNING
-from retable.sweeps import devices
 from retable.sweeps.store import Store, status_of
 
 
@@ -55,6 +54,12 @@ class Plan:
     def folder(self) -> Path:
         """Where the sweep's own table goes."""
         return Path(self.settings["dir"]) / "tables" / self.label
+
+    @property
+    def pending(self) -> list[Run]:
+        """Runs to train: new, interrupted and running elsewhere; failed ones when that is asked for."""
+        again = (files.FAILED, files.BROKEN) if self.settings["retry_failed"] else ()
+        return [run for run in self.runs if run.status not in (*files.ENDED, files.BROKEN) or run.status in again]
 
 
 def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Plan:

@@ -5,10 +5,11 @@ import sys
 from typing import Any
 
 from retable.errors import RetableError
-from retable.sweeps import devices, results
+from retable.run import devices
+from retable.sweeps import results
 from retable.sweeps.display import duration
 from retable.sweeps.plan import Plan, Run
-from retable.sweeps.process import DIED, WorkerProcess
+from retable.sweeps.processes import DIED, WorkerProcess
 
 
 def preview(plan: Plan) -> list[dict[str, Any]]:
@@ -24,9 +25,7 @@ def preview(plan: Plan) -> list[dict[str, Any]]:
     from rich.table import Table
     from rich.text import Text
 
-    from retable.sweeps.session import pending
-
-    left = pending(plan)
+    left = plan.pending
     estimates = _calibrate(left, plan) if left else {}
     columns = results.varying([run.varied for run in plan.runs]) or ["run"]
     rows = []
@@ -70,7 +69,7 @@ def _counted(counts: dict[str, int]) -> str:
 def _calibrate(runs: list[Run], plan: Plan) -> dict[str, dict[str, Any]]:
     events: queue.Queue[Any] = queue.Queue()
     gpus = devices.gpus()
-    worker = WorkerProcess(1, events, gpus[0].index if gpus else None, plan.settings["threads"])
+    worker = WorkerProcess(1, events, gpus[0].name if gpus else None, plan.settings["threads"])
     for run in runs:
         worker.send(do="calibrate", directory=str(run.directory), config=run.config)
     found: dict[str, dict[str, Any]] = {}

@@ -9,12 +9,11 @@ from typing import Any
 
 from retable import atomic
 from retable.errors import RetableError
-from retable.run import files, hparams
+from retable.run import files, tensorboard
 from retable.sweeps import results, store
 from retable.sweeps.display import Display
-from retable.sweeps.outcome import Outcome
 from retable.sweeps.plan import Plan, Run, make_plan, write_runs
-from retable.sweeps.pool import Pool
+from retable.sweeps.pool import Outcome, Pool
 
 Trainer = Callable[[Plan, list[Run]], Outcome]
 
@@ -35,19 +34,13 @@ def sweep(arguments: Sequence[str], train: Trainer | None = None) -> tuple[Plan,
 
         preview(plan)
         return plan, Outcome()
-    todo = pending(plan)
+    todo = plan.pending
     outcome = Outcome()
     if todo:
         _announce(plan, todo)
         outcome = (train or train_in_workers)(plan, todo)
     finish(plan, outcome)
     return plan, outcome
-
-
-def pending(plan: Plan) -> list[Run]:
-    """Runs to train: new, interrupted and running elsewhere; failed ones when that is asked for."""
-    again = (files.FAILED, files.BROKEN) if plan.settings["retry_failed"] else ()
-    return [run for run in plan.runs if run.status not in (*files.ENDED, files.BROKEN) or run.status in again]
 
 
 def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
@@ -101,7 +94,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         results.write(plan, found)
         for path in _regenerate(plan, console):
             say(f"report:      {path}", highlight=False)
-        hparams.describe_sweep(Path(plan.settings["dir"]))
+        tensorboard.describe_sweep(Path(plan.settings["dir"]))
     except OSError as error:
         say(f"The table could not be written: {error}.", highlight=False)
         return

@@ -64,21 +64,21 @@ class Worker:
             print(json.dumps(event), file=self._events, flush=True)
 
     def _run(self, command: dict[str, Any]) -> None:
-        from retable import atomic
         from retable.run import execute, files
-        from retable.run.failure import describe, write_failure
+        from retable.run.result import describe, write_failure
 
         directory = Path(command["directory"])
         self._say(event="started", directory=str(directory))
         if self._stop.is_set():
             return self._say(event="ended", directory=str(directory), status=files.INTERRUPTED)
-        run = atomic.read_json(directory / files.RUN) or {}
-        progress = _Progress(self, str(directory), run.get("config", {}))
+        config: dict[str, Any] | None = None
         try:
             with _output_to(directory / files.LOG):
                 try:
+                    config = files.read_run(directory)["config"]
+                    progress = _Progress(self, str(directory), config["trainer"]["max_epochs"])
                     result = execute.execute(
-                        run["config"],
+                        config,
                         directory,
                         on_epoch=progress.epoch,
                         on_chunk=progress.chunk,
@@ -94,7 +94,7 @@ class Worker:
         except BaseException as error:
             reason = describe(error)
             if not (directory / files.RESULT).exists():  # it failed before it had the lock
-                write_failure(directory, reason, run.get("config"))
+                write_failure(directory, reason, config)
             memory = (
                 "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or "not enough memory" in reason
             )
@@ -138,9 +138,8 @@ class Worker:
 class _Progress:
     """Turns what a run tells about itself into events, not too many."""
 
-    def __init__(self, worker: Worker, directory: str, config: dict[str, Any]) -> None:
-        self.worker, self.directory = worker, directory
-        self.epochs = config.get("trainer", {}).get("max_epochs", 0)
+    def __init__(self, worker: Worker, directory: str, epochs: int) -> None:
+        self.worker, self.directory, self.epochs = worker, directory, epochs
         self.done, self.steps, self.last = 0, 0, 0.0
 
     def epoch(self, row: dict[str, Any]) -> None:

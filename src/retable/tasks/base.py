@@ -1,4 +1,4 @@
-"""The training loop that all tasks share: many mini-batches in one Lightning step, one set of figures an epoch.
+"""The training loop that all tasks share: many mini-batches in one Lightning step, one row of metrics an epoch.
 
 Lightning's per-step machinery costs about as much as a small network's own step. A chunk of mini-batches therefore goes
 through one `training_step`; inside it stands the hand-written loop, with no host synchronisation and no logging.
@@ -9,15 +9,20 @@ counter, and chunks hold one mini-batch where a limit is set (retable.data.loade
 import time
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from retable.data.arrays import ImageSet
 from retable.training.captured import CapturedStep, keep_on_device
 from retable.training.gradients import GRAD_NORM_EVERY, GradientNorms
 from retable.training.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Diverged(Exception):
@@ -33,9 +38,10 @@ class Interrupted(Exception):
 
 
 class Task(pl.LightningModule):
-    """A model with its loss and optimizer. Subclasses say what an output is worth: `observe` and `summary`.
+    """A model with its loss, its optimizer and the metrics by which it is compared.
 
-    A part is "train", "val" or "test"; all three are accumulated alike.
+    A split is "train", "val" or "test"; all three are accumulated alike. A subclass writes `reset`, `update` and
+    `compute`, and what else differs from the defaults below.
 
     Args:
         model: (N, C, H, W) images -> outputs.
@@ -46,10 +52,12 @@ class Task(pl.LightningModule):
 
     Attributes:
         cuda_graph: on a GPU, record the training step once and replay it (retable.training.captured).
+        any_size: whether images of other sizes than those trained on are accepted.
+        fixed_work: whether the work of a training step depends on nothing but shapes, so that it can be recorded.
     """
 
-    any_size = False  # whether images of other sizes than those trained on are accepted
-    fixed_work = True  # whether the work of a training step depends on nothing but shapes, so that it can be recorded
+    any_size = False
+    fixed_work = True
 
     def __init__(
         self,
@@ -80,40 +88,68 @@ class Task(pl.LightningModule):
         """The shape that a model's outputs must have for n images (n, *image_shape)."""
         return (n, num_classes)
 
-    def targets_like(self, n: int, image_shape: tuple[int, int, int]) -> torch.Tensor:
-        """Targets of n images in the type and shape that the loss is given, of any value."""
+    def targets_like(self, n: int, image_shape: tuple[int, int, int]) -> torch.Tensor | None:
+        """Targets of n images in the type and shape that the loss is given, of any value.
+
+        None for a task whose constructor has seen already that its model and its loss fit each other.
+        """
         return torch.empty(n, dtype=torch.int64)
 
     # What a subclass writes -------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def reset(self, part: str) -> None:
-        """Start the accumulation over a part."""
+    def reset(self, split: str) -> None:
+        """Start the accumulation over a split."""
 
     @abstractmethod
-    def observe(self, part: str, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Accumulate detached outputs of a chunk in tensors on the device."""
+    def update(self, split: str, kept: Any, targets: torch.Tensor) -> None:
+        """Accumulate what `shared_step` kept, in tensors on the device.
+
+        Args:
+            kept: of training, the tensors that were kept of several mini-batches, concatenated; else of one mini-batch.
+            targets: theirs.
+        """
 
     @abstractmethod
-    def reduce_output(self, outputs: torch.Tensor) -> torch.Tensor:
-        """What is kept of a mini-batch's detached outputs until the chunk's end, e.g. the predicted class."""
-
-    @abstractmethod
-    def summary(self, part: str) -> dict[str, float]:
-        """A part's metrics by bare name, e.g. {"accuracy": 0.98}."""
+    def compute(self, split: str) -> dict[str, float]:
+        """A split's metrics by bare name, e.g. {"accuracy": 0.98}, from all that it was updated with."""
 
     def compute_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """The mean loss of a mini-batch, for tasks whose targets the loss does not take as they are."""
         return self.loss(outputs, targets)
 
-    def forward_loss(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Loss of a training mini-batch, and what is kept of its outputs."""
+    def reduce_output(self, outputs: torch.Tensor) -> torch.Tensor:
+        """What is kept of a mini-batch's detached outputs, e.g. the predicted class."""
+        return outputs
+
+    def shared_step(self, split: str, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, Any]:
+        """Loss of a mini-batch of any split, and what is kept of its outputs for `update`: of training, a tensor."""
         outputs = self.model(images)
         return self.compute_loss(outputs, targets), self.reduce_output(outputs.detach())
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """What the optimizer is given."""
         return [p for p in self.model.parameters() if p.requires_grad]
+
+    def counts(self, data: Any) -> dict[str, Any]:
+        """The counts behind the last epoch's metrics, for result.json: plain values."""
+        return {}
+
+    def tables(
+        self, split: str, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]
+    ) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        """A split's metrics by class, and by image.
+
+        Args:
+            images: the split's, in the order in which they were seen.
+            normalise: images as stored -> as the model takes them.
+        """
+        import pandas as pd
+
+        return pd.DataFrame(), pd.DataFrame({"image": list(images.names)})
+
+    def draw(self, folder: Path, data: Any, config: dict[str, Any], title: str) -> None:
+        """Write what a finished run of this task has to show as PNG files into a folder."""
 
     # The loop ---------------------------------------------------------------------------------------------------------
 
@@ -155,10 +191,10 @@ class Task(pl.LightningModule):
         losses, kept = [], []
         for step, (x, y) in enumerate(zip(images, targets, strict=True)):
             progress.increment_ready()
-            loss, predicted = self._take_step(x, y)
+            loss, kept_of_batch = self._take_step(x, y)
             progress.increment_completed()
             losses.append(loss)
-            kept.append(predicted)
+            kept.append(kept_of_batch)
             if (first + step + 1) % GRAD_NORM_EVERY == 0 or (last_chunk and step + 1 == len(images)):
                 self._norms.take()
         self._end_of_chunk(losses, kept, targets, first)
@@ -167,7 +203,7 @@ class Task(pl.LightningModule):
         """Train on a mini-batch: its loss, and what is kept of its outputs."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         optimizer.zero_grad()
-        loss, predicted = self.forward_loss(x, y)
+        loss, kept = self.shared_step("train", x, y)
         total = loss if self.l1 == 0 else loss + self.l1 * self._l1_norm()
         # Backward stays outside autocast, as torch asks.
         if torch.is_autocast_enabled(self.device.type):
@@ -176,7 +212,7 @@ class Task(pl.LightningModule):
         else:
             total.backward()
         optimizer.step()
-        return loss.detach(), predicted
+        return loss.detach(), kept
 
     def _end_of_chunk(
         self, losses: list[torch.Tensor], kept: list[torch.Tensor], targets: tuple[torch.Tensor, ...], first: int
@@ -185,7 +221,7 @@ class Task(pl.LightningModule):
         sizes_K = torch.tensor([len(y) for y in targets], dtype=torch.float64)
         self._losses["train"] += (loss_K.double() * sizes_K.to(loss_K.device)).sum()
         self._counts["train"] += int(sizes_K.sum())
-        self.observe("train", torch.cat(kept), torch.cat(targets))
+        self.update("train", torch.cat(kept), torch.cat(targets))
         finite = torch.isfinite(loss_K)
         if not bool(finite.all()):
             raise Diverged(self.current_epoch + 1, first + int((~finite).nonzero()[0]) + 1)
@@ -201,10 +237,10 @@ class Task(pl.LightningModule):
         self.start("val")
 
     def validation_step(self, chunk: Any, index: int) -> None:
-        self.judge("val", chunk)
+        self.evaluate_batch("val", chunk.images, chunk.targets)
 
     def on_validation_epoch_end(self) -> None:
-        metrics = self.judged("val")
+        metrics = self.metrics_of("val")
         self.epoch_metrics |= metrics
         self._seconds["val"] = time.perf_counter() - self._clock
         self.log_dict(metrics)
@@ -213,42 +249,42 @@ class Task(pl.LightningModule):
         self.start("test")
 
     def test_step(self, chunk: Any, index: int) -> None:
-        self.judge("test", chunk)
+        self.evaluate_batch("test", chunk.images, chunk.targets)
 
     def on_test_epoch_end(self) -> None:
-        self.epoch_metrics |= self.judged("test")
+        self.epoch_metrics |= self.metrics_of("test")
 
-    def judge(self, part: str, chunk: Any) -> None:
-        """Add a chunk's loss and outputs to a part's figures."""
-        outputs = self.model(chunk.images)
-        self._losses[part] += self.compute_loss(outputs, chunk.targets).double() * len(chunk.targets)
-        self._counts[part] += len(chunk.targets)
-        self.observe(part, self.reduce_output(outputs), chunk.targets)
+    def evaluate_batch(self, split: str, images: torch.Tensor, targets: torch.Tensor) -> None:
+        """Add a mini-batch's loss and outputs to a split's metrics."""
+        loss, kept = self.shared_step(split, images, targets)
+        self._losses[split] += loss.double() * len(targets)
+        self._counts[split] += len(targets)
+        self.update(split, kept, targets)
 
-    def judged(self, part: str) -> dict[str, float]:
-        """A part's loss and metrics, e.g. {"val/loss": 0.1, "val/accuracy": 0.98}."""
-        loss = float(self._losses[part]) / max(self._counts[part], 1)
-        return {f"{part}/loss": loss} | {f"{part}/{name}": value for name, value in self.summary(part).items()}
+    def metrics_of(self, split: str) -> dict[str, float]:
+        """A split's loss and metrics, e.g. {"val/loss": 0.1, "val/accuracy": 0.98}."""
+        loss = float(self._losses[split]) / max(self._counts[split], 1)
+        return {f"{split}/loss": loss} | {f"{split}/{name}": value for name, value in self.compute(split).items()}
 
-    def has_judged(self, part: str) -> bool:
-        """Whether this process has accumulated a part: not so when training was finished before it began."""
-        return self._counts.get(part, 0) > 0
+    def has_seen(self, split: str) -> bool:
+        """Whether this process has accumulated a split: not so when training was finished before it began."""
+        return self._counts.get(split, 0) > 0
 
-    def start(self, part: str) -> None:
-        """Forget what was accumulated of a part."""
-        self.reset(part)
-        self._losses[part] = torch.zeros((), device=self.device, dtype=torch.float64)
-        self._counts[part] = 0
+    def start(self, split: str) -> None:
+        """Forget what was accumulated of a split."""
+        self.reset(split)
+        self._losses[split] = torch.zeros((), device=self.device, dtype=torch.float64)
+        self._counts[split] = 0
 
     def on_train_epoch_end(self) -> None:
         if "val/loss" not in self.epoch_metrics:
             self._seconds["train"] = time.perf_counter() - self._clock
         count = self._counts["train"]
-        metrics = self.judged("train")
+        metrics = self.metrics_of("train")
         metrics |= {key: value for key, value in self.epoch_metrics.items() if key.startswith("val/")}
         metrics["lr"] = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
         metrics |= {f"grad_norm/{name}": value for name, value in self._norms.means().items()}
-        metrics |= {f"seconds/{part}": value for part, value in self._seconds.items()}
+        metrics |= {f"seconds/{split}": value for split, value in self._seconds.items()}
         metrics["images_per_second"] = count / max(self._seconds["train"], 1e-9)
         self.epoch_metrics = metrics
         self.log_dict({key: value for key, value in metrics.items() if key.startswith("train/")})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from retable.data.arrays import ImageSet
 from retable.metrics import classification as metrics
 from retable.tasks.base import Task
 
@@ -22,7 +23,7 @@ class Classification(Task):
         model, loss, optimizer, scheduler, l1: see `Task`.
 
     Attributes:
-        matrices: confusion matrices of the last epoch by part: rows true, columns predicted.
+        matrices: confusion matrices of the last epoch by split: rows true, columns predicted.
         val_predictions: (number of validation images,) predicted labels of the last validation, in the set's order.
     """
 
@@ -40,50 +41,52 @@ class Classification(Task):
         self.matrices: dict[str, torch.Tensor] = {}
         self._predicted: dict[str, list[torch.Tensor]] = {}
 
-    def reset(self, part: str) -> None:
+    def reset(self, split: str) -> None:
         size = len(self.classes)
-        self.matrices[part] = torch.zeros(size, size, dtype=torch.int64, device=self.device)
-        if part != "train":
-            self._predicted[part] = []
+        self.matrices[split] = torch.zeros(size, size, dtype=torch.int64, device=self.device)
+        if split != "train":
+            self._predicted[split] = []
 
     def reduce_output(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs.argmax(1)
 
-    def observe(self, part: str, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        self.matrices[part] += metrics.confusion(targets, outputs, len(self.classes))
-        if part != "train":
-            self._predicted[part].append(outputs)
+    def update(self, split: str, kept: torch.Tensor, targets: torch.Tensor) -> None:
+        self.matrices[split] += metrics.confusion(targets, kept, len(self.classes))
+        if split != "train":
+            self._predicted[split].append(kept)
 
-    def summary(self, part: str) -> dict[str, float]:
-        return {"accuracy": metrics.accuracy(self.matrices[part])}
+    def compute(self, split: str) -> dict[str, float]:
+        return {"accuracy": metrics.accuracy(self.matrices[split])}
 
     @property
     def val_predictions(self) -> torch.Tensor:
         return torch.cat(self._predicted["val"]).cpu()
 
-    def figures_by_class(self, data: Any) -> dict[str, Any]:
-        """Counts of the last epoch for result.json: confusion matrices and per-class figures of both parts."""
-        matrices = {part: matrix.cpu() for part, matrix in self.matrices.items()}
+    def counts(self, data: Any) -> dict[str, Any]:
+        """Confusion matrices and each class's metrics, of both splits."""
+        matrices = {split: matrix.cpu() for split, matrix in self.matrices.items()}
         return {
-            "confusion": {part: matrix.tolist() for part, matrix in matrices.items()},
-            "per_class": {part: metrics.per_class(matrix, self.classes) for part, matrix in matrices.items()},
+            "confusion": {split: matrix.tolist() for split, matrix in matrices.items()},
+            "per_class": {split: metrics.per_class(matrix, self.classes) for split, matrix in matrices.items()},
         }
 
-    def tables(self, part: str, names: Sequence[str]) -> "tuple[pd.DataFrame, pd.DataFrame]":
-        """A part's figures by class, and each image's predicted label."""
+    def tables(
+        self, split: str, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]
+    ) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        """A split's metrics by class, and each image's predicted label."""
         import pandas as pd
 
-        predicted = [self.classes[label] for label in torch.cat(self._predicted[part]).tolist()]
-        rows = metrics.per_class(self.matrices[part].cpu(), self.classes)
-        return pd.DataFrame(rows), pd.DataFrame({"image": list(names), "predicted": predicted})
+        predicted = [self.classes[label] for label in torch.cat(self._predicted[split]).tolist()]
+        rows = metrics.per_class(self.matrices[split].cpu(), self.classes)
+        return pd.DataFrame(rows), pd.DataFrame({"image": list(images.names), "predicted": predicted})
 
     def draw(self, folder: Path, data: Any, config: dict[str, Any], title: str) -> None:
         """Confusion matrices, misclassified validation images and the sheet of class samples."""
         from retable.figures import classification as figures
 
-        for part, matrix in self.matrices.items():
+        for split, matrix in self.matrices.items():
             figures.confusion_matrix(
-                matrix.tolist(), self.classes, folder / f"confusion_{part}.png", f"{title} · {part}"
+                matrix.tolist(), self.classes, folder / f"confusion_{split}.png", f"{title} · {split}"
             )
         val, predictions = data.splits.val, self.val_predictions.numpy()
         seen = len(predictions)

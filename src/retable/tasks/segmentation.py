@@ -10,7 +10,7 @@ from torch import nn
 
 from retable import checks
 from retable.data.arrays import IGNORE, ImageSet
-from retable.metrics import overlap
+from retable.metrics import segmentation as metrics
 from retable.tasks.base import Task
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Segmentation(Task):
         loss: (logits, targets (N, H, W)) -> scalar, the mean over the images.
         classes: class names by label.
         output: softmax over the classes, or sigmoid: one logit for class 1 of two.
-        average: image or global (retable.metrics.overlap): what the metrics dice and iou are.
+        average: image or global (retable.metrics.segmentation): what the metrics dice and iou are.
         background: whether class 0 counts in dice and iou.
         distances: whether a finished run measures Hausdorff distances too (of class 1, two classes only).
         levels: training targets by a mask's value where masks hold codes (`ImageData.levels`); the label is then
@@ -55,7 +55,7 @@ class Segmentation(Task):
     ) -> None:
         super().__init__(model, loss, optimizer, scheduler, l1)
         checks.one_of("output", output, ("softmax", "sigmoid"))
-        checks.one_of("average", average, overlap.AVERAGES)
+        checks.one_of("average", average, metrics.AVERAGES)
         checks.boolean("background", background)
         if output == "sigmoid" and len(classes) != 2:
             raise checks.refuse("output", output, f"softmax, for {len(classes)} classes")
@@ -97,8 +97,8 @@ class Segmentation(Task):
     def compute_loss(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return self.loss(outputs, targets if self.levels is None else self.levels.to(targets.device)[targets])
 
-    def reset(self, part: str) -> None:
-        self._matrices[part] = []
+    def reset(self, split: str) -> None:
+        self._matrices[split] = []
 
     def reduce_output(self, outputs: torch.Tensor) -> torch.Tensor:
         if self.output == "sigmoid":
@@ -107,27 +107,27 @@ class Segmentation(Task):
             return outputs[:, 1] > outputs[:, 0]
         return outputs.argmax(1)
 
-    def observe(self, part: str, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        self._matrices[part].append(overlap.image_confusions(self.labels(targets), outputs, len(self.classes)))
+    def update(self, split: str, kept: torch.Tensor, targets: torch.Tensor) -> None:
+        self._matrices[split].append(metrics.image_confusions(self.labels(targets), kept, len(self.classes)))
 
-    def matrices(self, part: str) -> torch.Tensor:
+    def matrices(self, split: str) -> torch.Tensor:
         """(N, C, C) pixels of each image by true and predicted class, in the order in which they were seen."""
-        return torch.cat(self._matrices[part]).cpu()
+        return torch.cat(self._matrices[split]).cpu()
 
-    def summary(self, part: str) -> dict[str, float]:
-        matrices = self.matrices(part)
-        dice, iou = overlap.dice(matrices, self.average), overlap.iou(matrices, self.average)
-        figures = {
-            "dice": overlap.mean_over(dice[self.scored]),
-            "iou": overlap.mean_over(iou[self.scored]),
-            "accuracy": overlap.pixel_accuracy(matrices),
+    def compute(self, split: str) -> dict[str, float]:
+        matrices = self.matrices(split)
+        dice, iou = metrics.dice(matrices, self.average), metrics.iou(matrices, self.average)
+        found = {
+            "dice": metrics.mean_over(dice[self.scored]),
+            "iou": metrics.mean_over(iou[self.scored]),
+            "accuracy": metrics.pixel_accuracy(matrices),
         }
         if len(self.scored) > 1:
-            recall = overlap.recall(matrices)
+            recall = metrics.recall(matrices)
             for label in self.scored:
-                figures[f"dice/{self.classes[label]}"] = float(dice[label])
-                figures[f"accuracy/{self.classes[label]}"] = float(recall[label])
-        return figures
+                found[f"dice/{self.classes[label]}"] = float(dice[label])
+                found[f"accuracy/{self.classes[label]}"] = float(recall[label])
+        return found
 
     @torch.inference_mode()
     def predict(self, images: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
@@ -137,43 +137,46 @@ class Segmentation(Task):
         return torch.cat([part.to(torch.uint8).cpu() for part in parts])
 
     def hausdorff(self, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]) -> tuple[np.ndarray, str]:
-        """Hausdorff distance of each image's region, and its unit (metrics.hausdorff); leaves evaluation mode on.
+        """Hausdorff distance of each image's region, and its unit (`metrics.hausdorff`); leaves evaluation mode on.
 
         Args:
             normalise: images as stored -> as the model takes them.
         """
-        from retable.metrics.hausdorff import hausdorff
-
         found = self.predict(normalise(torch.from_numpy(np.array(images.images)))).numpy()
         truth = self.labels(torch.from_numpy(np.array(images.targets)).long()).numpy()
-        return hausdorff(truth == 1, found == 1, images.about.get("spacing"))
+        return metrics.hausdorff(truth == 1, found == 1, images.about.get("spacing"))
 
-    def figures_by_class(self, data: Any) -> dict[str, Any]:
-        """Counts of the last epoch for result.json: confusion matrices and, in both averages, each class's figures."""
+    def counts(self, data: Any) -> dict[str, Any]:
+        """Confusion matrices and, in both averages, each class's metrics; Hausdorff distances where they are wanted."""
         found: dict[str, Any] = {"average": self.average, "confusion": {}, "per_class": {}}
-        for part in filter(self.has_judged, ("train", "val", "test")):
-            matrices = self.matrices(part)
-            found["confusion"][part] = matrices.sum(0).tolist()
-            found["per_class"][part] = per_class(matrices, self.classes)
-            if self.distances and part != "train":
-                values, unit = self.hausdorff(data.splits.parts[part], data.normalise)
+        for split in filter(self.has_seen, ("train", "val", "test")):
+            matrices = self.matrices(split)
+            found["confusion"][split] = matrices.sum(0).tolist()
+            found["per_class"][split] = metrics.per_class(matrices, self.classes)
+            if self.distances and split != "train":
+                values, unit = self.hausdorff(data.splits.parts[split], data.normalise)
                 known = values[~np.isnan(values)]
                 mean = float(known.mean()) if len(known) else None
                 counts = {"images": len(values), "undefined": len(values) - len(known)}
-                found.setdefault("hausdorff", {})[part] = {"mean": mean, "unit": unit, **counts}
+                found.setdefault("hausdorff", {})[split] = {"mean": mean, "unit": unit, **counts}
         return found
 
-    def tables(self, part: str, names: Sequence[str]) -> "tuple[pd.DataFrame, pd.DataFrame]":
-        """A part's figures by class, and dice and IoU of each image and class."""
+    def tables(
+        self, split: str, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]
+    ) -> "tuple[pd.DataFrame, pd.DataFrame]":
+        """A split's metrics by class; dice and IoU of each image and class, and its Hausdorff distance."""
         import pandas as pd
 
-        matrices = self.matrices(part)
-        dice, iou = overlap.image_dice(matrices), overlap.image_iou(matrices)
-        by_image: dict[str, Any] = {"image": list(names)}
+        matrices = self.matrices(split)
+        dice, iou = metrics.image_dice(matrices), metrics.image_iou(matrices)
+        by_image: dict[str, Any] = {"image": list(images.names)}
         for label in self.scored:
             ending = f" {self.classes[label]}" if len(self.scored) > 1 else ""
             by_image |= {f"dice{ending}": dice[:, label].tolist(), f"iou{ending}": iou[:, label].tolist()}
-        return pd.DataFrame(per_class(matrices, self.classes)), pd.DataFrame(by_image)
+        if self.distances:
+            values, unit = self.hausdorff(images, normalise)
+            by_image[f"hausdorff {unit}"] = values
+        return pd.DataFrame(metrics.per_class(matrices, self.classes)), pd.DataFrame(by_image)
 
     def draw(self, folder: Path, data: Any, config: dict[str, Any], title: str) -> None:
         """Confusion matrices, pictures of predictions, and what else a set has to show (`ImageData.extras`)."""
@@ -181,24 +184,12 @@ class Segmentation(Task):
         from retable.figures import classification as figures
         from retable.figures import segmentation as figures_masks
 
-        for part in filter(self.has_judged, ("train", "val", "test")):
-            shares = self.matrices(part).sum(0).tolist()
-            figures.confusion_matrix(shares, self.classes, folder / f"confusion_{part}.png", f"{title} · {part}", True)
+        for split in filter(self.has_seen, ("train", "val", "test")):
+            shares = self.matrices(split).sum(0).tolist()
+            path = folder / f"confusion_{split}.png"
+            figures.confusion_matrix(shares, self.classes, path, f"{title} · {split}", True)
         figures_masks.draw(self, data, folder, title)
         if "volumes" in data.extras:
             brain.draw(data, folder, lambda x: self.predict(data.normalise(torch.from_numpy(x))).numpy(), title)
         if "copies" in data.extras:
             flips.draw(data.splits.train, folder / "flips.png", title)
-
-
-def per_class(matrices_NCC: torch.Tensor, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Each class's dice and IoU in both averages, recall and pixels; None where undefined."""
-    figures = {f"dice_{average}": overlap.dice(matrices_NCC, average) for average in overlap.AVERAGES}
-    figures |= {f"iou_{average}": overlap.iou(matrices_NCC, average) for average in overlap.AVERAGES}
-    figures["recall"] = overlap.recall(matrices_NCC)
-    pixels = matrices_NCC.sum((0, 2)).tolist()
-    rows = []
-    for label, name in enumerate(classes):
-        row = {key: None if values[label].isnan() else float(values[label]) for key, values in figures.items()}
-        rows.append({"class": name, "pixels": pixels[label], **row})
-    return rows

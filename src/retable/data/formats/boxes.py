@@ -102,7 +102,7 @@ def valid_boxes(
     """The images with those boxes that have an area and lie within their image.
 
     Args:
-        sizes: (width, height) of each image.
+        sizes: (height, width) of each image.
         drop_invalid: leave invalid boxes out.
 
     Returns:
@@ -113,7 +113,8 @@ def valid_boxes(
     """
     kept, faults = [], []
     for item in images:
-        found = {box: _fault(box, *sizes[item.image]) for box in item.boxes}
+        height, width = sizes[item.image]
+        found = {box: _fault(box, width, height) for box in item.boxes}
         faults += [(box, *fault) for box, fault in found.items() if fault]
         kept.append(replace(item, boxes=tuple(box for box in item.boxes if not found[box])))
     if faults and not drop_invalid:

@@ -1,4 +1,7 @@
-"""Pictures and label masks from files, paired by name, read at one size.
+"""Pictures and label masks from files, paired by name, read at one size. Whoever reads a picture reads it here.
+
+A picture is its first frame, turned as its EXIF orientation says. Of 16 bits a channel the upper eight count, a palette
+stands for its colours (in a mask for its indices), and transparency is left out: what lies beneath it counts.
 
 Images are resized bilinearly with antialiasing, masks by nearest neighbour; both with the pixels' centres as Pillow
 places them, so that they stay aligned. The sides' ratio is not kept: every task here wants one size for all.
@@ -21,9 +24,19 @@ from retable import checks
 from retable.data.arrays import ImageSet
 from retable.errors import DataError
 
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm")
 DRAFT = 2  # a JPEG is decoded at least so many times as large as it is wanted, where it is much larger
 PATIENCE = 2.0  # seconds of reading before it says how far it is
+_ORIENTATION = 0x0112  # EXIF tag: how to turn what is stored into what is seen, 1 as it is
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Size = tuple[int, int]
 
@@ -77,6 +90,12 @@ def pictures_in(folder: Path) -> list[Path]:
     return found
 
 
+def pictures_below(folder: Path) -> list[Path]:
+    """The picture files in a folder and the folders below it, but hidden ones, by name, relative to it."""
+    found = (file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS)
+    return sorted(name for name in found if not any(part.startswith((".", "__MACOSX")) for part in name.parts))
+
+
 def pair(images: Iterable[Path], masks: Iterable[Path], image: str = "{}", mask: str = "{}") -> list[Pair]:
     """Pair images with masks by their names without extension.
 
@@ -111,7 +130,7 @@ def disjoint(first: Sequence[Pair], second: Sequence[Pair]) -> None:
 
 
 def read_image(path: Path, size: Size | None = None, mode: str = "RGB") -> np.ndarray:
-    """Read a picture of 8 bits a channel.
+    """Read a picture of 8 or 16 bits a channel.
 
     Args:
         size: (height, width) to resize to; None: as it is.
@@ -121,9 +140,16 @@ def read_image(path: Path, size: Size | None = None, mode: str = "RGB") -> np.nd
         uint8 (3, H, W), or (1, H, W) for L.
 
     Raises:
-        DataError: missing, cut or damaged file, or more than 8 bits a channel.
+        DataError: missing, cut or damaged file, or pixels of another type.
     """
     return _image(path, size, mode)[0]
+
+
+def picture_size(path: Path) -> Size:
+    """(height, width) of a picture as `read_image` gives it, from its header. Raises DataError."""
+    with _opened(path) as picture:
+        width, height = _seen_size(picture)
+    return height, width
 
 
 def read_labels(path: Path, labels: Mapping[int, int], size: Size | None = None) -> np.ndarray:
@@ -202,13 +228,15 @@ def _natural(key: str) -> list[tuple[bool, int, str]]:
 
 def _image(path: Path, size: Size | None, mode: str) -> tuple[np.ndarray, tuple[int, int]]:
     with _opened(path) as picture:
-        original = picture.size
-        if picture.mode[0] in "IF":
-            raise DataError(f"{path}: pixels of type {picture.mode}, accepted: images of 8 bits a channel")
+        original = _seen_size(picture)
         if size is not None:
             # JPEG alone: decodes a half, a quarter or an eighth of the size, which takes that much less time.
-            picture.draft(None, (DRAFT * size[1], DRAFT * size[0]))
-        found = picture.convert(mode)
+            wanted = size if original == picture.size else size[::-1]
+            picture.draft(None, (DRAFT * wanted[1], DRAFT * wanted[0]))
+        found = _eight_bits(path, _turned(picture))
+        if found.mode == "P" and "transparency" in found.info:
+            found = found.convert("RGBA")
+        found = found.convert(mode)
         if size is not None and found.size != size[::-1]:
             found = found.resize(size[::-1], Image.Resampling.BILINEAR)
         values = np.asarray(found)
@@ -218,6 +246,7 @@ def _image(path: Path, size: Size | None, mode: str) -> tuple[np.ndarray, tuple[
 def _labels(path: Path, labels: Mapping[int, int], size: Size | None) -> tuple[np.ndarray, tuple[int, int]]:
     with _opened(path) as picture:
         picture.load()
+        picture = _turned(picture)
         if picture.mode == "1":
             picture = picture.convert("L")
         if picture.mode not in ("L", "P"):
@@ -233,6 +262,37 @@ def _labels(path: Path, labels: Mapping[int, int], size: Size | None) -> tuple[n
     table = np.zeros(256, np.uint8)
     table[list(labels)] = list(labels.values())
     return table[values], original
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    """How a picture is to be turned. One whose EXIF part is damaged is taken as it is stored."""
+    if picture.format == "TIFF":
+        return None  # Pillow turns these as it decodes them
+    try:
+        return _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    except Exception:  # the picture itself may be whole
+        return None
+
+
+def _seen_size(picture: Image.Image) -> tuple[int, int]:
+    """(width, height) once it is turned."""
+    across = _turn(picture) in (_TURNS[5], _TURNS[6], _TURNS[7], _TURNS[8])
+    return picture.size[::-1] if across else picture.size
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+    turn = _turn(picture)
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _eight_bits(path: Path, picture: Image.Image) -> Image.Image:
+    """The upper eight of 16 bits, as Pillow itself takes them of colours. Raises DataError for wider pixels."""
+    # Of 16 bits are also the Netpbm formats' mode I.
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and picture.format == "PPM"):
+        return Image.fromarray((np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8))
+    if picture.mode[0] in "IF":
+        raise DataError(f"{path}: pixels of type {picture.mode}, accepted: images of 8 or 16 bits a channel")
+    return picture
 
 
 def _grey(path: Path, picture: Image.Image) -> Image.Image:
@@ -252,7 +312,8 @@ def _grey(path: Path, picture: Image.Image) -> Image.Image:
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An opened picture; what Pillow raises on it, now or when it is decoded, becomes a DataError."""
     try:
-        with Image.open(path) as picture:
+        # A handle, not the path: Pillow maps a file that it has the path of, and mixes up the sides of a turned TIFF.
+        with path.open("rb") as file, Image.open(file) as picture:
             yield picture
     except DataError:
         raise

@@ -19,7 +19,7 @@ from retable import checks
 from retable.data.arrays import ImageSet, Splits
 from retable.data.formats.contours import LEVELS, coded, filled, inside, line, read_contour, scaled
 from retable.data.formats.dicom import read_slice
-from retable.data.formats.pictures import read_image, read_labels
+from retable.data.formats.pictures import pictures_in, read_image, read_labels
 from retable.data.module import ImageData
 from retable.data.samples.heart import VERSION, write_heart
 from retable.errors import DataError
@@ -28,7 +28,6 @@ CLASSES = ("background", "ventricle")
 LABELS = {0: 0, 1: 1, 255: 1}  # of masks in picture files
 PARTS = ("train", "val", "test")
 JPEG_QUALITY = 75  # pillow's default
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 EXPECTED = (
     "RVSC's P01-0080.dcm with P01-0080-icontour-manual.txt, Sunnybrook's dicoms/ and contourfiles/,"
     " or images/ and masks/ named like P01-0080.png"
@@ -305,7 +304,7 @@ def _number(path: Path) -> int:
 def _pictures(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder, beside {'masks' if folder.name == 'images' else 'images'}")
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    return pictures_in(folder)
 
 
 def _unique(paths: Iterable[Path]) -> dict[str, Path]:

@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
 from retable import checks
@@ -30,7 +29,7 @@ from retable.data.formats.boxes import (
     valid_boxes,
     voc_classes,
 )
-from retable.data.formats.pictures import read_image
+from retable.data.formats.pictures import picture_size, read_image
 from retable.data.loader import IMAGENET_MEAN
 from retable.data.module import ImageData
 from retable.data.samples.traps import VERSION, write_traps
@@ -131,7 +130,8 @@ class WildlifeData(ImageData):
         parts, classes, _ = files
         every = [item for part in parts.values() for item in part.images]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            sizes = dict(zip((item.image for item in every), pool.map(_size, every), strict=True))
+            found = pool.map(lambda item: picture_size(item.image), every)
+            sizes = dict(zip((item.image for item in every), found, strict=True))
         left_out: Counter[str] = Counter()
         kept: dict[str, list[Annotated]] = {}
         valid, dropped = valid_boxes(every, sizes, self.drop_invalid)
@@ -139,7 +139,7 @@ class WildlifeData(ImageData):
             kept[name], valid = valid[: len(part.images)], valid[len(part.images) :]
             left_out.update(part.left_out)
         left_out.update(dropped)
-        scaled = {image: resized_size(h, w, self.shorter, self.longer) for image, (w, h) in sizes.items()}
+        scaled = {image: resized_size(h, w, self.shorter, self.longer) for image, (h, w) in sizes.items()}
         shape = canvas(list(scaled.values()))
         most = max(len(item.boxes) for items in kept.values() for item in items)
         sets = {name: _read_part(items, scaled, shape, most) for name, items in kept.items()}
@@ -186,16 +186,6 @@ class WildlifeData(ImageData):
     def _form(self) -> str:
         """The form of the annotations: `format`, or what one file's name says."""
         return FORMS.get(self.location.suffix.lower(), self.format) if self.location.is_file() else self.format
-
-
-def _size(item: Annotated) -> tuple[int, int]:
-    """(width, height) of an image, from its header."""
-    try:
-        with Image.open(item.image) as picture:
-            return picture.size
-    except Exception:  # a damaged picture can raise nearly anything
-        _, height, width = read_image(item.image).shape  # which says what is wrong with it
-        return width, height
 
 
 def _read_part(

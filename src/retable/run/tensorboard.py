@@ -1,8 +1,9 @@
-"""The HParams tab of TensorBoard: each run's hyperparameters beside its final metrics.
+"""TensorBoard beside a run's curves: its figures as images, and the HParams tab over all runs of a sweep.
 
-A run leaves a session (its start with its hyperparameters, and its end); a sweep leaves one description of all sessions
-below its folder, which names what varies and the metrics. The tab takes the first description that it finds for the
-whole, and drops every hyperparameter that this one does not name; so there is one, and runs have none of their own.
+In the tab each run's hyperparameters stand beside its final metrics. A run leaves a session (its start with its
+hyperparameters, and its end); a sweep leaves one description of all sessions below its folder, which names what varies
+and the metrics. The tab takes the first description that it finds for the whole, and drops every hyperparameter that
+this one does not name; so there is one, and runs have none of their own.
 Without one (single runs, a sweep that is still going) the tab shows every key of every run; only for a run's own
 directory, by itself, it then finds no metrics.
 
@@ -20,6 +21,24 @@ from retable import atomic
 from retable.run import files
 
 EVENTS = "events.out.tfevents.0.hparams"  # a name by which TensorBoard takes it for events
+
+
+def write_images(directory: Path, epoch: int) -> None:
+    """Add every PNG of the run's figures to its validation events, under the figure's name, at an epoch."""
+    from PIL import Image
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from torch.utils.tensorboard import FileWriter
+
+    values = []
+    for path in sorted((directory / "figures").glob("*.png")):
+        with Image.open(path) as picture:
+            width, height, channels = *picture.size, len(picture.getbands())
+        # The file's own bytes: SummaryWriter.add_image would decode and compress them again.
+        image = Summary.Image(width=width, height=height, colorspace=channels, encoded_image_string=path.read_bytes())
+        values.append(Summary.Value(tag=path.stem, image=image))
+    writer = FileWriter(str(directory / "val"), filename_suffix=".figures")
+    writer.add_summary(Summary(value=values), epoch)
+    writer.close()
 
 
 def write_hparams(directory: Path, hyperparameters: Mapping[str, Any]) -> None:

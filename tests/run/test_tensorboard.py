@@ -11,7 +11,7 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
-from retable.run.hparams import EVENTS, describe_sweep, write_hparams
+from retable.run.tensorboard import EVENTS, describe_sweep, write_hparams
 
 RUNS = {
     "cifar/dropout-0.3__seed-0": ({"seed": 0, "dropout.p": 0.3, "optimizer.lr": 0.1, "model.name": "cnn"}, 0.50),
@@ -133,6 +133,6 @@ def test_no_session_no_description(tmp_path):
 
 
 def test_a_description_needs_no_torch(sweep):
-    code = "import sys; from pathlib import Path; from retable.run.hparams import describe_sweep;"
+    code = "import sys; from pathlib import Path; from retable.run.tensorboard import describe_sweep;"
     code += "describe_sweep(Path(sys.argv[1])); assert not {'torch', 'tensorflow', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code, str(sweep)], check=True)

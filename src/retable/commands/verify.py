@@ -1,0 +1,135 @@
+"""`retable verify`: train one cell of a table again, and say whether it comes out the same."""
+
+import argparse
+import math
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retable import atomic
+from retable.errors import ConfigError
+from retable.run import files
+
+if TYPE_CHECKING:
+    from retable.report.runs import RunRecord
+
+# Columns of a history that say how long something took, not what came out.
+_TIMES = ("seconds/", "images_per_second")
+
+
+def add(commands: argparse._SubParsersAction) -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="train one run, or one cell of a table, again and compare every figure of every epoch",
+        description="Train a finished run again from its config, in a temporary folder, and compare its history."
+        " On the same CPU and versions it must come out bit for bit; elsewhere the difference is set against the spread"
+        " of the cell's seeds.",
+        epilog="example: retable verify results/epyc --experiment gland/models --cell fcn2",
+    )
+    verify.add_argument("runs", type=Path, help="a run's directory, or a folder of runs, with --experiment and --cell")
+    verify.add_argument("--experiment", metavar="NAME", help="the table, e.g. gland/models")
+    verify.add_argument("--cell", metavar="NAME", help="the cell's name in the experiment's file")
+    verify.add_argument("--seed", type=int, help="which of the cell's seeds (default: the first)")
+    verify.add_argument("--epochs", type=int, metavar="N", help="compare the first N epochs only, which is faster")
+    verify.set_defaults(do=_verify)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    import sys
+
+    directory, others = _chosen(options)
+    print(f"trained again: {directory}", flush=True)
+    old, new = again(directory, options.epochs)
+    line, same = compared(old, new, others)
+    print(line)
+    if not same:
+        sys.exit(1)
+
+
+def _chosen(options: argparse.Namespace) -> tuple[Path, list[Path]]:
+    """The directory that is meant, and those of the same cell."""
+    if (options.runs / files.RUN).exists():
+        return options.runs, [options.runs]
+    if not (options.experiment and options.cell):
+        raise ConfigError(f"{options.runs}: is no run's directory; accepted: one, or --experiment and --cell")
+    from retable.report.match import tables_of
+    from retable.report.runs import read_runs
+
+    ((table, assigned),) = tables_of(read_runs([options.runs]), [options.experiment])
+    if options.cell not in table.cells:
+        raise ConfigError(f"--cell {options.cell}: accepted: {', '.join(table.cells)}")
+    found: Sequence[RunRecord] = [r for r in assigned.cells[options.cell] if r.status == files.FINISHED]
+    chosen = [record for record in found if options.seed in (None, record.seed)]
+    if not chosen:
+        seeds = ", ".join(str(record.seed) for record in found) or "none"
+        raise ConfigError(f"--cell {options.cell}: no finished run of that seed below {options.runs}; seeds: {seeds}")
+    return Path(chosen[0].path), [Path(record.path) for record in found]
+
+
+def again(directory: Path, epochs: int | None = None) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """A run's history, and the one that its recorded config gives now; the first `epochs` of both.
+
+    What an exported run leaves out (where data lie, which device) is as it is set here.
+    """
+    from retable.config.compose import Composer
+    from retable.run.execute import execute
+
+    run = atomic.read_json(directory / files.RUN)
+    if run is None:
+        raise ConfigError(f"{directory}: holds no whole {files.RUN}; accepted: a run's directory")
+    defaults = Composer().compose([f"task={run['task']}"]).config
+    config: dict[str, Any] = run["config"]
+    config = config | {"data": {key: defaults["data"][key] for key in ("root", "cache")} | config["data"]}
+    config = {"logger": defaults["logger"]} | config
+    if epochs is not None:
+        config = config | {"trainer": config["trainer"] | {"max_epochs": epochs}}
+    with tempfile.TemporaryDirectory() as scratch:
+        target = Path(scratch) / directory.name
+        execute(config, target, on_epoch=_progress(config["trainer"]["max_epochs"]))
+        new = files.read_history(target / files.HISTORY)
+    old = files.read_history(directory / files.HISTORY)
+    return (old, new) if epochs is None else (_without_test(old[: len(new)]), _without_test(new))
+
+
+def compared(old: list[dict[str, float]], new: list[dict[str, float]], cell: Sequence[Path]) -> tuple[str, bool]:
+    """What a verification says, and whether the run came out the same: bit for bit, or within the seeds' spread."""
+    from statistics import stdev
+
+    pairs = [(row["epoch"], key, row[key], other.get(key)) for row, other in zip(old, new, strict=False) for key in row]
+    pairs = [pair for pair in pairs if not pair[1].startswith(_TIMES)]
+    differing = [pair for pair in pairs if pair[2] != pair[3]]
+    if len(old) == len(new) and not differing:
+        return f"the same, bit for bit: {len(pairs)} figures of {len(old)} epochs", True
+    if len(old) != len(new):
+        return f"not the same: {len(new)} epochs in place of {len(old)}", False
+    epoch, key, was, now = differing[0]
+    said = f"first differs at epoch {epoch:.0f}, {key}: {was!r} was recorded, {now!r} came out"
+    last = {
+        key: (was, old[-1][key], new[-1].get(key, math.nan)) for _, key, was, _ in differing if key.startswith("val/")
+    }
+    finals = [files.read_history(path / files.HISTORY)[-1] for path in cell]
+    lines, within = [said], True
+    for key, (_, before, after) in last.items():
+        values = [final[key] for final in finals if key in final]
+        spread = stdev(values) if len(values) > 1 else None
+        inside = spread is not None and abs(after - before) <= 2 * spread
+        within &= inside
+        against = (
+            f"two standard deviations of {len(values)} seeds: {2 * spread:.4g}" if spread is not None else "one seed"
+        )
+        lines.append(f"{key}: {before:.4f} recorded, {after:.4f} now ({against})")
+    lines.append("within the seeds' spread" if within else "not the same")
+    return "\n".join(lines), within
+
+
+def _without_test(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Rows without the figures of the test set, which the last epoch alone has."""
+    return [{key: value for key, value in row.items() if not key.startswith("test/")} for row in rows]
+
+
+def _progress(epochs: int) -> Any:
+    def epoch(row: dict[str, Any]) -> None:
+        print(f"epoch {row['epoch']}/{epochs}", flush=True)
+
+    return epoch

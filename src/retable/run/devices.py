@@ -1,0 +1,138 @@
+"""What the machine has, and what trainer.device and trainer.precision come to on it: the one place that says so.
+
+A sweep has to know before it imports torch and without a CUDA context of its own; a run knows from the torch that it
+trains with. So the sweep asks that same torch, once, in a process that ends with the answer. What CUDA_VISIBLE_DEVICES,
+MIG or a torch without CUDA make of the machine is then the same for both.
+"""
+
+import ctypes
+import functools
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from retable.errors import RetableError
+
+# What a process holds on a GPU beside its tensors (context, kernels), and the share of a GPU that sweeps may fill.
+CONTEXT_MB = 600
+FILL = 0.9
+_MIXED_FROM = 8.0  # compute capability of the first GPUs with bf16
+_PATIENCE = 120  # seconds: a cold import of torch, and a context on each GPU
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One GPU.
+
+    Attributes:
+        name: what CUDA_VISIBLE_DEVICES calls it, under this process's environment: an index or a UUID.
+        total_mb, free_mb: memory in MiB.
+        capability: compute capability, e.g. 9.0.
+    """
+
+    name: str
+    total_mb: int
+    free_mb: int
+    capability: float
+
+
+@functools.cache
+def gpus() -> tuple[Gpu, ...]:
+    """The GPUs that runs can use, as their torch sees them; () where there are none. Imports no torch.
+
+    Raises:
+        RetableError: if there is a driver and no answer.
+    """
+    if not _driver():
+        return ()
+    command = [sys.executable, "-c", "from retable.run.devices import _tell; _tell()"]
+    paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PATIENCE, check=True, env=os.environ | paths
+        )
+    except subprocess.SubprocessError as error:
+        raise RetableError(
+            f"the GPUs could not be asked what they are ({error}); trainer.device=cpu goes without them"
+        ) from error
+    return tuple(Gpu(**values) for values in json.loads(done.stdout.splitlines()[-1]))
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def precision(wanted: object, device: str, capabilities: Sequence[float] | None = None) -> str:
+    """What trainer.precision comes to: auto is bf16-mixed on GPUs that all have bf16, else 32.
+
+    Args:
+        wanted: trainer.precision.
+        device: trainer.device.
+        capabilities: compute capabilities of the GPUs that the run may use; asked for where there are none given.
+    """
+    if str(wanted) != "auto":
+        return str(wanted)
+    if capabilities is None:
+        capabilities = [gpu.capability for gpu in gpus()] if device != "cpu" else []
+    return "bf16-mixed" if capabilities and min(capabilities) >= _MIXED_FROM else "32"
+
+
+def resolve(device: str) -> tuple[str, list[float]]:
+    """What trainer.device comes to under this process's torch: "cpu" or "cuda", and the GPUs' compute capabilities.
+
+    Raises:
+        RetableError: if a GPU is asked for where there is none.
+    """
+    import torch
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RetableError("trainer.device=cuda: no CUDA device found; accepted here: auto, cpu")
+    if device == "cpu" or not torch.cuda.is_available():
+        return "cpu", []
+    return "cuda", [_capability(index) for index in range(torch.cuda.device_count())]
+
+
+def fitting(gpu_mb: float, run_mb: float) -> int:
+    """How many runs that peak at run_mb fit a GPU with gpu_mb free; at least one.
+
+    >>> fitting(80000, 1400)
+    36
+    """
+    return max(1, int(gpu_mb * FILL // (run_mb + CONTEXT_MB)))
+
+
+def _driver() -> bool:
+    """Whether there is any driver to ask: a machine without one need not wait for torch."""
+    if Path("/dev/kfd").exists():  # AMD's, which torch calls CUDA too
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _capability(index: int) -> float:
+    import torch
+
+    major, minor = torch.cuda.get_device_capability(index)
+    return float(f"{major}.{minor}")
+
+
+def _tell() -> None:
+    """Print what this process's torch sees. Looking at a GPU's memory gives it a context, so this process ends then."""
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [name.strip() for name in visible.split(",")] if visible else None
+    found = []
+    for index, capability in enumerate(resolve("auto")[1]):
+        free, total = torch.cuda.mem_get_info(index)
+        # CUDA counts in the order of the list, so a process that is given one name of it gets the same device.
+        found.append(Gpu(names[index] if names else str(index), total >> 20, free >> 20, capability))
+    print(json.dumps([asdict(gpu) for gpu in found]))

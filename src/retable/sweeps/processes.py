@@ -1,0 +1,209 @@
+"""Worker processes as the sweep sees them: how one comes into being and ends, and how many the machine gets."""
+
+import contextlib
+import json
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from retable.run import devices
+from retable.sweeps import forkserver
+from retable.sweeps.forkserver import Child, ForkServer, python
+
+DIED = "died"
+_PATIENCE = 10  # seconds that a worker without a run has to go by itself
+
+
+class WorkerProcess:
+    """Starts a worker and forwards its events, each with the worker's number, to a queue.
+
+    Args:
+        number: tells workers apart.
+        events: receives (worker, event) pairs; the last event of a worker is "died".
+        gpu: name for CUDA_VISIBLE_DEVICES, or None to leave the environment as it is.
+        threads: CPU threads.
+        server: forks the worker; None starts a new process.
+    """
+
+    def __init__(
+        self, number: int, events: "queue.Queue[Any]", gpu: str | None, threads: int, server: ForkServer | None = None
+    ) -> None:
+        self.number, self.gpu = number, gpu
+        self.run: Any = None
+        self.ready = self.begun = False  # has it imported; has it begun a run
+        self._events = events
+        environment = worker_environment(gpu, threads)
+        self._child = server.fork(number, environment) if server else spawn(environment)
+        self._forwarder = threading.Thread(target=self._forward, daemon=True)
+        self._forwarder.start()
+
+    def send(self, **command: Any) -> None:
+        """Give a command; a worker that is gone says so by its event."""
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._child.commands.write(json.dumps(command) + "\n")
+            self._child.commands.flush()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._child.kill()
+
+    def close(self) -> None:
+        """End it when it is idle, and wait for it."""
+        with contextlib.suppress(BrokenPipeError, ValueError):
+            self._child.commands.close()
+        self._forwarder.join(_PATIENCE)
+        if self._forwarder.is_alive():
+            self._child.kill()
+            self._forwarder.join()
+
+    def _forward(self) -> None:
+        for line in self._child.events:
+            try:
+                self._events.put((self, json.loads(line)))
+            except ValueError:
+                continue
+        self._child.events.close()
+        with contextlib.suppress(OSError):
+            self._child.commands.close()
+        self._events.put((self, {"event": DIED, "reason": _reason(self._child.wait())}))
+
+
+class Crew:
+    """Starts workers as runs call for them, up to what the machine holds.
+
+    On CPU they are forked from a process that has imported (retable.sweeps.forkserver), where that can be done. With
+    GPUs each is a new process: that CUDA works after such a fork has not been tried on a machine that has one.
+
+    Args:
+        settings: conf/base.yaml's `sweep`.
+        use_gpu: whether runs may use the GPUs.
+    """
+
+    def __init__(self, settings: dict[str, Any], use_gpu: bool = True) -> None:
+        self.settings = settings
+        self.workers: list[WorkerProcess] = []
+        self.gpus = devices.gpus() if use_gpu else ()
+        self.peak_mb: float | None = None  # GPU memory of the largest run so far
+        self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any]]] = queue.Queue()
+        self._server: ForkServer | None = None
+        self._started = 0
+
+    @property
+    def busy(self) -> list[WorkerProcess]:
+        """Workers that have a run."""
+        return [worker for worker in self.workers if worker.run is not None]
+
+    @property
+    def idle(self) -> list[WorkerProcess]:
+        """Workers that wait for a run."""
+        return [worker for worker in self.workers if worker.run is None and worker.ready]
+
+    def next_event(self, seconds: float) -> tuple[WorkerProcess, dict[str, Any]] | tuple[None, None]:
+        """What a worker has said, or (None, None) when none said anything for so long."""
+        try:
+            return self._events.get(timeout=seconds)
+        except queue.Empty:
+            return None, None
+
+    def grow(self, wanted: int) -> None:
+        """Start workers up to what the runs and the machine call for."""
+        while len(self.workers) < min(wanted, self.most()):
+            self.start()
+
+    def start(self) -> None:
+        """Start one more."""
+        self._started += 1
+        gpu = self._gpu_with_room()
+        server = self._live_server() if gpu is None and forkserver.available() else None
+        self.workers.append(WorkerProcess(self._started, self._events, gpu, self.settings["threads"], server))
+
+    def most(self) -> int:
+        """How many workers the machine holds, as far as is known now."""
+        asked = self.settings["workers"]
+        if asked != "auto":
+            return int(asked)
+        if not self.gpus:
+            return max(1, devices.cores() // self.settings["threads"])
+        if self.peak_mb is None:
+            return len(self.gpus)  # one a GPU until a run has shown what it needs
+        room = sum(devices.fitting(gpu.free_mb, self.peak_mb) for gpu in self.gpus)
+        return min(room, max(len(self.gpus), devices.cores()))
+
+    def note_memory(self, gpu_mb: float | None) -> None:
+        """A run has been seen to need so much of a GPU."""
+        if gpu_mb:
+            self.peak_mb = max(self.peak_mb or 0, gpu_mb)
+
+    def kill(self) -> None:
+        """End all at once, and their runs with them."""
+        for worker in self.workers:
+            worker.kill()
+
+    def dismiss(self, workers: Iterable[WorkerProcess]) -> None:
+        """End some that have no run."""
+        for worker in list(workers):
+            worker.close()
+            self.workers.remove(worker)
+
+    def close(self) -> None:
+        """End the workers; those without a run at once."""
+        for worker in self.workers:
+            if worker.run is None:
+                worker.kill()
+        if self._server is not None and not self._server.imported:
+            self._server.close()  # the workers that it hasn't forked yet need not be waited for
+        for worker in self.workers:
+            worker.close()
+        self.workers = []
+        if self._server is not None:
+            self._server.close()
+
+    def _live_server(self) -> ForkServer:
+        if self._server is None or not self._server.alive:
+            self._server = ForkServer()
+        return self._server
+
+    def _gpu_with_room(self) -> str | None:
+        if not self.gpus:
+            return None
+        used = [worker.gpu for worker in self.workers]
+        return min(self.gpus, key=lambda gpu: used.count(gpu.name) / gpu.total_mb).name
+
+
+def worker_environment(gpu: str | None, threads: int) -> dict[str, str]:
+    """The variables that make a worker what it is.
+
+    Args:
+        gpu: name for CUDA_VISIBLE_DEVICES, or None to leave the environment as it is.
+        threads: CPU threads.
+    """
+    threads_of = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return threads_of | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
+
+
+def spawn(environment: Mapping[str, str]) -> Child:
+    """Start a worker as a new process."""
+    return _Spawned(environment)
+
+
+class _Spawned:
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._process = python("retable.sweeps.worker", environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self.commands, self.events = self._process.stdin, self._process.stdout
+        self.kill, self.wait = self._process.kill, self._process.wait
+
+
+def _reason(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code is None:
+        return "the worker process died, of what is not known: the process that had forked it was gone, too"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        hint = " (kill -9, or the out-of-memory killer)" if name == "SIGKILL" else ""
+        return f"the worker process died of {name}{hint}"
+    return f"the worker process ended with exit code {code}"

@@ -1,0 +1,74 @@
+"""What is exported of a run, and training it again."""
+
+import json
+import math
+
+import pytest
+
+from retable import cli
+from retable.commands.verify import compared
+from retable.run import files
+from retable.run.execute import execute
+
+
+@pytest.fixture(scope="module")
+def exported(compose, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    config = compose("task=mnist", "model.width=2", "trainer.max_epochs=2", "trainer.limit_train_batches=4")
+    kept = {key: value for key, value in config.items() if key not in ("sweep", "table", "seeds", "resume", "output")}
+    directory = folder / "multirun" / "mnist" / "a"
+    run = {"name": "a", "task": "mnist", "config": kept}
+    run["overrides"] = ["task=mnist", "sweep.dir=/somewhere/multirun", "data.root=/somewhere/data", "model.width=2"]
+    directory.mkdir(parents=True)
+    (directory / files.RUN).write_text(json.dumps(run))
+    execute(kept, directory)
+    cli.main(["export", str(folder / "multirun"), str(folder / "results")])
+    return folder / "results" / "mnist" / "a"
+
+
+def test_places_of_the_machine_and_checkpoints_stay_behind(exported):
+    run = json.loads((exported / files.RUN).read_text())
+    assert run["overrides"] == ["task=mnist", "model.width=2"]
+    assert "root" not in run["config"]["data"]
+    assert "cache" not in run["config"]["data"]
+    assert {path.name for path in exported.iterdir()} == {"run.json", "result.json", "history.csv", "figures"}
+    original = exported.parents[2] / "multirun/mnist/a/history.csv"
+    assert (exported / files.HISTORY).read_text() == original.read_text()
+
+
+def test_an_exported_run_comes_out_the_same(exported, capsys):
+    cli.main(["verify", str(exported)])
+    assert "the same, bit for bit" in capsys.readouterr().out
+    cli.main(["verify", str(exported), "--epochs", "1"])
+    assert "figures of 1 epochs" in capsys.readouterr().out
+
+
+def test_another_figure_is_found(exported, tmp_path, capsys):
+    changed = tmp_path / "a"
+    changed.mkdir()
+    for name in (files.RUN, files.RESULT):
+        (changed / name).write_text((exported / name).read_text())
+    rows = (exported / files.HISTORY).read_text().splitlines()
+    cells = rows[2].split(",")
+    cells[rows[0].split(",").index("val/accuracy")] = "0.0"
+    (changed / files.HISTORY).write_text("\n".join([*rows[:2], ",".join(cells)]) + "\n")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["verify", str(changed)])
+    assert ended.value.code == 1
+    assert "first differs at epoch 2, val/accuracy: 0.0 was recorded" in capsys.readouterr().out
+
+
+def test_a_difference_is_set_against_the_spread_of_the_seeds(tmp_path):
+    cell = []
+    for seed, value in enumerate((0.5, 0.6, 0.7)):  # standard deviation 0.1
+        directory = tmp_path / str(seed)
+        files.write_history(directory / files.HISTORY, [{"epoch": 1, "val/accuracy": value}])
+        cell.append(directory)
+    old = [{"epoch": 1, "val/accuracy": 0.6}]
+    line, same = compared(old, [{"epoch": 1, "val/accuracy": 0.75}], cell)
+    assert same
+    assert "two standard deviations of 3 seeds: 0.2" in line
+    assert not compared(old, [{"epoch": 1, "val/accuracy": 0.85}], cell)[1]
+    assert not compared(old, [{"epoch": 1, "val/accuracy": 0.65}], cell[:1])[1]  # one seed has no spread
+    assert compared(old, [{"epoch": 1, "val/accuracy": 0.6, "seconds/train": 3.0}], cell)[1]
+    assert not compared(old, [*old, {"epoch": 2, "val/accuracy": math.pi}], cell)[1]
