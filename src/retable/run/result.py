@@ -104,6 +104,8 @@ def result_of(
             "fingerprint": data.fingerprint,
             "counts": data.counts,
             "classes": list(data.classes),
+            # Of whole volumes (A2); those of the patches are the rows of the confusion matrices.
+            **{key: data.splits.extra[key] for key in ("class_counts",) if key in data.splits.extra},
         },
         "git": facts.git(),
         "versions": facts.versions(),
