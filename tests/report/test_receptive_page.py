@@ -7,6 +7,8 @@ import re
 import pytest
 
 from retable.report.receptive_page import write_receptive_page
+from retable.report.runs import assign, read_runs
+from retable.report.site import write_site
 
 STUDY = {
     "network": "resnet18",
@@ -97,3 +99,30 @@ def test_what_to_know_first(tmp_path, changes, words):
     assert words in text_of(tmp_path, **changes)[0]
     if "top" in changes:
         assert "✗ does not hold 7 places tested" in text_of(tmp_path, **changes)[0]
+
+
+def test_the_index_of_all_tables_lists_the_studies(make_table, tmp_path):
+    studies = tmp_path / "multirun" / "receptive"
+    text_of(studies / "resnet18-layer4-10")
+    text_of(studies / "vgg 16", network="vgg16", layer="features.28", empirical=STUDY["empirical"] | {"inside": True})
+    (studies / "half").mkdir()
+    (studies / "half" / "receptive.json").write_text('{"network": "resnet')
+    (studies / "other").mkdir()
+    (studies / "other" / "receptive.json").write_text('{"network": "resnet18"}')
+    table = make_table()
+    entries = [(table, assign(table, read_runs([])))]
+
+    index = write_site(entries, tmp_path / "multirun" / "tables").read_text()
+    section = index[index.index('<section id="receptive">') :].split("</section>")[0]
+    links = re.findall(r'href="([^"]+)"', section)
+    assert links == ["../receptive/resnet18-layer4-10/index.html", "../receptive/vgg%2016/index.html"]
+    words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", section)).split())
+    weights = "ResNet18_Weights.IMAGENET1K_V1 10 435 x 435 pixels 91 x 75 pixels 120 x 110 pixels"
+    assert f"resnet18 layer4, unit 10 {weights} – not judged" in words
+    assert f"vgg16 features.28, unit 10 {weights} ✓ holds" in words
+    assert "<code>../receptive/half/receptive.json</code>: ValueError: no whole JSON file" in index
+    assert "<code>../receptive/other/receptive.json</code>: KeyError: &#39;layer&#39;" in index
+
+    elsewhere = write_site(entries, tmp_path / "pages", studies).read_text()
+    assert 'href="../multirun/receptive/vgg%2016/index.html"' in elsewhere
+    assert 'id="receptive"' not in write_site(entries, tmp_path / "pages").read_text()

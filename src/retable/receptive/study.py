@@ -19,7 +19,7 @@ import torch
 from PIL import Image, ImageOps
 
 from retable import atomic
-from retable.data.formats.pictures import EXTENSIONS, read_image
+from retable.data.formats.pictures import EXTENSIONS, pictures_below, read_image
 from retable.errors import ConfigError, DataError, first_line
 from retable.receptive import empirical, figures, segments
 from retable.receptive.network import Network, activations, of_run, of_torchvision
@@ -294,8 +294,7 @@ def _pictures(paths: Sequence[Path]) -> list[tuple[str, Path]]:
         if not path.is_dir():
             found.append((path.name, path))
             continue
-        inside = sorted(p.relative_to(path) for p in path.rglob("*") if p.suffix.lower() in EXTENSIONS)
-        found += [(str(p), path / p) for p in inside if not any(part.startswith(".") for part in p.parts)]
+        found += [(str(name), path / name) for name in pictures_below(path)]
     return found
 
 

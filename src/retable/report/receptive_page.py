@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from retable import atomic
-from retable.report.html import environment
+from retable.errors import first_line
+from retable.report.html import environment, link, relative
 from retable.report.verdicts import FAILS, HOLDS, NOT_JUDGED
 
 SUMMARY = "receptive.json"
@@ -47,6 +48,37 @@ def write_receptive_page(folder: Path) -> Path:
     )
     atomic.write_text(folder / "index.html", page)
     return folder / "index.html"
+
+
+def index_lines(studies: Path, folder: Path) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """What the index of all tables says of the studies in the folders of a folder.
+
+    Args:
+        studies: the folder.
+        folder: where the index will stand.
+
+    Returns:
+        A line a study, and (path, reason) of those that can't be read.
+    """
+    found, broken = [], []
+    for path in sorted(studies.glob(f"*/{SUMMARY}")):
+        study = atomic.read_json(path)
+        try:
+            if study is None:
+                raise ValueError("no whole JSON file")
+            line = {
+                "href": link(path.with_name("index.html"), folder),
+                "title": title(study),
+                "weights": study["weights"],
+                "images": len(study["top"]),
+                "sizes": [size_text(study[name]["size"]) for name, _ in _METHODS],
+                "inside": inside(study),
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            broken.append((relative(path, folder), f"{type(error).__name__}: {first_line(error)}"))
+        else:
+            found.append(line)
+    return found, broken
 
 
 def title(study: dict[str, Any]) -> str:
