@@ -61,7 +61,7 @@ OPTIONS = {
     },
     "task": {"cifar": {"task.name": "cifar"}, "mnist": {"task.name": "mnist"}},
     "trainer": {"default": {"trainer.precision": "auto", "trainer.device": "auto", "trainer.max_steps": -1}},
-    "experiment": {"cifar/init": {"table.name": "cifar/init", "dropout.p": 0.3}},
+    "experiment": {"cifar/init": {"table.source": "A1.3", "dropout.p": 0.3}},
 }
 
 
