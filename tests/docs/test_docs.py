@@ -46,7 +46,9 @@ def words_of(line: str, folder: Path) -> list[str]:
     words = shlex.split(line)[1:]
     if words[0] not in ("train", "sweep"):
         return [existing(word, folder) for word in words]
-    resumed = [f"resume={existing(word.removeprefix('resume='), folder)}" for word in words if word.startswith("resume=")]
+    resumed = [
+        f"resume={existing(word.removeprefix('resume='), folder)}" for word in words if word.startswith("resume=")
+    ]
     if resumed:
         return ["train", *resumed]
     words = [word for word in words if not word.startswith("trainer.max_epochs=")]
@@ -88,7 +90,11 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pytest.
                 assert make_plan([word for word in words[1:] if word != "-m"]).runs
                 continue
             done = subprocess.run(
-                [sys.executable, "-m", "retable.cli", *words], cwd=folder, capture_output=True, text=True, env=environment
+                [sys.executable, "-m", "retable.cli", *words],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                env=environment,
             )
             assert done.returncode == 0, f"{line}: {done.stderr}\n{done.stdout[-2000:]}"
 
@@ -117,7 +123,9 @@ def test_every_kind_of_claim_is_described() -> None:
     from retable.experiment.claims import KINDS
 
     table = (DOCS / "how-to/table.md").read_text().split("## claims")[1]
-    described = {kind for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for kind in re.findall(r"`(\w+)`", row)}
+    described = {
+        kind for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for kind in re.findall(r"`(\w+)`", row)
+    }
     assert described == set(KINDS)
 
 
