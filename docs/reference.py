@@ -1,4 +1,4 @@
-"""Pages made from other files each time the site is built, so that they can't drift: conf/, and what lies at the top."""
+"""Pages made from other files each time the site is built, so that they can't drift: conf/, the changelog."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ GROUPS = {
     "data": "Where the images come from. The keys of a task's own data stand in the task's file.",
     "model": "The network.",
     "loss": "What training minimises.",
-    "optimizer": "How weights follow from gradients. What a name means for a task stands under `preset` in the task's file.",
+    "optimizer": "How weights follow from gradients. A task's defaults of each stand under `preset` in its file.",
     "scheduler": "How the learning rate changes from epoch to epoch.",
     "init": "How weights begin.",
     "dropout": "How many units are left out in training, and where. `dropout=0.3` sets the probability.",
