@@ -1,16 +1,17 @@
-"""Pages of the reference, made from conf/ itself each time the site is built, so that they can't drift."""
+"""Pages made from other files each time the site is built, so that they can't drift: conf/, the changelog."""
 
 from pathlib import Path
 
 import mkdocs_gen_files
 
-CONF = Path(__file__).parents[1] / "src" / "retable" / "conf"
+ROOT = Path(__file__).parents[1]
+CONF = ROOT / "src" / "retable" / "conf"
 GROUPS = {
     "task": "What is learnt from which data: the data set, the metric that decides what best means, and defaults.",
     "data": "Where the images come from. The keys of a task's own data stand in the task's file.",
     "model": "The network.",
     "loss": "What training minimises.",
-    "optimizer": "How weights follow from gradients. What a name means for a task stands under `preset` in the task's file.",
+    "optimizer": "How weights follow from gradients. A task's defaults of each stand under `preset` in its file.",
     "scheduler": "How the learning rate changes from epoch to epoch.",
     "init": "How weights begin.",
     "dropout": "How many units are left out in training, and where. `dropout=0.3` sets the probability.",
@@ -42,6 +43,10 @@ def first_comment(path: Path) -> str:
     lines = (line.removeprefix("#").strip() for line in path.read_text(encoding="utf-8").splitlines())
     return next(line for line in lines if not line.startswith("@")).partition(":   ")[0]
 
+
+for name in ("CONTRIBUTING", "CHANGELOG"):
+    with mkdocs_gen_files.open(f"{name.lower()}.md", "w") as page:
+        page.write((ROOT / f"{name}.md").read_text(encoding="utf-8"))
 
 with mkdocs_gen_files.open("reference/configuration.md", "w") as page:
     print("# Configuration\n", file=page)

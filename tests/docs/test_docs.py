@@ -18,6 +18,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^```(\w+)(?: title=\"(.*?)\")?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+RETABLE = (sys.executable, "-m", "retable.cli")
 SMALL = ("debug=fast", "data=sample", "logger=none")
 # Installation, and what serves until it is stopped.
 NOT_RUN = ("pip install", "git clone", "cd retable", "python -m venv", ". .venv", "tensorboard", "make ")
