@@ -74,8 +74,8 @@ sweep-detect: install ## Regenerate the table of detection, report A's camera tr
 	$(PY) train.py -m experiment='glob(wildlife/*)' $(QUICK_wildlife) $(ARGS) $(ARGS_wildlife)
 
 sweep-receptive: install ## Study what a unit of ResNet-18 looks at, report D2: IMAGES=photos/ ARGS_receptive='--top 5'
-	$(VENV)/bin/retable receptive --network resnet18 --layer layer4 --unit 10 $(QUICK_receptive) $(ARGS_receptive) \
-		$(or $(IMAGES),$(error no images in $(DATA): give IMAGES=<folder>))
+	@test -n "$(IMAGES)" || { echo "sweep-receptive: no images in $(DATA); give IMAGES=<folder>" >&2; exit 1; }
+	$(VENV)/bin/retable receptive --network resnet18 --layer layer4 --unit 10 $(QUICK_receptive) $(ARGS_receptive) $(IMAGES)
 	test ! -e multirun/tables/index.html || $(VENV)/bin/retable report multirun
 
 sweep-all: sweep-cifar sweep-mnist sweep-seg sweep-detect sweep-receptive ## Regenerate every table

@@ -217,7 +217,8 @@ def test_photographs_with_imagenet_weights(data_root, tmp_path):
 def test_make_studies_the_reports_unit(monkeypatch, scale, top, stride):
     make = ["make", "--no-print-directory", "-n", "-o", "install", "sweep-receptive", f"SCALE={scale}", "IMAGES=photos"]
     printed = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    program, *arguments = shlex.split(printed.replace("\\\n", " ").splitlines()[0])
+    (line,) = [line for line in printed.splitlines() if "retable receptive" in line]
+    program, *arguments = shlex.split(line)
     assert program == ".venv/bin/retable"
     asked = []
     monkeypatch.setattr(receptive, "run", asked.append)
