@@ -15,6 +15,7 @@ from retable.data.formats.boxes import read_classes
 from retable.data.samples.traps import CLASSES, draw_scene
 from retable.data.sets.wildlife import PADDING, WildlifeData, canvas, resized, resized_size
 from retable.errors import DataError
+from retable.training.augment import Augment, HorizontalFlip, Rotate
 
 # Two images to train, one to validate; classes fox (0) and owl (1). The second training image has no boxes.
 BOXES = {"a.png": [(2, 4, 10, 20, "fox"), (0, 0, 40, 30, "owl")], "b.png": []}
@@ -297,6 +298,22 @@ def test_a_box_of_the_sample_fits_its_object():
 def test_refusals(make, arguments, message):
     with pytest.raises(ValueError, match=message):
         make(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("augment", "message"),
+    [
+        (Augment("copies", [HorizontalFlip()]), "^augment.mode=copies: accepted for boxes: none, fly$"),
+        (
+            Augment("fly", [HorizontalFlip(), Rotate()]),
+            "^augment.transforms: Rotate leaves boxes behind; accepted for boxes: hflip, vflip$",
+        ),
+    ],
+)
+def test_augmentation_that_would_leave_boxes_behind(make, augment, message):
+    with pytest.raises(ValueError, match=message):
+        make(augment=augment)
+    make(augment=Augment("fly", [HorizontalFlip()]))
 
 
 @pytest.fixture

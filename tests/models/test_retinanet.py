@@ -47,7 +47,11 @@ def scene():
     return images, targets.float()
 
 
-@pytest.mark.parametrize("arguments", [{}, {"backbone": "resnet50_v2", "width": 256}], ids=["resnet18", "v2"])
+@pytest.mark.parametrize(
+    "arguments",
+    [{"box_loss": "l1"}, {"backbone": "resnet50_v2", "width": 256, "box_loss": "giou"}],
+    ids=["resnet18", "v2"],
+)
 def test_losses_and_detections_are_those_of_torchvision(scene, arguments):
     images, targets = scene
     model = make(**arguments).eval()
@@ -71,6 +75,34 @@ def test_losses_and_detections_are_those_of_torchvision(scene, arguments):
         torch.testing.assert_close(rows[:, :4], one["boxes"])
         assert rows[:, 4].tolist() == one["labels"].tolist()
         torch.testing.assert_close(rows[:, 5], one["scores"])
+
+
+def test_smooth_l1_by_hand():
+    """Offsets of one anchor 10x10 to the box (1, 0, 11, 10): 0.1, 0, 0, 0; found 0.05, 1, 0, 0, beta 1/9.
+
+    0.05 is 0.05 off: 0.05² / (2 / 9) = 0.01125; 1 is 1 off: 1 - 1/18. The other anchor has no object.
+    """
+    model = make()
+    regression = model.net.head.regression_head
+    outputs = {"bbox_regression": torch.tensor([[[0.05, 1, 0, 0], [9, 9, 9, 9]]], dtype=torch.float64)}
+    anchors = [torch.tensor([[0, 0, 10, 10], [20, 20, 30, 30]], dtype=torch.float64)]
+    targets = [{"boxes": torch.tensor([[1, 0, 11, 10]], dtype=torch.float64)}]
+    loss = regression.compute_loss(targets, outputs, anchors, [torch.tensor([0, -1])])
+    assert loss.item() == pytest.approx(0.01125 + 1 - 1 / 18, abs=1e-12)
+    none = regression.compute_loss(targets, outputs, anchors, [torch.tensor([-1, -2])])
+    assert none.item() == 0
+
+
+def test_smooth_l1_of_a_vanishing_beta_is_l1(scene):
+    images, targets = scene
+    found = []
+    for arguments in ({"box_loss": "l1"}, {"beta": 1e-9}, {"beta": 1 / 9}):
+        model = make(**arguments).eval()
+        with torch.no_grad():
+            found.append(model.losses(model(images), targets, (64, 96)))
+    assert found[0]["classification"] == found[2]["classification"]
+    torch.testing.assert_close(found[1]["regression"], found[0]["regression"])
+    assert found[2]["regression"] < found[0]["regression"]
 
 
 def test_boxes_are_clipped_to_the_image_not_the_canvas(scene):

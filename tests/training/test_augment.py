@@ -201,6 +201,40 @@ def test_noise_leaves_masks_alone(images, masks):
     assert torch.equal(GaussianNoise().copy(images, generator(), masks)[1], masks)
 
 
+BOXES = torch.tensor(
+    [  # an image of 4x3 on a canvas of 5x4 with one box and a row of padding; one that fills the canvas
+        [[0, 0, 4, 3, -1], [1, 0, 3, 2, 7], [0, 0, 0, 0, -1]],
+        [[0, 0, 5, 4, -1], [0, 1, 2, 2, 0], [4, 3, 5, 4, 1]],
+    ],
+    dtype=torch.float32,
+)
+
+
+def test_flips_take_boxes_along_within_the_images_extent():
+    canvas = torch.arange(40.0).reshape(2, 1, 4, 5)
+    images, boxes = HorizontalFlip(p=1.0).batch(canvas, generator(), BOXES)
+    assert images[0, 0].tolist() == [[3, 2, 1, 0, 4], [8, 7, 6, 5, 9], [13, 12, 11, 10, 14], [18, 17, 16, 15, 19]]
+    assert torch.equal(images[1], canvas[1].flip(-1))
+    assert boxes.tolist() == [
+        [[0, 0, 4, 3, -1], [1, 0, 3, 2, 7], [0, 0, 0, 0, -1]],
+        [[0, 0, 5, 4, -1], [3, 1, 5, 2, 0], [0, 3, 1, 4, 1]],
+    ]
+    images, boxes = VerticalFlip(p=1.0).batch(canvas, generator(), BOXES)
+    assert images[0, 0].tolist() == [[10, 11, 12, 13, 14], [5, 6, 7, 8, 9], [0, 1, 2, 3, 4], [15, 16, 17, 18, 19]]
+    assert boxes[0].tolist() == [[0, 0, 4, 3, -1], [1, 1, 3, 3, 7], [0, 0, 0, 0, -1]]
+    assert boxes[1].tolist() == [[0, 0, 5, 4, -1], [0, 2, 2, 3, 0], [4, 0, 5, 1, 1]]
+
+
+def test_each_image_is_flipped_with_its_boxes_or_not_at_all():
+    canvas = torch.rand(64, 1, 4, 5, generator=generator(1))
+    given = BOXES[1:].expand(64, 3, 5)
+    images, boxes = Augment("fly", [HorizontalFlip(p=0.5)]).batch(canvas, generator(3), given)
+    moved = (images != canvas).flatten(1).any(1)
+    assert 20 < int(moved.sum()) < 44
+    assert torch.equal((boxes != given).flatten(1).any(1), moved)
+    assert torch.equal(images[moved], canvas[moved].flip(-1))
+
+
 def test_augment_with_masks(images, masks):
     turn = Augment("fly", [HorizontalFlip(p=1), VerticalFlip(p=1), GaussianNoise(p=0)])
     made, turned = turn.batch(images, generator(), masks)

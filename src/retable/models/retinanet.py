@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torchvision.models import resnet18
 from torchvision.models.detection import RetinaNet as Network
 from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
@@ -42,6 +43,8 @@ class RetinaNet(nn.Module):
         trainable: all; head: the layer of the class scores alone; none.
         norm: batch; frozen: batch norms keep their statistics and parameters; auto: frozen where there are weights.
             They are frozen in any case where not all is trained.
+        box_loss: of the boxes: smooth_l1 and l1 of the offsets from the anchors, or giou of the boxes themselves.
+        beta: the difference below which smooth_l1 is quadratic; the script that the report cites has 1/9.
         width: channels of the feature pyramid and the heads, a multiple of 8; 256 but for resnet18.
         anchor: pixels of the smallest anchor's side.
         score: lowest score of a detection.
@@ -63,6 +66,8 @@ class RetinaNet(nn.Module):
         head: str = "new",
         trainable: str = "all",
         norm: str = "auto",
+        box_loss: str = "smooth_l1",
+        beta: float = 1 / 9,
         width: int = 256,
         anchor: float = 32.0,
         score: float = 0.05,
@@ -73,6 +78,8 @@ class RetinaNet(nn.Module):
         checks.one_of("head", head, ("new", "mapped"))
         checks.one_of("trainable", trainable, ("all", "head", "none"))
         checks.one_of("norm", norm, ("auto", "batch", "frozen"))
+        checks.one_of("box_loss", box_loss, ("smooth_l1", "l1", "giou"))
+        checks.number("beta", beta, 0, open_low=True)
         checks.integer("width", width, 8)
         if width % 8:
             raise checks.refuse("width", width, "a multiple of 8")
@@ -85,6 +92,11 @@ class RetinaNet(nn.Module):
             raise ValueError(f"RetinaNet takes images of 3 channels, not {in_shape[0]}")
         self.num_classes = num_classes
         self.net = _network(backbone, num_classes, width, anchor, score, overlap)
+        regression = self.net.head.regression_head
+        if box_loss == "smooth_l1":
+            regression.compute_loss = partial(smooth_l1, regression.box_coder, beta)
+        else:
+            regression._loss_type = box_loss  # torchvision's own networks are told in this way
         source = detector_weights.find(weights, backbone)
         self.weights_source = None if source is None else source.record
         if source is not None:
@@ -172,6 +184,29 @@ class RetinaNet(nn.Module):
 
     def _norms(self) -> list[nn.BatchNorm2d]:
         return [module for module in self.net.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def smooth_l1(
+    coder: Any,
+    beta: float,
+    targets: Sequence[dict[str, torch.Tensor]],
+    outputs: dict[str, torch.Tensor],
+    anchors: Sequence[torch.Tensor],
+    matched: Sequence[torch.Tensor],
+) -> torch.Tensor:
+    """As torchvision's regression head, which has no way to give smooth L1 its beta: sums over the four offsets of each
+    anchor with an object, by the number of these anchors, averaged over the images.
+
+    Args:
+        targets: boxes of each image; anchors: (A, 4) of each image; matched: (A,), an anchor's box, negative for none.
+    """
+    losses = []
+    for own, found_A4, anchors_A4, matched_A in zip(targets, outputs["bbox_regression"], anchors, matched, strict=True):
+        chosen = torch.where(matched_A >= 0)[0]
+        wanted = coder.encode_single(own["boxes"][matched_A[chosen]], anchors_A4[chosen])
+        total = F.smooth_l1_loss(found_A4[chosen], wanted, reduction="sum", beta=beta)
+        losses.append(total / max(1, len(chosen)))
+    return torch.stack(losses).mean()
 
 
 def _network(backbone: str, num_classes: int, width: int, anchor: float, score: float, overlap: float) -> Network:

@@ -7,6 +7,9 @@ image is transformed, a rotation by an angle uniform in ±degrees.
 Label masks (N, H, W), uint8, may come as a third argument; (images, masks) is returned then, each mask transformed by
 its image's draw, with nearest neighbours, so that it holds labels only. Where a rotation looks outside the image, the
 image gets 0 and the mask IGNORE: black corners are nobody's background. Noise leaves masks alone.
+
+Boxes, float32 (N, 1 + M, 5) (`data.arrays.box_targets`), may come in place of masks to the random form of the flips: an
+image is flipped within its own extent, so that what pads it on its canvas stays where it is.
 """
 
 import math
@@ -35,6 +38,7 @@ class Transform(Protocol):
 
 class _Flip:
     axis: int
+    takes_boxes = True
 
     def __init__(self, p: float = 0.5) -> None:
         checks.number("p", p, 0, 1)
@@ -45,6 +49,9 @@ class _Flip:
 
     def batch(self, images: torch.Tensor, generator: torch.Generator, masks: Masks = None) -> Transformed:
         chosen = _chosen(images, self.p, generator)
+        if masks is not None and masks.is_floating_point():
+            flipped, boxes = flip_boxes(images, masks, self.axis)
+            return torch.where(chosen, flipped, images), torch.where(chosen[:, 0], boxes, masks)
         if masks is not None:
             masks = torch.where(chosen[:, 0], masks.flip(self.axis), masks)
         return _as_given(torch.where(chosen, images.flip(self.axis), images), masks)
@@ -137,6 +144,23 @@ class Augment:
             else:
                 images_NCHW, masks_NHW = transform.batch(images_NCHW, generator, masks_NHW)
         return _as_given(images_NCHW, masks_NHW)
+
+
+def flip_boxes(images_NCHW: torch.Tensor, boxes_NM5: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each image and its boxes flipped within the image's own extent, which row 0 of its boxes states.
+
+    Args:
+        axis: -1: left and right are exchanged; -2: top and bottom.
+    """
+    low, high = (0, 2) if axis == -1 else (1, 3)
+    extents_N1 = boxes_NM5[:, 0, high, None]
+    places = torch.arange(images_NCHW.shape[axis], device=images_NCHW.device)
+    index_NS = torch.where(places < extents_N1, extents_N1.long() - 1 - places, places)
+    index = index_NS[:, None, None] if axis == -1 else index_NS[:, None, :, None]
+    boxes = boxes_NM5.clone()
+    boxes[..., low], boxes[..., high] = extents_N1 - boxes_NM5[..., high], extents_N1 - boxes_NM5[..., low]
+    objects = boxes_NM5[..., 4:] >= 0  # not the row of the extent, nor padding
+    return images_NCHW.gather(axis, index.expand_as(images_NCHW)), torch.where(objects, boxes, boxes_NM5)
 
 
 def rotate(images_NCHW: torch.Tensor, degrees_N: torch.Tensor) -> torch.Tensor:

@@ -58,7 +58,7 @@ class WildlifeData(ImageData):
         shorter, longer: pixels of an image's shorter side, and at most of its longer one.
         drop_invalid: leave boxes out that have no area or lie outside their image, and count them; False: refuse them.
         variant: 0 or 1, which sample set: they differ in colours and shapes.
-        **base: see ImageData; nothing can be augmented.
+        **base: see ImageData; of augmentation flips alone, batch by batch, which take the boxes with them.
 
     Targets are boxes in pixels of the resized images (`data.arrays.box_targets`). `read_at` takes a set's folder or
     one annotation file, which is then both parts; its name tells the form.
@@ -76,8 +76,8 @@ class WildlifeData(ImageData):
         test: str | None = None,
         class_file: str | None = "classes.csv",
         images: str | None = None,
-        shorter: int = 800,
-        longer: int = 1333,
+        shorter: int = 608,
+        longer: int = 1024,
         drop_invalid: bool = False,
         variant: int = 0,
         **base: Any,
@@ -92,8 +92,12 @@ class WildlifeData(ImageData):
             checks.folder(key, name)
         if class_file is None and format == "csv":
             raise checks.refuse("class_file", class_file, "a file's name, for format=csv")
-        if self.augment_mode != "none":
-            raise ValueError(f"augment.mode={self.augment_mode}: accepted for boxes: none")
+        if self.augment_mode == "copies":
+            raise ValueError("augment.mode=copies: accepted for boxes: none, fly")
+        for transform in self.augment.transforms if self.augment_mode == "fly" else ():
+            if not getattr(transform, "takes_boxes", False):
+                name = type(transform).__name__
+                raise ValueError(f"augment.transforms: {name} leaves boxes behind; accepted for boxes: hflip, vflip")
         self.format, self.class_file, self.image_folder = format, class_file, images
         self.annotations = {"train": train, "val": val} | ({} if test is None else {"test": test})
         self.shorter, self.longer, self.drop_invalid, self.variant = shorter, longer, drop_invalid, variant
