@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from retable import checks
+from retable.commands.evaluate import add_trust
 from retable.errors import ConfigError
 
 _EPILOG = """\
@@ -35,6 +36,7 @@ class Request:
     seed: int
     segments: str | None
     output: Path | None
+    trust: bool
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -71,6 +73,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="remove segments too, until the class flips (give it behind IMAGES, or with a value)",
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: receptive/<network>-<layer>-<unit>")
+    add_trust(parser)
     parser.set_defaults(do=run)
 
 

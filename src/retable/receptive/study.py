@@ -47,7 +47,7 @@ def _network(request: Request) -> Network:
         print(line, file=sys.stderr)
 
     if request.checkpoint is not None:
-        network = of_run(request.checkpoint, request.layer)
+        network = of_run(request.checkpoint, request.layer, request.trust)
     else:
         trained, whole = bool(request.images), request.segments is not None
         network = of_torchvision(request.network, request.layer, request.weights, trained, whole, say)

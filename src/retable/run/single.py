@@ -17,8 +17,9 @@ import yaml
 from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import own
+from retable.config.targets import check_targets
 from retable.config.validate import validate
-from retable.errors import ConfigError, RetableError
+from retable.errors import ConfigError, DataError, RetableError
 from retable.run import files
 
 
@@ -33,7 +34,10 @@ def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
         if not (directory / files.RUN).is_file():
             raise ConfigError(f"resume={directory}: holds no {files.RUN}; accepted: a run's directory")
         run = files.read_run(directory)
-        others = [text for text in overrides if not text.startswith("resume=")]
+        if not config["trust"]:
+            _refuse_others(directory)
+        check_targets(run["config"], directory / files.RUN, trust=config["trust"])
+        others = [text for text in overrides if not text.startswith(("resume=", "trust="))]
         if others and any(not text.startswith("task=") for text in others):
             raise ConfigError(f"resume={directory}: goes on as it began; leave out {' '.join(others)}")
         if (atomic.read_json(directory / files.RESULT) or {}).get("status") in files.DONE:
@@ -116,6 +120,13 @@ def _execute(config: dict[str, Any], directory: Path) -> None:
         print(f"interrupted; go on with: python train.py resume={directory}")
         sys.exit(130)
     _summarise(result, directory)
+
+
+def _refuse_others(directory: Path) -> None:
+    """Refuse a run that another user made. Raises DataError."""
+    for path in (directory / files.RUN, directory / files.CHECKPOINT):
+        if path.exists() and hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            raise DataError(f"{path}: was made by another user; accepted: runs of your own, or trust=true")
 
 
 def _refuse_sweeps(config: dict[str, Any], overrides: Sequence[str]) -> None:
