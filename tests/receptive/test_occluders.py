@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from retable.receptive import align, effective, empirical
+from retable.receptive import empirical
 from retable.receptive.network import Network
 from retable.receptive.progress import Progress
 from retable.receptive.theoretical import layer_fields
@@ -93,28 +93,30 @@ def test_gradient_is_the_kernel(network, images):
     row, column = found.position
     expected = np.zeros((8, 8))
     expected[row : row + 3, column : column + 3] = np.abs(KERNEL)
-    slope = effective.gradient(network, "0", 1, found)
+    slope = empirical.gradient(network, "0", 1, found)
     np.testing.assert_array_equal(slope, expected)
-    rows, columns, count = align.reach(slope, effective.LEVEL)
+    rows, columns, count = empirical.reach(slope, empirical.EFFECTIVE_LEVEL)
     assert (rows, columns, count) == ((row, row + 2), (column, column + 2), 5)
 
 
 def test_average_is_centred():
     first, second = np.zeros((3, 3)), np.zeros((3, 3))
     first[0, 0], second[2, 2] = 2, 4  # both are one row above and one column left of their centres
-    found = align.average([first, second], [(1, 1.5), (3, 3)])  # the second's centre lies outside: the nearest pixel
+    found = empirical.average(
+        [first, second], [(1, 1.5), (3, 3)]
+    )  # the second's centre lies outside: the nearest pixel
     row, column = found.origin
     assert found.values[row - 1, column - 1] == 2 / 2
     assert found.values[row, column] == 4 / 2
-    alone = align.average([first], [(0, 0)])
+    alone = empirical.average([first], [(0, 0)])
     assert alone.values[alone.origin] == 2
     assert alone.values.shape == (3, 3)
     # Three images: a pixel that only one of them reaches says nothing.
-    third = align.average([first] * 3, [(0, 0), (0, 0), (2, 2)])
+    third = empirical.average([first] * 3, [(0, 0), (0, 0), (2, 2)])
     assert np.isnan(third.values).sum() == 0
     assert third.values.shape == (3, 3)
 
 
 def test_reach():
-    assert align.reach(np.array([[0, 1, 5], [np.nan, 0, 2]]), 0.2) == ((0, 1), (2, 2), 2)
-    assert align.reach(-np.ones((2, 2)), 0.2) is None
+    assert empirical.reach(np.array([[0, 1, 5], [np.nan, 0, 2]]), 0.2) == ((0, 1), (2, 2), 2)
+    assert empirical.reach(-np.ones((2, 2)), 0.2) is None

@@ -1,6 +1,10 @@
 """`retable receptive` from images to files, on a small random network, on a run of this project, and on photographs."""
 
+import hashlib
+import html
 import json
+import re
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -32,7 +36,7 @@ def pictures(tmp_path_factory):
     (folder / "below").mkdir()
     Image.fromarray(rng.integers(0, 256, (64, 64), dtype=np.uint8)).save(folder / "below" / "grey.png")
     (folder / "broken.jpg").write_bytes(b"no picture")
-    Image.fromarray(np.full((64, 64), 40000, np.uint16)).save(folder / "deep.png")
+    (folder / "cut.jpg").write_bytes((folder / "1.jpg").read_bytes()[:400])
     (folder / "notes.txt").write_text("no image, and not named like one")
     return folder
 
@@ -49,6 +53,12 @@ def refused(capsys, arguments):
     return capsys.readouterr().err.strip().splitlines()[-1]
 
 
+def text_of(folder):
+    """The words that a reader of the page sees."""
+    page = re.sub(r"<(style|script)\b.*?</\1>", " ", (folder / "index.html").read_text(), flags=re.DOTALL)
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
 def read(path):
     return json.loads(path.read_text())
 
@@ -59,7 +69,7 @@ def test_whole_command(weights, pictures, tmp_path, capsys):
     command(arguments)
     said = capsys.readouterr()
     assert f"left out: {pictures / 'broken.jpg'}" in said.err
-    assert f"left out: {pictures / 'deep.png'}: pixels of more than 8 bits" in said.err
+    assert f"left out: {pictures / 'cut.jpg'}: cut or damaged (" in said.err
     assert "2 of 6 images left out" in said.err
     assert "part.pth: 50 of 102 entries missing, none of which --layer layer1 needs: layer3.0.conv1.weight" in said.err
     assert "theoretical field 43 x 43 pixels, stride 4" in said.out
@@ -71,7 +81,7 @@ def test_whole_command(weights, pictures, tmp_path, capsys):
     }  # fmt: skip
     found = read(tmp_path / "receptive.json")
     assert found["images"]["read"] == 4
-    assert [path.rsplit("/")[-1] for path in found["images"]["unreadable"]] == ["broken.jpg", "deep.png"]
+    assert [path.rsplit("/")[-1] for path in found["images"]["unreadable"]] == ["broken.jpg", "cut.jpg"]
     first, second = found["top"]
     assert first["activation"] > second["activation"]
     row = first["position"][0]
@@ -82,6 +92,24 @@ def test_whole_command(weights, pictures, tmp_path, capsys):
     for name in ("top", "average", "discrepancy"):
         with Image.open(tmp_path / f"{name}.png") as figure:
             assert min(figure.size) > 300
+    text = text_of(tmp_path)
+    for words in (
+        "D2 What a unit looks at: resnet18 layer1, unit 3",
+        "theoretical 43 x 43 pixels 43 4 0, 0 computed from the layers",
+        f"empirical {' x '.join(map(str, found['empirical']['size']))} pixels {found['empirical']['side']:g} – – where",
+        f"change nothing: ✓ holds {first['places_outside'] + second['places_outside']} places tested",
+        f"2 files could not be read: {pictures / 'broken.jpg'}, {pictures / 'cut.jpg'}.",
+        "images studied 2 of 4 The 2 that activate the unit most. Assumed: the number",
+        "unit 3 Report D2 asks for unit 10. Assumed: units are counted from 0.",
+        "Assumed: torchvision's layer4",
+        f"retable receptive --network=resnet18 --weights={weights} --layer=layer1 --unit=3 --top=2 --occluder=11"
+        f" --stride=16 --size=64 --seed=0 {pictures}",
+    ):
+        assert words in text, words
+    page = (tmp_path / "index.html").read_text()
+    linked = set(re.findall(r'(?:href|src)="([^#"]+)"', page)) - {"data:,"}
+    assert linked == {"top.png", "average.png", "discrepancy.png", "receptive.json", "theoretical.json"}
+    assert all((tmp_path / name).is_file() for name in linked)
     kept = (tmp_path / "receptive.json").read_bytes()
     command(f"{arguments} --batch 3")
     again = read(tmp_path / "receptive.json")
@@ -110,8 +138,8 @@ def test_refusals(weights, pictures, tmp_path, capsys):
         f"{layer1} --unit 64 {pictures}": "--unit 64: accepted: a whole number from 0 to 63",
         f"{layer1} --unit 0 --top 0 {pictures}": "--top=0: accepted: a whole number of at least 1",
         f"{layer1} --unit 0 --occluder 65 {pictures}": "--occluder 65: accepted: at most the images' side, 64",
-        f"{layer1} --unit 0 {pictures / 'broken.jpg'}": "no readable image; accepted: 8-bit images",
-        f"{layer1} --unit 0 {tmp_path / 'missing.png'}": "no readable image; accepted: 8-bit images",
+        f"{layer1} --unit 0 {pictures / 'broken.jpg'}": "no readable image; accepted: pictures, and folders of .png",
+        f"{layer1} --unit 0 {tmp_path / 'missing.png'}": "no readable image; accepted: pictures, and folders of .png",
         "--network squeezenet1_0 --layer features --size 9": "--size: squeezenet1_0 does not take images",
         "--network resnet81 --layer layer1": "--network resnet81: accepted: a classifier",
         f"--network resnet18 --weights {tmp_path / 'no.pth'} --layer layer1": "no.pth: no such file (--weights)",
@@ -120,6 +148,23 @@ def test_refusals(weights, pictures, tmp_path, capsys):
     }
     for arguments, said in expected.items():
         assert said in refused(capsys, arguments), arguments
+
+
+def test_failed_download_says_how_to_give_a_file(pictures, tmp_path, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise URLError("no network")
+
+    monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
+    said = refused(capsys, f"--network resnet18 --layer layer4 --unit 10 --output {tmp_path / 'out'} {pictures}")
+    assert "weights of resnet18 could not be downloaded from https://download.pytorch.org/models/resnet18-" in said
+    assert said.endswith("without a network give such a file by path: --weights <path of resnet18-f37072fd.pth>")
+
+
+def test_output_that_is_no_folder(tmp_path, capsys):
+    (tmp_path / "file").touch()
+    said = refused(capsys, f"--network squeezenet1_0 --layer features --output {tmp_path / 'file'}")
+    assert said == f"--output {tmp_path / 'file'}: cannot be made (File exists); accepted: a folder"
 
 
 def test_a_run_of_this_project(compose, pictures, tmp_path, monkeypatch):
@@ -137,6 +182,10 @@ def test_a_run_of_this_project(compose, pictures, tmp_path, monkeypatch):
         0 < entry["pixels_left"] <= 1 and len(entry["scores"]) == entry["removed"] + 1 for entry in found["segments"]
     )
     assert (tmp_path / "out" / "segments.png").is_file()
+    row, text = found["segments"][0], text_of(tmp_path / "out")
+    assert f"{row['image']} {row['class']} {row['flips_to'] or 'no other'} {row['segments']} {row['removed']} " in text
+    assert "segments felzenszwalb Assumed" in text
+    assert found["sha256"] == hashlib.sha256((tmp_path / "run" / "last.ckpt").read_bytes()).hexdigest()[:16]
 
 
 def test_photographs_with_imagenet_weights(data_root, tmp_path):

@@ -70,7 +70,7 @@ def _report(options: argparse.Namespace) -> None:
             f"{shown}: none of {len(runs.records)} runs{' so chosen' if where else ''} is of a table in"
             " conf/experiment; accepted: runs of python train.py -m experiment=..."
         )
-    pages, index = write_all(entries, options.output or options.paths[0] / "tables")
+    pages, index = write_all(entries, options.output or options.paths[0] / "tables", options.paths[0] / "receptive")
     width = max(len(table.name) for table, _ in entries)
     for (table, assigned), page in zip(entries, pages, strict=True):
         print(f"{table.name:<{width}}  {claims_line(judge(table, assigned))}  {page}")

@@ -1,38 +1,38 @@
-"""The figures of report D2: the top images with the field outlined, the averaged map, each image's discrepancy map."""
+"""The figures of report D2: the top images with the field outlined, the averaged maps, each image's discrepancy map."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch, Rectangle
 from scipy.ndimage import gaussian_filter
 
-from retable.receptive.align import LEVEL, Average
-from retable.receptive.effective import LEVEL as EFFECTIVE_LEVEL
-from retable.receptive.empirical import Top
-from retable.receptive.segments import Left
+from retable.receptive.empirical import EFFECTIVE_LEVEL, LEVEL, Average, Top
+from retable.receptive.segments import Remaining
 from retable.receptive.theoretical import Span
 
-# After Okabe and Ito; seen on dark and on bright images, by the colour-blind too.
+# From the palette of Okabe and Ito: visible on dark and on bright images, also to the colour-blind.
 _EMPIRICAL, _THEORETICAL = "#f0e442", "#56b4e9"
-_SIDE = 2.3  # inches of an image
+_NO_DATA = "#bbbbbb"
+_SIDE = 2.3  # width of an image in inches
 
 
 def top_images(
     path: Path, title: str, found: Sequence[Top], maps: Sequence[np.ndarray], spans: Sequence[tuple[Span, Span]]
 ) -> None:
-    """The images that activate a unit most, with both fields outlined.
+    """Plot the images that activate a unit most, with both fields outlined.
 
     Args:
         path: PNG to write.
-        title: of the whole figure.
+        title: the title of the figure.
         found: the images.
-        maps: drop in activation per pixel (H, W) of each.
-        spans: rows and columns of each one's theoretical field, as cut by the image.
+        maps: drop in activation per pixel (H, W), of each image.
+        spans: rows and columns of the theoretical field within each image.
     """
     figure, axes = _grid(len(found), title, legend=True)
     for axis, top, values, ((first, last), (left, right)) in zip(axes, found, maps, spans, strict=False):
@@ -46,21 +46,24 @@ def top_images(
         Line2D([], [], color=_THEORETICAL, linestyle="dashed", label="theoretical field"),
         Line2D([], [], color=_EMPIRICAL, label=f"drop above {LEVEL:.0%} of the image's largest"),
     ]
-    _legend(figure, handles)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
+    legend.get_frame().set(facecolor="#555555", edgecolor="none", alpha=1)  # on which yellow can be seen
+    for text in legend.get_texts():
+        text.set_color("white")
     _save(figure, path)
 
 
 def discrepancy_maps(path: Path, title: str, found: Sequence[Top], maps: Sequence[np.ndarray]) -> None:
-    """Each image's discrepancy map, as a part of its own activation, in one scale of colours."""
-    figure, axes = _grid(len(found), title)
-    parts = [
+    """Plot the discrepancy map of each image as a fraction of its activation, on one colour scale."""
+    figure, axes = _grid(len(found), title, extra=0.9)
+    drops = [
         values / abs(top.activation) if top.activation else values for top, values in zip(found, maps, strict=True)
     ]
-    limit = max(max(float(np.nanmax(np.abs(part))) for part in parts), 1e-6)
+    limit = max(max(float(np.nanmax(np.abs(drop))) for drop in drops), 1e-6)
     drawn = None
-    for axis, top, part in zip(axes, found, parts, strict=False):
-        drawn = axis.imshow(part, cmap="RdBu_r", vmin=-limit, vmax=limit)
-        axis.set_title(f"{_short(top.name)}\nlargest drop {np.nanmax(part):.0%}", fontsize=7)
+    for axis, top, drop in zip(axes, found, drops, strict=False):
+        drawn = axis.imshow(drop, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axis.set_title(f"{_short(top.name)}\nlargest drop {np.nanmax(drop):.0%}", fontsize=7)
     bar = figure.colorbar(drawn, ax=list(axes), shrink=0.8, aspect=30)
     bar.set_label("drop in activation / activation", fontsize=8)
     bar.ax.tick_params(labelsize=7)
@@ -70,15 +73,15 @@ def discrepancy_maps(path: Path, title: str, found: Sequence[Top], maps: Sequenc
 def averages(
     path: Path, title: str, empirical: Average, effective: Average, size: tuple[int | None, int | None]
 ) -> None:
-    """The averaged discrepancy map, beside it the averaged gradient, about the middle of the theoretical field.
+    """Plot the averaged discrepancy map beside the averaged gradient, centred on the theoretical field.
 
     Args:
         path: PNG to write.
-        title: of the whole figure.
+        title: the title of the figure.
         empirical, effective: maps of one shape and origin.
-        size: rows and columns of the theoretical field; None: the whole image's.
+        size: rows and columns of the theoretical field; None: all of the image's.
     """
-    figure = Figure(figsize=(9.6, 4.3), layout="constrained")
+    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
     figure.suptitle(title, fontsize=10)
     drops, slopes = figure.subplots(1, 2)
     limit = max(float(np.nanmax(np.abs(empirical.values))), 1e-12)
@@ -88,7 +91,8 @@ def averages(
         # The root shows what is faint: gradients fall off as a Gaussian does.
         (slopes, effective, relative**0.5, {"cmap": "magma", "vmin": 0, "vmax": 1}, EFFECTIVE_LEVEL**0.5, "effective"),
     )
-    labels = {"empirical": "mean drop in activation", "effective": "root of mean |gradient| / its largest"}
+    labels = {"empirical": "mean drop in activation", "effective": "root of (mean |gradient| / its largest)"}
+    parts = {"empirical": f"{LEVEL:.0%}", "effective": f"{EFFECTIVE_LEVEL:.2%}"}
     for axis, average, values, look, level, name in panels:
         row, column = average.origin
         edges = (-column - 0.5, values.shape[1] - column - 0.5, values.shape[0] - row - 0.5, -row - 0.5)
@@ -103,25 +107,24 @@ def averages(
             box.set_linewidth(1.6)
             axis.add_patch(box)
         axis.set(xlim=_limits(edges[0], edges[1], size[1]), ylim=_limits(edges[3], edges[2], size[0])[::-1])
-        axis.set_facecolor("#dddddd")
-        axis.set_title(
-            f"{name}: outlined above {(level if name == 'empirical' else EFFECTIVE_LEVEL):.3g} of the largest",
-            fontsize=8,
-        )
-        axis.set_xlabel("pixels from the field's middle", fontsize=8)
+        axis.set_facecolor(_NO_DATA)
+        axis.set_title(f"{name}: {labels[name]}\noutlined above {parts[name]} of the largest", fontsize=8)
+        axis.set_xlabel("pixels from the centre of the theoretical field", fontsize=8)
         axis.tick_params(labelsize=7)
-        bar = figure.colorbar(drawn, ax=axis, shrink=0.85)
-        bar.set_label(labels[name], fontsize=8)
-        bar.ax.tick_params(labelsize=7)
+        figure.colorbar(drawn, ax=axis, shrink=0.85).ax.tick_params(labelsize=7)
+    handles: list[Artist] = [Patch(color=_NO_DATA, label="outside of most images")]
+    if None not in size:
+        handles.insert(0, Line2D([], [], color=_THEORETICAL, linestyle="dashed", label="theoretical field"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
     _save(figure, path)
 
 
-def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Left], names: Sequence[str]) -> None:
-    """What is left of each image when segments are removed until its class would flip.
+def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Remaining], names: Sequence[str]) -> None:
+    """Plot what is left of each image when segments are removed until its class would flip.
 
     Args:
         path: PNG to write.
-        title: of the whole figure.
+        title: the title of the figure.
         found: the images.
         left: what is left of each.
         names: class names by label.
@@ -141,11 +144,12 @@ def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Left]
     _save(figure, path)
 
 
-def _grid(count: int, title: str, columns: int = 5, legend: bool = False) -> tuple[Figure, Any]:
+def _grid(count: int, title: str, columns: int = 5, legend: bool = False, extra: float = 0.0) -> tuple[Figure, Any]:
+    """A figure with places for images; `extra` inches are added to its width."""
     columns = min(count, columns)
     rows = -(-count // columns)
     height = rows * (_SIDE + 0.25) + 0.3 + (0.3 if legend else 0)
-    figure = Figure(figsize=(max(columns * _SIDE, 4.2), height), layout="constrained")
+    figure = Figure(figsize=(max(columns * _SIDE, 4.2) + extra, height), layout="constrained")
     figure.suptitle(title, fontsize=9)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
@@ -161,7 +165,7 @@ def _photograph(axis: Axes, pixels: np.ndarray) -> None:
 
 
 def _outline(axis: Axes, values: np.ndarray, level: float, edges: Any = None, colour: str = _EMPIRICAL) -> None:
-    """Where a map exceeds `level` times its maximum."""
+    """Outline where a map exceeds `level` times its maximum."""
     largest = np.nanmax(values, initial=0.0)
     if largest > 0:
         shown = np.ma.masked_invalid(np.pad(values, 1, constant_values=0))  # closes lines at the image's border
@@ -173,17 +177,10 @@ def _outline(axis: Axes, values: np.ndarray, level: float, edges: Any = None, co
 
 
 def _limits(low: float, high: float, size: int | None) -> tuple[float, float]:
+    """The theoretical field with a margin, or all of the map if the field is the whole image."""
     if size is None:
         return low, high
-    margin = 0.08 * size
-    return max(low, -size / 2 - margin), min(high, size / 2 + margin)
-
-
-def _legend(figure: Figure, handles: list[Line2D]) -> None:
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
-    legend.get_frame().set(facecolor="#555555", edgecolor="none")
-    for text in legend.get_texts():
-        text.set_color("white")
+    return -0.58 * size, 0.58 * size
 
 
 def _short(name: str, length: int = 24) -> str:

@@ -25,6 +25,7 @@ class Network:
         normalise: turns uint8 images (N, C, H, W) into what the model takes.
         classes: class names by label, or None if they are not known.
         weights: where its weights came from, e.g. the name of a file.
+        sha256: the first 16 hexadecimal digits of that file's.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Network:
     normalise: Callable[[torch.Tensor], torch.Tensor]
     classes: tuple[str, ...] | None
     weights: str
+    sha256: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -71,20 +73,20 @@ def of_torchvision(name: str, layer: str, file: Path | None, trained: bool, whol
     entry = next(iter(torchvision.models.get_model_weights(name)))
     preset = entry.transforms()
     size = (getattr(preset, "crop_size", None) or [224])[0]
-    source = "none"
+    source, digest = "none", None
     if file is not None:
         _fit_file(model, file, name, "" if whole else layer, (3, size, size), say)
-        source = file.name
+        source, digest = file.name, weights.digest(file)
     elif trained:
         state = weights.download(entry, f"weights of {name}", "--weights ")
         weights.fit(model, state, weights.place(entry), name, ("aux_classifier.",))
-        source = str(entry)
+        source, digest = str(entry), weights.digest(weights.place(entry))
 
     def normalise(images_NCHW: torch.Tensor) -> torch.Tensor:
         mean, std = (torch.tensor(v, device=images_NCHW.device).view(1, -1, 1, 1) for v in (preset.mean, preset.std))
         return (images_NCHW.to(torch.float32) / 255 - mean) / std
 
-    return Network(name, model, (3, size, size), normalise, tuple(entry.meta["categories"]), source)
+    return Network(name, model, (3, size, size), normalise, tuple(entry.meta["categories"]), source, digest)
 
 
 def of_run(checkpoint: Path, layer: str, trust: bool = False) -> Network:
@@ -94,14 +96,14 @@ def of_run(checkpoint: Path, layer: str, trust: bool = False) -> Network:
         ConfigError: for a layer that does not exist.
         DataError: for a file that is no checkpoint of a run.
     """
+    from retable.run import files
     from retable.run.restore import load
 
     trained = load(checkpoint, trust)
     check_layer(trained.name, trained.model, layer)
-    shape = tuple(trained.image_shape)
-    return Network(
-        trained.name, trained.model.eval(), shape, trained.normalise, tuple(trained.classes), str(checkpoint)
-    )
+    shape, classes = tuple(trained.image_shape), tuple(trained.classes)
+    digest = weights.digest(checkpoint / files.CHECKPOINT if checkpoint.is_dir() else checkpoint)
+    return Network(trained.name, trained.model.eval(), shape, trained.normalise, classes, str(checkpoint), digest)
 
 
 def check_layer(name: str, model: nn.Module, layer: str) -> None:

@@ -1,9 +1,9 @@
-"""The receptive field of a layer from what its units answer, for networks with operations that no rule describes.
+"""The receptive field of a layer from the answers of its units, for networks with operations that no rule describes.
 
-An image is given NaN from some column on (up to some column, for the other end). A unit whose field begins before that
-and reaches it turns into NaN, since NaN passes sums, products, maxima and nearly every activation; a bisection over
-the column finds each end of its field. This needs no rules, and finds at most as many pixels as the rules do: it misses
-what a unit depends on only through the place of a maximum (max-unpooling).
+An image is filled with NaN from some column on (or up to some column, for the other end). A unit whose field reaches
+into that part becomes NaN, since NaN passes sums, products, maxima and nearly every activation. A bisection over the
+column finds each end of the field. This needs no rules, and never finds more pixels than the rules do: it misses what a
+unit depends on only through the place of a maximum (max-unpooling).
 """
 
 from collections.abc import Callable
@@ -21,19 +21,19 @@ _LARGEST = 512
 
 
 def probed(model: nn.Module, layer: str, in_shape: tuple[int, int, int]) -> LayerField:
-    """The fields of a layer's units, from those of two neighbours at the middle of its map.
+    """The fields of a layer's units, from those of two neighbours at the centre of its map.
 
     Args:
         model: a network in evaluation mode.
-        layer: its name.
-        in_shape: (channels, height, width) of an image; larger square images are tried (where the network takes them)
-            until the field lies within, up to 512 pixels.
-
-    Raises:
-        ConfigError: if the layer gives no maps (N, C, H, W).
+        layer: the layer's name.
+        in_shape: (channels, height, width) of an image; sides are doubled, up to 512 pixels, until the field lies
+            within the image, if the network takes such images.
 
     Returns:
-        The fields. An axis is given as the whole image's where a field reaches both ends of the largest image tried.
+        The fields. An axis is the whole image's if a field reaches both ends of the largest image.
+
+    Raises:
+        ConfigError: if the layer's output is no map (N, C, H, W).
     """
     height, width = in_shape[1:]
     axes, units = None, (1, 1)
@@ -61,13 +61,13 @@ def _answer(model: nn.Module, layer: str, image: torch.Tensor) -> torch.Tensor:
 
 
 def _axis(model: nn.Module, layer: str, in_shape: tuple[int, int, int], dim: int) -> Axis | None:
-    """Fields along rows (dim 0) or columns (1), or None if this image is too small to hold them."""
+    """The fields along rows (dim 0) or columns (1), or None if this image is too small to contain them."""
     extent = in_shape[1 + dim]
     image = torch.rand(1, *in_shape, generator=torch.Generator().manual_seed(0))
 
     @cache  # neighbours ask for nearly the same
     def spoiled(first: int, last: int) -> torch.Tensor:
-        """Which units along the axis see any of these pixels."""
+        """Whether each unit along the axis sees any of the pixels from first to last."""
         given = image.clone()
         given.narrow(2 + dim, first, last - first).fill_(torch.nan)
         return _answer(model, layer, given).isnan().any(1)[0].any(1 - dim)
@@ -91,7 +91,7 @@ def _axis(model: nn.Module, layer: str, in_shape: tuple[int, int, int], dim: int
 
 
 def _check_places(model: nn.Module, layer: str, image: torch.Tensor, dim: int) -> None:
-    """Refuse maps whose rows (columns) do not lie where (N, C, H, W) has them, which no shape tells."""
+    """Refuse maps whose rows (columns) are in another dimension than in (N, C, H, W), which no shape shows."""
     half = image.clone()
     half.narrow(2 + dim, 0, image.shape[2 + dim] // 2).fill_(torch.nan)
     spoiled = _answer(model, layer, half).isnan()
@@ -100,7 +100,7 @@ def _check_places(model: nn.Module, layer: str, image: torch.Tensor, dim: int) -
 
 
 def _last(extent: int, holds: Callable[[int], bool]) -> int:
-    """The largest number below `extent` that satisfies what holds up to some number; it holds at 0."""
+    """The largest number below `extent` for which a condition holds that holds at 0 and up to some number."""
     low, high = 0, extent
     while high - low > 1:
         middle = (low + high) // 2

@@ -1,20 +1,19 @@
-"""Progress of work on many images: a bar on a terminal, a line every ten seconds elsewhere; both on stderr."""
+"""Progress of work on many images, on stderr: a bar on a terminal, elsewhere a line every ten seconds."""
 
 import sys
 import time
+from datetime import timedelta
 from typing import Any
-
-from retable.sweeps.display import duration
 
 _SECONDS = 10
 
 
 class Progress:
-    """Counts images (a context manager).
+    """Counts images. It is a context manager, and prints a last line when it is left.
 
     Args:
         what: what is being done, e.g. "occluding".
-        total: number of images, or None where it is not known before.
+        total: number of images, or None if it is not known beforehand.
 
     Attributes:
         done: number of images so far.
@@ -22,49 +21,39 @@ class Progress:
 
     def __init__(self, what: str, total: int | None) -> None:
         self.what, self.total, self.done = what, total, 0
-        self._begun = self._said = time.monotonic()
-        self._ended: float | None = None
+        self._begun = self._printed = time.monotonic()
         self._bar: Any = None
-        self._task: Any = None
 
     def __enter__(self) -> "Progress":
-        self._begun = self._said = time.monotonic()
+        self._begun = self._printed = time.monotonic()
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
             from rich.progress import Progress as Bar
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            rate = TextColumn("{task.fields[rate]}")
-            self._bar = Bar(*columns, rate, console=Console(stderr=True), transient=True)
-            self._bar.__enter__()
-            self._task = self._bar.add_task(self.what, total=self.total, rate="")
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._bar.add_task(self.what, total=self.total)
+            self._bar.start()
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._ended = time.monotonic()
         if self._bar is not None:
-            self._bar.__exit__(*error)
+            self._bar.stop()
         if error[0] is None and self.done:
-            print(f"{self.what}: {self._state()}, {duration(self._ended - self._begun)}", file=sys.stderr, flush=True)
-
-    @property
-    def rate(self) -> float:
-        """Images a minute."""
-        end = self._ended or time.monotonic()
-        return 60 * self.done / max(end - self._begun, 1e-9)
+            self._print()
 
     def advance(self, images: int) -> None:
-        """So many images more are done."""
+        """Count so many more images."""
         self.done += images
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:,.0f} a minute")
-        elif time.monotonic() - self._said >= _SECONDS:
-            self._said = time.monotonic()
-            left = (self.total or 0) - self.done
-            ending = f", {duration(60 * left / self.rate)} left" if left > 0 else ""
-            print(f"{self.what}: {self._state()}{ending}", file=sys.stderr, flush=True)
+            self._bar.update(self._bar.task_ids[0], completed=self.done)
+        elif time.monotonic() - self._printed >= _SECONDS:
+            self._printed = time.monotonic()
+            self._print()
 
-    def _state(self) -> str:
+    def _print(self) -> None:
+        seconds = max(time.monotonic() - self._begun, 1e-9)
         of = f" of {self.total}" if self.total and self.done < self.total else ""
-        return f"{self.done}{of} images, {self.rate:,.0f} a minute"
+        rate = f"{60 * self.done / seconds:,.0f} a minute"
+        print(f"{self.what}: {self.done}{of} images in {timedelta(seconds=round(seconds))}, {rate}", file=sys.stderr)

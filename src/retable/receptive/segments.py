@@ -1,8 +1,8 @@
-"""The report's second way: take an image's segments away until its class flips; what is left is what mattered (D2).
+"""The second method of report D2: remove segments of an image until its class flips; what is left is what mattered.
 
 Source: report D2; Zhou, Khosla, Lapedriza, Oliva, Torralba 2015, arXiv 1412.6856, section 3.1, where the segment whose
-removal lowers the score least goes first, until the image is misclassified. "Removed" means painted in the image's mean
-colour (assumed; a black or white hole would be an object of its own).
+removal lowers the score least is removed first, until the image is misclassified. A removed segment is painted in the
+image's mean colour (assumed; a black or white hole would be an object of its own).
 """
 
 from dataclasses import dataclass
@@ -14,19 +14,17 @@ from retable.errors import ConfigError
 from retable.receptive.network import Network
 from retable.receptive.progress import Progress
 
-WAYS = ("slic", "felzenszwalb")
-
 
 @dataclass(frozen=True)
-class Left:
+class Remaining:
     """What is left of an image.
 
     Attributes:
         label: the class of the whole image.
-        flipped: the class that removing one segment more would make of it, or None if none changes it.
+        flipped: the class that it would get with the next segment removed, or None if no removal changes it.
         segments: (H, W) number of each pixel's segment.
-        order: segments removed, first one first.
-        scores: score (logit) of the class before any removal, and behind each.
+        order: the removed segments, in the order of removal.
+        scores: score (logit) of the class before the first removal, and after each one.
         kept: (H, W) True where a pixel is left.
     """
 
@@ -39,12 +37,12 @@ class Left:
 
 
 def segment(pixels: np.ndarray, way: str, count: int = 40) -> np.ndarray:
-    """Number of each pixel's segment (H, W), from 0, of a uint8 image (C, H, W).
+    """Divide a uint8 image (C, H, W) into segments; the number of each pixel's segment (H, W), from 0.
 
     Args:
         pixels: the image.
-        way: "slic" (about `count` segments of like size) or "felzenszwalb" (as many as the image's edges make).
-        count: sets slic's number, and felzenszwalb's least size to half of an even share of the image.
+        way: "slic" (about `count` segments of similar size) or "felzenszwalb" (their number follows the image's edges).
+        count: the number of slic's segments; the least size of felzenszwalb's is 1 / (2 count) of the image.
     """
     from skimage.segmentation import felzenszwalb, relabel_sequential, slic
 
@@ -59,20 +57,20 @@ def segment(pixels: np.ndarray, way: str, count: int = 40) -> np.ndarray:
 
 
 @torch.inference_mode()
-def remove(network: Network, pixels: np.ndarray, segments: np.ndarray, batch: int, progress: Progress) -> Left:
+def remove(network: Network, pixels: np.ndarray, segments: np.ndarray, batch: int, progress: Progress) -> Remaining:
     """Remove segments one after another, each time the one that lowers the class score least, until the class flips.
 
-    The removal that would flip it is not made: what is left is the smallest part, so found, that keeps the class.
+    The removal that would flip the class is not made, so that what is left still has it.
 
     Args:
         network: a classifier in evaluation mode.
         pixels: uint8 image (C, H, W).
         segments: (H, W) numbers from 0.
         batch: images that go through the network at once.
-        progress: told of every image that does.
+        progress: counts these images.
 
     Raises:
-        ConfigError: if the network gives no class scores (N, at least 2).
+        ConfigError: if the network does not output class scores (N, 2 or more).
     """
     image = torch.from_numpy(pixels)
     colour = torch.from_numpy(pixels.mean((1, 2)).round().astype(np.uint8))[:, None, None]
@@ -103,4 +101,4 @@ def remove(network: Network, pixels: np.ndarray, segments: np.ndarray, batch: in
         kept = kept & ~masks[number]
         order.append(number)
         scores.append(float(tried[best, label]))
-    return Left(label, flipped, segments, tuple(order), tuple(scores), kept.numpy())
+    return Remaining(label, flipped, segments, tuple(order), tuple(scores), kept.numpy())

@@ -1,51 +1,282 @@
-"""A unit's receptive fields, from images to figures: what `retable receptive` does."""
+"""A unit's receptive fields, from images to a folder with figures and numbers: the work of `retable receptive`.
+
+theoretical.json   the field of every layer
+receptive.json     the unit's fields on the images, and everything that they depend on
+*.png              the figures
+index.html         a page with all of it
+"""
 
 import json
 import re
-import sys
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 
-from retable.commands.receptive import Request
+from retable import atomic
+from retable.data.formats.pictures import EXTENSIONS, pictures_below, read_image
 from retable.errors import ConfigError, DataError, first_line
-from retable.receptive import align, effective, empirical, figures, photographs, segments
+from retable.receptive import empirical, figures, segments
 from retable.receptive.network import Network, activations, of_run, of_torchvision
 from retable.receptive.probe import probed
 from retable.receptive.progress import Progress
 from retable.receptive.theoretical import LayerField, layer_fields
+from retable.report.receptive_page import SUMMARY, write_receptive_page
+from retable.run import facts
+
+Say = Callable[[str], None]
 
 
-def study(request: Request) -> None:
-    """Write theoretical.json, and, where there are images, receptive.json and the figures.
+@dataclass(frozen=True)
+class Request:
+    """What is to be studied; each field is the option of `retable receptive` of the same name."""
+
+    network: str | None
+    checkpoint: Path | None
+    weights: Path | None
+    layer: str
+    unit: int | None
+    images: list[Path]
+    top: int
+    occluder: int
+    stride: int
+    size: int | None
+    uncut: bool
+    batch: int
+    seed: int
+    segments: str | None
+    output: Path | None
+    trust: bool = False
+
+    def command(self) -> str:
+        """The shell command that repeats the study, with its defaults spelled out; of many images, the first ones."""
+        words = ["retable", "receptive"]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in ("images", "batch", "output") and value is not None and value is not False:
+                words += [f"--{field.name}"] if value is True else [f"--{field.name}={value}"]
+        more = " ..." if len(self.images) > 3 else ""
+        return shlex.join([*words, *map(str, self.images[:3])]) + more
+
+
+class Study:
+    """The fields of one layer, and of one of its units.
+
+    Args:
+        request: what is to be studied.
+        say: is called with a line of text for each thing that a user should know while the study runs.
+
+    Attributes:
+        name: the network's name.
+        shape: (channels, height, width) of the images.
+        layers: the theoretical fields of all layers.
+        field: that of the requested layer.
+        folder: where the results are written.
 
     Raises:
-        ConfigError: for a layer, unit or size that the network does not have or take.
-        DataError: for weights that do not do, or if no image can be read.
+        ConfigError: for a layer, a size or a folder that is not accepted.
+        DataError: for weights that can't be read or do not fit.
     """
-    network = _network(request)
-    channels, height, width = network.in_shape
-    shape = (channels, request.size or height, request.size or width)
-    if request.images and request.occluder > min(shape[1:]):
-        raise ConfigError(f"--occluder {request.occluder}: accepted: at most the images' side, {min(shape[1:])}")
-    fields, asked = _fields(network, request.layer, shape)
-    name = f"{network.name}-{request.layer}" + ("" if request.unit is None else f"-{request.unit}")
-    folder = request.output or Path("receptive") / name
-    folder.mkdir(parents=True, exist_ok=True)
-    described = {"network": network.name, "image": list(shape), "layers": [field.as_json() for field in fields]}
-    _write(folder / "theoretical.json", described)
-    print(f"{network.name} {request.layer}: theoretical field {_by(asked.size)}, {_stride(asked)}")
-    if request.images:
-        _look(network, request, asked, shape, folder)
-    print(f"written: {folder}")
+
+    def __init__(self, request: Request, say: Say) -> None:
+        self.request, self._say = request, say
+        self._network = _network(request, say)
+        self.name = self._network.name
+        channels, height, width = self._network.in_shape
+        self.shape = (channels, request.size or height, request.size or width)
+        if request.images and request.occluder > min(self.shape[1:]):
+            side = min(self.shape[1:])
+            raise ConfigError(f"--occluder {request.occluder}: accepted: at most the images' side, {side}")
+        self.layers, self.field = self._fields()
+        unit = "" if request.unit is None else f"-{request.unit}"
+        self.folder = request.output or Path("multirun", "receptive", f"{self.name}-{request.layer}{unit}")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"--output {self.folder}: cannot be made ({error.strerror}); accepted: a folder"
+            ) from error
+
+    def write_theoretical(self) -> None:
+        """Write theoretical.json."""
+        layers = [field.as_json() for field in self.layers]
+        _write(self.folder / "theoretical.json", {"network": self.name, "image": list(self.shape), "layers": layers})
+
+    def look(self) -> dict[str, Any]:
+        """Measure the unit's fields on the images; write receptive.json, the figures and the page.
+
+        Returns:
+            The content of receptive.json.
+
+        Raises:
+            ConfigError: for a unit that the layer does not have, or an image size at which no field is uncut.
+            DataError: if no image can be read, or the unit answers the same everywhere.
+        """
+        request, network, size = self.request, self._network, self.shape[1:]
+        found, images = self._search()
+        drops = self._occlude(found)
+        maps = [drop.per_pixel(*size) for drop in drops]
+        slopes = [empirical.gradient(network, request.layer, request.unit, top) for top in found]
+        centres = [self.field.middle(top.position, size) for top in found]
+        spans = [self.field.spans(top.position, size) for top in found]
+        drop, slope = empirical.average(maps, centres), empirical.average(slopes, centres)
+
+        rows = []
+        for top, values, one, span in zip(found, maps, drops, spans, strict=True):
+            change, outside = one.outside(span)
+            rows.append(
+                {
+                    "image": top.name,
+                    "activation": top.activation,
+                    "position": list(top.position),
+                    "theoretical": {"rows": list(span[0]), "columns": list(span[1])},
+                    "empirical": _reach(values, empirical.LEVEL),
+                    "largest_drop": float(np.nanmax(values)),
+                    "places": one.values.size,
+                    "places_outside": outside,
+                    "largest_change_outside": change,
+                    # Not tested, and so null, where the field is all of the image.
+                    "inside": change <= empirical.ROUNDING * abs(top.activation) if outside else None,
+                }
+            )
+        tested = [row["inside"] for row in rows if row["inside"] is not None]
+        result: dict[str, Any] = {
+            "network": network.name,
+            "weights": network.weights,
+            "sha256": network.sha256,
+            "layer": request.layer,
+            "unit": request.unit,
+            "command": request.command(),
+            "images": images,
+            "occluder": {"side": request.occluder, "stride": request.stride, "seed": request.seed},
+            "theoretical": self.field.as_json(),
+            "empirical": _reach(drop.values, empirical.LEVEL, drop.origin)
+            | {"inside": all(tested) if tested else None},
+            "effective": _reach(slope.values, empirical.EFFECTIVE_LEVEL, slope.origin),
+            "top": rows,
+        }
+        what = f"{network.name} {request.layer}, unit {request.unit}"
+        figures.top_images(self.folder / "top.png", f"{what}: the images that activate it most", found, maps, spans)
+        figures.discrepancy_maps(self.folder / "discrepancy.png", f"{what}: drop where the occluder is", found, maps)
+        title = f"{what}: mean of {len(found)} images"
+        figures.averages(self.folder / "average.png", title, drop, slope, self.field.size)
+        if request.segments is not None:
+            result["segments"] = self._remove_segments(found)
+        result |= {"device": facts.device(network.device.type), "git": facts.git(), "versions": facts.versions()}
+        _write(self.folder / SUMMARY, result)
+        write_receptive_page(self.folder)
+        return result
+
+    def _fields(self) -> tuple[list[LayerField], LayerField]:
+        """The fields of all layers, and of the requested one, which is probed if the layers do not tell it."""
+        network, layer = self._network, self.request.layer
+        try:
+            with torch.inference_mode():
+                activations(network.model, layer, torch.zeros(1, *self.shape, device=network.device))
+        except (RuntimeError, ValueError, AssertionError) as error:  # too small, or of a size that the network refuses
+            reason = first_line(error)
+            raise ConfigError(f"--size: {self.name} does not take images of shape {self.shape} ({reason})") from error
+        found = layer_fields(network.model, self.shape)
+        known = {field.name: field for field in found}
+        asked = known.get(layer)
+        if asked is not None and not asked.unknown:
+            return found, asked
+        reason = f" ({asked.unknown})" if asked else ""
+        self._say(f"{layer}: its field is probed, since the layers do not tell it{reason}")
+        device = network.device
+        known[layer] = probed(network.model.cpu(), layer, self.shape)
+        network.model.to(device)
+        return list(known.values()), known[layer]
+
+    def _search(self) -> tuple[list[empirical.Top], dict[str, Any]]:
+        """The images that activate the unit most, and what receptive.json says of all images."""
+        request, size = self.request, self.shape[1:]
+        window = self.field.uncut(size) if request.uncut else (slice(None), slice(None))
+        if window is None:
+            raise ConfigError(
+                f"--uncut: no field of {request.layer} lies within images of {size[0]} x {size[1]} pixels; accepted: a"
+                " layer and a --size at which one does"
+            )
+        unreadable: list[str] = []
+
+        def refuse(path: Path, error: DataError) -> None:
+            unreadable.append(str(path))
+            self._say(f"left out: {error}")
+
+        pictures = _pictures(request.images)
+        with Progress("searching", len(pictures)) as progress:
+            images = _read(pictures, self.shape, refuse)
+            try:
+                found, flat = empirical.search(
+                    self._network, request.layer, request.unit, images, request.top, request.batch, progress, window
+                )
+            except IndexError as error:
+                count = error.args[0]
+                raise ConfigError(f"--unit {request.unit}: accepted: a whole number from 0 to {count - 1}") from error
+        given = ", ".join(map(str, request.images))
+        if unreadable:
+            self._say(f"{len(unreadable)} of {len(pictures)} images left out")
+        if len(unreadable) == len(pictures):
+            raise DataError(f"{given}: no readable image; accepted: pictures, and folders of {', '.join(EXTENSIONS)}")
+        if not found:
+            raise DataError(
+                f"{given}: unit {request.unit} of {request.layer} answers the same everywhere on all {flat} images; "
+                "accepted: images that it tells apart, or another unit"
+            )
+        return found, {
+            "shape": list(self.shape),
+            "read": len(pictures) - len(unreadable),
+            "unreadable": unreadable,
+            "flat": flat,
+            "top": request.top,
+            "uncut": request.uncut,
+        }
+
+    def _occlude(self, found: list[empirical.Top]) -> list[empirical.Drops]:
+        request = self.request
+        patch = empirical.noise(self.shape[0], request.occluder, request.seed)
+        rows, columns = (empirical.places(extent, request.occluder, request.stride) for extent in self.shape[1:])
+        with Progress("occluding", len(found) * len(rows) * len(columns)) as progress:
+            return [
+                empirical.occlude(
+                    self._network, request.layer, request.unit, top, patch, request.stride, request.batch, progress
+                )
+                for top in found
+            ]
+
+    def _remove_segments(self, found: list[empirical.Top]) -> list[dict[str, Any]]:
+        way, left = self.request.segments, []
+        with Progress("removing segments", None) as progress:
+            for top in found:
+                numbers = segments.segment(top.pixels, way)
+                left.append(segments.remove(self._network, top.pixels, numbers, self.request.batch, progress))
+        highest = max(max(rest.label, rest.flipped or 0) for rest in left)
+        names = self._network.classes or ()
+        if highest >= len(names):
+            names = [str(label) for label in range(highest + 1)]
+        title = f"{self.name}: segments removed ({way}) until the class would flip"
+        figures.remaining(self.folder / "segments.png", title, found, left, names)
+        return [
+            {
+                "image": top.name,
+                "way": way,
+                "class": names[rest.label],
+                "flips_to": None if rest.flipped is None else names[rest.flipped],
+                "segments": int(rest.segments.max()) + 1,
+                "removed": len(rest.order),
+                "pixels_left": float(rest.kept.mean()),
+                "scores": list(rest.scores),
+            }
+            for top, rest in zip(found, left, strict=True)
+        ]
 
 
-def _network(request: Request) -> Network:
-    def say(line: str) -> None:
-        print(line, file=sys.stderr)
-
+def _network(request: Request, say: Say) -> Network:
     if request.checkpoint is not None:
         network = of_run(request.checkpoint, request.layer, request.trust)
     else:
@@ -57,151 +288,36 @@ def _network(request: Request) -> Network:
     return network
 
 
-def _fields(network: Network, layer: str, shape: tuple[int, int, int]) -> tuple[list[LayerField], LayerField]:
-    """All layers' fields, and that of the asked one, which is probed where it can't be told from the layers."""
-    try:
-        with torch.inference_mode():
-            activations(network.model, layer, torch.zeros(1, *shape, device=network.device))
-    except (RuntimeError, ValueError, AssertionError) as error:  # too small, or of a size that the network refuses
-        reason = first_line(error)
-        raise ConfigError(f"--size: {network.name} does not take images of shape {shape} ({reason})") from error
-    fields = layer_fields(network.model, shape)
-    known = {field.name: field for field in fields}
-    asked = known.get(layer)
-    if asked is not None and not asked.unknown:
-        return fields, asked
-    reason = f" ({asked.unknown})" if asked else ""
-    print(f"{layer}: its field is probed, since the layers do not tell it{reason}", file=sys.stderr)
-    device = network.device
-    asked = probed(network.model.cpu(), layer, shape)
-    network.model.to(device)
-    known[layer] = asked
-    return list(known.values()), asked
+def _pictures(paths: Sequence[Path]) -> list[tuple[str, Path]]:
+    """(name, file) of every image: named files whatever their suffix, those of a folder by suffix and in order."""
+    found = []
+    for path in paths:
+        if not path.is_dir():
+            found.append((path.name, path))
+            continue
+        found += [(str(name), path / name) for name in pictures_below(path)]
+    return found
 
 
-def _look(network: Network, request: Request, asked: LayerField, shape: tuple[int, int, int], folder: Path) -> None:
-    window = asked.uncut(shape[1:]) if request.uncut else (slice(None), slice(None))
-    if window is None:
-        raise ConfigError(
-            f"--uncut: no field of {request.layer} lies within images of {shape[1]} x {shape[2]} pixels; accepted with"
-            f" a larger --size than the field's {_by(asked.size)}"
-        )
-    unreadable: list[str] = []
-
-    def refused(path: Path, reason: str) -> None:
-        unreadable.append(str(path))
-        print(f"left out: {path}: {reason}", file=sys.stderr)
-
-    files = photographs.files_below(request.images)
-    with Progress("searching", len(files)) as progress:
-        images = photographs.read(files, shape, refused)
+def _read(
+    pictures: Sequence[tuple[str, Path]], shape: tuple[int, int, int], refuse: Callable[[Path, DataError], None]
+) -> Iterator[tuple[str, np.ndarray]]:
+    """(name, uint8 pixels (C, H, W)) of every image, scaled until it covers H x W and cropped at its centre."""
+    channels, height, width = shape
+    for name, path in pictures:
         try:
-            found, flat = empirical.search(
-                network, request.layer, request.unit, images, request.top, request.batch, progress, window
-            )
-        except IndexError as error:
-            count = error.args[0]
-            raise ConfigError(f"--unit {request.unit}: accepted: a whole number from 0 to {count - 1}") from error
-    shown = ", ".join(map(str, request.images))
-    if unreadable:
-        print(f"{len(unreadable)} of {len(files)} images left out", file=sys.stderr)
-    if len(unreadable) == len(files):
-        raise DataError(f"{shown}: no readable image; accepted: {photographs.ACCEPTED}")
-    if not found:
-        raise DataError(
-            f"{shown}: unit {request.unit} of {request.layer} answers the same everywhere on all {flat} images; "
-            "accepted: images that it tells apart, or another unit"
-        )
-    drops = _occlude(network, request, found)
-    maps = [drop.per_pixel(*shape[1:]) for drop in drops]
-    slopes = [effective.gradient(network, request.layer, request.unit, top) for top in found]
-    middles = [asked.middle(top.position, shape[1:]) for top in found]
-    spans = [asked.spans(top.position, shape[1:]) for top in found]
-    drop, slope = align.average(maps, middles), align.average(slopes, middles)
-
-    rows = []
-    for top, values, one, span in zip(found, maps, drops, spans, strict=True):
-        change, outside = one.outside(span)
-        rows.append(
-            {
-                "image": top.name,
-                "activation": top.activation,
-                "position": list(top.position),
-                "theoretical": {"rows": list(span[0]), "columns": list(span[1])},
-                "empirical": _reach(values, align.LEVEL),
-                "largest_drop": float(np.nanmax(values)),
-                "places": one.values.size,
-                "places_outside": outside,
-                "largest_change_outside": change,
-                # Not tested, and so null, where the field is all of the image.
-                "inside": change <= empirical.ROUNDING * abs(top.activation) if outside else None,
-            }
-        )
-    tested = [row["inside"] for row in rows if row["inside"] is not None]
-    inside = all(tested) if tested else None
-    result: dict[str, Any] = {
-        "network": network.name,
-        "weights": network.weights,
-        "layer": request.layer,
-        "unit": request.unit,
-        "images": {"shape": list(shape), "read": len(files) - len(unreadable), "unreadable": unreadable, "flat": flat},
-        "occluder": {"side": request.occluder, "stride": request.stride, "seed": request.seed},
-        "theoretical": asked.as_json(),
-        "empirical": _reach(drop.values, align.LEVEL, drop.origin) | {"inside": inside},
-        "effective": _reach(slope.values, effective.LEVEL, slope.origin),
-        "top": rows,
-    }
-    what = f"{network.name} {request.layer}, unit {request.unit}"
-    figures.top_images(folder / "top.png", f"{what}: the images that activate it most", found, maps, spans)
-    figures.discrepancy_maps(folder / "discrepancy.png", f"{what}: drop where the occluder is", found, maps)
-    title = f"{what}: mean of {len(found)} images (dashed: theoretical field, {_by(asked.size)})"
-    figures.averages(folder / "average.png", title, drop, slope, asked.size)
-    if request.segments is not None:
-        result["segments"] = _segments(network, request, found, folder)
-    _write(folder / "receptive.json", result)
-    _tell(result, rows)
-
-
-def _occlude(network: Network, request: Request, found: list[empirical.Top]) -> list[empirical.Drops]:
-    patch = empirical.noise(found[0].pixels.shape[0], request.occluder, request.seed)
-    sizes = [empirical.places(extent, request.occluder, request.stride) for extent in found[0].pixels.shape[1:]]
-    with Progress("occluding", len(found) * len(sizes[0]) * len(sizes[1])) as progress:
-        return [
-            empirical.occlude(network, request.layer, request.unit, top, patch, request.stride, request.batch, progress)
-            for top in found
-        ]
-
-
-def _segments(network: Network, request: Request, found: list[empirical.Top], folder: Path) -> list[dict[str, Any]]:
-    left = []
-    with Progress("removing segments", None) as progress:
-        for top in found:
-            parts = segments.segment(top.pixels, request.segments)
-            left.append(segments.remove(network, top.pixels, parts, request.batch, progress))
-    highest = max(max(rest.label, rest.flipped or 0) for rest in left)
-    names = network.classes or ()
-    if highest >= len(names):
-        names = [str(label) for label in range(highest + 1)]
-    title = f"{network.name}: segments removed ({request.segments}) until the class would flip"
-    figures.remaining(folder / "segments.png", title, found, left, names)
-    return [
-        {
-            "image": top.name,
-            "way": request.segments,
-            "class": names[rest.label],
-            "flips_to": None if rest.flipped is None else names[rest.flipped],
-            "segments": int(rest.segments.max()) + 1,
-            "removed": len(rest.order),
-            "pixels_left": float(rest.kept.mean()),
-            "scores": list(rest.scores),
-        }
-        for top, rest in zip(found, left, strict=True)
-    ]
+            pixels = read_image(path, mode="L" if channels == 1 else "RGB")
+        except DataError as error:
+            refuse(path, error)
+            continue
+        picture = Image.fromarray(pixels[0] if channels == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        fitted = np.asarray(ImageOps.fit(picture, (width, height), Image.Resampling.BILINEAR))
+        yield name, fitted[None] if channels == 1 else fitted.transpose(2, 0, 1).copy()
 
 
 def _reach(values: np.ndarray, level: float, origin: tuple[int, int] = (0, 0)) -> dict[str, Any]:
-    """How far a map reaches above a part of its maximum; rows and columns are counted from the origin."""
-    found = align.reach(values, level)
+    """How far a map reaches above a fraction of its maximum; rows and columns are counted from the origin."""
+    found = empirical.reach(values, level)
     if found is None:
         return {"level": round(level, 4), "rows": None, "columns": None, "size": None, "side": None}
     rows, columns, count = found
@@ -214,35 +330,7 @@ def _reach(values: np.ndarray, level: float, origin: tuple[int, int] = (0, 0)) -
     }
 
 
-def _tell(result: dict[str, Any], rows: list[dict[str, Any]]) -> None:
-    found, slope = result["empirical"], result["effective"]
-    outside = sum(row["places_outside"] for row in rows)
-    change = max(row["largest_change_outside"] for row in rows)
-    if outside:
-        verdict = f"{'' if found['inside'] else 'NOT '}inside the theoretical one: the largest change by an occluder"
-        verdict += f" in {outside} places outside of it is {change:.2g}"
-    else:
-        verdict = "the theoretical one is all of the image, so that nothing lies outside"
-    print(
-        f"empirical field of unit {result['unit']}: {_by(found['size'])}, side {found['side']}"
-        f" (mean drop above {found['level']:.0%} of the largest); {verdict}"
-    )
-    print(f"effective field: {_by(slope['size'])}, side {slope['side']} (gradient above {slope['level']:.2%})")
-
-
-def _by(size: Any) -> str:
-    if size is None:
-        return "none"
-    if None in size:
-        return "the whole image" if size[0] is size[1] else f"{size[0] or 'all'} x {size[1] or 'all'} pixels"
-    return f"{size[0]} x {size[1]} pixels"
-
-
-def _stride(field: LayerField) -> str:
-    rows, columns = field.stride
-    return f"stride {rows}" if rows == columns else f"stride {rows} x {columns}"
-
-
 def _write(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON with lists of numbers on one line each."""
     text = json.dumps(content, indent=1)
-    path.write_text(re.sub(r"\[[^\[\]{}]*\]", lambda found: " ".join(found[0].split()), text) + "\n")  # lists on a line
+    atomic.write_text(path, re.sub(r'\[\n[^][{}"]*\]', lambda found: " ".join(found[0].split()), text) + "\n")

@@ -22,16 +22,16 @@ def write_pages(table: Table, assigned: Assigned, folder: Path) -> Path:
     return folder / REPORT
 
 
-def write_all(entries: Entries, folder: Path) -> tuple[list[Path], Path | None]:
+def write_all(entries: Entries, folder: Path, studies: Path | None = None) -> tuple[list[Path], Path | None]:
     """Write each table's pages into <folder>/<name>, and the HTML pages; returns the former, and the index."""
     pages = [write_pages(table, assigned, folder / table.name) for table, assigned in entries]
-    return pages, write_index(entries, folder)
+    return pages, write_index(entries, folder, studies)
 
 
-def write_index(entries: Entries, folder: Path) -> Path | None:
-    """The HTML pages of the tables, and the index over them, whose path is returned."""
+def write_index(entries: Entries, folder: Path, studies: Path | None = None) -> Path | None:
+    """The HTML pages of the tables, and the index over them, whose path is returned; `studies`: see `write_site`."""
     if not entries:
         return None
     from retable.report.site import write_site
 
-    return write_site(entries, folder)
+    return write_site(entries, folder, studies)

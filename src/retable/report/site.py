@@ -14,13 +14,19 @@ from typing import Any
 
 from retable.experiment.table import Table
 from retable.report.html import SIGNS, Page, environment, status_text, table_page
+from retable.report.receptive_page import index_lines
 from retable.report.runs import Assigned
 from retable.report.verdicts import HOLDS
 from retable.run.files import write_text
 
 
-def write_site(entries: Sequence[tuple[Table, Assigned]], folder: Path | str) -> Path:
+def write_site(entries: Sequence[tuple[Table, Assigned]], folder: Path | str, studies: Path | None = None) -> Path:
     """Write the pages of all given tables, and the index over them.
+
+    Args:
+        entries: the tables, each with its runs.
+        folder: where the pages will stand.
+        studies: folder of the receptive field studies that the index lists; by default `receptive` beside `folder`.
 
     Returns:
         The index. It speaks of the given tables alone, so that all that are to stand in it must be given.
@@ -32,11 +38,11 @@ def write_site(entries: Sequence[tuple[Table, Assigned]], folder: Path | str) ->
         page = table_page(table, runs, place, "../" * len(Path(table.name).parts) + "index.html")
         write_text(place / "index.html", page.text)
         pages.append(page)
-    write_text(folder / "index.html", index_page(pages, folder))
+    write_text(folder / "index.html", index_page(pages, folder, studies or folder.parent / "receptive"))
     return folder / "index.html"
 
 
-def index_page(pages: Sequence[Page], folder: Path) -> str:
+def index_page(pages: Sequence[Page], folder: Path, studies: Path) -> str:
     claims = [(page, verdict) for page in pages for verdict in page.verdicts]
     counts = [(verdict, sum(v.verdict == verdict for _, v in claims)) for verdict in SIGNS]
     broken = {
@@ -44,6 +50,7 @@ def index_page(pages: Sequence[Page], folder: Path) -> str:
         for page in pages
         for path, reason in page.broken
     }
+    fields, unreadable = index_lines(studies, folder)
     return (
         environment()
         .get_template("index.html")
@@ -52,7 +59,8 @@ def index_page(pages: Sequence[Page], folder: Path) -> str:
             holds=sum(verdict.verdict == HOLDS for _, verdict in claims),
             counts=[(verdict, count) for verdict, count in counts if count],
             reports=reports(pages),
-            broken=sorted(broken.items()),
+            broken=sorted([*broken.items(), *unreadable]),
+            fields=fields,
             status_text=status_text,
         )
     )
