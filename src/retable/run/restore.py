@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from retable.config.build import target_of
 from retable.errors import DataError, first_line
+from retable.tasks.build import rebuilt
 
 
 @dataclass
@@ -71,8 +71,7 @@ def load(checkpoint: Path) -> Trained:
         raise DataError(f"{path}: not a checkpoint of a run of this project")
     kept = content["retable"]
     try:
-        _refuse_calls(kept["config"], path)
-        task = _task(kept)
+        task = rebuilt(kept, str(path))
         task.load_state_dict(content["state_dict"])
         return Trained(
             model=task.eval().model,
@@ -89,29 +88,3 @@ def load(checkpoint: Path) -> Trained:
     except (KeyError, TypeError, AttributeError) as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise DataError(f"{path}: not a checkpoint of a run of this project ({reason})") from error
-
-
-def _refuse_calls(config: dict[str, Any], path: Path) -> None:
-    """Let a checkpoint name modules only: its config says what to call, and `os.system` has a name too."""
-    for part in ("model", "activation", "loss", "task"):
-        target = target_of(config[part], part)
-        if not (isinstance(target, type) and issubclass(target, nn.Module)):
-            raise DataError(f"{path}: refused, {part}._target_={config[part]['_target_']} is no torch module")
-
-
-def _task(kept: dict[str, Any]) -> Any:
-    from retable.run.assemble import make_task
-
-    config = kept["config"] | {"init": {"_target_": "retable.training.init.default"}}  # the weights come from the file
-    if config["model"].get("weights") is not None:  # nor from the file or address that training began with
-        config = config | {"model": config["model"] | {"weights": "none"}}
-
-    class Described:
-        """What make_task asks of data, from the checkpoint."""
-
-        classes = tuple(kept["classes"])
-        num_classes = len(classes)
-        image_shape = tuple(kept["image_shape"])
-        levels = kept.get("levels")
-
-    return make_task(config, Described())

@@ -5,11 +5,11 @@ from typing import Any
 
 from retable import atomic
 from retable.config.identity import identity
-from retable.config.keys import own
 from retable.run import facts, files
 from retable.run.assemble import count_parameters
 from retable.run.record import Record
 from retable.tasks.base import Task
+from retable.tasks.build import description
 
 
 def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], data: Any) -> None:
@@ -30,12 +30,8 @@ def about_data(data: Any) -> str:
 
 def portable(config: dict[str, Any], data: Any, name: str) -> dict[str, Any]:
     """What a checkpoint carries to be used without its directory: plain values only."""
-    return {
+    return description(config, data) | {
         "name": name,
-        "config": own(config),
-        "classes": list(data.classes),
-        "levels": None if data.levels is None else [float(v) for v in data.levels],
-        "image_shape": [int(n) for n in data.image_shape],
         "mean": [float(v) for v in data.mean],
         "std": [float(v) for v in data.std],
         "fingerprint": data.fingerprint,
