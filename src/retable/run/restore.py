@@ -10,13 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from retable.config.build import parameters, target_of
-from retable.config.targets import check_targets
-from retable.errors import ConfigError, DataError, RetableError, first_line
+from retable.errors import ConfigError, DataError, first_line
 from retable.run import files
+from retable.tasks.build import rebuilt
 
-BUILT = ("model", "activation", "loss", "task")  # sections of a config that a trained model is made of
-HINT = "--trust"
 MOST_VALUES = 3 * 2**27  # of an image
 
 
@@ -75,8 +72,7 @@ def load(checkpoint: Path, trust: bool = False) -> Trained:
     content = read_checkpoint(path)
     kept = content["retable"]
     try:
-        check_targets(kept["config"], path, BUILT, trust, HINT)
-        task = _task(kept, content["state_dict"], path)
+        task = rebuilt(kept, path, content["state_dict"], trust)
         task.load_state_dict(content["state_dict"])
         _check_described(kept)
         return Trained(
@@ -133,35 +129,3 @@ def _check_described(kept: dict[str, Any]) -> None:
         raise TypeError(f"mean={mean}, std={std}")
     if not all(isinstance(name, str) for name in kept["classes"]):
         raise TypeError(f"classes={kept['classes']}")
-
-
-def _task(kept: dict[str, Any], state: dict[str, torch.Tensor], path: Path) -> Any:
-    """The task with its model, new; made only where it is of the size that the checkpoint has weights for."""
-    from retable.run.assemble import make_task
-
-    config = kept["config"] | {"init": {"_target_": "retable.training.init.default"}}  # the weights come from the file
-    if "weights" in parameters(target_of(config["model"], "model")):  # nor from where training took its own
-        config = config | {"model": config["model"] | {"weights": "none"}}
-
-    class Described:
-        """What make_task asks of data, from the checkpoint."""
-
-        classes = tuple(kept["classes"])
-        num_classes = len(classes)
-        image_shape = tuple(kept["image_shape"])
-        levels = kept.get("levels")
-
-    try:
-        wanted = {key: tuple(value.shape) for key, value in make_task(config, Described(), "meta").state_dict().items()}
-    except RetableError:
-        raise
-    except Exception:  # a model of a user's own that cannot be made without memory
-        wanted = {key: tuple(value.shape) for key, value in state.items()}
-    for key in dict.fromkeys((*wanted, *state)):
-        found = tuple(state[key].shape) if key in state else None
-        if found != wanted.get(key):
-            raise RuntimeError(f"{key}: {wanted.get(key) or 'nothing'} of that model, {found or 'nothing'} in the file")
-    for key, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise DataError(f"{path}: {key} holds values that are not finite; accepted: weights that are")
-    return make_task(config, Described())
