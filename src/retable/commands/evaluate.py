@@ -133,7 +133,7 @@ def evaluate(
     from retable.config.targets import check_targets
     from retable.data.arrays import joined
     from retable.data.loader import DeviceLoader
-    from retable.run.restore import HINT
+    from retable.tasks.build import HINT
 
     if not location.exists():
         task = trained.config["task"]["name"]
