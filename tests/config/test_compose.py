@@ -78,7 +78,7 @@ def names(group):
 
 TOP = (
     "activation, augment, data, dropout, early_stop, init, logger, loss, model, optimizer, output, preset, resume,"
-    " scheduler, seed, seeds, sweep, table, task, trainer"
+    " scheduler, seed, seeds, sweep, table, task, trainer, trust"
 )
 
 

@@ -66,14 +66,14 @@ def test_a_run_belongs_where_its_identity_does(run_sweep, composer, tmp_path):
     run_sweep("task=cifar", "dropout=0.3", "dropout.where=all", "seed=7")  # by hand, and of the table all the same
     run_sweep("task=cifar", "dropout=0.3", "optimizer.lr=0.5")  # of no table
     found = tables_of(read_runs([tmp_path]), composer=composer)
-    assert [table.name for table, _ in found] == ["cifar/blocks", "cifar/dropout"]
+    assert [table.name for table, _ in found] == ["cifar/best", "cifar/blocks", "cifar/dropout"]
     assert cells(found, "cifar/dropout") == {"none": [0, 1], "all 0.3": [0, 1, 7]}
 
 
 def test_a_shared_run_is_in_both_tables_and_a_baseline_alone_is_no_table(run_sweep, composer, tmp_path):
     run_sweep("experiment=cifar/dropout", only=few(0.0, 0.3))
     runs = read_runs([tmp_path])
-    assert [table.name for table, _ in tables_of(runs, composer=composer)] == ["cifar/dropout"]
+    assert [table.name for table, _ in tables_of(runs, composer=composer)] == ["cifar/best", "cifar/dropout"]
     found = tables_of(runs, ["cifar/blocks", "cifar/dropout"], composer=composer)
     assert list(cells(found, "cifar/blocks").values()) == [[0]]
 
@@ -154,7 +154,7 @@ def test_the_command_prints_a_line_a_table_and_the_same_bytes_twice(run_sweep, t
         made.append({p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()})
         said = capsys.readouterr()
         lines = said.out.splitlines()
-        assert lines[0] == f"cifar/dropout  0 of 5 claims hold  {folder / 'cifar/dropout/report.md'}"
+        assert lines[1] == f"cifar/dropout  0 of 5 claims hold  {folder / 'cifar/dropout/report.md'}"
         assert said.err.startswith(f"broken, left out: {folders[0]}: result.json is no JSON")
     assert {p.name for p in made[0]} >= {"report.md", "report.csv", "report.tex"}
     assert made[0].keys() == made[1].keys()
@@ -177,7 +177,7 @@ def test_a_task_folder_and_a_run_do_as_well(run_sweep, tmp_path, capsys):
         (["empty"], "empty: no run directory; accepted: folders with run.json in them or below"),
         (["multirun", "--experiment", "cifar/dropuot"], "--experiment cifar/dropuot: no such experiment; accepted: "),
         (["multirun", "--where", "seed"], "--where seed: accepted is KEY=VALUE, e.g. trainer.max_epochs=30"),
-        (["multirun", "--where", "seed=9"], "multirun: none of 1 runs so chosen is of a table in conf/experiment; "),
+        (["multirun", "--where", "seed=9"], "multirun: none of 2 runs so chosen is of a table in conf/experiment; "),
     ],
 )
 def test_what_is_refused_is_refused_in_one_line(run_sweep, tmp_path, capsys, monkeypatch, arguments, said):
