@@ -132,7 +132,7 @@ def predict(trained: "Trained", paths: Sequence[Path]) -> list[Prediction]:
 
 
 def _items(path: Path, trained: "Trained", scratch: Path) -> Iterator[Item]:
-    from retable.data.formats.archives import is_archive
+    from retable.data.formats.files import is_archive
     from retable.data.formats.pictures import EXTENSIONS
 
     if path.is_file() and path.suffix.lower() not in EXTENSIONS and not is_archive(path):
@@ -253,7 +253,7 @@ class Picture:
 
 def _pictures(path: Path, scratch: Path) -> Iterator[Picture]:
     """The picture that a path names, or all below it: in a folder, or in an archive, which is unpacked into scratch."""
-    from retable.data.formats.archives import is_archive, unpack
+    from retable.data.formats.files import is_archive, unpack
     from retable.data.formats.pictures import EXTENSIONS, pictures_below
 
     if not path.exists():

@@ -33,7 +33,7 @@ def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """
     if config["resume"] is not None:
         directory = Path(config["resume"])
-        run = _resumed(directory, overrides, config["trust"])
+        run = _resumed(directory, overrides, config["trust"] is True)
         if run is not None:
             _execute(run["config"], directory)
         return

@@ -12,6 +12,7 @@ a box belong to it, so that 1 is taken off xmin and ymin. Objects marked as diff
 """
 
 import csv
+import io
 import json
 import math
 from collections import Counter
@@ -21,7 +22,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
+from retable.data.formats.files import content, open_plain, text
 from retable.errors import DataError
+
+MOST_JSON, MOST_XML = 2**30, 2**22  # bytes of a file
+MOST_SHOWN, MOST_NAME = 400, 4096  # letters of what is cited, and of a path
 
 
 class Box(NamedTuple):
@@ -63,10 +68,10 @@ def coordinates(values: Mapping[str, object], where: str) -> tuple[float, float,
     for name, value in values.items():
         try:
             number = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if isinstance(value, bool) or not math.isfinite(number):
-            raise DataError(f"{where}: {name}={value!r}, accepted: a number of pixels")
+            raise DataError(f"{where}: {name}={_short(value)}, accepted: a number of pixels")
         found.append(number)
     x1, y1, x2, y2 = found
     return x1, y1, x2, y2
@@ -75,15 +80,27 @@ def coordinates(values: Mapping[str, object], where: str) -> tuple[float, float,
 def label_of(name: object, classes: Sequence[str], where: str) -> int:
     """A class's label. Raises DataError naming the place and the known classes."""
     if name not in classes:
-        raise DataError(f"{where}: unknown class {name!r}, accepted: {', '.join(classes)}")
+        raise DataError(f"{where}: unknown class {_short(name)}, accepted: {', '.join(classes)}")
     return list(classes).index(name)
 
 
 def existing(image: Path, where: str) -> Path:
-    """The image itself. Raises DataError naming the place and the file, if it is missing."""
-    if not image.is_file():
-        raise DataError(f"{where}: no such image: {image}")
+    """The image itself. Raises DataError naming the place and the file, if it is missing or no plain file."""
+    try:
+        found = image.is_file()
+    except OSError:  # a name that is too long to be one
+        found = False
+    if not found:
+        raise DataError(f"{where}: no such image: {_short(image)}")
     return image
+
+
+def _short(value: object) -> str:
+    """What a file says, for a message, however much it is."""
+    if isinstance(value, list | dict) and (len(value) > 9 or any(isinstance(item, list | dict) for item in value)):
+        return f"a {type(value).__name__} of {len(value)}"
+    shown = str(value) if isinstance(value, Path) else repr(value)
+    return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
 
 
 def apart(parts: Mapping[str, Annotations]) -> None:
@@ -151,9 +168,9 @@ def read_classes(path: Path) -> tuple[str, ...]:
     for where, row in _rows(path):
         name, number = row if len(row) == 2 else ("", "")
         if not name or not number.strip().isdecimal():
-            raise DataError(f"{where}: {','.join(row)!r}, accepted: class,id with a whole number as id")
+            raise DataError(f"{where}: {_short(','.join(row))}, accepted: class,id with a whole number as id")
         if int(number) in names or name in names.values():
-            raise DataError(f"{where}: {','.join(row)!r} is there twice, accepted: each class and each id once")
+            raise DataError(f"{where}: {_short(','.join(row))} is there twice, accepted: each class and each id once")
         names[int(number)] = name
     if sorted(names) != list(range(len(names))) or not names:
         shown = ", ".join(map(str, sorted(names))) or "none"
@@ -174,7 +191,7 @@ def read_csv(path: Path, images: Path, classes: Sequence[str]) -> Annotations:
     found: dict[str, tuple[str, list[Box]]] = {}
     for where, row in _rows(path):
         if len(row) != 6 or not row[0]:
-            raise DataError(f"{where}: {','.join(row)!r}, accepted: {CSV_FORM}")
+            raise DataError(f"{where}: {_short(','.join(row))}, accepted: {CSV_FORM}")
         name, *numbers, class_name = row
         if name not in found:
             existing(images / name, where)
@@ -190,15 +207,13 @@ def _rows(path: Path) -> Iterator[tuple[str, list[str]]]:
     """The place and the fields of each row but empty ones."""
     number = 0
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with open_plain(path) as raw, io.TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for row in reader:
                 number = reader.line_num
                 fields = [field.strip() for field in row]
                 if any(fields):
                     yield f"{path}, row {number}", fields
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}), expected: a CSV file") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}, row {number + 1}: no CSV in UTF-8 ({error})") from error
 
@@ -229,19 +244,19 @@ def read_coco(path: Path, images: Path, classes: Sequence[str]) -> Annotations:
         where = f"{path}, images[{number}]"
         _need(where, image, ("id", "file_name"))
         if image["id"] in found:
-            raise DataError(f"{where}: id={image['id']} is there twice, accepted: each image once")
-        found[image["id"]] = existing(images / str(image["file_name"]), where), [], where
+            raise DataError(f"{where}: id={_short(image['id'])} is there twice, accepted: each image once")
+        found[image["id"]] = existing(images / str(image["file_name"])[:MOST_NAME], where), [], where
     crowds = 0
     for number, item in enumerate(content["annotations"]):
         where = f"{path}, annotations[{number}]"
         _need(where, item, ("image_id", "category_id", "bbox"))
         if item["image_id"] not in found:
-            raise DataError(f"{where}: image_id={item['image_id']}, accepted: the id of one of images")
+            raise DataError(f"{where}: image_id={_short(item['image_id'])}, accepted: the id of one of images")
         if item.get("iscrowd"):
             crowds += 1
             continue
         if not isinstance(item["bbox"], list) or len(item["bbox"]) != 4:
-            raise DataError(f"{where}: bbox={item['bbox']}, accepted: [x, y, width, height]")
+            raise DataError(f"{where}: bbox={_short(item['bbox'])}, accepted: [x, y, width, height]")
         x, y, width, height = coordinates(dict(zip(("x", "y", "width", "height"), item["bbox"], strict=True)), where)
         label = label_of(categories.get(item["category_id"], item["category_id"]), classes, where)
         found[item["image_id"]][1].append(Box(x, y, x + width, y + height, label, where))
@@ -251,10 +266,8 @@ def read_coco(path: Path, images: Path, classes: Sequence[str]) -> Annotations:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}), expected: a JSON file") from error
-    except ValueError as error:
+        content = json.loads(text(path, "a JSON file", MOST_JSON))
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: no JSON ({' '.join(str(error).split())})") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
@@ -272,6 +285,8 @@ def _need(where: str, element: Any, keys: Sequence[str]) -> None:
     for key in keys:
         if not isinstance(element, dict) or element.get(key) is None:
             raise DataError(f"{where}: has no {key}, accepted: an element with {', '.join(keys)}")
+        if key.endswith("id") and not isinstance(element[key], int | str):
+            raise DataError(f"{where}: {key} is a {type(element[key]).__name__}, accepted: a number or a name")
 
 
 # PASCAL VOC's XML
@@ -313,21 +328,20 @@ def read_voc(path: Path, images: Path, classes: Sequence[str]) -> Annotations:
 
 def _listed(path: Path) -> list[Path]:
     """The XML file of each name in a list, the first word of a line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}), expected: a name a line") from error
+    lines = text(path, "a name a line").splitlines()
     if len(path.parts) < 4:
         path = path.absolute()
     return [path.parents[2] / "Annotations" / f"{line.split()[0]}.xml" for line in lines if line.strip()]
 
 
 def _parsed(file: Path) -> ElementTree.Element:
+    raw = content(file, MOST_XML)
+    # Entities can make a line of text gigabytes; VOC's files have none. A text of two bytes a letter could hide them.
+    if b"<!" in raw.replace(b"<!--", b"") or b"\0" in raw:
+        raise DataError(f"{file}: holds declarations, accepted: elements and their text")
     try:
-        return ElementTree.parse(file).getroot()
-    except OSError as error:
-        raise DataError(f"{file}: cannot be read ({error.strerror}), expected: an XML file") from error
-    except ElementTree.ParseError as error:
+        return ElementTree.fromstring(raw)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{file}: no XML ({error})") from error
 
 

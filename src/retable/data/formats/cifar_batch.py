@@ -1,7 +1,8 @@
-"""CIFAR-10's python batches: pickled dictionaries, read without letting the pickle call anything.
+"""CIFAR-10's python batches: pickled dictionaries, read without Python's unpickler.
 
-A pickle is a program: loading one calls whatever it names. The names that a CIFAR batch needs are answered by the few
-functions below, which build uint8 arrays and strings; every other name is refused before it is looked up.
+A pickle is a program: loading one calls whatever it names, and can set attributes of what it finds. A batch needs some
+thirty of the unpickler's instructions and four names; these are carried out here, on lists, dictionaries, strings and
+one uint8 array. Every other instruction and name is refused.
 
 A batch:        {batch_label: str, labels: list of N ints 0-9, data: uint8 (N, 3072), filenames: list of str}
 batches.meta:   {label_names: list of 10 str, num_cases_per_batch: int, num_vis: 3072}
@@ -10,53 +11,27 @@ The official files were pickled by Python 2, so keys and names arrive as bytes o
 Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009; section "CIFAR-10" of its page.
 """
 
-import io
 import pickle
+import pickletools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from retable.data.arrays import ImageSet
+from retable.data.formats.files import content
 from retable.errors import DataError
 
 SHAPE = (3, 32, 32)
 ROW = 3 * 32 * 32
 CLASSES = 10
-
-
-class _Ndarray:
-    """Stands for numpy.ndarray, which a batch only names as the type to be rebuilt, and never calls."""
-
-    def __init__(self, *_: object) -> None:
-        raise ValueError("calls numpy.ndarray")
-
-
-def _reconstruct(kind: object, shape: tuple, _typecode: object) -> np.ndarray:
-    if kind is not _Ndarray or shape != (0,):
-        raise ValueError("rebuilds something other than an array")
-    return np.empty(0, np.uint8)
-
-
-def _dtype(name: str | bytes, _align: object = False, _copy: object = True) -> np.dtype:
-    text = name.decode("latin1") if isinstance(name, bytes) else name
-    if text not in ("u1", "|u1", "uint8"):
-        raise ValueError(f"holds an array of {text}, not uint8")
-    return np.dtype("u1", False, True)  # a copy, for the pickle goes on to set its state
-
-
-def _encode(text: str, encoding: str | bytes = "latin1") -> bytes:
-    if encoding not in ("latin1", b"latin1"):
-        raise ValueError(f"encodes with {encoding!r}")
-    return text.encode("latin1")
-
-
-_ALLOWED = {
-    ("numpy", "ndarray"): _Ndarray,
-    ("numpy", "dtype"): _dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _reconstruct,
-    ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
-    ("_codecs", "encode"): _encode,
+NAMES = {
+    "numpy.ndarray": "ndarray",
+    "numpy.dtype": "dtype",
+    "numpy.core.multiarray._reconstruct": "array",
+    "numpy._core.multiarray._reconstruct": "array",
+    "_codecs.encode": "encode",
 }
 
 
@@ -64,33 +39,133 @@ class _Forbidden(Exception):
     pass
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return _ALLOWED[module, name]
-        except KeyError:
-            raise _Forbidden(f"{module}.{name}") from None
+@dataclass
+class _Name:
+    """A name that a pickle brings up: one of NAMES, and nothing but a name."""
+
+    name: str
+
+
+class _Dtype:
+    """Stands for uint8's dtype."""
+
+
+@dataclass
+class _Array:
+    """Stands for an array, at first without content."""
+
+    values: np.ndarray | None = None
 
 
 def _load(path: Path) -> dict[str, Any]:
+    raw = content(path)
     try:
-        raw = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
-    try:
-        content = _Unpickler(io.BytesIO(raw), encoding="bytes").load()
+        found = _value(raw)
     except _Forbidden as error:
         raise DataError(f"{path}: not a CIFAR batch: its pickle names the forbidden global {error}") from None
     except Exception as error:  # a damaged pickle can raise nearly anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: cut or damaged ({reason})") from error
-    if not isinstance(content, dict):
-        raise DataError(f"{path}: holds a {type(content).__name__}, not a dictionary")
-    return {_text(key): value for key, value in content.items()}
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: holds a {type(found).__name__}, not a dictionary")
+    return found
+
+
+def _value(raw: bytes) -> Any:
+    """What a pickle of a batch holds, by the instructions that one is made of. Raises for every other."""
+    stack: list[Any] = []
+    marks: list[int] = []
+    memo: dict[int, Any] = {}
+
+    def since_mark() -> list[Any]:
+        start = marks.pop()
+        found = stack[start:]
+        del stack[start:]
+        return found
+
+    for opcode, argument, _ in pickletools.genops(raw):
+        match opcode.name:
+            case "PROTO" | "FRAME":
+                pass
+            case "STOP":
+                (found,) = stack
+                return found.values if isinstance(found, _Array) else found
+            case "MARK":
+                marks.append(len(stack))
+            case "NONE" | "NEWTRUE" | "NEWFALSE":
+                stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[opcode.name])
+            case "BININT" | "BININT1" | "BININT2" | "BINUNICODE" | "SHORT_BINUNICODE" | "BINBYTES" | "SHORT_BINBYTES":
+                stack.append(argument)
+            case "BINSTRING" | "SHORT_BINSTRING":  # of Python 2, whose strings are bytes
+                stack.append(argument.encode("latin1"))
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "EMPTY_TUPLE":
+                stack.append(())
+            case "TUPLE":
+                stack.append(tuple(since_mark()))
+            case "TUPLE1" | "TUPLE2" | "TUPLE3":
+                count = int(opcode.name[-1])
+                stack[-count:] = [tuple(stack[-count:])]
+            case "APPEND" | "APPENDS":
+                items = [stack.pop()] if opcode.name == "APPEND" else since_mark()
+                list.extend(stack[-1], items)
+            case "SETITEM" | "SETITEMS":
+                items = since_mark() if opcode.name == "SETITEMS" else [stack.pop(-2), stack.pop()]
+                for key, value in zip(items[::2], items[1::2], strict=True):
+                    dict.__setitem__(stack[-1], _text(key), value.values if isinstance(value, _Array) else value)
+            case "BINPUT" | "LONG_BINPUT":
+                memo[argument] = stack[-1]
+            case "MEMOIZE":
+                memo[len(memo)] = stack[-1]
+            case "BINGET" | "LONG_BINGET":
+                stack.append(memo[argument])
+            case "GLOBAL" | "STACK_GLOBAL":
+                module, name = argument.split(" ") if argument else (stack.pop(-2), stack.pop())
+                if f"{module}.{name}" not in NAMES:
+                    raise _Forbidden(f"{module}.{name}"[:80])
+                stack.append(_Name(NAMES[f"{module}.{name}"]))
+            case "REDUCE":
+                arguments, function = stack.pop(), stack.pop()
+                stack.append(_called(function, arguments))
+            case "BUILD":
+                _set(stack[-2], stack.pop())
+            case other:
+                raise ValueError(f"has the instruction {other}, which no batch has")
+    raise ValueError("has no end")
+
+
+def _called(function: Any, arguments: Any) -> Any:
+    """What the three functions that a batch names make of their arguments."""
+    match function, arguments:
+        case _Name("array"), (_Name("ndarray"), (0,), b"b" | "b"):
+            return _Array()
+        case _Name("dtype"), ("u1" | b"u1" | "|u1" | b"|u1" | "uint8" | b"uint8", *_):
+            return _Dtype()
+        case _Name("dtype"), (str() | bytes() as name, *_):
+            raise ValueError(f"holds an array of {name[:20]!r}, not uint8")
+        case _Name("encode"), (str() as text, "latin1" | b"latin1"):
+            return text.encode("latin1")
+    raise ValueError("calls what no batch calls")
+
+
+def _set(target: Any, state: Any) -> None:
+    """Give an array its content; what is said of uint8 says nothing new."""
+    match target, state:
+        case _Dtype(), tuple():
+            return
+        case _Array(None), (1, tuple() as shape, _Dtype(), bool() | 0 | 1 as columns_first, bytes() as raw):
+            target.values = np.frombuffer(raw, np.uint8).reshape(shape, order="F" if columns_first else "C")
+            return
+    raise ValueError("sets what no batch sets")
 
 
 def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    if not isinstance(value, bytes | str):
+        raise ValueError(f"has a {type(value).__name__} for a name")
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def _require(path: Path, content: dict[str, Any], *keys: str) -> None:

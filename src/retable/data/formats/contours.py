@@ -6,10 +6,12 @@ import numpy as np
 from skimage.draw import polygon2mask
 from skimage.segmentation import find_boundaries
 
+from retable.data.formats.files import text
 from retable.errors import DataError
 
 # What a mask's values mean: label = code % 2, and 2 and 3 are pixels of either label on the boundary line.
 ON_LINE = 2
+MOST_POINTS, MOST_TEXT = 20_000, 2**21  # of a contour, and bytes of its file; filling it takes time in proportion
 # Training targets by code and style: boundary is a black line (0) on white (1), grey a white region on grey (E.3).
 LEVELS: dict[str, tuple[float, ...] | None] = {"black": None, "grey": (0.5, 1.0), "boundary": (1.0, 1.0, 0.0, 0.0)}
 
@@ -20,22 +22,20 @@ def read_contour(path: Path) -> np.ndarray:
     Raises:
         DataError: one line naming the file and row: unreadable, no two numbers, or fewer than three points.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error})") from error
-    points = []
-    for row, line in enumerate(lines, start=1):
+    points: list[tuple[float, float]] = []
+    for row, line in enumerate(text(path, "two numbers a row", MOST_TEXT).splitlines(), start=1):
         words = line.replace(",", " ").split()
         if not words:
             continue
         try:
             x, y = (float(word) for word in words)
         except ValueError:
-            raise DataError(f"{path}, row {row}: {line.strip()!r}; accepted: two numbers, x and y") from None
+            raise DataError(f"{path}, row {row}: {line.strip()[:80]!r}; accepted: two numbers, x and y") from None
         if not (np.isfinite(x) and np.isfinite(y)):
-            raise DataError(f"{path}, row {row}: {line.strip()!r}; accepted: two finite numbers, x and y")
+            raise DataError(f"{path}, row {row}: {line.strip()[:80]!r}; accepted: two finite numbers, x and y")
         points.append((x, y))
+        if len(points) > MOST_POINTS:
+            raise DataError(f"{path}: more than {MOST_POINTS} points; accepted: at most as many")
     if len(points) < 3:
         raise DataError(f"{path}: {len(points)} points; accepted: at least three")
     return np.array(points)

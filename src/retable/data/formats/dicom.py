@@ -1,10 +1,13 @@
 """One MR slice from a DICOM file as 8-bit grey values, through pydicom (report E)."""
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from retable.data.formats.files import content
+from retable.data.formats.pictures import MOST_PIXELS
 from retable.errors import DataError
 
 PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2")
@@ -25,28 +28,47 @@ def read_slice(path: Path) -> Slice:
     values. Spacing is NaN where the file gives none.
 
     Raises:
-        DataError: one line naming the file: no DICOM, cut off, in colour, or of several frames.
+        DataError: one line naming the file: no DICOM, cut off, in colour, of several frames, or with a window or a
+            spacing that is none.
     """
     import pydicom
 
+    raw = content(path)
     try:
-        file = pydicom.dcmread(path)
-        photometric = str(file.PhotometricInterpretation)
+        meta = pydicom.filereader.read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+            raise ValueError("its elements are deflated, which no scanner's are")
+        file = pydicom.dcmread(io.BytesIO(raw))
+        photometric, frames = str(file.PhotometricInterpretation), int(file.get("NumberOfFrames") or 1)
+        samples, pixels = int(file.get("SamplesPerPixel") or 1), int(file.Rows) * int(file.Columns)
+        bits = int(file.BitsAllocated), int(file.BitsStored), int(file.PixelRepresentation)
+        if photometric not in PHOTOMETRIC or (frames, samples) != (1, 1):
+            raise DataError(
+                f"{path}: {photometric}, {frames} frames of {samples} values a pixel; accepted: one frame of"
+                f" {' or '.join(PHOTOMETRIC)}"
+            )
+        if not 1 <= pixels <= MOST_PIXELS or not 1 <= bits[1] <= bits[0] <= 32:
+            raise ValueError(f"{pixels} pixels of {bits[1]} of {bits[0]} bits")
         values = file.pixel_array
+        if values.shape != (file.Rows, file.Columns) or values.dtype.kind not in "iu":
+            raise ValueError(f"pixels of type {values.dtype}, shape {values.shape}")
+    except DataError:
+        raise
     except Exception as error:  # a damaged file can raise nearly anything
-        raise DataError(f"{path}: not a whole DICOM image ({' '.join(str(error).split())})") from error
-    if photometric not in PHOTOMETRIC or values.ndim != 2:
-        raise DataError(
-            f"{path}: {photometric}, shape {values.shape}; accepted: one frame of {' or '.join(PHOTOMETRIC)}"
-        )
-    values = stored_values(values, int(file.BitsAllocated), int(file.BitsStored), int(file.PixelRepresentation))
+        raise DataError(f"{path}: not a whole DICOM image ({' '.join(str(error).split())[:200]})") from error
+    values = stored_values(values, *bits)
     try:
         slope, intercept = _first(file.get("RescaleSlope")), _first(file.get("RescaleIntercept"))
         values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
         low, high = _window(file, values)
         row, column = (float(value) for value in file.get("PixelSpacing") or (np.nan, np.nan))
-    except (TypeError, ValueError, IndexError) as error:
+    except (TypeError, ValueError, IndexError, OverflowError) as error:
         raise DataError(f"{path}: rescaling, window or pixel spacing is not as DICOM has it ({error})") from error
+    if not np.isfinite([low, high]).all() or not np.isfinite(values).all():
+        span = f"{values.min():g} to {values.max():g}"
+        raise DataError(f"{path}: window from {low:g} to {high:g}, values from {span}; accepted: finite ones")
+    if file.get("PixelSpacing") and not (0 < row < np.inf and 0 < column < np.inf):
+        raise DataError(f"{path}: pixel spacing {row:g}, {column:g} mm; accepted: two numbers above 0")
     grey = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
     if photometric == "MONOCHROME1":
         grey = 1 - grey

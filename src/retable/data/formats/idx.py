@@ -8,7 +8,6 @@ Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digit
 Gzipped files are told by their first two bytes, not their names.
 """
 
-import gzip
 import math
 import struct
 import zlib
@@ -17,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from retable.data.arrays import ImageSet
+from retable.data.formats.files import DEFLATED, content, is_gzip, unzipped
 from retable.errors import DataError
 
 UINT8 = 8
-GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx(path: Path, ndim: int) -> np.ndarray:
@@ -32,13 +31,8 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
     Raises:
         DataError: missing, unreadable or cut file, another magic number, or a size that contradicts the header.
     """
-    try:
-        raw = path.read_bytes()
-        if raw.startswith(GZIP_MAGIC):
-            raw = gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read ({str(error) or type(error).__name__})") from error
-    header = 4 + 4 * ndim
+    packed, header = content(path), 4 + 4 * ndim
+    raw = _unzipped(path, packed, header)
     if len(raw) < 4:
         raise DataError(f"{path}: {len(raw)} bytes are too few for an idx file")
     magic, expected = struct.unpack(">I", raw[:4])[0], UINT8 << 8 | ndim
@@ -48,10 +42,23 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         raise DataError(f"{path}: {len(raw)} bytes, cut within the header of {header}")
     shape = struct.unpack(f">{ndim}I", raw[4:header])
     size = math.prod(shape)
+    if is_gzip(packed) and size > DEFLATED * len(packed):
+        raise DataError(f"{path}: cut: {size} bytes of values expected for shape {shape}, more than it can hold")
+    raw = _unzipped(path, packed, header + size + 1)
     if len(raw) - header != size:
         fault = "cut" if len(raw) - header < size else "too long"
         raise DataError(f"{path}: {fault}: {len(raw) - header} bytes of values, {size} expected for shape {shape}")
     return np.frombuffer(raw, np.uint8, offset=header).reshape(shape)
+
+
+def _unzipped(path: Path, raw: bytes, most: int) -> bytes:
+    """What a file holds, of a gzipped one the first `most` bytes. Raises DataError."""
+    if not is_gzip(raw):
+        return raw
+    try:
+        return unzipped(raw, most)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read ({str(error) or type(error).__name__})") from error
 
 
 def read_pair(images: Path, labels: Path, classes: int = 10) -> ImageSet:

@@ -1,17 +1,21 @@
 """MRI volumes with tissue labels in NIfTI files, read through nibabel and paired by name (report A2)."""
 
-import gzip
+import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
+from retable.data.formats.files import DEFLATED, MOST_BYTES, content, is_gzip, unzipped
 from retable.errors import DataError
 
 # Names of a volume's image and label file: as IBSR's authors give them, and as common copies do.
 IMAGE_NAMES = ("{}_ana_strip", "{}")
 LABEL_NAMES = ("{}_segTRI_ana", "{}_seg")
 SUFFIXES = (".nii", ".nii.gz")
+HEADER = 544  # bytes of the longer of both kinds of headers
 LABELS = (0, 1, 2, 3)  # background, CSF, GM, WM
 
 
@@ -30,6 +34,14 @@ class Volume:
     name: str
     image_XYZ: np.ndarray
     labels_XYZ: np.ndarray
+    affine: np.ndarray
+    zooms: tuple[float, float, float]
+
+
+class Scan(NamedTuple):
+    """Voxels (X, Y, Z) as stored, the affine (4, 4) from their indices to millimetres, and millimetres a voxel."""
+
+    values: np.ndarray
     affine: np.ndarray
     zooms: tuple[float, float, float]
 
@@ -55,8 +67,8 @@ def read_volume(name: str, image: Path, labels: Path) -> Volume:
         DataError: one line naming the file: damaged, of another shape or place than its partner, an unknown label, an
             intensity that is not finite.
     """
-    image_XYZ, affine, zooms = _read(image)
-    labels_XYZ, label_affine, _ = _read(labels)
+    image_XYZ, affine, zooms = read_nifti(image)
+    labels_XYZ, label_affine, _ = read_nifti(labels)
     if labels_XYZ.shape != image_XYZ.shape:
         raise DataError(f"{labels}: labels of shape {labels_XYZ.shape}, {image.name} has {image_XYZ.shape}")
     if not np.allclose(affine, label_affine, atol=1e-3):
@@ -100,20 +112,36 @@ def _find(folder: Path, name: str, patterns: tuple[str, ...], kind: str) -> Path
     return found[0]
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-    """Voxels (X, Y, Z) of a type of real numbers, affine and zooms."""
+def read_nifti(path: Path) -> Scan:
+    """Read the voxels of a NIfTI file, (X, Y, Z) or (X, Y, Z, 1), gzipped or not.
+
+    Raises:
+        DataError: one line naming the file: damaged, cut, longer than its header says, of another shape, voxels that
+            are no real numbers, a voxel size or an affine that is none.
+    """
     import nibabel
 
+    raw = content(path)
     try:
-        # In one piece: nibabel alone stops before the checksum at a compressed file's end, and takes spoilt voxels.
-        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        head = unzipped(raw, HEADER) if is_gzip(raw) else raw[:HEADER]
         kinds = (nibabel.Nifti1Image, nibabel.Nifti2Image)
-        kind = next((k for k in kinds if k.header_class.may_contain_header(content)), None)
+        kind = next((k for k in kinds if k.header_class.may_contain_header(head)), None)
         if kind is None:
             raise ValueError("it has no NIfTI header")
-        file = kind.from_bytes(content)
+        header = kind.header_class.from_fileobj(io.BytesIO(head), check=False)  # nibabel would mend voxel sizes
+        zooms = tuple(float(zoom) for zoom in header.get_zooms()[:3])
+        if not all(math.isfinite(zoom) and zoom > 0 for zoom in zooms):
+            raise ValueError(f"voxels of {' x '.join(f'{zoom:g}' for zoom in zooms)} mm")
+        voxels = header.get_data_dtype().itemsize * math.prod(max(0, int(side)) for side in header.get_data_shape())
+        size = int(header.get_data_offset()) + voxels
+        if size > min(MOST_BYTES, len(raw) * (DEFLATED if is_gzip(raw) else 1)):
+            raise ValueError(f"its header speaks of {size} bytes, more than there are")
+        # In one piece: nibabel alone stops before the checksum at a compressed file's end, and takes spoilt voxels.
+        whole = unzipped(raw, size + 1) if is_gzip(raw) else raw
+        if len(whole) > size:
+            raise ValueError(f"it is longer than the {size} bytes that its header speaks of")
+        file = kind.from_bytes(whole)
         values, affine = np.asanyarray(file.dataobj), file.affine
-        zooms = tuple(float(zoom) for zoom in file.header.get_zooms()[:3])
     except Exception as error:  # a damaged file can raise nearly anything
         raise DataError(f"{path}: not a whole NIfTI file ({' '.join(str(error).split())})") from error
     if values.ndim == 4 and values.shape[3] == 1:
@@ -122,4 +150,6 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float
         raise DataError(f"{path}: shape {values.shape}; accepted: (X, Y, Z) or (X, Y, Z, 1)")
     if values.dtype.kind not in "iuf":
         raise DataError(f"{path}: voxels of type {values.dtype}; accepted: one real number a voxel")
-    return values, affine, zooms
+    if not np.isfinite(affine).all():
+        raise DataError(f"{path}: its affine holds values that are not finite; accepted: those that are")
+    return Scan(values, affine, zooms)

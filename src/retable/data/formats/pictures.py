@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,11 +23,15 @@ from PIL import Image
 
 from retable import checks
 from retable.data.arrays import ImageSet
+from retable.data.formats.files import DEFLATED, open_plain, plain_files
 from retable.errors import DataError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")  # whatever a file is called; Pillow would run gs on EPS
 DRAFT = 2  # a JPEG is decoded at least so many times as large as it is wanted, where it is much larger
 PATIENCE = 2.0  # seconds of reading before it says how far it is
+MOST_PIXELS = 2**27  # of one picture
+MOST_SCANS = 200  # of a progressive JPEG; encoders write ten, and each is a walk over the whole picture
 _ORIENTATION = 0x0112  # EXIF tag: how to turn what is stored into what is seen, 1 as it is
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -75,25 +80,37 @@ def size_of(key: str, value: Any) -> Size:
     return height, width
 
 
-def pictures_in(folder: Path) -> list[Path]:
+def pictures_in(folder: Path, left_out: Counter[str] | None = None) -> list[Path]:
     """The picture files of a folder (EXTENSIONS; hidden ones are none), by name.
+
+    Args:
+        left_out: counts what is named like a picture and is no plain file of the folder, by reason.
 
     Raises:
         DataError: no such folder, or no picture in it.
     """
     try:
-        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS and file.name[0] != ".")
+        named = [file for file in folder.iterdir() if file.suffix.lower() in EXTENSIONS and file.name[0] != "."]
     except OSError as error:
         raise DataError(f"{folder}: cannot be read ({error.strerror}), expected: a folder of pictures") from error
+    found = sorted(plain_files(named, folder, left_out))
     if not found:
         raise DataError(f"{folder}: holds no pictures, expected: files {', '.join(EXTENSIONS)}")
     return found
 
 
-def pictures_below(folder: Path) -> list[Path]:
-    """The picture files in a folder and the folders below it, but hidden ones, by name, relative to it."""
-    found = (file.relative_to(folder) for file in folder.rglob("*") if file.suffix.lower() in EXTENSIONS)
-    return sorted(name for name in found if not any(part.startswith((".", "__MACOSX")) for part in name.parts))
+def pictures_below(
+    folder: Path, left_out: Counter[str] | None = None, suffixes: Sequence[str] = EXTENSIONS
+) -> list[Path]:
+    """The picture files in a folder and the folders below it, but hidden ones, by name, relative to it.
+
+    Args:
+        left_out: as for `pictures_in`.
+        suffixes: how the names end that are meant.
+    """
+    named = (file for file in folder.rglob("*") if file.name.lower().endswith(tuple(suffixes)))
+    named = [file for file in named if not any(p.startswith((".", "__MACOSX")) for p in file.relative_to(folder).parts)]
+    return sorted(file.relative_to(folder) for file in plain_files(named, folder, left_out))
 
 
 def pair(images: Iterable[Path], masks: Iterable[Path], image: str = "{}", mask: str = "{}") -> list[Pair]:
@@ -229,6 +246,7 @@ def _natural(key: str) -> list[tuple[bool, int, str]]:
 def _image(path: Path, size: Size | None, mode: str) -> tuple[np.ndarray, tuple[int, int]]:
     with _opened(path) as picture:
         original = _seen_size(picture)
+        _check_scans(picture)
         if size is not None:
             # JPEG alone: decodes a half, a quarter or an eighth of the size, which takes that much less time.
             wanted = size if original == picture.size else size[::-1]
@@ -245,6 +263,7 @@ def _image(path: Path, size: Size | None, mode: str) -> tuple[np.ndarray, tuple[
 
 def _labels(path: Path, labels: Mapping[int, int], size: Size | None) -> tuple[np.ndarray, tuple[int, int]]:
     with _opened(path) as picture:
+        _check_scans(picture)
         picture.load()
         picture = _turned(picture)
         if picture.mode == "1":
@@ -262,6 +281,27 @@ def _labels(path: Path, labels: Mapping[int, int], size: Size | None) -> tuple[n
     table = np.zeros(256, np.uint8)
     table[list(labels)] = list(labels.values())
     return table[values], original
+
+
+def _check_size(picture: Image.Image, length: int) -> None:
+    """Raise ValueError for a picture that claims more than it can hold, or more than is taken in."""
+    pixels = picture.width * picture.height
+    if pixels > MOST_PIXELS:
+        raise ValueError(f"{picture.width}x{picture.height} pixels, at most {MOST_PIXELS} are taken in")
+    # Of 1 bit a pixel at least, and nothing that is deflated shrinks further.
+    if picture.format == "PNG" and pixels > 8 * DEFLATED * length:
+        raise ValueError(f"{picture.width}x{picture.height} pixels in {length} bytes")
+
+
+def _check_scans(picture: Image.Image) -> None:
+    """Raise ValueError for a JPEG that takes minutes to decode, being walked over again and again."""
+    if picture.format in ("JPEG", "MPO"):
+        place = picture.fp.tell()
+        picture.fp.seek(0)
+        scans = picture.fp.read().count(b"\xff\xda")
+        picture.fp.seek(place)
+        if scans > MOST_SCANS:
+            raise ValueError(f"{scans} scans, at most {MOST_SCANS} are taken in")
 
 
 def _turn(picture: Image.Image) -> Image.Transpose | None:
@@ -311,14 +351,15 @@ def _grey(path: Path, picture: Image.Image) -> Image.Image:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
     """An opened picture; what Pillow raises on it, now or when it is decoded, becomes a DataError."""
+    if not path.exists():
+        raise DataError(f"{path}: no such file, expected: a picture")
     try:
         # A handle, not the path: Pillow maps a file that it has the path of, and mixes up the sides of a turned TIFF.
-        with path.open("rb") as file, Image.open(file) as picture:
+        with open_plain(path) as file, Image.open(file, formats=FORMATS) as picture:
+            _check_size(picture, os.fstat(file.fileno()).st_size)
             yield picture
     except DataError:
         raise
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file, expected: a picture") from error
     except Exception as error:  # Pillow: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
         reason = "no picture" if isinstance(error, Image.UnidentifiedImageError) else " ".join(str(error).split())
         raise DataError(f"{path}: cut or damaged ({reason}), accepted: a picture that can be read in full") from error

@@ -16,6 +16,7 @@ from retable import checks
 from retable.data.arrays import IGNORE, Splits
 from retable.data.download import fetch
 from retable.data.fingerprints import paths_in
+from retable.data.formats.files import text
 from retable.data.formats.pictures import Pair, Pairs, disjoint, pair, pictures_in, read_pairs, size_of
 from retable.data.module import ImageData
 from retable.data.samples.shapes import VERSION, write_camvid, write_pet, write_voc
@@ -59,10 +60,11 @@ def find_camvid(base: Path) -> Pairs:
     missing = [name for part in names for name in (part, f"{part}annot") if not (base / name).is_dir()]
     if missing:
         raise DataError(f"{base}: expected here, but missing: {', '.join(missing)}")
-    parts = [pair(pictures_in(base / name), pictures_in(base / f"{name}annot")) for name in names]
+    left_out: Counter[str] = Counter()
+    parts = [pair(*(pictures_in(base / each, left_out) for each in (name, f"{name}annot"))) for name in names]
     for first, second in itertools.combinations(parts, 2):
         disjoint(first, second)
-    return Pairs(*parts)
+    return Pairs(*parts, left_out=dict(left_out))
 
 
 def _listed(lists: list[Path], images: Path, masks: Path) -> Pairs:
@@ -73,18 +75,16 @@ def _listed(lists: list[Path], images: Path, masks: Path) -> Pairs:
         names = ", ".join(f"{file.parent.name}/{file.name}" for file in absent[:SHOWN])
         more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
         raise DataError(f"{images.parent}: expected here, but missing: {names}{more}, which the lists name")
-    others = len(pictures_in(images)) - len(train) - len(val)
-    return Pairs(train, val, [], lists, {f"{images.name}: in neither list": others} if others else {})
+    left_out: Counter[str] = Counter()
+    left_out[f"{images.name}: in neither list"] = len(pictures_in(images, left_out)) - len(train) - len(val)
+    return Pairs(train, val, [], lists, dict(+left_out))
 
 
 def _named(path: Path, images: Path, masks: Path) -> list[Pair]:
     """The pairs that a list names: the first word of each line."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise DataError(f"{path.parent}: expected here, but missing: {path.name}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read ({error}), expected: a name a line") from error
+    if not path.exists():
+        raise DataError(f"{path.parent}: expected here, but missing: {path.name}")
+    lines = text(path, "a name a line").splitlines()
     names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
     if not names:
         raise DataError(f"{path}: names no images, expected: a name a line")

@@ -5,6 +5,7 @@ contest", Medical Image Analysis 35, 2017.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -99,19 +100,18 @@ class GlandData(ImageData):
         write_glands(folder)
 
     def _course_pairs(self) -> Pairs:
-        parts, others = [], 0
+        parts, left_out = [], Counter[str]()
         for name in ("Train", "Test"):
             folder = self.location / name
-            found = pictures_in(folder)
+            found = pictures_in(folder, left_out)
             images = [file for file in found if file.stem.startswith("image_")]
             masks = [file for file in found if file.stem.startswith("label_")]
             if not images:
                 raise DataError(f"{folder}: holds no images, expected: image_NN.png with label_NN.png")
-            others += len(found) - len(images) - len(masks)
+            left_out["neither image_NN nor label_NN"] += len(found) - len(images) - len(masks)
             parts.append(pair(images, masks, "image_{}", "label_{}"))
         train, test = parts
-        left_out = _counted({"neither image_NN nor label_NN": others})
-        return Pairs(train, test=test, left_out=left_out, labels=COURSE)
+        return Pairs(train, test=test, left_out=dict(+left_out), labels=COURSE)
 
     def _release(self) -> Path | None:
         """The folder with train_N.bmp: this set's, or one below it."""
@@ -119,7 +119,8 @@ class GlandData(ImageData):
         return next((folder for folder in (self.location, *below) if any(folder.glob("train_*.bmp"))), None)
 
     def _release_pairs(self, folder: Path) -> Pairs:
-        found = pictures_in(folder)
+        left_out: Counter[str] = Counter()
+        found = pictures_in(folder, left_out)
         pairs: dict[str, list[Pair]] = {}
         used = 0
         for part in ("train", *TEST_PARTS):
@@ -127,15 +128,14 @@ class GlandData(ImageData):
             masks = [file for file in found if re.fullmatch(rf"{part}_\d+_anno", file.stem)]
             pairs[part] = pair(images, masks, mask="{}_anno")
             used += len(images) + len(masks)
-        left_out = {"not one of train_N, testA_N, testB_N, *_anno": len(found) - used}
-        left_out |= {
-            f"{part}: not in test_parts": len(pairs[part]) for part in TEST_PARTS if part not in self.test_parts
-        }
+        left_out["not one of train_N, testA_N, testB_N, *_anno"] = len(found) - used
+        for part in set(TEST_PARTS) - set(self.test_parts):
+            left_out[f"{part}: not in test_parts"] = len(pairs[part])
         test = [item for part in TEST_PARTS if part in self.test_parts for item in pairs[part]]
         if not test:
             raise DataError(f"{folder}: holds no {' or '.join(f'{part}_N.bmp' for part in self.test_parts)}")
         disjoint(pairs["train"], test)
-        return Pairs(pairs["train"], test=test, left_out=_counted(left_out), labels=NUMBERED)
+        return Pairs(pairs["train"], test=test, left_out=dict(+left_out), labels=NUMBERED)
 
 
 def with_flips(images: ImageSet) -> ImageSet:
@@ -144,7 +144,3 @@ def with_flips(images: ImageSet) -> ImageSet:
     masks = np.concatenate([images.targets, images.targets[..., ::-1], images.targets[..., ::-1, :]])
     names = images.about["name"]
     return ImageSet(pixels, masks, {"name": np.concatenate([names, names + " left-right", names + " up-down"])})
-
-
-def _counted(left_out: dict[str, int]) -> dict[str, int]:
-    return {reason: count for reason, count in left_out.items() if count}

@@ -4,6 +4,7 @@ Source of the set: D. Gutman et al., "Skin lesion analysis toward melanoma detec
 by ISIC", arXiv:1605.01397.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -48,15 +49,17 @@ class LesionData(ImageData):
                 " ISIC_NNNNNNN_Segmentation.png (data.root or RETABLE_DATA names the folder above"
                 f" {self.folder}; data=sample needs no files)"
             )
+        left_out: Counter[str] = Counter()
         train, test = (
-            pair(pictures_in(images), pictures_in(masks), mask="{}_Segmentation") for images, masks in folders
+            pair(pictures_in(images, left_out), pictures_in(masks, left_out), mask="{}_Segmentation")
+            for images, masks in folders
         )
         disjoint(train, test)
-        return Pairs(train, test)
+        return Pairs(train, test, left_out=dict(left_out))
 
     def read(self, files: Pairs) -> Splits:
         train, val = (read_pairs(pairs, self.size, LABELS, "lesions") for pairs in (files.train, files.val))
-        return Splits(train, val, CLASSES)
+        return Splits(train, val, CLASSES, left_out=files.left_out)
 
     def reading(self) -> dict[str, Any]:
         return {"size": list(self.size)}  # the split is the set's own

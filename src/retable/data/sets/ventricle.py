@@ -7,6 +7,7 @@ Image Analysis 19(1), 2015 (RVSC, MICCAI 2012). Sunnybrook: P. Radau et al., MID
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from retable import checks
 from retable.data.arrays import ImageSet, Splits
 from retable.data.formats.contours import LEVELS, coded, filled, inside, line, read_contour, scaled
 from retable.data.formats.dicom import read_slice
+from retable.data.formats.files import plain_files, text
 from retable.data.formats.pictures import pictures_in, read_image, read_labels
 from retable.data.module import ImageData
 from retable.data.samples.heart import VERSION, write_heart
@@ -200,51 +202,54 @@ def find_slices(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, 
     Raises:
         DataError: one line: an empty folder, a contour or mask without its image, an image without its mask.
     """
+    left_out: Counter[str] = Counter()
     if (folder / "images").is_dir() or (folder / "masks").is_dir():
-        slices, left_out = _folders(folder)
+        slices = _folders(folder, left_out)
     elif (folder / "contourfiles").is_dir():
-        slices, left_out = _sunnybrook(folder, contour)
+        slices = _sunnybrook(folder, contour, left_out)
     else:
-        slices, left_out = _rvsc(folder, contour)
+        slices = _rvsc(folder, contour, left_out)
     if not slices:
         raise DataError(
             f"{folder}: no slice with a contour; expected: {EXPECTED}"
             " (data.root or RETABLE_DATA names the folder above; data=sample needs no files)"
         )
-    return sorted(slices, key=lambda found: found.name), left_out
+    return sorted(slices, key=lambda found: found.name), dict(left_out)
 
 
-def _folders(folder: Path) -> tuple[list[CineSlice], dict[str, int]]:
-    images, masks = (_unique(_pictures(folder / part)) for part in ("images", "masks"))
+def _folders(folder: Path, left_out: Counter[str]) -> list[CineSlice]:
+    images, masks = (_unique(_pictures(folder / part, left_out)) for part in ("images", "masks"))
     for name in sorted(images.keys() ^ masks.keys()):
         there, lacking = (images, "masks") if name in images else (masks, "images")
         raise DataError(f"{there[name]}: has no partner {name}.* in {folder / lacking}")
-    return [CineSlice(name, name.partition("-")[0], images[name], masks[name]) for name in images], {}
+    return [CineSlice(name, name.partition("-")[0], images[name], masks[name]) for name in images]
 
 
-def _rvsc(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, int]]:
-    images = _unique(folder.rglob("P*-*.dcm"))
-    drawings = _unique(folder.rglob(f"P*-*-{contour}contour-manual.txt"))
+def _rvsc(folder: Path, contour: str, left_out: Counter[str]) -> list[CineSlice]:
+    images = _unique(plain_files(folder.rglob("P*-*.dcm"), folder, left_out))
+    drawings = _unique(plain_files(folder.rglob(f"P*-*-{contour}contour-manual.txt"), folder, left_out))
     slices = []
     for stem, drawing in drawings.items():
         name = stem.removesuffix(f"-{contour}contour-manual")
         if name not in images:
             raise DataError(f"{drawing}: has no image {name}.dcm below {folder}")
         slices.append(CineSlice(name, name.partition("-")[0], images[name], drawing))
-    return slices, _left_out(len(images) - len(slices), contour)
+    left_out += _without_contour(len(images) - len(slices), contour)
+    return slices
 
 
-def _sunnybrook(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, int]]:
+def _sunnybrook(folder: Path, contour: str, left_out: Counter[str]) -> list[CineSlice]:
     dicoms = _dicom_folders(folder)
     slices: dict[str, CineSlice] = {}
-    count = len([path for images in set(dicoms.values()) for path in images.rglob("*.dcm")])
+    files = {below: plain_files(below.rglob("*.dcm"), folder, left_out) for below in set(dicoms.values())}
     for patient in sorted(path for path in (folder / "contourfiles").iterdir() if path.is_dir()):
-        drawings = sorted(patient.rglob(f"IM-*{contour}contour-manual.txt"))
+        found = patient.rglob(f"IM-*{contour}contour-manual.txt")
+        drawings = sorted(plain_files(found, folder, left_out))
         if patient.name not in dicoms:
             raise DataError(
                 f"{patient}: no folder below {folder / 'dicoms'} is linked to it in link.csv or named like it"
             )
-        images = _numbered(dicoms[patient.name])
+        images = _numbered(files[dicoms[patient.name]])
         for drawing in drawings:
             numbers = re.match(r"IM-\d+-(\d+)-[io]contour", drawing.name)
             if numbers is None:
@@ -256,7 +261,8 @@ def _sunnybrook(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, 
             if name in slices:
                 raise DataError(f"{drawing}: is of the image of {slices[name].drawing}; accepted: one file a slice")
             slices[name] = CineSlice(name, patient.name, images[number], drawing)
-    return list(slices.values()), _left_out(count - len(slices), contour)
+    left_out += _without_contour(sum(map(len, files.values())) - len(slices), contour)
+    return list(slices.values())
 
 
 def _dicom_folders(folder: Path) -> dict[str, Path]:
@@ -266,9 +272,8 @@ def _dicom_folders(folder: Path) -> dict[str, Path]:
     if not link.is_file():
         return below
     try:
-        with link.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a mark before the first column
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(text(link, "rows of patient_id, original_id"), newline="")))
+    except csv.Error as error:
         raise DataError(f"{link}: cannot be read ({error})") from error
     if rows and not {"patient_id", "original_id"} <= rows[0].keys():
         raise DataError(f"{link}: columns {', '.join(map(str, rows[0]))}; accepted: patient_id, original_id")
@@ -283,10 +288,10 @@ def _dicom_folders(folder: Path) -> dict[str, Path]:
     return {name: path for name, path in below.items() if path not in linked.values()} | linked
 
 
-def _numbered(folder: Path) -> dict[int, Path]:
+def _numbered(files: Iterable[Path]) -> dict[int, Path]:
     """A patient's images by instance number, which two series of a patient would share."""
     found: dict[int, Path] = {}
-    for path in sorted(folder.rglob("*.dcm")):
+    for path in sorted(files):
         if (number := _number(path)) in found:
             raise DataError(f"{path}: has the number of {found[number]}; accepted: one series a patient")
         found[number] = path
@@ -301,10 +306,10 @@ def _number(path: Path) -> int:
     return int(found.group(1))
 
 
-def _pictures(folder: Path) -> list[Path]:
+def _pictures(folder: Path, left_out: Counter[str]) -> list[Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder, beside {'masks' if folder.name == 'images' else 'images'}")
-    return pictures_in(folder)
+    return pictures_in(folder, left_out)
 
 
 def _unique(paths: Iterable[Path]) -> dict[str, Path]:
@@ -316,5 +321,5 @@ def _unique(paths: Iterable[Path]) -> dict[str, Path]:
     return found
 
 
-def _left_out(count: int, contour: str) -> dict[str, int]:
-    return {f"image without {'inner' if contour == 'i' else 'outer'} contour": count} if count else {}
+def _without_contour(count: int, contour: str) -> Counter[str]:
+    return Counter({f"image without {'inner' if contour == 'i' else 'outer'} contour": count})
