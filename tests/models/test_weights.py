@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import zipfile
 from urllib.error import URLError
 
 import pytest
@@ -193,3 +194,19 @@ def test_names_of_old_densenets(tmp_path):
     assert torch.equal(model.features.conv0.weight, state["features.conv0.weight"])
     key = "features.denseblock4.denselayer16.conv2.weight"
     assert torch.equal(model.state_dict()[key], state[key])
+
+
+def test_weights_that_are_not_finite(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    torch.save({"weight": torch.tensor([[1.0, 2.0], [float("inf"), 4.0]]), "bias": torch.zeros(2)}, tmp_path / "a.pth")
+    with pytest.raises(DataError, match=r"a\.pth: weight holds values that are not finite"):
+        pretrained.fit(model, pretrained.read(tmp_path / "a.pth"), tmp_path / "a.pth", "linear", ())
+
+
+def test_weights_that_are_compressed_are_not_unpacked(tmp_path):
+    torch.save({"weight": torch.zeros(1000, 1000)}, tmp_path / "a.pth")
+    with zipfile.ZipFile(tmp_path / "a.pth") as whole, zipfile.ZipFile(tmp_path / "b.pth", "w", 8) as packed:
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    with pytest.raises(DataError, match=r"b\.pth: not a whole file of weights \(parts of it are compressed\)$"):
+        pretrained.read(tmp_path / "b.pth")

@@ -1,7 +1,6 @@
 """Weights that a detector begins with: torchvision's, a file's, or those of a run of this project."""
 
 import math
-import pickle
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from torch import nn
 from torchvision.models import get_model_weights
 
 from retable import checks
-from retable.errors import DataError, first_line
+from retable.errors import DataError
 from retable.models import weights as pretrained
 
 ACCEPTED = "none, coco, imagenet, a run's directory or checkpoint, or the path of a .pth file with a state dict"
@@ -163,13 +162,7 @@ def _run(given: Path) -> Source:
         raise DataError(f"{path}: no such file (weights); accepted: {ACCEPTED}")
     if _meta():
         return Source({"weights": str(given), "sha256": None}, path, None, None, True)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: refused, it is no plain checkpoint and could execute code") from error
-    except Exception as error:  # a damaged file can raise nearly anything
-        reason = first_line(error)
-        raise DataError(f"{path}: not a whole checkpoint ({reason})") from error
+    content = pretrained.saved(path)
     if not isinstance(content, dict) or "retable" not in content:
         raise DataError(f"{path}: not a checkpoint of a run of this project")
     state: dict[str, Any] = content["state_dict"]

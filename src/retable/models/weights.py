@@ -6,6 +6,7 @@ Every model with a pretrained encoder takes `weights`: "none", "imagenet", or th
 import hashlib
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -67,19 +68,34 @@ def path_of(weights: Any) -> Path:
     return path
 
 
+def saved(path: Path, what: str = "checkpoint", fault: str = "it is no plain checkpoint") -> Any:
+    """What torch.save wrote to a file, on the CPU, without executing pickled code.
+
+    Args:
+        what, fault: what the file should be, and what it is said to be where it holds code, for messages.
+
+    Raises:
+        DataError: one line, for a damaged file, one with code, or one with compressed parts: torch compresses none.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
+                    raise ValueError("parts of it are compressed")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: refused, {fault} and could execute code") from error
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise DataError(f"{path}: not a whole {what} ({first_line(error)})") from error
+
+
 def read(path: Path) -> dict[str, torch.Tensor]:
     """The state dict of a file, on the CPU, without executing pickled code.
 
     Raises:
         DataError: one line, if the file holds anything else.
     """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: refused, it holds more than tensors and could execute code") from error
-    except Exception as error:  # a damaged file can raise nearly anything
-        reason = first_line(error)
-        raise DataError(f"{path}: not a whole file of weights ({reason})") from error
+    state = saved(path, "file of weights", "it holds more than tensors")
     if not isinstance(state, dict) or not state:
         raise DataError(f"{path}: holds {type(state).__name__}; accepted: a state dict (names and their tensors)")
     for key, value in state.items():
@@ -131,7 +147,8 @@ def fit_part(
         The keys that are "missing", "of another shape", and "unknown to the model", in the model's or the file's order.
 
     Raises:
-        DataError: naming the file and the first needed key that is missing or of another shape.
+        DataError: naming the file and the first needed key that is missing or of another shape, or the first key whose
+            values are not finite.
     """
     wanted = model.state_dict()
     missing = [key for key in wanted if key not in state and not key.endswith("num_batches_tracked")]
@@ -146,6 +163,9 @@ def fit_part(
             found, expected = tuple(state[key].shape), tuple(wanted[key].shape)
             raise DataError(f"{path}: {key} has shape {found}{why}; accepted: a state dict of {name}, shape {expected}")
     left_out = {*misshapen, *unknown}
+    for key in (key for key in state if key not in left_out and state[key].is_floating_point()):
+        if not torch.isfinite(state[key]).all():
+            raise DataError(f"{path}: {key} holds values that are not finite; accepted: weights that are")
     model.load_state_dict(_like(state, {k: v for k, v in state.items() if k not in left_out}), strict=False)
     return {"missing": missing, "of another shape": misshapen, "unknown to the model": unknown}
 

@@ -1,8 +1,6 @@
 """A trained model from its checkpoint, without executing pickled code and without its run directory."""
 
 import math
-import pickle
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import torch
 from torch import nn
 
 from retable.errors import ConfigError, DataError, first_line
+from retable.models.weights import saved
 from retable.run import files
 from retable.tasks.build import rebuilt
 
@@ -104,17 +103,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise DataError(f"{path}: no such checkpoint; accepted: a last.ckpt or the directory of a run")
-    try:
-        if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                sizes = [member.file_size for member in archive.infolist()]
-            if sum(sizes) > path.stat().st_size:  # torch writes all parts as they are
-                raise ValueError("parts of it are compressed")
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: refused, it is no plain checkpoint and could execute code") from error
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise DataError(f"{path}: not a whole checkpoint ({first_line(error)})") from error
+    content = saved(path)
     if not isinstance(content, dict) or not isinstance(content.get("retable"), dict):
         raise DataError(f"{path}: not a checkpoint of a run of this project")
     return content
