@@ -10,7 +10,7 @@ from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resne
 
 from retable.errors import DataError
 from retable.models import detector_weights
-from retable.models.retinanet import RetinaNet
+from retable.models.retinanet import OwnGroupNorm, RetinaNet, _Own
 
 SCORES = detector_weights.SCORES
 SMALL = {"in_shape": (3, 64, 96), "num_classes": 3, "backbone": "resnet18", "width": 8, "weights": "none"}
@@ -112,6 +112,48 @@ def test_boxes_are_clipped_to_the_image_not_the_canvas(scene):
         _, found = model.detections(model(scene[0]), [(64, 96), (50, 80)], (64, 96))
     assert found[:, 2].max() == 80
     assert found[:, 3].max() == 50
+
+
+@pytest.mark.parametrize(
+    "arguments", [{}, {"backbone": "resnet50", "width": 256}, {"backbone": "resnet50_v2", "width": 256}]
+)
+def test_what_is_found_in_an_image_depends_on_it_alone(arguments):
+    """The same image alone, and beside larger ones on canvases of three sizes with anything beside it."""
+    model = make(**arguments).eval()
+    lively(model)
+    draw = torch.Generator().manual_seed(3)
+    image, size = torch.randn(3, 50, 80, generator=draw), (50, 80)
+
+    def found(height, width):
+        images = torch.randn(2, 3, height, width, generator=draw)
+        images[1, :, :50, :80] = image
+        for places, own, sizes in model.by_canvas(images, [(height, width), size]):
+            rows = model.detections(model(own, sizes), sizes, own.shape[-2:])
+            if 1 in places:
+                assert own.shape[-2:] == (64, 96)
+                return rows[places.index(1)]
+
+    with torch.no_grad():
+        alone = found(50, 80)
+        assert len(alone) > 3
+        for canvas in ((64, 96), (96, 128), (160, 192)):
+            torch.testing.assert_close(found(*canvas), alone, rtol=1e-4, atol=1e-4)
+
+
+def test_group_norm_over_an_images_own_part():
+    own = _Own()
+    plain, norm = nn.GroupNorm(2, 4), OwnGroupNorm(2, 4)
+    norm.own = own
+    for each in (plain, norm):
+        nn.init.constant_(each.bias, 0.5)
+    maps = torch.randn(2, 4, 6, 8, generator=torch.Generator().manual_seed(0)) + 3
+    torch.testing.assert_close(norm(maps), plain(maps), rtol=0, atol=0)
+    own.cells = [(6, 8), (3, 5)]
+    found = norm(maps)
+    torch.testing.assert_close(found[:1], plain(maps[:1]), rtol=0, atol=0)
+    torch.testing.assert_close(found[1:, :, :3, :5], plain(maps[1:, :, :3, :5]), rtol=0, atol=0)
+    assert not found[1, :, 3:].any()
+    assert not found[1, :, :, 5:].any()
 
 
 def test_anchors():

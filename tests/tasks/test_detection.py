@@ -157,6 +157,59 @@ def test_evaluate_on_a_csv_repeats_the_figures_of_the_run(finished, tmp_path, ca
     assert capsys.readouterr().err == f"{copy}, row 1: no such image: {tmp_path}/x.png\n"
 
 
+def test_evaluate_is_predict_and_pycocotools_on_images_of_mixed_sizes(finished, tmp_path):
+    """Every detection of `predict`, in its image's own pixels, judged by pycocotools alone."""
+    from PIL import Image
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    from retable.commands.predict import predict_boxes
+
+    trained = load(finished[0])
+    source = _sample(trained, 0)
+    factors = ((1.0, 1.0), (1.6, 0.8), (0.7, 1.4), (2.0, 0.7))
+    with (source / "val.csv").open() as file:
+        rows = list(csv.reader(file))
+    names = sorted({row[0] for row in rows})
+    scale = {name: factors[place % len(factors)] for place, name in enumerate(names)}
+    images, annotations, written, sizes = [], [], [], {}
+    for number, name in enumerate(names):
+        with Image.open(source / name) as picture:
+            sizes[name] = tuple(round(a * b) for a, b in zip(picture.size, scale[name], strict=True))
+            ratio = [size / side for size, side in zip(sizes[name], picture.size, strict=True)] * 2
+            picture.resize(sizes[name]).save(tmp_path / Path(name).name)
+        images.append({"id": number, "file_name": Path(name).name})
+        for _, *box, label in (row for row in rows if row[0] == name):
+            if not label:
+                written.append((Path(name).name, *[""] * 5))
+                continue
+            x1, y1, x2, y2 = (float(value) * factor for value, factor in zip(box, ratio, strict=True))
+            written.append((Path(name).name, x1, y1, x2, y2, label))
+            bbox, area = [x1, y1, x2 - x1, y2 - y1], (x2 - x1) * (y2 - y1)
+            found = {"image_id": number, "category_id": CLASSES.index(label), "bbox": bbox, "area": area, "iscrowd": 0}
+            annotations.append(found | {"id": len(annotations) + 1})
+    with (tmp_path / "mixed.csv").open("w") as file:
+        csv.writer(file).writerows(written)
+    categories = [{"id": label, "name": name} for label, name in enumerate(CLASSES)]
+    truth, results = COCO(), []
+    truth.dataset = {"images": images, "annotations": annotations, "categories": categories}
+    truth.createIndex()
+    places = {image["file_name"]: image["id"] for image in images}
+    for found in predict_boxes(trained, [tmp_path], score=0.0):
+        for x1, y1, x2, y2, label, score in found.objects.tolist():
+            bbox = [x1, y1, x2 - x1, y2 - y1]
+            results.append({"image_id": places[found.name], "category_id": int(label), "bbox": bbox, "score": score})
+    judged = COCOeval(truth, truth.loadRes(results), "bbox")
+    judged.evaluate()
+    judged.accumulate()
+    precision = judged.eval["precision"][..., 0, -1]  # of boxes of any area, at most 100 an image
+    metrics = evaluate(trained, tmp_path / "mixed.csv").metrics
+    present = [label for label in range(8) if any(row["category_id"] == label for row in annotations)]
+    assert metrics["map"] == pytest.approx(precision[:, :, present].mean((0, 1)).mean(), abs=1e-3)
+    assert metrics["map50"] == pytest.approx(precision[0][:, present].mean(), abs=1e-3)
+    assert metrics["map50"] > 0.01
+
+
 def _sample(trained, variant):
     return next((Path(trained.config["data"]["cache"]).expanduser() / "sample").glob(f"wildlife-{variant}-*"))
 

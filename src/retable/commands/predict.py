@@ -189,10 +189,10 @@ def predict_boxes(trained: "Trained", paths: Sequence[Path], score: float | None
     import numpy as np
     import torch
 
-    from retable.data.sets.wildlife import canvas, resized, resized_size
+    from retable.data.sets.wildlife import resized, resized_size
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = trained.task.to(device).eval().model
+    task = trained.task.to(device).eval()
     lowest = trained.task.confidence if score is None else score
     settings, count = trained.config["data"], 0
     with tempfile.TemporaryDirectory() as scratch:
@@ -200,10 +200,8 @@ def predict_boxes(trained: "Trained", paths: Sequence[Path], score: float | None
             image, count = picture.read(), count + 1
             height, width = resized_size(*image.shape[1:], settings["shorter"], settings["longer"])
             small = torch.from_numpy(np.array(resized(image, (height, width))))[None].to(device)
-            images = torch.zeros(1, 3, *canvas([(height, width)]), device=device)
-            images[..., :height, :width] = trained.normalise(small)
             with torch.inference_mode():
-                (objects,) = model.detections(model(images), [(height, width)], images.shape[-2:])
+                (objects,) = task.detect(trained.normalise(small), [(height, width)])
             objects = objects[objects[:, 5] >= lowest].cpu()
             objects[:, :4] *= torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2)
             yield Found(picture.name, image, objects)

@@ -4,7 +4,7 @@ Sources: Lin et al. 2017, arXiv 1708.02002; v2: Zhang et al. 2020, arXiv 1912.02
 The network, its anchors, matching, losses and suppression are torchvision's; images come as one tensor, padded already.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from retable.models import detector_weights
 
 RESNET50 = {"resnet50": retinanet_resnet50_fpn, "resnet50_v2": retinanet_resnet50_fpn_v2}
 LEVELS = (3, 4, 5, 6, 7)  # of the feature pyramid: maps of stride 2**level
+STRIDE = 32  # of a ResNet's last maps: a canvas's sides are multiples of it
 RATIOS = (0.5, 1.0, 2.0)
 PRIOR = 0.01  # a new layer's score for every class, section 4.1
 
@@ -51,6 +52,9 @@ class RetinaNet(nn.Module):
         overlap: of two detections of a class with a larger IoU the worse one is dropped.
 
     Shape: (N, 3, H, W) -> (N, A, num_classes + 4), logits and box offsets of each of A anchors.
+
+    Images of a batch may be of several sizes, each in the top left corner of the canvas. What is found in one depends
+    on it alone: group norms take their statistics over its own part, and `by_canvas` gives each its own canvas.
 
     Raises:
         ValueError, DataError: one line.
@@ -91,7 +95,9 @@ class RetinaNet(nn.Module):
         if in_shape[0] != 3:
             raise ValueError(f"RetinaNet takes images of 3 channels, not {in_shape[0]}")
         self.num_classes = num_classes
+        self._own = _Own()
         self.net = _network(backbone, num_classes, width, anchor, score, overlap)
+        _own_norms(self.net.head, self._own)
         regression = self.net.head.regression_head
         if box_loss == "smooth_l1":
             regression.compute_loss = partial(smooth_l1, regression.box_coder, beta)
@@ -108,9 +114,40 @@ class RetinaNet(nn.Module):
         self._choose_trained(trainable)
         self._grids: dict[Any, tuple[torch.Tensor, list[int]]] = {}
 
-    def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        heads = self.net.head(list(self.net.backbone(images_NCHW).values()))
-        return torch.cat([heads["cls_logits"], heads["bbox_regression"]], 2)
+    def forward(self, images_NCHW: torch.Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> torch.Tensor:
+        """Outputs of every anchor of the canvas.
+
+        Args:
+            sizes: (height, width) of each image; None: of the whole canvas.
+        """
+        outputs = []
+        for level, maps in zip(LEVELS, self.net.backbone(images_NCHW).values(), strict=True):
+            self._own.cells = None if sizes is None else [(_up(h, 2**level), _up(w, 2**level)) for h, w in sizes]
+            heads = self.net.head([maps])
+            outputs.append(torch.cat([heads["cls_logits"], heads["bbox_regression"]], 2))
+        self._own.cells = None
+        return torch.cat(outputs, 1)
+
+    def by_canvas(
+        self, images_NCHW: torch.Tensor, sizes: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[list[int], torch.Tensor, list[tuple[int, int]]]]:
+        """The images in groups that share a canvas, the smallest that holds them, with zeros beside them.
+
+        Args:
+            sizes: (height, width) of each image on the canvas that it lies on now.
+
+        Yields:
+            Places of some of the images, (n, 3, H, W), and their sizes.
+        """
+        groups: dict[tuple[int, int], list[int]] = {}
+        for place, (height, width) in enumerate(sizes):
+            groups.setdefault((_up(height, STRIDE) * STRIDE, _up(width, STRIDE) * STRIDE), []).append(place)
+        for shape, places in groups.items():
+            own = images_NCHW.new_zeros(len(places), images_NCHW.shape[1], *shape)
+            for row, place in enumerate(places):
+                height, width = sizes[place]
+                own[row, :, :height, :width] = images_NCHW[place, :, :height, :width]
+            yield places, own, [sizes[place] for place in places]
 
     def features(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """(N, channels) of images: the ResNet's last maps, averaged."""
@@ -184,6 +221,47 @@ class RetinaNet(nn.Module):
 
     def _norms(self) -> list[nn.BatchNorm2d]:
         return [module for module in self.net.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+class _Own:
+    """How far each image of a batch reaches on the maps of the level that the heads are at: (rows, columns)."""
+
+    cells: list[tuple[int, int]] | None = None
+
+
+class OwnGroupNorm(nn.GroupNorm):
+    """Group norm over each image's own part of its maps; beyond that they become zero, as if they ended there.
+
+    Under torchvision's keys and with its numbers, where an image fills its maps.
+    """
+
+    own = _Own()
+
+    def forward(self, maps_NCHW: torch.Tensor) -> torch.Tensor:
+        height, width = maps_NCHW.shape[-2:]
+        if self.own.cells is None or all(h >= height and w >= width for h, w in self.own.cells):
+            return super().forward(maps_NCHW)
+        normed = [
+            F.pad(super(OwnGroupNorm, self).forward(maps_CHW[None, :, :h, :w]), (0, width - w, 0, height - h))
+            for maps_CHW, (h, w) in zip(maps_NCHW, self.own.cells, strict=True)
+        ]
+        return torch.cat(normed)
+
+
+def _own_norms(module: nn.Module, own: _Own) -> None:
+    """Replace the group norms of a module and of all below it."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.GroupNorm):
+            new = OwnGroupNorm(child.num_groups, child.num_channels, child.eps)
+            new.own = own
+            setattr(module, name, new)
+        else:
+            _own_norms(child, own)
+
+
+def _up(size: int, step: int) -> int:
+    """How many steps hold a size."""
+    return -(-size // step)
 
 
 def smooth_l1(

@@ -99,15 +99,21 @@ class Detection(Task):
 
     def shared_step(self, split: str, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, Any]:
         """The loss, and its terms (1, 2) times the number of images; but in training each image's detections too."""
-        shape = images.shape[-2:]
-        outputs = self.model(images)
-        terms = self.model.losses(outputs, targets, shape)
-        loss = self.loss(terms)
-        kept = torch.stack([terms[name].detach() for name in TERMS]).double()[None] * len(images)
-        if split == "train":
-            return loss if loss.requires_grad else loss + 0 * self._placeholder[0], kept
         sizes = [(int(height), int(width)) for width, height in targets[:, 0, 2:4].tolist()]
-        return loss, (kept, self.model.detections(outputs, sizes, shape))
+        if split == "train":
+            terms = self.model.losses(self.model(images, sizes), targets, images.shape[-2:])
+            loss = self.loss(terms)
+            loss = loss if loss.requires_grad else loss + 0 * self._placeholder[0]
+            return loss, torch.stack([terms[name].detach() for name in TERMS]).double()[None] * len(images)
+        sums, detections = torch.zeros(len(TERMS), device=images.device), [torch.empty(0, 6)] * len(images)
+        for places, own, own_sizes in self.model.by_canvas(images, sizes):
+            shape, outputs = own.shape[-2:], self.model(own, own_sizes)
+            terms = self.model.losses(outputs, targets[places], shape)
+            sums += torch.stack([terms[name] for name in TERMS]) * len(places)
+            for place, found in zip(places, self.model.detections(outputs, own_sizes, shape), strict=True):
+                detections[place] = found
+        means = dict(zip(TERMS, sums / len(images), strict=True))
+        return self.loss(means), (sums.double()[None], detections)
 
     def update(self, split: str, kept: Any, targets: torch.Tensor) -> None:
         terms, detections = (kept, []) if split == "train" else kept
@@ -157,9 +163,24 @@ class Detection(Task):
 
     def predict_step(self, batch: Any, index: int) -> list[torch.Tensor]:
         """Each image's detections: float32 (n, 6), x1, y1, x2, y2, label, score, the best first."""
-        images = batch if isinstance(batch, torch.Tensor) else batch[0]
-        shape = images.shape[-2:]
-        return self.model.detections(self(images), [tuple(shape)] * len(images), shape)
+        images, targets = (batch, None) if isinstance(batch, torch.Tensor) else batch
+        sizes = [tuple(images.shape[-2:])] * len(images)
+        if targets is not None:
+            sizes = [(int(height), int(width)) for width, height in targets[:, 0, 2:4].tolist()]
+        return self.detect(images, sizes)
+
+    def detect(self, images: torch.Tensor, sizes: Sequence[tuple[int, int]]) -> list[torch.Tensor]:
+        """Each image's detections, as `predict_step` gives them, from images of several sizes on one canvas.
+
+        Args:
+            sizes: (height, width) of each image, from the top left corner on.
+        """
+        detections = [torch.empty(0, 6)] * len(images)
+        for places, own, own_sizes in self.model.by_canvas(images, sizes):
+            found = self.model.detections(self.model(own, own_sizes), own_sizes, own.shape[-2:])
+            for place, rows in zip(places, found, strict=True):
+                detections[place] = rows
+        return detections
 
     # Before and after training ----------------------------------------------------------------------------------------
 
