@@ -1,6 +1,7 @@
 """Labels from a checkpoint: every form of input, the accuracy, and what is refused."""
 
 import csv
+import json
 import os
 import pickle
 import shutil
@@ -9,18 +10,23 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pycocotools import mask as coco
 from sklearn.metrics import accuracy_score
 from torch.nn import functional as F
 
 from retable import cli
-from retable.commands.predict import predict
+from retable.commands.predict import predict, predict_masks
 from retable.data.arrays import ImageSet
 from retable.data.formats.cifar_batch import write_batch
-from retable.errors import DataError
+from retable.data.formats.dicom import read_slice
+from retable.data.formats.pictures import read_image, read_labels
+from retable.data.sets.brain import BrainData, stitched
+from retable.errors import ConfigError, DataError
 from retable.run import execute as execution
 from retable.run.assemble import make_data
 from retable.run.restore import load
@@ -319,3 +325,144 @@ def test_the_command_refuses_in_one_line(run, tmp_path, capsys):
         cli.main(["predict", str(run.folder), str(tmp_path / "gone")])
     assert ended.value.code == 2
     assert capsys.readouterr() == ("", f"{tmp_path / 'gone'}: no such file\n")
+
+
+# Folders of other names -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def renamed(run, pictures):
+    """The pictures' folders under CIFAR-10's own names, which two classes of the set do not have."""
+    for old, new in (("plane", "airplane"), ("car", "automobile")):
+        if (pictures.folder / old).is_dir():
+            (pictures.folder / old).rename(pictures.folder / new)
+    save(run.val.images[-2:], pictures.folder, ["airplane/x.png", "automobile/y.png"])
+    return pictures
+
+
+def test_folders_that_are_named_like_no_class_are_refused(renamed):
+    message = refused(lambda: predict(renamed.model, [renamed.folder]))
+    assert message.startswith(f"{renamed.folder}: folders airplane, automobile are named like no class, others are;")
+    assert ", ".join(renamed.model.classes) in message
+    assert "--labels airplane=CLASS,..." in message
+
+
+def test_folders_are_told_which_class_they_hold(renamed, run, capsys):
+    count = sum(1 for _ in renamed.folder.rglob("*.png"))
+    found = predict(renamed.model, [renamed.folder], {"airplane": "plane", "automobile": "car"})
+    assert {p.truth for p in found if p.name.startswith("a")} <= {"plane", "car"}
+    assert len([p for p in found if p.truth]) == count
+    cli.main(["predict", str(run.folder), str(renamed.folder), "--quiet", "--labels", "airplane=plane,automobile="])
+    printed = capsys.readouterr().out
+    without = len(list((renamed.folder / "automobile").iterdir()))
+    assert printed.endswith(f" of {count - without}); {without} images without a label\n")
+    for given in ("airplane=jet", "airplane", "=plane"):
+        with pytest.raises(SystemExit):
+            cli.main(["predict", str(run.folder), str(renamed.folder), "--labels", given])
+        assert capsys.readouterr().err.startswith(f"--labels {given}: accepted: ")
+
+
+def test_what_is_no_plain_file_is_left_out_with_a_word(run, pictures, capsys):
+    os.mkfifo(pictures.folder / "pipe.png")
+    (pictures.folder / "link.png").symlink_to("/etc/passwd")
+    cli.main(["predict", str(run.folder), str(pictures.folder), "--quiet"])
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(lines) == ["left out: 1, link out of its folder", "left out: 1, no plain file"]
+
+
+# Masks ----------------------------------------------------------------------------------------------------------------
+
+
+def masks_of(compose, folder, *overrides):
+    """A run of two batches of segmentation; its directory and the folder of its sample."""
+    config = compose(*overrides, "debug=fast", "trainer.device=cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(execution, "_draw", lambda *_: None)
+        execution.execute(config, folder / "run")
+    return folder / "run", make_data(config).location
+
+
+@pytest.fixture(scope="module")
+def glands(compose, tmp_path_factory):
+    return masks_of(compose, tmp_path_factory.mktemp("gland"), "task=gland", "data.size=32")
+
+
+def test_a_picture_gets_a_mask_of_its_own_size(glands, tmp_path, capsys):
+    directory, location = glands
+    model, out = load(directory), tmp_path / "out"
+    sources = sorted((location / "Test").glob("image_*.png"))[:2]
+    (tmp_path / "in").mkdir()
+    for place, source in enumerate(sources):
+        with Image.open(source) as picture:
+            picture.resize((70, 50)).save(tmp_path / "in" / f"{place}.png")
+    arguments = [str(tmp_path / "in"), "--output", str(out), "--rle", str(tmp_path / "masks.json")]
+    cli.main(["predict", str(directory), *arguments])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"2 masks in {out}"
+    names = {"0.png.mask.png", "0.png.overlay.png", "1.png.mask.png", "1.png.overlay.png"}
+    assert {path.name for path in out.iterdir()} == names
+    small = read_image(tmp_path / "in" / "0.png", (32, 32))[None]
+    labels = model.task.predict(model.normalise(torch.from_numpy(np.array(small))))[0].numpy()
+    expected = np.asarray(Image.fromarray(labels).resize((70, 50), Image.Resampling.NEAREST))
+    with Image.open(out / "0.png.mask.png") as mask, Image.open(out / "0.png.overlay.png") as overlay:
+        assert mask.mode == "P"
+        assert np.array_equal(np.asarray(mask), expected)
+        assert overlay.size == mask.size == (70, 50)
+    assert printed[0] == f"0.png  gland {(expected == 1).mean():.1%}"
+    assert read_labels(out / "0.png.mask.png", {0: 0, 1: 1}).tolist() == expected.tolist()
+    for row in json.loads((tmp_path / "masks.json").read_text()):
+        if row["image"] == "0.png":
+            region = coco.decode({"size": row["size"], "counts": row["counts"]})
+            assert np.array_equal(region, expected == model.classes.index(row["class"]))
+
+
+def test_a_volume_gets_a_mask_in_its_own_space(compose, tmp_path, capsys):
+    small = ("model.widths=[4,8,8,8,8]", "data.batch_size=4")
+    directory, location = masks_of(compose, tmp_path, "task=brain", *small)
+    file = nibabel.load(location / "IBSR_13" / "IBSR_13.nii.gz")
+    affine = np.array([[0, 0, 2.0, 5], [1, 0, 0, -7], [0, 3, 0, 9], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(np.asanyarray(file.dataobj), affine), tmp_path / "head.nii.gz")
+    cli.main(["predict", str(directory), str(tmp_path / "head.nii.gz"), "--output", str(tmp_path / "out")])
+    assert capsys.readouterr().out.splitlines()[-1] == f"1 masks in {tmp_path / 'out'}"
+    written = nibabel.load(tmp_path / "out" / "head_mask.nii.gz")
+    mask, image = np.asanyarray(written.dataobj), np.asanyarray(file.dataobj)[..., 0]
+    np.testing.assert_array_equal(written.affine, affine)
+    assert mask.dtype == np.uint8
+    assert mask.shape == image.shape
+    assert np.array_equal(mask == 0, image == 0)
+    assert set(np.unique(mask)) <= {0, 1, 2, 3}
+    # Patch by patch what evaluation sees: the same voxels, the same labels.
+    model = load(directory)
+    data = BrainData(source="sample", cache=os.environ["RETABLE_CACHE"])
+    data.prepare()
+    part = data.splits.val
+    labels = model.task.predict(torch.from_numpy(np.array(part.images))).numpy()
+    places = np.stack([part.about[key] for key in ("slice", "row", "column")], 1)
+    tissue = data.volume(13).labels_XYZ > 0
+    whole = stitched(labels, places, image.shape, 0) + 1
+    assert np.array_equal(mask[tissue], whole[tissue])
+    assert (tmp_path / "out" / "head.nii.gz.overlay.png").is_file()
+
+
+def test_slices_from_dicom_files_and_pictures(compose, tmp_path):
+    directory, location = masks_of(compose, tmp_path, "task=ventricle", "data.size=32", "model.width=4")
+    model = load(directory)
+    folder = next(location.glob("patient01/P01dicom"))
+    found = list(predict_masks(model, [folder]))
+    assert len(found) == 7
+    assert {mask.mask.shape for mask in found} == {(96, 80)}
+    Image.fromarray(read_slice(min(folder.iterdir())).image).save(tmp_path / "slice.png")
+    (picture,) = predict_masks(model, [tmp_path / "slice.png"])
+    assert np.array_equal(picture.mask, found[0].mask)
+
+
+def test_what_fits_another_kind_of_run_is_refused(glands, tmp_path, capsys):
+    model = load(glands[0])
+    with pytest.raises(ConfigError, match=r"a run of Segmentation; accepted: of a classifier$"):
+        predict(model, [tmp_path])
+    with pytest.raises(SystemExit):
+        cli.main(["predict", str(glands[0]), str(tmp_path), "--score", "0.5"])
+    assert capsys.readouterr().err == "--score: not accepted for run, a run of Segmentation\n"
+    (tmp_path / "a.nii").write_bytes(b"")
+    message = refused(lambda: list(predict_masks(model, [tmp_path / "a.nii"])))
+    assert message.startswith(f"{tmp_path / 'a.nii'}: accepted: files .png, .jpg, ")

@@ -1,16 +1,19 @@
-"""`retable predict`: label images with a trained classifier (A1.7), or find objects in them with a trained detector.
+"""`retable predict`: label images with a trained classifier (A1.7), find objects in them, or write their masks.
 
-Images are picture files, folders and archives of them, CIFAR batches or idx files (of a classifier alone). Labels are
-known for CIFAR batches, for idx images whose label file lies beside them, and for images in folders that are named like
-a class.
+Images are picture files, folders and archives of them; of a classifier also CIFAR batches and idx files; of a
+segmentation model what its set is made of: NIfTI volumes, or DICOM slices beside pictures. Labels are known for CIFAR
+batches, for idx images whose label file lies beside them, and for images in folders that are named like a class.
 """
 
 import argparse
+import json
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retable.commands.evaluate import add_trust
 from retable.errors import ConfigError, DataError
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from retable.data.arrays import Unlabelled
+    from retable.data.module import ImageData
     from retable.run.restore import Trained
 
 
@@ -26,17 +31,31 @@ def add(commands: argparse._SubParsersAction) -> None:
     """Add the command to those of `retable`."""
     predict = commands.add_parser(
         "predict",
-        help="label images with a trained classifier, or find objects in them with a trained detector",
+        help="label images, find objects in them, or write their masks, with a trained model",
         description="Print each image's predicted label and its probability, and the accuracy where labels are known;"
-        " of a detector each object's class, score and box, in pixels.",
+        " of a detector each object's class, score and box, in pixels. A segmentation model writes masks of the"
+        " images' own size: PNG with a palette, NIfTI for NIfTI, and beside each the image with its mask laid over it.",
     )
     predict.add_argument("checkpoint", type=Path, help="a last.ckpt, or the directory of a run")
     predict.add_argument(
         "images", type=Path, nargs="+", help="images, folders, zip or tar archives, a CIFAR batch, or an idx file"
     )
-    predict.add_argument("--quiet", action="store_true", help="the accuracy alone, or no objects but their number")
+    predict.add_argument("--quiet", action="store_true", help="only the last line")
+    predict.add_argument(
+        "--labels",
+        metavar="FOLDER=CLASS,...",
+        help="of a classifier: which class folders of other names hold; FOLDER= for those without a label",
+    )
     predict.add_argument("--score", type=float, help="of a detector: the lowest score (default: the task's confidence)")
-    predict.add_argument("--output", type=Path, metavar="DIR", help="of a detector: write images with boxes to DIR")
+    predict.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="of a detector: write images with boxes to DIR; of masks: write them there (default: masks)",
+    )
+    predict.add_argument(
+        "--rle", type=Path, metavar="FILE", help="also write masks as COCO's run lengths to a JSON file"
+    )
     add_trust(predict)
     predict.set_defaults(do=_predict)
 
@@ -44,19 +63,22 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _predict(options: argparse.Namespace) -> None:
     from retable.run.restore import load
     from retable.tasks.detection import Detection
+    from retable.tasks.segmentation import Segmentation
 
     trained = load(options.checkpoint, options.trust)
-    if isinstance(trained.task, Detection):
-        _print_objects(trained, options)
-        return
-    for name in ("score", "output"):
+    kinds = {Detection: (("score", "output"), _print_objects), Segmentation: (("output", "rle"), _write_masks)}
+    taken, do = next((kinds[kind] for kind in kinds if isinstance(trained.task, kind)), (("labels",), _print_labels))
+    for name in {"labels", "score", "output", "rle"} - set(taken):
         if getattr(options, name) is not None:
-            raise ConfigError(f"--{name}: accepted for a detector, which {trained.name} is not")
-    _print_labels(trained, options)
+            raise ConfigError(f"--{name}: not accepted for {trained.name}, a run of {type(trained.task).__name__}")
+    left_out: Counter[str] = Counter()
+    do(trained, options, left_out)
+    for reason, count in left_out.items():
+        print(f"left out: {count}, {reason}", file=sys.stderr)
 
 
-def _print_labels(trained: "Trained", options: argparse.Namespace) -> None:
-    found = predict(trained, options.images)
+def _print_labels(trained: "Trained", options: argparse.Namespace, left_out: Counter[str]) -> None:
+    found = predict(trained, options.images, _labels(options.labels), left_out)
     known = [p for p in found if p.truth is not None]
     if not options.quiet:
         width = max(len(p.name) for p in found)
@@ -65,14 +87,24 @@ def _print_labels(trained: "Trained", options: argparse.Namespace) -> None:
             print(f"{p.name:<{width}}  {p.label:<8} {p.probability:6.1%}{truth}")
     if known:
         right = sum(p.truth == p.label for p in known)
-        print(f"accuracy {right / len(known):.4f} ({right} of {len(known)})")
+        without = f"; {len(found) - len(known)} images without a label" if len(known) < len(found) else ""
+        print(f"accuracy {right / len(known):.4f} ({right} of {len(known)}){without}")
     else:
         print(f"{len(found)} images; no labels known, so no accuracy")
 
 
-def _print_objects(trained: "Trained", options: argparse.Namespace) -> None:
+def _labels(given: str | None) -> dict[str, str]:
+    """What --labels says: class by folder. Raises ConfigError."""
+    pairs = [text.partition("=") for text in (given or "").split(",") if text]
+    for folder, sign, name in pairs:
+        if not folder or not sign:
+            raise ConfigError(f"--labels {folder}{sign}{name}: accepted: FOLDER=CLASS,..., e.g. airplane=plane")
+    return {folder: name for folder, _, name in pairs}
+
+
+def _print_objects(trained: "Trained", options: argparse.Namespace, left_out: Counter[str]) -> None:
     images = objects = 0
-    for found in predict_boxes(trained, options.images, options.score):
+    for found in predict_boxes(trained, options.images, options.score, left_out):
         images, objects = images + 1, objects + len(found.objects)
         if not options.quiet:
             print(found.name)
@@ -106,18 +138,39 @@ class Prediction:
     truth: str | None
 
 
-def predict(trained: "Trained", paths: Sequence[Path]) -> list[Prediction]:
+def predict(
+    trained: "Trained",
+    paths: Sequence[Path],
+    labels: Mapping[str, str] | None = None,
+    left_out: Counter[str] | None = None,
+) -> list[Prediction]:
     """Label every image below the paths, in the order of their names.
 
+    Args:
+        labels: the class that a folder of another name holds, by its name; "" for images without a label.
+        left_out: counts the files that were left out, by reason.
+
     Raises:
-        DataError: one line naming the file, if something can't be read or has the wrong shape.
+        ConfigError: a run of another task, or `labels` that name no class.
+        DataError: one line naming the file, if something can't be read or has the wrong shape; or folders of which some
+            are named like classes and some are not.
     """
     import numpy as np
     import torch
 
+    from retable.data.formats.pictures import EXTENSIONS
+    from retable.tasks.detection import Detection
+    from retable.tasks.segmentation import Segmentation
+
+    if isinstance(trained.task, Detection | Segmentation):
+        raise ConfigError(f"{trained.name}: a run of {type(trained.task).__name__}; accepted: of a classifier")
+    for folder, name in (labels or {}).items():
+        if name and name not in trained.classes:
+            raise ConfigError(f"--labels {folder}={name}: accepted: {', '.join(trained.classes)}")
+    known = {name: name for name in trained.classes} | dict(labels or {})
     with tempfile.TemporaryDirectory() as scratch:
-        items = [item for path in paths for item in _items(path, trained, Path(scratch))]
-    _refuse_nothing(paths, len(items))
+        items = [item for path in paths for item in _items(path, trained, known, Path(scratch), left_out)]
+    _refuse_nothing(paths, len(items), EXTENSIONS)
     found = trained.probabilities(torch.from_numpy(np.stack([item.image for item in items])))
     best, label = found.max(1)
     return [
@@ -131,7 +184,9 @@ def predict(trained: "Trained", paths: Sequence[Path]) -> list[Prediction]:
     ]
 
 
-def _items(path: Path, trained: "Trained", scratch: Path) -> Iterator[Item]:
+def _items(
+    path: Path, trained: "Trained", known: Mapping[str, str], scratch: Path, left_out: Counter[str] | None
+) -> Iterator[Item]:
     from retable.data.formats.files import is_archive
     from retable.data.formats.pictures import EXTENSIONS
 
@@ -139,9 +194,17 @@ def _items(path: Path, trained: "Trained", scratch: Path) -> Iterator[Item]:
         yield from _set(path, trained)
         return
     channels, height, width = trained.image_shape
-    for picture in _pictures(path, scratch):
-        folder = picture.file.parent.name
-        label = trained.classes.index(folder) if folder in trained.classes else None
+    pictures = list(_pictures(path, scratch, EXTENSIONS, left_out))
+    folders = {Path(picture.name).parent.name for picture in pictures} - {""}
+    unknown = sorted(folders - known.keys())
+    if unknown and folders & known.keys():
+        raise DataError(
+            f"{path}: folders {', '.join(unknown)} are named like no class, others are; accepted:"
+            f" {', '.join(trained.classes)}, or --labels {unknown[0]}=CLASS,... (nothing behind = for no label)"
+        )
+    for picture in pictures:
+        name = known.get(picture.file.parent.name)
+        label = trained.classes.index(name) if name else None
         yield Item(picture.name, picture.read((height, width), "L" if channels == 1 else "RGB"), label)
 
 
@@ -176,12 +239,15 @@ class Found:
     objects: "torch.Tensor"
 
 
-def predict_boxes(trained: "Trained", paths: Sequence[Path], score: float | None = None) -> Iterator[Found]:
+def predict_boxes(
+    trained: "Trained", paths: Sequence[Path], score: float | None = None, left_out: Counter[str] | None = None
+) -> Iterator[Found]:
     """The objects of every image below the paths, in the order of their names; one image at a time is in memory.
 
     Args:
         paths: picture files, folders, zip or tar archives.
         score: lowest score; by default the task's own `confidence`.
+        left_out: counts the files that were left out, by reason.
 
     Raises:
         DataError: one line naming the file, if something can't be read.
@@ -189,6 +255,7 @@ def predict_boxes(trained: "Trained", paths: Sequence[Path], score: float | None
     import numpy as np
     import torch
 
+    from retable.data.formats.pictures import EXTENSIONS
     from retable.data.sets.wildlife import resized, resized_size
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -196,7 +263,7 @@ def predict_boxes(trained: "Trained", paths: Sequence[Path], score: float | None
     lowest = trained.task.confidence if score is None else score
     settings, count = trained.config["data"], 0
     with tempfile.TemporaryDirectory() as scratch:
-        for picture in (each for path in paths for each in _pictures(path, Path(scratch))):
+        for picture in (each for path in paths for each in _pictures(path, Path(scratch), EXTENSIONS, left_out)):
             image, count = picture.read(), count + 1
             height, width = resized_size(*image.shape[1:], settings["shorter"], settings["longer"])
             small = torch.from_numpy(np.array(resized(image, (height, width))))[None].to(device)
@@ -205,7 +272,7 @@ def predict_boxes(trained: "Trained", paths: Sequence[Path], score: float | None
             objects = objects[objects[:, 5] >= lowest].cpu()
             objects[:, :4] *= torch.tensor([image.shape[2] / width, image.shape[1] / height] * 2)
             yield Found(picture.name, image, objects)
-    _refuse_nothing(paths, count)
+    _refuse_nothing(paths, count, EXTENSIONS)
 
 
 def draw_boxes(found: Found, classes: Sequence[str], folder: Path) -> Path:
@@ -228,6 +295,118 @@ def draw_boxes(found: Found, classes: Sequence[str], folder: Path) -> Path:
     return path
 
 
+# Masks ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mask:
+    """What a segmentation model makes of a file.
+
+    Attributes:
+        name: the file's, relative to the folder or archive that was given.
+        mask: uint8 of the file's own shape: labels (H, W), or those of a volume (X, Y, Z), as its set has them.
+        file: what the model was given, and how its predictions became the mask.
+    """
+
+    name: str
+    mask: "np.ndarray"
+    file: "Unlabelled"
+
+
+def predict_masks(trained: "Trained", paths: Sequence[Path], left_out: Counter[str] | None = None) -> "Iterator[Mask]":
+    """The mask of every file below the paths, in the order of their names; one file at a time is in memory.
+
+    Args:
+        paths: files of the kind that the task's set is made of, folders and archives of them.
+        left_out: counts the files that were left out, by reason.
+
+    Raises:
+        DataError: one line naming the file, if something can't be read.
+    """
+    import numpy as np
+    import torch
+
+    from retable.config.build import build
+    from retable.config.targets import check_targets
+    from retable.tasks.build import HINT
+
+    check_targets(trained.config, trained.path, ("data",), trained.trust, HINT)
+    data = build(trained.config["data"], "data", seed=0, augment=None)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    task, count = trained.task.to(device).eval(), 0
+    with tempfile.TemporaryDirectory() as scratch:
+        for path in paths:
+            for picture in _pictures(path, Path(scratch), data.suffixes, left_out):
+                file, count = picture.unlabelled(data, trained.image_shape), count + 1
+                labels = task.predict(trained.normalise(torch.from_numpy(np.array(file.images)))).numpy()
+                yield Mask(picture.name, file.mask(labels), file)
+    _refuse_nothing(paths, count, data.suffixes)
+
+
+def _write_masks(trained: "Trained", options: argparse.Namespace, left_out: Counter[str]) -> None:
+    folder, count, runs = options.output or Path("masks"), 0, []
+    for found in predict_masks(trained, options.images, left_out):
+        shares = write_mask(found, trained, folder)
+        count += 1
+        if options.rle:
+            runs += run_lengths(found, trained.classes)
+        if not options.quiet:
+            print(f"{found.name}  " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+    if options.rle:
+        try:
+            options.rle.write_text(json.dumps(runs), encoding="utf-8")
+        except OSError as error:
+            raise ConfigError(f"--rle {options.rle}: cannot be written ({error.strerror})") from error
+    print(f"{count} masks in {folder}")
+
+
+def write_mask(found: Mask, trained: "Trained", folder: Path) -> dict[str, float]:
+    """Write a mask and, beside it, its image with the mask laid over it; the share of the image that each class takes.
+
+    Raises:
+        ConfigError: a folder that cannot be written to.
+    """
+    from retable.figures.segmentation import indexed, overlay
+
+    drawn = found.file.drawn(found.mask)
+    path = folder / found.name
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if found.file.affine is None:
+            indexed(found.mask, trained.classes).save(path.with_name(f"{path.name}.mask.png"))
+        else:
+            import nibabel
+
+            stem = path.name.removesuffix(".gz").removesuffix(".nii")
+            nibabel.save(nibabel.Nifti1Image(found.mask, found.file.affine), path.with_name(f"{stem}_mask.nii.gz"))
+        picture = overlay(found.file.shown, drawn, trained.classes, trained.task.scored)
+        picture.save(path.with_name(f"{path.name}.overlay.png"))
+    except OSError as error:
+        raise ConfigError(f"--output {folder}: cannot be written ({error.strerror or error})") from error
+    first = 0 if found.file.affine is None else 1  # of a volume's labels, 0 is no class
+    return {trained.classes[label]: float((found.mask == label + first).mean()) for label in trained.task.scored}
+
+
+def run_lengths(found: Mask, classes: Sequence[str]) -> list[dict[str, object]]:
+    """The region of each class in COCO's compressed run lengths, column by column; of a volume of each slice."""
+    import numpy as np
+    from pycocotools import mask as coco
+
+    volume = found.mask.ndim == 3
+    slices = [(z, found.mask[..., z]) for z in range(found.mask.shape[2])] if volume else [(None, found.mask)]
+    rows = []
+    for place, labels in slices:
+        for label, name in enumerate(classes):
+            region = labels == label + volume
+            if region.any():
+                encoded = coco.encode(np.asfortranarray(region, np.uint8))
+                where = {"image": found.name} | ({"slice": place} if volume else {})
+                rows.append(
+                    where | {"class": name, "size": encoded["size"], "counts": encoded["counts"].decode("ascii")}
+                )
+    return rows
+
+
 # Pictures -------------------------------------------------------------------------------------------------------------
 
 
@@ -243,31 +422,37 @@ class Picture:
         """Pixels as `read_image` gives them. Raises DataError."""
         from retable.data.formats.pictures import read_image
 
+        return self._named(lambda: read_image(self.file, size, mode))
+
+    def unlabelled(self, data: "ImageData", shape: tuple[int, int, int]) -> "Unlabelled":
+        """The file as a set's models take it. Raises DataError."""
+        return self._named(lambda: data.unlabelled(self.file, shape))
+
+    def _named(self, do: Callable[[], Any]) -> Any:
         try:
-            return read_image(self.file, size, mode)
+            return do()
         except DataError as error:
             raise DataError(str(error).replace(str(self.file), str(self.shown))) from error
 
 
-def _pictures(path: Path, scratch: Path) -> Iterator[Picture]:
+def _pictures(path: Path, scratch: Path, suffixes: Sequence[str], left_out: Counter[str] | None) -> Iterator[Picture]:
     """The picture that a path names, or all below it: in a folder, or in an archive, which is unpacked into scratch."""
     from retable.data.formats.files import is_archive, unpack
-    from retable.data.formats.pictures import EXTENSIONS, pictures_below
+    from retable.data.formats.pictures import pictures_below
 
+    endings = tuple(suffixes)
     if not path.exists():
         raise DataError(f"{path}: no such file")
-    if path.suffix.lower() in EXTENSIONS and not path.is_dir():
+    if path.name.lower().endswith(endings) and not path.is_dir():
         yield Picture(path.name, path, path)
         return
     if not path.is_dir() and not is_archive(path):
-        raise DataError(f"{path}: accepted: pictures ({', '.join(EXTENSIONS)}), and folders or archives of them")
-    folder = path if path.is_dir() else unpack(path, scratch, lambda name: name.suffix.lower() in EXTENSIONS)
-    for name in pictures_below(folder):
+        raise DataError(f"{path}: accepted: files {', '.join(suffixes)}, and folders or archives of them")
+    folder = path if path.is_dir() else unpack(path, scratch, lambda name: name.name.lower().endswith(endings))
+    for name in pictures_below(folder, left_out, suffixes):
         yield Picture(str(name), folder / name, path / name)
 
 
-def _refuse_nothing(paths: Sequence[Path], count: int) -> None:
-    from retable.data.formats.pictures import EXTENSIONS
-
+def _refuse_nothing(paths: Sequence[Path], count: int, suffixes: Sequence[str]) -> None:
     if not count:
-        raise DataError(f"{', '.join(map(str, paths))}: no images; accepted: {', '.join(EXTENSIONS)}")
+        raise DataError(f"{', '.join(map(str, paths))}: no images; accepted: {', '.join(suffixes)}")

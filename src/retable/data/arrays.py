@@ -1,6 +1,6 @@
 """Plain arrays between the readers and the device: what every reader gives, checked once on creation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,6 +108,25 @@ def box_targets(
         row[1 : 1 + len(own_labels), :4] = np.reshape(own_boxes, (-1, 4))
         row[1 : 1 + len(own_labels), 4] = own_labels
     return targets
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A file without labels as a segmentation model takes it, and the way back.
+
+    Args:
+        images: (n, C, H, W) as `ImageSet.images`: one image, or all patches of a volume.
+        shown: uint8 (C, H0, W0), the file's own pixels, or a slice of a volume, to draw upon.
+        mask: uint8 labels (n, H, W) -> a mask of the file's own shape, uint8.
+        drawn: that mask -> (H0, W0), class indices of what `shown` shows, IGNORE where there is no class.
+        affine: of a volume, (4, 4), voxel indices to millimetres.
+    """
+
+    images: np.ndarray
+    shown: np.ndarray
+    mask: Callable[[np.ndarray], np.ndarray]
+    drawn: Callable[[np.ndarray], np.ndarray] = field(default=lambda mask: mask)
+    affine: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

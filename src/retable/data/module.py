@@ -32,9 +32,10 @@ import torch
 
 from retable import checks
 from retable.atomic import staged_folder
-from retable.data.arrays import Splits
+from retable.data.arrays import Splits, Unlabelled
 from retable.data.cache import cached, pack, unpack
 from retable.data.fingerprints import canonical, fingerprint, paths_in, recall, remember
+from retable.data.formats.pictures import EXTENSIONS, unlabelled
 from retable.data.loader import (
     DeviceLoader,
     Resident,
@@ -166,6 +167,17 @@ class ImageData(pl.LightningDataModule):
             DataError: naming the file and its fault.
         """
         raise NotImplementedError
+
+    # How the names of files end that `unlabelled` takes.
+    suffixes: ClassVar[tuple[str, ...]] = EXTENSIONS
+
+    def unlabelled(self, path: Path, shape: tuple[int, int, int]) -> Unlabelled:
+        """A file without labels, as a segmentation model takes it that was trained on images (C, H, W) of this set.
+
+        Raises:
+            DataError: naming the file and its fault.
+        """
+        return unlabelled(path, shape[1:], shape[0])
 
     def download(self) -> None:
         """Fetch the real set, or raise DataError. The base class has nothing to fetch from."""

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib import colormaps
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 from retable.data.arrays import IGNORE
 from retable.figures.classification import save
@@ -119,6 +121,22 @@ def colours(labels_HW: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     shown = palette[np.where(labels_HW == IGNORE, 0, labels_HW)]
     shown[labels_HW == IGNORE] = _IGNORED
     return shown
+
+
+def indexed(labels_HW: np.ndarray, classes: Sequence[str]) -> Image.Image:
+    """A mask as a picture with a palette: its pixels are labels, its colours those of `colours`."""
+    picture = Image.fromarray(labels_HW)
+    picture.putpalette([round(255 * value) for colour in _palette(len(classes)) for value in colour])
+    return picture
+
+
+def overlay(image_CHW: np.ndarray, labels_HW: np.ndarray, classes: Sequence[str], shown: Sequence[int]) -> Image.Image:
+    """An image with the labels in `shown` laid over it, half transparent."""
+    values, two = picture(image_CHW), len(classes) == 2
+    palette = np.array([to_rgb(PREDICTED)] * 2 if two else _palette(len(classes)))
+    over = np.isin(labels_HW, list(shown))
+    values[over] = (values[over] + palette[labels_HW[over]]) / 2
+    return Image.fromarray((255 * values).round().astype(np.uint8))
 
 
 def _palette(count: int) -> list[tuple[float, ...]]:

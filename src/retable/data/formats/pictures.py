@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from retable import checks
-from retable.data.arrays import ImageSet
+from retable.data.arrays import ImageSet, Unlabelled
 from retable.data.formats.files import DEFLATED, open_plain, plain_files
 from retable.errors import DataError
 
@@ -111,6 +111,29 @@ def pictures_below(
     named = (file for file in folder.rglob("*") if file.name.lower().endswith(tuple(suffixes)))
     named = [file for file in named if not any(p.startswith((".", "__MACOSX")) for p in file.relative_to(folder).parts)]
     return sorted(file.relative_to(folder) for file in plain_files(named, folder, left_out))
+
+
+def unlabelled(source: Path | np.ndarray, size: Size, channels: int) -> Unlabelled:
+    """A picture, or grey values (H, W), as a model takes it that was trained on pictures of one size.
+
+    Args:
+        size: (height, width) that the model takes; channels: 1 or 3.
+
+    Raises:
+        DataError: see `read_image`.
+    """
+    if isinstance(source, Path):
+        whole, small = read_image(source), read_image(source, size, "L" if channels == 1 else "RGB")
+    else:
+        whole = source[None]
+        small = np.asarray(Image.fromarray(source).resize(size[::-1], Image.Resampling.BILINEAR))[None]
+        small = small.repeat(channels, 0)
+    height, width = whole.shape[1:]
+
+    def mask(labels_1HW: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(labels_1HW[0]).resize((width, height), Image.Resampling.NEAREST))
+
+    return Unlabelled(small[None], whole, mask)
 
 
 def pair(images: Iterable[Path], masks: Iterable[Path], image: str = "{}", mask: str = "{}") -> list[Pair]:

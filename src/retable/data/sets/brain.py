@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from retable import checks
-from retable.data.arrays import IGNORE, ImageSet, Splits
-from retable.data.formats.nifti import Volume, find_pair, has_volume, normalised, read_volume
+from retable.data.arrays import IGNORE, ImageSet, Splits, Unlabelled
+from retable.data.formats.nifti import SUFFIXES, Volume, find_pair, has_volume, normalised, read_nifti, read_volume
 from retable.data.module import ImageData
 from retable.data.samples.volumes import VERSION, write_volumes
 from retable.errors import DataError
@@ -61,6 +61,7 @@ class BrainData(ImageData):
     folder: ClassVar[str] = "ibsr18"
     sample_version: ClassVar[int] = VERSION
     extras = ("volumes",)  # by `volume` and `patches`
+    suffixes = SUFFIXES
 
     def __init__(
         self,
@@ -136,6 +137,28 @@ class BrainData(ImageData):
             cut(found.targets, places_M3, self.patch_size),
             places_M3,
         )
+
+    def unlabelled(self, path: Path, shape: tuple[int, int, int]) -> Unlabelled:
+        """A stripped volume: all patches of a grid that hold anything but zeros. Its mask has the labels of IBSR-18."""
+        scan, size = read_nifti(path), self.patch_size
+        image_XYZ = scan.values.astype(np.float32)
+        brain_XYZ = image_XYZ != 0
+        if not np.isfinite(image_XYZ).all() or not brain_XYZ.any():
+            raise DataError(f"{path}: voxels that are not finite, or all 0; accepted: a brain with zeros around it")
+        places, _ = grid_places(brain_XYZ.astype(np.uint8), size)
+        patches = cut(padded_to(normalised(image_XYZ), size), places, size)[:, None]
+        middle = int(np.median(places[:, 0]))
+        low, high = np.quantile(image_XYZ, (0.0, 0.999))
+        grey = np.clip((image_XYZ[..., middle] - low) / ((high - low) or 1.0), 0, 1)
+
+        def mask(labels_MHW: np.ndarray) -> np.ndarray:
+            return np.where(brain_XYZ, stitched(labels_MHW, places, brain_XYZ.shape, 0) + 1, 0).astype(np.uint8)
+
+        def drawn(mask_XYZ: np.ndarray) -> np.ndarray:
+            found = mask_XYZ[..., middle]
+            return np.where(found == 0, IGNORE, found - 1).astype(np.uint8)
+
+        return Unlabelled(patches, np.uint8(255 * grey)[None], mask, drawn, scan.affine)
 
     def describe(self) -> str:
         """The table of class counts that the report prints, of the training volumes."""

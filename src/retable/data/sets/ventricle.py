@@ -17,17 +17,18 @@ import numpy as np
 from PIL import Image
 
 from retable import checks
-from retable.data.arrays import ImageSet, Splits
+from retable.data.arrays import ImageSet, Splits, Unlabelled
 from retable.data.formats.contours import LEVELS, coded, filled, inside, line, read_contour, scaled
 from retable.data.formats.dicom import read_slice
 from retable.data.formats.files import plain_files, text
-from retable.data.formats.pictures import pictures_in, read_image, read_labels
+from retable.data.formats.pictures import EXTENSIONS, pictures_in, read_image, read_labels, unlabelled
 from retable.data.module import ImageData
 from retable.data.samples.heart import VERSION, write_heart
 from retable.errors import DataError
 
 CLASSES = ("background", "ventricle")
 LABELS = {0: 0, 1: 1, 255: 1}  # of masks in picture files
+DICOM = ".dcm"
 PARTS = ("train", "val", "test")
 JPEG_QUALITY = 75  # pillow's default
 EXPECTED = (
@@ -65,6 +66,7 @@ class VentricleData(ImageData):
 
     folder: ClassVar[str] = "rvsc"
     sample_version: ClassVar[int] = VERSION
+    suffixes = (*EXTENSIONS, DICOM)
 
     def __init__(
         self,
@@ -129,6 +131,12 @@ class VentricleData(ImageData):
     def make_sample(self, folder: Path) -> None:
         write_heart(folder)
 
+    def unlabelled(self, path: Path, shape: tuple[int, int, int]) -> Unlabelled:
+        """A slice from a DICOM file or a picture."""
+        is_dicom = path.suffix.lower() == DICOM
+        image = read_slice(path).image if is_dicom else read_image(path, mode="L")[0]
+        return unlabelled(_through_jpeg(image) if self.jpeg else image, shape[1:], shape[0])
+
     def _images(self, slices: Sequence[CineSlice]) -> ImageSet:
         images, masks, spacings = zip(*(self._read(found) for found in slices), strict=True)
         stack = np.stack(images)[:, None]
@@ -142,7 +150,7 @@ class VentricleData(ImageData):
     def _read(self, found: CineSlice) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
         """Resized image and coded mask (size, size), uint8, and millimetres a pixel."""
         size = (self.size, self.size)
-        if found.image.suffix.lower() == ".dcm":
+        if found.image.suffix.lower() == DICOM:
             stored = read_slice(found.image)
             image, spacing = stored.image, stored.spacing
             points = read_contour(found.drawing)
