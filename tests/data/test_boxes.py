@@ -110,6 +110,27 @@ def test_every_form_gives_the_same(make, tmp_path, form):
     assert picture[:, 42, 0].tolist() == picture[:, 0, 32].tolist() == PADDING.tolist()
 
 
+@pytest.mark.parametrize("below", ["", "images"])
+def test_cocos_own_layout(make, tmp_path, below):
+    """train2017/ and val2017/ beside annotations/, or in a folder of their own."""
+    folder = write_coco(tmp_path / "wildlife")
+    (folder / "annotations").mkdir()
+    for split, names in (("train", "ab"), ("val", "c")):
+        (folder / f"{split}.json").rename(folder / "annotations" / f"instances_{split}2017.json")
+        (folder / below / f"{split}2017").mkdir(parents=True)
+        for name in names:
+            (folder / "pictures" / f"{name}.png").rename(folder / below / f"{split}2017" / f"{name}.png")
+    annotations = {split: f"annotations/instances_{split}2017.json" for split in ("train", "val")}
+    data = make(format="coco", images=below or None, **annotations)
+    data.prepare()
+    assert data.counts == {"read": 3, "left_out": 0, "train": 2, "val": 1}
+    assert data.splits.train.names == ["a.png", "b.png"]
+    data = make(format="coco", images=below or None)
+    data.read_at(folder / annotations["val"], ("fox", "owl"))
+    data.prepare()
+    assert data.splits.val.names == ["c.png"]
+
+
 def test_normalised_padding_is_nearly_the_zero_of_torchvision(make, tmp_path):
     write_csv(tmp_path / "wildlife")
     data = make(scale="imagenet")

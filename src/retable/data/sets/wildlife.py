@@ -54,7 +54,8 @@ class WildlifeData(ImageData):
         train, val, test: annotation files in that folder; test may be None. Of voc: ImageSets/Main/train.txt, ...
         class_file: `class,id` file; None, for voc, takes the names in the training annotations. coco has its own.
         images: folder that the names of images are relative to, in the set's folder; by default the annotation file's
-            own (csv, coco) or JPEGImages (voc).
+            own (csv, coco) or JPEGImages (voc). Of annotations/instances_val2017.json it is val2017, where that is in
+            the set's folder or in `images`.
         shorter, longer: pixels of an image's shorter side, and at most of its longer one.
         drop_invalid: leave boxes out that have no area or lie outside their image, and count them; False: refuse them.
         variant: 0 or 1, which sample set: they differ in colours and shapes.
@@ -178,8 +179,14 @@ class WildlifeData(ImageData):
         return [self._folder / self.class_file]
 
     def _images(self, annotations: Path) -> Path:
-        if self.image_folder is not None and self._form == self.format:
-            return self._folder / self.image_folder
+        """The folder that an annotation file's images are in."""
+        given = self.image_folder if self._form == self.format else None
+        if self._form == "coco":  # its own layout: annotations/instances_val2017.json beside val2017/
+            own = annotations.absolute().parents[1] / (given or "") / annotations.stem.rpartition("_")[2]
+            if annotations.parent.name == "annotations" and own.is_dir():
+                return own
+        if given is not None:
+            return self._folder / given
         return annotations.absolute().parents[2] / "JPEGImages" if self._form == "voc" else annotations.parent
 
     @property
