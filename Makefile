@@ -8,6 +8,10 @@ ARGS   ?=
 export OMP_NUM_THREADS ?= 1
 
 SEG := brain gland lesion fcn ventricle
+# The images of sweep-receptive: by default those of the first of these sets that is there.
+DATA   := $(or $(RETABLE_DATA),data)
+IMAGES  = $(firstword $(wildcard $(addprefix $(DATA)/,pet/oxford-iiit-pet/images voc/VOCdevkit/VOC2012/JPEGImages \
+          camvid/val isic2016/ISBI2016_ISIC_Part1_Test_Data)))
 
 # What SCALE=quick adds to a task's sweep. All of sweep-seg is to take about twenty minutes on two CPU cores, so that
 # where a step of the published network takes seconds the network and the images are smaller, too. (No data.fraction
@@ -24,11 +28,12 @@ QUICK_wildlife  := trainer.max_epochs=2 data.fraction=0.1 data.shorter=192 data.
                    model.width=64 model.weights=none
 QUICK_ventricle := trainer.max_epochs=3 data.size=64 model.width=8
 FILES_ventricle := glob(ventricle/*, exclude=ventricle/encoders)
+QUICK_receptive := --top 3 --stride 32
 endif
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
-	sweep-all tensorboard docs lint format clean
+	sweep-receptive sweep-all tensorboard docs lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -69,7 +74,12 @@ $(SEG:%=sweep-%): sweep-%: install
 sweep-detect: install ## Regenerate the table of detection, report A's camera traps
 	$(PY) train.py -m experiment='glob(wildlife/*)' $(QUICK_wildlife) $(ARGS) $(ARGS_wildlife)
 
-sweep-all: sweep-cifar sweep-mnist sweep-seg sweep-detect ## Regenerate every table
+sweep-receptive: install ## Study what a unit of ResNet-18 looks at, report D2: IMAGES=photos/ ARGS_receptive='--top 5'
+	@test -n "$(IMAGES)" || { echo "sweep-receptive: no images in $(DATA); give IMAGES=<folder>" >&2; exit 1; }
+	$(VENV)/bin/retable receptive --network resnet18 --layer layer4 --unit 10 $(QUICK_receptive) $(ARGS_receptive) $(IMAGES)
+	test ! -e multirun/tables/index.html || $(VENV)/bin/retable report multirun
+
+sweep-all: sweep-cifar sweep-mnist sweep-seg sweep-detect sweep-receptive ## Regenerate every table
 
 tensorboard: install ## Show the curves of all sweeps
 	$(VENV)/bin/tensorboard --logdir multirun

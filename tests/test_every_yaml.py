@@ -127,8 +127,9 @@ def test_every_point_of_a_table_is_accepted_and_the_first_runs(composer, tmp_pat
 def test_tables_of_a1_are_41_distinct_runs_for_44_cells(composer, tmp_path):
     plan = make_plan([f"experiment={','.join(A1)}", f"sweep.dir={tmp_path}"], composer)
     assert {name: len(table["cells"]) for name, table in plan.tables.items()} == {
-        "cifar/activation": 1,
+        "cifar/activation": 2,
         "cifar/augment": 3,
+        "cifar/best": 41,
         "cifar/blocks": 6,
         "cifar/dropout": 16,
         "cifar/init": 9,

@@ -255,7 +255,7 @@ def test_a_checkpoint_whose_config_names_a_function_to_call(run, tmp_path, part)
         assert load(tmp_path).name == "run"
     else:
         message = refused(lambda: load(tmp_path))
-        assert message == f"{tmp_path}/last.ckpt: refused, {part}._target_=os.mkdir is no torch module"
+        assert message.startswith(f"{tmp_path}/last.ckpt: refused, {part}._target_=os.mkdir is neither this project's")
     assert not (tmp_path / "proof").exists()
 
 

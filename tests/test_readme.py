@@ -127,7 +127,7 @@ def test_the_table_shown_is_one(project):
     from retable.experiment.table import parse_table
 
     (block,) = blocks("yaml")
-    table = parse_table(yaml.safe_load(block)["table"] | {"name": "leaves/width"}, "README")
+    table = parse_table(yaml.safe_load(block)["table"], "leaves/width")
     assert list(table.cells) == ["width 2", "width 8", "width 16"]
     assert [claim.text for claim in table.claims] == ["the widest network is best"]
 

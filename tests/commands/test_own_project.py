@@ -44,7 +44,6 @@ EXPERIMENT = """# @package _global_
 defaults:
   - override /task: leaves
 table:
-  name: leaves/width
   source: my paper, table 1
   title: Width
   published_epochs: 1

@@ -67,7 +67,7 @@ OPTIONS = {
     },
     "task": {"cifar": {"task.name": "cifar"}, "mnist": {"task.name": "mnist"}},
     "trainer": {"default": {"trainer.precision": "auto", "trainer.device": "auto", "trainer.max_steps": -1}},
-    "experiment": {"cifar/init": {"table.name": "cifar/init", "dropout.p": 0.3}},
+    "experiment": {"cifar/init": {"table.source": "A1.3", "dropout.p": 0.3}},
 }
 
 
@@ -78,7 +78,7 @@ def names(group):
 
 TOP = (
     "activation, augment, data, dropout, early_stop, init, logger, loss, model, optimizer, output, preset, resume,"
-    " scheduler, seed, seeds, sweep, table, task, trainer"
+    " scheduler, seed, seeds, sweep, table, task, trainer, trust"
 )
 
 

@@ -157,7 +157,9 @@ def test_sample_is_made_once_and_read_by_the_same_reader(tiny, tmp_path, monkeyp
     data = tiny(source="sample")
     data.prepare()
     assert data.splits.train.images[0, 0, 0, 0] == 100
-    assert (tmp_path / "cache" / "sample" / "tiny-1" / "values.bin").is_file()
+    assert data.location.parent == tmp_path / "cache" / "sample"
+    assert data.location.name.startswith("tiny-1-")  # two projects may have a set of one name
+    assert (data.location / "values.bin").is_file()
     monkeypatch.setattr(type(data), "make_sample", lambda *_: pytest.fail("made again"))
     assert tiny(source="sample").location == data.location
     tiny(source="sample").prepare()

@@ -4,6 +4,9 @@ import hashlib
 import html
 import json
 import re
+import shlex
+import subprocess
+from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -13,7 +16,10 @@ import torchvision
 from PIL import Image
 
 from retable import cli
+from retable.commands import receptive
 from retable.run import execute as execution
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +211,20 @@ def test_photographs_with_imagenet_weights(data_root, tmp_path):
     assert found["empirical"]["inside"] is True
     assert all(0 < side < 99 + 2 * 10 for side in found["empirical"]["size"])
     assert all(side <= 99 for side in found["effective"]["size"])
+
+
+@pytest.mark.parametrize(("scale", "top", "stride"), [("full", 10, 8), ("quick", 3, 32)])
+def test_make_studies_the_reports_unit(monkeypatch, scale, top, stride):
+    make = ["make", "--no-print-directory", "-n", "-o", "install", "sweep-receptive", f"SCALE={scale}", "IMAGES=photos"]
+    printed = subprocess.run(make, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    (line,) = [line for line in printed.splitlines() if "retable receptive" in line]
+    program, *arguments = shlex.split(line)
+    assert program == ".venv/bin/retable"
+    asked = []
+    monkeypatch.setattr(receptive, "run", asked.append)
+    cli.main(arguments)
+    (options,) = asked
+    assert (options.network, options.layer, options.unit, options.weights) == ("resnet18", "layer4", 10, None)
+    assert (options.top, options.stride, options.images) == (top, stride, [Path("photos")])
+    everything = subprocess.run([*make, "sweep-all"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert everything.count("retable receptive") == 1

@@ -10,7 +10,6 @@ from retable.experiment.table import parse_table
 from retable.report.runs import Assigned, RunRecord
 
 TABLE = {
-    "name": "toy/table",
     "source": "T1",
     "title": "A toy table",
     "published_epochs": 2,
@@ -42,7 +41,7 @@ def data():
 @pytest.fixture
 def make_table(data):
     def make(*claims, **changes):
-        return parse_table({**data, "claims": list(claims), **changes})
+        return parse_table({**data, "claims": list(claims), **changes}, "toy/table")
 
     return make
 

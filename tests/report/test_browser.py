@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from retable.report.evaluated import evaluate
 from retable.report.runs import assign, read_runs
 from retable.report.site import write_site
 
@@ -25,7 +26,7 @@ def index(make_table, make_run, write_run, data, tmp_path, monkeypatch):
     write_run(make_run("c", [0.2], seed=2, status="failed", reason=f"{LONG} " * 4), "runs/c-2")
     claims = [{"text": f"{LONG} is best", "kind": "best", "metric": "val", "cell": "b"}]
     table = make_table(*claims, notes=[LONG])
-    return write_site([(table, assign(table, read_runs([tmp_path / "runs"])))], tmp_path / "tables")
+    return write_site([evaluate(table, assign(table, read_runs([tmp_path / "runs"])))], tmp_path / "tables")
 
 
 def browse(address, tmp_path, *options):

@@ -8,20 +8,25 @@ from retable.experiment.metrics import Published
 from retable.report import charts as module
 from retable.report.charts import Key, charts, lines_of, quality_of
 from retable.report.drawing import COLOURS, DASHES, shared_limits, span
-from retable.report.evaluated import Entry, table_rows
+from retable.report.evaluated import Entry, evaluate
 
 
 @pytest.fixture
-def rows(make_table, make_run, assigned):
+def found(make_table, make_run, assigned):
     """Two finished seeds of a and b, of c one that diverged."""
     runs = [make_run(cell, [level, level + 0.1 + 0.02 * seed, level + 0.2], seed=seed)
             for cell, level in (("a", 0.2), ("b", 0.4)) for seed in (0, 1)]  # fmt: skip
-    return table_rows(make_table(), assigned(*runs, make_run("c", [0.1], status="diverged")))
+    return evaluate(make_table(), assigned(*runs, make_run("c", [0.1], status="diverged")))
 
 
 @pytest.fixture
-def drawn(make_table, rows):
-    return charts(make_table(), rows)
+def rows(found):
+    return found.rows
+
+
+@pytest.fixture
+def drawn(found):
+    return charts(found)
 
 
 def test_charts_are_curves_late_curves_the_two_best_and_bars(drawn):
@@ -72,17 +77,17 @@ def test_ids_differ_between_the_drawings_of_a_page(drawn):
             assert {a or b for a, b in asked} <= set(re.findall(r'\bid="([^"]+)"', svg))
 
 
-def test_the_same_runs_give_the_same_bytes(make_table, rows, drawn):
-    assert charts(make_table(), rows) == drawn
+def test_the_same_runs_give_the_same_bytes(found, drawn):
+    assert charts(found) == drawn
 
 
 def test_without_runs_there_are_no_charts(make_table, assigned):
-    assert charts(make_table(), table_rows(make_table(), assigned())) == []
+    assert charts(evaluate(make_table(), assigned())) == []
 
 
 def test_one_epoch_is_drawn_as_a_point(make_table, make_run, assigned):
     table = make_table()
-    drawn = charts(table, table_rows(table, assigned(make_run("a", [0.5]))))
+    drawn = charts(evaluate(table, assigned(make_run("a", [0.5]))))
     assert [chart.title for chart in drawn] == [
         "Accuracy per epoch, all runs",
         "Loss per epoch, all runs",

@@ -1,7 +1,10 @@
 """Every kind of claim on figures for which the verdict can be computed by hand."""
 
+from dataclasses import dataclass
+
 import pytest
 
+from retable.experiment.claims import KINDS, Statement
 from retable.report.verdicts import judge
 
 #        kind and keys                                                        verdict          a part of the numbers
@@ -153,3 +156,30 @@ def test_share_of_the_fall(make_table, make_run, assigned):
     # From 5 to 1 the fall is 4, of which 3 are done by epoch 2.
     (found,) = judge(make_table(claim), assigned(make_run("a", [0.1] * 3, loss=[5, 2, 1])))
     assert (found.verdict, found.numbers) == ("does not hold", "a share of the fall by epoch 2 0.750 < 0.9")
+
+
+@pytest.fixture
+def known_kinds():
+    """Takes back the kinds that a test defines."""
+    before = dict(KINDS)
+    yield
+    KINDS.clear()
+    KINDS.update(before)
+
+
+@pytest.mark.usefixtures("known_kinds")
+def test_a_new_kind_is_one_class(make_table, make_run, assigned):
+    @dataclass(frozen=True)
+    class TwiceAsGood(Statement):
+        operand_keys = ("left", "right")
+        less: float = 0.0
+
+        def holds(self, evidence):
+            left, right = evidence.figures(self.operands)
+            return left.value >= 2 * right.value - self.less, f"{left.said} against {right.said}"
+
+    claim = {"text": "x", "kind": "twice_as_good", "metric": "val", "left": "b", "right": "c"}
+    runs = assigned(make_run("b", [0.1, 0.7]), make_run("c", [0.1, 0.4]))
+    (found,) = judge(make_table(claim), runs)
+    assert (found.verdict, found.numbers) == ("does not hold", "b 70.00 against c 40.00")
+    assert judge(make_table({**claim, "less": 10}), runs)[0].verdict == "holds"

@@ -38,7 +38,7 @@ def test_the_file_parses_and_says_its_name_and_command(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_hydra_passes_the_table_on_unchanged(name):
     found = composed((f"experiment={name}",))[0]["table"]
-    assert parse_table(found) == table(name)
+    assert parse_table(found, name) == table(name)
     assert found == yaml.safe_load((FOLDER / f"{name}.yaml").read_text())["table"]
 
 

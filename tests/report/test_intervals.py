@@ -7,15 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from retable.report.evaluated import table_rows
-from retable.report.intervals import (
-    ONE_SEED,
-    claim_intervals,
-    differences,
-    interval_text,
-    t_interval,
-)
-from retable.report.markdown import csv_text, report
+from retable.report.csv import csv_text
+from retable.report.evaluated import evaluate
+from retable.report.intervals import ONE_SEED, interval_text, t_interval
+from retable.report.markdown import report
 from retable.report.verdicts import judge
 
 METRICS = {
@@ -31,7 +26,7 @@ def runs_of(make_run, cell, values, **options):
 
 
 def found(table, runs):
-    return {(one.label, one.metric): one for one in differences(table, table_rows(table, runs))}
+    return {(one.label, one.metric): one for one in evaluate(table, runs).differences}
 
 
 def test_by_hand():
@@ -78,7 +73,7 @@ def test_why_there_is_no_interval(make_table, make_run, assigned):
     assert never["b", "epochs"].words == f"no figure in 1 of 2 seeds, {ONE_SEED}"
     mixed = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6], config={"data": {"fraction": 0.1}}))
     assert found(table, mixed)["b", "val"].words == "runs of different scale"
-    assert differences(make_table(baseline=None), table_rows(make_table(baseline=None), mixed)) == []
+    assert evaluate(make_table(baseline=None), mixed).differences == ()
 
 
 def test_claims_have_one_where_one_figure_is_set_over_another(make_table, make_run, assigned):
@@ -98,19 +93,19 @@ def test_claims_have_one_where_one_figure_is_set_over_another(make_table, make_r
     )
     cells = {"a": (0.52, 0.51, 0.56), "b": (0.54, 0.56, 0.57), "c": (0.2, 0.3, 0.4)}
     runs = assigned(*(run for cell, values in cells.items() for run in runs_of(make_run, cell, values)))
-    intervals = claim_intervals(table, runs, judge(table, runs))
+    intervals = [verdict.intervals for verdict in judge(table, runs)]
     assert [[one.label for one in each] for each in intervals] == [["b - a"], [], ["a - b"], [], ["b - a", "b - c"]]
     differ = np.array(cells["b"]) * 100 - np.array(cells["a"]) * 100
     assert intervals[0][0].mean == pytest.approx(differ.mean())
     assert (intervals[0][0].low, intervals[0][0].high) == pytest.approx(t_interval(list(differ)))
     undecided = assigned(make_run("a", [0.1, 0.5]))
-    assert claim_intervals(table, undecided, judge(table, undecided)) == [()] * 5
+    assert [verdict.intervals for verdict in judge(table, undecided)] == [()] * 5
 
 
 def test_in_markdown_and_csv(make_table, make_run, assigned):
     table = make_table(BEATS, metrics={name: METRICS[name] for name in ("train", "val")})
     runs = assigned(*runs_of(make_run, "a", (0.5, 0.5, 0.5)), *runs_of(make_run, "b", (0.51, 0.52, 0.53)))
-    text = report(table, runs)
+    text = report(evaluate(table, runs))
     section = text[text.index("## Differences") : text.index("\n\nPaired over the seeds")]
     assert section.splitlines() == [
         "## Differences from the baseline",
@@ -122,7 +117,7 @@ def test_in_markdown_and_csv(make_table, make_run, assigned):
     ]
     assert "| claim | verdict | difference [95 % interval] | on the published figures |" in text
     assert "50.00 | b - a +2.00 [-0.48, +4.48] (3) | holds |" in text
-    lines = {line["cell"]: line for line in csv.DictReader(io.StringIO(csv_text(table, table_rows(table, runs))))}
+    lines = {line["cell"]: line for line in csv.DictReader(io.StringIO(csv_text(evaluate(table, runs))))}
     assert float(lines["b"]["baseline_low"]) == pytest.approx(2 - 4.302652729911275 / math.sqrt(3))
     assert (lines["b"]["baseline"], lines["b"]["baseline_n"]) == ("a", "3")
     assert (lines["c"]["baseline_words"], lines["c"]["baseline_difference"]) == ("missing", "")

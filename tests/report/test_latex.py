@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from retable.report.evaluated import evaluate
 from retable.report.latex import escape, latex_table
 from retable.report.runs import Assigned
 
@@ -18,7 +19,7 @@ def test_a_plain_table(make_table, make_run, assigned):
     table = make_table(metrics=METRICS)
     runs = assigned(make_run("a", [0.1, 0.5]), *(make_run("b", [0.1, v], s) for s, v in enumerate((0.6, 0.7))))
     assert (
-        latex_table(table, runs)
+        latex_table(evaluate(table, runs))
         == r"""% T1 A toy table: python train.py -m experiment=toy/table
 % \usepackage{booktabs}
 \begin{tabular}{lrr}
@@ -57,7 +58,7 @@ def test_groups_of_columns_as_published(pivoted, make_run):
     table = pivoted(METRICS)
     sample = {"data": {"source": "sample"}}
     runs = Assigned({**{name: [] for name in table.cells}, "none": [make_run("x", [0.1, 0.5], **sample)]})
-    lines = latex_table(table, runs).splitlines()
+    lines = latex_table(evaluate(table, runs)).splitlines()
     assert lines[2:14] == [
         r"\begin{tabular}{lrrrr}",
         r"\toprule",
@@ -76,7 +77,7 @@ def test_groups_of_columns_as_published(pivoted, make_run):
 
 
 def test_one_metric_needs_one_line_of_heads(pivoted, make_run):
-    lines = latex_table(pivoted({"val": METRICS["val"]}), Assigned({})).splitlines()
+    lines = latex_table(evaluate(pivoted({"val": METRICS["val"]}), Assigned({}))).splitlines()
     assert lines[4:6] == [r"p & conv val (\%) & all\_\& val (\%) \\", r"\midrule"]
 
 
@@ -89,7 +90,7 @@ def test_every_special_character_is_escaped():
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
 def test_latex_takes_it(pivoted, make_run, tmp_path):
-    body = latex_table(pivoted(METRICS), Assigned({}))
+    body = latex_table(evaluate(pivoted(METRICS), Assigned({})))
     text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\\end{document}\n"
     (tmp_path / "t.tex").write_text(text, encoding="utf-8")
     subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True)

@@ -8,7 +8,6 @@ def table(metrics, cells, claims):
     """A table of cells given as {name: {metric: published}}."""
     return parse_table(
         {
-            "name": "other/table",
             "source": "X",
             "title": "x",
             "published_epochs": 20,
@@ -16,7 +15,8 @@ def table(metrics, cells, claims):
             "metrics": metrics,
             "cells": {n: {"match": {"x": i}, "published": p} for i, (n, p) in enumerate(cells.items())},
             "claims": [{"text": "x", **claim} for claim in claims],
-        }
+        },
+        "other/table",
     )
 
 

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from retable.report.evaluated import evaluate
 from retable.report.receptive_page import write_receptive_page
 from retable.report.runs import assign, read_runs
 from retable.report.site import write_site
@@ -110,7 +111,7 @@ def test_the_index_of_all_tables_lists_the_studies(make_table, tmp_path):
     (studies / "other").mkdir()
     (studies / "other" / "receptive.json").write_text('{"network": "resnet18"}')
     table = make_table()
-    entries = [(table, assign(table, read_runs([])))]
+    entries = [evaluate(table, assign(table, read_runs([])))]
 
     index = write_site(entries, tmp_path / "multirun" / "tables").read_text()
     section = index[index.index('<section id="receptive">') :].split("</section>")[0]

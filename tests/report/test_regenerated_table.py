@@ -5,8 +5,9 @@ import io
 
 import pytest
 
-from retable.report.evaluated import remarks, table_rows
-from retable.report.markdown import csv_text, markdown_table, report, write_csv, write_markdown
+from retable.report.csv import csv_text
+from retable.report.evaluated import evaluate
+from retable.report.markdown import markdown_table, report
 from retable.report.runs import assign, read_runs
 
 BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
@@ -18,7 +19,7 @@ METRICS = {
 
 def test_mean_and_sample_deviation_over_seeds(make_table, make_run, assigned):
     values = (0.50, 0.53, 0.47)  # mean 50, sample deviation 3
-    rows = table_rows(make_table(), assigned(*(make_run("a", [0.1, v], seed) for seed, v in enumerate(values))))
+    rows = evaluate(make_table(), assigned(*(make_run("a", [0.1, v], seed) for seed, v in enumerate(values)))).rows
     entry = rows[0].entries["val"]
     assert entry.mean == pytest.approx(50)
     assert entry.std == pytest.approx(3)
@@ -33,7 +34,7 @@ def test_failed_missing_diverged_and_other_cells_are_said_in_words(make_table, m
         make_run("b", [0.1], 1, "diverged"),
         sample,
     )
-    text = markdown_table(make_table(metrics=METRICS), table_rows(make_table(metrics=METRICS), runs))
+    text = markdown_table(evaluate(make_table(metrics=METRICS), runs))
     assert text.splitlines() == [
         "|  | train (%) | val (%) |",
         "| --- | --- | --- |",
@@ -47,23 +48,23 @@ def test_failed_missing_diverged_and_other_cells_are_said_in_words(make_table, m
 def test_best_is_marked_and_one_seed_has_no_spread(make_table, make_run, assigned):
     runs = assigned(make_run("a", [0.1, 0.5]), *(make_run("b", [0.1, v], s) for s, v in enumerate((0.6, 0.7))))
     table = make_table(metrics=METRICS)
-    lines = markdown_table(table, table_rows(table, runs)).splitlines()
+    lines = markdown_table(evaluate(table, runs)).splitlines()
     assert lines[2] == "| a | 60.00 / 60 / +0.00 | 50.00 / 50 / +0.00 |"
     assert lines[3] == "| b | **75.00 ± 7.07** (2) / 80 / -5.00 | **65.00 ± 7.07** (2) / 60 / +5.00 |"
 
 
 def test_rows_are_ranked_and_those_without_a_figure_come_last(make_table, make_run, assigned):
     runs = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6], status="failed"), make_run("c", [0.1, 0.7]))
-    assert [row.cell.name for row in table_rows(make_table(), runs)] == ["a", "b", "c"]
-    assert [row.cell.name for row in table_rows(make_table(ranked="val"), runs)] == ["c", "a", "b"]
+    assert [row.cell.name for row in evaluate(make_table(), runs).rows] == ["a", "b", "c"]
+    assert [row.cell.name for row in evaluate(make_table(ranked="val"), runs).rows] == ["c", "a", "b"]
     lower = assigned(*(make_run(cell, [0.5], loss=[loss]) for cell, loss in (("a", 3), ("b", 1), ("c", 2))))
-    assert [row.cell.name for row in table_rows(make_table(ranked="loss"), lower)] == ["b", "c", "a"]
+    assert [row.cell.name for row in evaluate(make_table(ranked="loss"), lower).rows] == ["b", "c", "a"]
 
 
 def test_reduced_scale_is_not_compared_with_published_figures(make_table, make_run, assigned):
     table = make_table(BEATS, published_epochs=10, metrics=METRICS)
     runs = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6]))
-    text = report(table, runs)
+    text = report(evaluate(table, runs))
     assert "- Reduced scale: 2 of 10 epochs." in text
     assert "| a | 60.00 / 60 / not comparable | 50.00 / 50 / not comparable |" in text
     assert "| T1 (1) b beats a | holds at this scale (2 of 10 epochs), holds in 1 of 1 seed:" in text
@@ -72,7 +73,7 @@ def test_reduced_scale_is_not_compared_with_published_figures(make_table, make_r
 def test_sample_data_shows_no_published_figures(make_table, make_run, assigned):
     table = make_table(BEATS, metrics=METRICS)
     data = {"source": "sample"}
-    text = report(table, assigned(make_run("a", [0.1, 0.5], data=data), make_run("b", [0.1, 0.6], data=data)))
+    text = report(evaluate(table, assigned(*(make_run(c, [0.1, v], data=data) for c, v in (("a", 0.5), ("b", 0.6))))))
     assert "- Made from sample data" in text
     assert "| a | 60.00 | 50.00 |" in text
     assert "not judged (sample data)" in text
@@ -83,7 +84,7 @@ def test_a_range_is_met_inside_and_missed_from_its_nearer_end(make_table, make_r
     for name in "abc":
         data["cells"][name]["published"] = {"val": {"range": [45, 55]}}
     runs = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6]), make_run("c", [0.1, 0.4]))
-    rows = table_rows(make_table(), runs)
+    rows = evaluate(make_table(), runs).rows
     assert [row.entries["val"].difference for row in rows] == pytest.approx([0, 5, -5])
 
 
@@ -93,7 +94,7 @@ def test_thresholds_that_some_seeds_never_reach(make_table, make_run, assigned):
         make_run("b", [0.1, 0.4]),
         make_run("c", [0.5, 0.5]),
     )
-    rows = table_rows(make_table(), runs)
+    rows = evaluate(make_table(), runs).rows
     assert [row.entries["epochs"].words for row in rows] == ["never reached in 1 of 2", "never reached", ""]
     assert [row.entries["step_time"].words for row in rows] == ["not recorded"] * 3
 
@@ -112,8 +113,8 @@ def pivoted(make_table):
 def test_pivot_as_published_with_the_baseline_in_every_column(pivoted, make_run, write_run, tmp_path):
     write_run(make_run("x", [0.1, 0.52], config={"p": 0.0, "where": "all"}), "none")
     write_run(make_run("x", [0.1, 0.48], config={"p": 0.2, "where": "all"}), "all")
-    rows = table_rows(pivoted, assign(pivoted, read_runs([tmp_path])))
-    assert markdown_table(pivoted, rows).splitlines() == [
+    found = evaluate(pivoted, assign(pivoted, read_runs([tmp_path])))
+    assert markdown_table(found).splitlines() == [
         "| p | conv val (%) | all val (%) |",
         "| --- | --- | --- |",
         "| none | **52.00** / 50 / +2.00 | **52.00** / 50 / +2.00 |",
@@ -125,7 +126,7 @@ def test_pivot_as_published_with_the_baseline_in_every_column(pivoted, make_run,
 def test_csv_has_a_line_a_cell_and_metric_in_full_precision(make_table, make_run, assigned):
     table = make_table(metrics=METRICS)
     runs = assigned(*(make_run("a", [0.1, v], seed) for seed, v in enumerate((0.5, 0.51, 0.51))))
-    lines = list(csv.DictReader(io.StringIO(csv_text(table, table_rows(table, runs)))))
+    lines = list(csv.DictReader(io.StringIO(csv_text(evaluate(table, runs)))))
     assert [(line["cell"], line["metric"]) for line in lines[:3]] == [("a", "train"), ("a", "val"), ("b", "train")]
     assert float(lines[1]["mean"]) == pytest.approx(152 / 3, abs=1e-12)
     assert (lines[1]["n"], lines[1]["published"], lines[2]["words"], lines[2]["mean"]) == ("3", "50.0", "missing", "")
@@ -137,11 +138,9 @@ def test_the_same_directories_give_the_same_bytes(make_table, make_run, write_ru
         for seed in range(3):
             write_run(make_run(cell, [0.1, 0.5 + seed / 30], seed), f"runs/{cell}{seed}")
     made = []
-    for name in ("one", "two"):
-        runs = assign(table, read_runs([tmp_path / "runs"]))
-        write_markdown(tmp_path / f"{name}.md", table, runs)
-        write_csv(tmp_path / f"{name}.csv", table, runs)
-        made.append(((tmp_path / f"{name}.md").read_bytes(), (tmp_path / f"{name}.csv").read_bytes()))
+    for _ in range(2):
+        found = evaluate(table, assign(table, read_runs([tmp_path / "runs"])))
+        made.append((report(found), csv_text(found)))
     assert made[0] == made[1]
 
 
@@ -151,8 +150,8 @@ def test_remarks_name_what_was_assumed_and_what_is_broken(make_table, make_run, 
     write_run(make_run("b", [0.1, 0.5], device="H200"), "b")
     (write_run(make_run("c", [0.1, 0.5]), "c") / "result.json").write_text("{")
     runs = assign(table, read_runs([tmp_path]))
-    said = remarks(table, table_rows(table, runs), runs)
-    assert said[:3] == [
+    said = evaluate(table, runs).remarks
+    assert list(said[:3]) == [
         "Runs of different device: H200, cpu.",
         "Assumed: batch size 32; SGD.",
         "No table was published.",

@@ -8,9 +8,12 @@ from retable.cli import main
 from retable.config.compose import Composer
 from retable.config.identity import identity
 from retable.experiment.grid import expand
-from retable.report.evaluated import table_rows
+from retable.report.evaluated import evaluate
 from retable.report.match import tables_of
 from retable.report.runs import read_runs
+from retable.sweeps.plan import make_plan
+from retable.sweeps.pool import Outcome
+from retable.sweeps.session import finish
 
 
 @pytest.fixture(scope="module")
@@ -63,14 +66,14 @@ def test_a_run_belongs_where_its_identity_does(run_sweep, composer, tmp_path):
     run_sweep("task=cifar", "dropout=0.3", "dropout.where=all", "seed=7")  # by hand, and of the table all the same
     run_sweep("task=cifar", "dropout=0.3", "optimizer.lr=0.5")  # of no table
     found = tables_of(read_runs([tmp_path]), composer=composer)
-    assert [table.name for table, _ in found] == ["cifar/blocks", "cifar/dropout"]
+    assert [table.name for table, _ in found] == ["cifar/best", "cifar/blocks", "cifar/dropout"]
     assert cells(found, "cifar/dropout") == {"none": [0, 1], "all 0.3": [0, 1, 7]}
 
 
 def test_a_shared_run_is_in_both_tables_and_a_baseline_alone_is_no_table(run_sweep, composer, tmp_path):
     run_sweep("experiment=cifar/dropout", only=few(0.0, 0.3))
     runs = read_runs([tmp_path])
-    assert [table.name for table, _ in tables_of(runs, composer=composer)] == ["cifar/dropout"]
+    assert [table.name for table, _ in tables_of(runs, composer=composer)] == ["cifar/best", "cifar/dropout"]
     found = tables_of(runs, ["cifar/blocks", "cifar/dropout"], composer=composer)
     assert list(cells(found, "cifar/blocks").values()) == [[0]]
 
@@ -89,6 +92,24 @@ def test_scales_are_kept_apart_and_the_largest_is_shown(run_sweep, composer, tmp
     )
     found = tables_of(runs, ["cifar/dropout"], {"trainer.max_epochs": 5}, composer)
     assert cells(found, "cifar/dropout") == {"none": [0], "all 0.2": [0], "all 0.3": [0]}
+
+
+def test_the_end_of_a_sweep_shows_its_own_scale_by_the_same_rule(run_sweep, composer, tmp_path, capsys):
+    run_sweep("experiment=cifar/dropout", only=few(0.0, 0.3))
+    quick = ("experiment=cifar/dropout", "data=sample", "trainer.max_epochs=2")
+    run_sweep(*quick, "seed=1", only=few(0.0, 0.3))  # of an earlier command
+    run_sweep(*quick, only=few(0.0, 0.3, 0.4))
+    plan = make_plan([*quick, f"sweep.dir={tmp_path / 'multirun'}"], composer)
+    finish(plan, Outcome())
+    text = (tmp_path / "multirun/tables/cifar/dropout/report.md").read_text()
+    assert "2 with as published (runs)." in text
+    main(["report", str(tmp_path / "multirun"), "--where", "trainer.max_epochs=2", "--output", str(tmp_path / "two")])
+    report = (tmp_path / "two/cifar/dropout/report.md").read_text()
+    assert [line for line in text.splitlines() if line.startswith("|")] == [
+        line for line in report.splitlines() if line.startswith("|")
+    ]
+    found = tables_of(read_runs([tmp_path]), composer=composer, shown=[run.directory for run in plan.runs])
+    assert cells(found, "cifar/dropout") == {"none": [0, 1], "all 0.3": [0, 1], "all 0.4": [0]}
 
 
 def test_what_a_command_set_for_all_runs_is_a_setting_of_its_own(run_sweep, composer, tmp_path):
@@ -114,7 +135,7 @@ def test_a_share_of_the_data_that_the_grid_varies_is_no_reduction(run_sweep, com
     names = [f"adam {scheduler} {share} 0.01" for scheduler in ("cosine", "step") for share in (100, 80, 40)]
     assert [cell for cell, found in assigned.cells.items() if found] == names
     assert assigned.notes == ("Set for every run beside the experiment: model.width=8 data.size=64.",)
-    assert {row.scale for row in table_rows(table, assigned) if row.runs} == {"3 of 50 epochs"}
+    assert {row.scale for row in evaluate(table, assigned).rows if row.runs} == {"3 of 50 epochs"}
 
 
 def test_the_command_prints_a_line_a_table_and_the_same_bytes_twice(run_sweep, tmp_path, capsys):
@@ -133,7 +154,7 @@ def test_the_command_prints_a_line_a_table_and_the_same_bytes_twice(run_sweep, t
         made.append({p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()})
         said = capsys.readouterr()
         lines = said.out.splitlines()
-        assert lines[0] == f"cifar/dropout  0 of 5 claims hold  {folder / 'cifar/dropout/report.md'}"
+        assert lines[1] == f"cifar/dropout  0 of 5 claims hold  {folder / 'cifar/dropout/report.md'}"
         assert said.err.startswith(f"broken, left out: {folders[0]}: result.json is no JSON")
     assert {p.name for p in made[0]} >= {"report.md", "report.csv", "report.tex"}
     assert made[0].keys() == made[1].keys()
@@ -156,7 +177,7 @@ def test_a_task_folder_and_a_run_do_as_well(run_sweep, tmp_path, capsys):
         (["empty"], "empty: no run directory; accepted: folders with run.json in them or below"),
         (["multirun", "--experiment", "cifar/dropuot"], "--experiment cifar/dropuot: no such experiment; accepted: "),
         (["multirun", "--where", "seed"], "--where seed: accepted is KEY=VALUE, e.g. trainer.max_epochs=30"),
-        (["multirun", "--where", "seed=9"], "multirun: none of 1 runs so chosen is of a table in conf/experiment; "),
+        (["multirun", "--where", "seed=9"], "multirun: none of 2 runs so chosen is of a table in conf/experiment; "),
     ],
 )
 def test_what_is_refused_is_refused_in_one_line(run_sweep, tmp_path, capsys, monkeypatch, arguments, said):

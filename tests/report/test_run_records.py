@@ -81,7 +81,6 @@ def test_runs_are_sorted_into_cells_by_seed(make_table, make_run):
     found = assign(make_table(), Runs(records, ()))
     assert {name: [r.seed for r in found.cells[name]] for name in found.cells} == {"a": [], "b": [0, 1], "c": []}
     assert [record.config["model"]["name"] for record in found.others] == ["z"]
-    assert not assign(make_table(), Runs(records, ()), belongs=lambda record: record.seed == 5).others
 
 
 def test_of_a_repeated_run_the_finished_one_stays(make_table, make_run, write_run, tmp_path):

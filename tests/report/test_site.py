@@ -10,6 +10,7 @@ from urllib.parse import unquote
 import pytest
 
 from retable.experiment.table import parse_table
+from retable.report.evaluated import evaluate
 from retable.report.reproduce import command, single
 from retable.report.runs import assign, read_runs
 from retable.report.site import write_site
@@ -25,7 +26,7 @@ HIGH = {"text": "b reaches 70 %", "kind": "at_least", "metric": "val", "of": ["b
 
 def page_of(table, folder, *paths):
     """The text of a table's page."""
-    write_site([(table, assign(table, read_runs(paths)))], folder)
+    write_site([evaluate(table, assign(table, read_runs(paths)))], folder)
     return (folder / table.name / "index.html").read_text()
 
 
@@ -59,7 +60,7 @@ def three(make_run, write_run, tmp_path):
 @pytest.fixture
 def no_charts(monkeypatch):
     """Pages without charts, for what has nothing to do with them: most of a page's time is theirs."""
-    monkeypatch.setattr("retable.report.html.charts", lambda table, rows: [])
+    monkeypatch.setattr("retable.report.html.charts", lambda found: [])
 
 
 @pytest.mark.usefixtures("no_charts")
@@ -154,9 +155,8 @@ def test_a_pivoted_table_has_the_published_layout(data, make_run, write_run, tmp
         for name in ("a1", "a2", "b1")
     }
     labels = {"model.deep": {"False": "shallow", "True": "deep"}}
-    table = parse_table(
-        data | {"cells": cells, "baseline": "a1", "rows": ["model.name"], "columns": ["model.deep"], "labels": labels}
-    )
+    keys = {"baseline": "a1", "rows": ["model.name"], "columns": ["model.deep"], "labels": labels}
+    table = parse_table(data | {"cells": cells, **keys}, "toy/table")
     write_run(make_run("a", [0.4, 0.5], config={"model": {"name": "a", "deep": True}}))
     page = page_of(table, tmp_path / "tables", tmp_path)
     assert '<th colspan="5" scope="colgroup" class="group">shallow</th>' in page
@@ -171,10 +171,10 @@ def test_a_pivoted_table_has_the_published_layout(data, make_run, write_run, tmp
 def test_the_index_groups_tables_by_report_and_counts_all_claims(data, three, tmp_path):
     runs = read_runs([three])
     tables = [
-        parse_table(data | {"name": f"toy/{name}", "source": source, "title": name, "claims": claims})
+        parse_table(data | {"source": source, "title": name, "claims": claims}, f"toy/{name}")
         for name, source, claims in (("ten", "A1.10", [B_BEST]), ("two", "A1.2", [C_BEST]), ("x", "B1.1", [B_BEST]))
     ]
-    index = write_site([(table, assign(table, runs)) for table in tables], tmp_path / "tables")
+    index = write_site([evaluate(table, assign(table, runs)) for table in tables], tmp_path / "tables")
     said = text_of(index.read_text())
     assert "2 of 3 claims hold" in said
     assert "Report A1 1 of 2 claims hold" in said
@@ -222,7 +222,7 @@ def test_a_runs_command_composes_to_the_same_run(experiment, tmp_path, monkeypat
 def test_two_hundred_runs_take_under_ten_seconds(data, make_run, write_run, tmp_path):
     names = [f"m{number}" for number in range(25)]
     cells = {name: {"match": {"model.name": name}, "published": {"train": 60, "val": 50}} for name in names}
-    table = parse_table(data | {"cells": cells, "baseline": "m0", "claims": []})
+    table = parse_table(data | {"cells": cells, "baseline": "m0", "claims": []}, "toy/table")
     for place, name in enumerate(names):
         for seed in range(8):
             curve = [1 - 0.9 / (1 + epoch * (1 + 0.01 * place + 0.02 * seed)) for epoch in range(100)]

@@ -22,6 +22,7 @@ def cell(**changes):
 
 FAULTS = [
     ({"bogus": 1}, "toy/table: unknown key 'bogus'; accepted are assumed, baseline, cells"),
+    ({"name": "toy/table"}, "toy/table: unknown key 'name'"),  # it is the file's place
     ({"title": None}, "toy/table: title=None is not accepted; accepted is a text"),
     ({"published_epochs": 0}, "published_epochs=0 is not accepted; accepted is a whole number of at least 1"),
     ({"assumed": "batch size"}, "assumed='batch size' is not accepted; accepted is a list of texts"),
@@ -97,7 +98,7 @@ FAULTS = [
 @pytest.mark.parametrize(("changes", "message"), FAULTS)
 def test_fault(data, changes, message):
     with pytest.raises(ConfigError) as error:
-        parse_table({**data, **changes})
+        parse_table({**data, **changes}, "toy/table", "toy/table")
     assert message in str(error.value)
     assert str(error.value).startswith("toy/table")
     assert "\n" not in str(error.value)
@@ -105,7 +106,7 @@ def test_fault(data, changes, message):
 
 def test_the_file_is_named(data, tmp_path):
     with pytest.raises(ConfigError, match=r"^conf/x\.yaml: unknown key 'bogus'"):
-        parse_table({**data, "bogus": 1}, "conf/x.yaml")
+        parse_table({**data, "bogus": 1}, "x", "conf/x.yaml")
     path = tmp_path / "x.yaml"
     for text, fault in (("a: [", "cannot be read as YAML"), ("a: 1", "holds no table")):
         path.write_text(text)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+LONG = 600
 WORDS = "\x1b[2J\u65e5\udc80" + 5_000_000 * "x"
 
 
@@ -18,7 +19,8 @@ class Faulty(nn.Module):
 
     Args:
         fault: none, raise, words (that no terminal can show, and too many), other, exit, segfault, kill, memory (once),
-            slow, leave (ends without a word) or meta (can't be built without memory).
+            slow, leave (ends without a word), meta (can't be built without memory), child, orphan, stray (leave a
+            process behind: a living worker, a dead one, in a session of its own), stop (SIGSTOP) or hold (the GIL).
     """
 
     def __init__(self, in_shape: Any, num_classes: int, fault: str = "none", **rest: Any) -> None:
@@ -51,6 +53,17 @@ class Faulty(nn.Module):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "leave":
             os._exit(5)
+        if self.fault in ("child", "orphan", "stray") and os.fork() == 0:
+            if self.fault == "stray":
+                os.setsid()
+            time.sleep(LONG)
+            os._exit(0)
+        if self.fault in ("orphan", "stray"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if self.fault == "hold":
+            ctypes.PyDLL(None).sleep(LONG)  # unlike CDLL it keeps the interpreter's lock meanwhile
         if self.fault == "memory" and not os.environ.get("FAULTY_HAS_MEMORY"):
             os.environ["FAULTY_HAS_MEMORY"] = "1"
             raise MemoryError("not enough memory")

@@ -17,6 +17,7 @@ from retable.errors import ConfigError
 from retable.run import files
 from retable.sweeps.session import exit_code, sweep
 from retable.sweeps.store import status_of
+from tests.sweep.faults import LONG
 from tests.sweep.processes import descendants
 
 ROOT = Path(__file__).parents[2]
@@ -61,6 +62,39 @@ def test_every_kind_of_failure_costs_its_own_run_only(faulty, capfd):
     rows = list(csv.DictReader((plan.folder / "results.csv").open()))
     assert [row["status"] for row in rows] == [results[fault]["status"] for fault in faults]
     assert [bool(row["val/accuracy"]) for row in rows] == [row["status"] == "finished" for row in rows]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="process groups are looked through in /proc")
+def test_what_a_run_leaves_behind_ends_with_it_and_stalls_nothing(faulty, monkeypatch, tmp_path):
+    monkeypatch.setenv("MARK_OF_THIS_TEST", str(tmp_path))
+    begin = time.monotonic()
+    plan, outcome = sweep([*faulty("child", "orphan", "stray", "none"), "sweep.workers=1"])
+    assert time.monotonic() - begin < LONG / 2
+    assert {fault: result["status"] for fault, result in by_fault(plan).items()} == {
+        "child": "finished",
+        "orphan": "failed",
+        "stray": "failed",
+        "none": "finished",
+    }
+    assert {reason for _, reason in outcome.failures} == {
+        "the worker process died of SIGKILL (kill -9, or the out-of-memory killer)"
+    }
+    left = started_with(str(tmp_path))
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert len(left) == 1  # the one that has taken a session of its own
+
+
+def started_with(mark: str) -> list[int]:
+    """Other processes that live and have the mark in their environment."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (path / "environ").read_bytes() and alive(int(path.name)):
+                found.append(int(path.name))
+        except OSError:
+            continue
+    return found
 
 
 def test_failed_runs_are_tried_again_only_when_asked(faulty):

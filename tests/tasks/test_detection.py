@@ -220,9 +220,7 @@ def test_refused_before_anything_runs(compose):
         check(compose("task=wildlife", "model=cnn", "data.shorter=64", "data.longer=96"))
     with pytest.raises(ConfigError, match=r"^loss: Dice does not fit a task of detection; accepted: loss=boxes$"):
         check(compose(*SMALL, "loss=dice"))
-    with pytest.raises(
-        ConfigError, match=r"^data: augment\.transforms: Rotate leaves boxes behind"
-    ):
+    with pytest.raises(ConfigError, match=r"^data: augment\.transforms: Rotate leaves boxes behind"):
         check(compose(*SMALL, "augment.transforms=[rotate]"))
     with pytest.raises(ConfigError, match=r"^data: augment\.mode=copies: accepted for boxes: none, fly$"):
         check(compose(*SMALL, "augment=copies"))

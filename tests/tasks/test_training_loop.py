@@ -20,8 +20,9 @@ def parts(config):
     return data, make_task(config, data)
 
 
-def fit(config, **trainer):
+def fit(config, in_chunks=False, **trainer):
     data, task = parts(config)
+    data.whole_chunks, task.automatic_optimization = in_chunks, not in_chunks
     options = {"max_epochs": config["trainer"]["max_epochs"], "accelerator": "cpu"} | trainer
     runner = pl.Trainer(
         logger=False,
@@ -65,10 +66,11 @@ def assert_equal(one: nn.Module, other: nn.Module) -> None:
         assert torch.equal(left, right), name
 
 
+@pytest.mark.parametrize("in_chunks", [True, False])
 @pytest.mark.parametrize("extra", [(), ("optimizer=adam",), ("dropout=0.3",), ("model.batch_norm=true",)])
-def test_chunked_training_equals_the_plain_loop_bit_for_bit(compose, extra):
+def test_training_equals_the_plain_loop_bit_for_bit(compose, extra, in_chunks):
     config = compose(*SMALL, *extra)
-    runner, task, _ = fit(config)
+    runner, task, _ = fit(config, in_chunks)
     model, losses = by_hand(config)
     assert runner.global_step == len(losses) == 26
     assert_equal(task.model, model)
@@ -77,19 +79,21 @@ def test_chunked_training_equals_the_plain_loop_bit_for_bit(compose, extra):
     assert task.epoch_metrics["train/loss"] == pytest.approx(expected, rel=1e-6)
 
 
-def test_max_steps_stops_inside_a_chunk(compose):
+@pytest.mark.parametrize("in_chunks", [True, False])
+def test_max_steps_stops_inside_an_epoch(compose, in_chunks):
     config = compose(*SMALL)
-    runner, task, _ = fit(config, max_steps=17, max_epochs=-1)
+    runner, task, _ = fit(config, in_chunks, max_steps=17, max_epochs=-1)
     model, losses = by_hand(config, steps=17)
     assert runner.global_step == len(losses) == 17
     assert_equal(task.model, model)
     assert "val/accuracy" in task.epoch_metrics
 
 
+@pytest.mark.parametrize("in_chunks", [True, False])
 @pytest.mark.parametrize(("limit", "steps"), [(3, 3), (0.5, 6)])
-def test_batch_limits_count_mini_batches(compose, limit, steps):
+def test_batch_limits_count_mini_batches(compose, limit, steps, in_chunks):
     config = compose(*SMALL, "trainer.max_epochs=1")
-    runner, task, _ = fit(config, limit_train_batches=limit, max_epochs=1)
+    runner, task, _ = fit(config, in_chunks, limit_train_batches=limit, max_epochs=1)
     assert runner.global_step == steps
     assert_equal(task.model, by_hand(config, steps=steps)[0])
 

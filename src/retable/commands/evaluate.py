@@ -1,6 +1,7 @@
 """`retable evaluate`: a trained model's metrics by class and by image, on any set of its task's format."""
 
 import argparse
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,8 +30,16 @@ def add(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("checkpoint", type=Path, help="a last.ckpt, or the directory of a run")
     evaluate.add_argument("data", type=Path, help="the set's folder, as data.root holds it for this task")
     add_set_options(evaluate)
+    add_trust(evaluate)
     evaluate.add_argument("--csv", type=Path, metavar="FILE", help="also write a row an image to this file")
     evaluate.set_defaults(do=_evaluate)
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The option for checkpoints whose config names classes of somebody else's."""
+    parser.add_argument(
+        "--trust", action="store_true", help="build whatever the checkpoint's config names, which may execute code"
+    )
 
 
 def add_set_options(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +72,7 @@ def settings_of(texts: list[str]) -> dict[str, Any]:
 def _evaluate(options: argparse.Namespace) -> None:
     from retable.run.restore import load
 
-    trained = load(options.checkpoint)
+    trained = load(options.checkpoint, options.trust)
     found = evaluate(trained, options.data, options.part, settings_of(options.set))
     print(f"{trained.name} on {options.data} · {found.part}: {len(found.by_image)} images")
     for reason, count in found.counts.get("reasons", {}).items():
@@ -121,13 +130,18 @@ def evaluate(
     import torch
 
     from retable.config.build import build
+    from retable.config.targets import check_targets
     from retable.data.arrays import joined
     from retable.data.loader import DeviceLoader
+    from retable.tasks.build import HINT
 
     if not location.exists():
         task = trained.config["task"]["name"]
         raise DataError(f"{location}: no such file or folder; accepted: a set in the format of task={task}")
-    given = {key: value for key, value in trained.config["data"].items() if key != "fraction"}
+    check_targets(trained.config, trained.path, ("data",), trained.trust, HINT)
+    given = {key: value for key, value in trained.config["data"].items() if key not in ("fraction", "cache")}
+    if "RETABLE_CACHE" in os.environ:
+        given["cache"] = os.environ["RETABLE_CACHE"]  # never a folder that the checkpoint names
     data = build(given | {"source": "real"} | dict(settings or {}), "data", seed=0, augment=None)
     data.read_at(location, trained.classes)
     data.prepare()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retable.commands.evaluate import add_trust
 from retable.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     predict.add_argument("--quiet", action="store_true", help="the accuracy alone, or no objects but their number")
     predict.add_argument("--score", type=float, help="of a detector: the lowest score (default: the task's confidence)")
     predict.add_argument("--output", type=Path, metavar="DIR", help="of a detector: write images with boxes to DIR")
+    add_trust(predict)
     predict.set_defaults(do=_predict)
 
 
@@ -43,7 +45,7 @@ def _predict(options: argparse.Namespace) -> None:
     from retable.run.restore import load
     from retable.tasks.detection import Detection
 
-    trained = load(options.checkpoint)
+    trained = load(options.checkpoint, options.trust)
     if isinstance(trained.task, Detection):
         _print_objects(trained, options)
         return

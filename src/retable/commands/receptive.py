@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from retable import checks
+from retable.commands.evaluate import add_trust
 from retable.errors import ConfigError
 
 _EPILOG = """\
@@ -56,6 +57,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="default: multirun/receptive/<network>-<layer>-<unit>"
     )
+    add_trust(parser)
     parser.set_defaults(do=run)
 
 

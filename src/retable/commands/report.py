@@ -42,11 +42,10 @@ def _report(options: argparse.Namespace) -> None:
     import yaml
 
     from retable.errors import ConfigError
-    from retable.report.markdown import claims_line
+    from retable.report.evaluated import evaluate
     from retable.report.match import tables_of
-    from retable.report.pages import write_all
     from retable.report.runs import read_runs
-    from retable.report.verdicts import judge
+    from retable.report.site import write_site, write_table
 
     where = {}
     for text in options.where:
@@ -64,15 +63,14 @@ def _report(options: argparse.Namespace) -> None:
     if not runs.records:
         raise ConfigError(f"{shown}: no run directory; accepted: folders with run.json in them or below")
     names = [name for text in options.experiment for name in text.split(",") if name]
-    entries = tables_of(runs, names, where)
+    entries = [evaluate(table, assigned) for table, assigned in tables_of(runs, names, where)]
     if not entries:
         raise ConfigError(
             f"{shown}: none of {len(runs.records)} runs{' so chosen' if where else ''} is of a table in"
             " conf/experiment; accepted: runs of python train.py -m experiment=..."
         )
-    pages, index = write_all(entries, options.output or options.paths[0] / "tables", options.paths[0] / "receptive")
-    width = max(len(table.name) for table, _ in entries)
-    for (table, assigned), page in zip(entries, pages, strict=True):
-        print(f"{table.name:<{width}}  {claims_line(judge(table, assigned))}  {page}")
-    if index is not None:
-        print(f"index: {index}")
+    folder = options.output or options.paths[0] / "tables"
+    width = max(len(found.table.name) for found in entries)
+    for found in entries:
+        print(f"{found.table.name:<{width}}  {found.claims_line}  {write_table(found, folder)}")
+    print(f"index: {write_site(entries, folder, options.paths[0] / 'receptive')}")

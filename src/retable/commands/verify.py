@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retable import atomic
+from retable.commands.evaluate import add_trust
 from retable.errors import ConfigError
 from retable.run import files
 
@@ -32,6 +33,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     verify.add_argument("--cell", metavar="NAME", help="the cell's name in the experiment's file")
     verify.add_argument("--seed", type=int, help="which of the cell's seeds (default: the first)")
     verify.add_argument("--epochs", type=int, metavar="N", help="compare the first N epochs only, which is faster")
+    add_trust(verify)
     verify.set_defaults(do=_verify)
 
 
@@ -40,7 +42,7 @@ def _verify(options: argparse.Namespace) -> None:
 
     directory, others = _chosen(options)
     print(f"trained again: {directory}", flush=True)
-    old, new = again(directory, options.epochs)
+    old, new = again(directory, options.epochs, options.trust)
     line, same = compared(old, new, others)
     print(line)
     if not same:
@@ -67,12 +69,15 @@ def _chosen(options: argparse.Namespace) -> tuple[Path, list[Path]]:
     return Path(chosen[0].path), [Path(record.path) for record in found]
 
 
-def again(directory: Path, epochs: int | None = None) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+def again(
+    directory: Path, epochs: int | None = None, trust: bool = False
+) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """A run's history, and the one that its recorded config gives now; the first `epochs` of both.
 
     What an exported run leaves out (where data lie, which device) is as it is set here.
     """
     from retable.config.compose import Composer
+    from retable.config.targets import check_targets
     from retable.run.execute import execute
 
     run = atomic.read_json(directory / files.RUN)
@@ -80,6 +85,7 @@ def again(directory: Path, epochs: int | None = None) -> tuple[list[dict[str, fl
         raise ConfigError(f"{directory}: holds no whole {files.RUN}; accepted: a run's directory")
     defaults = Composer().compose([f"task={run['task']}"]).config
     config: dict[str, Any] = run["config"]
+    check_targets(config, directory / files.RUN, trust=trust, hint="--trust")
     config = config | {"data": {key: defaults["data"][key] for key in ("root", "cache")} | config["data"]}
     config = {"logger": defaults["logger"]} | config
     if epochs is not None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 # Keys that steer a command and are no part of the run that it trains: left out of what a run's directory keeps.
-STEERING = ("resume", "seeds", "output", "sweep", "table", "preset")
+STEERING = ("resume", "trust", "seeds", "output", "sweep", "table", "preset")
 # Where things are kept or how fast they are computed, not what is computed. A run's directory keeps them.
 PLACE = ("logger", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
 # Groups that only say which of the other keys are meant.

@@ -187,7 +187,9 @@ class ImageData(pl.LightningDataModule):
         if self._location is not None:
             return self._location
         if self.source == "sample":
-            return self.cache / "sample" / f"{self.folder}-{self.sample_version}"
+            own = "".join(self._sources.values())  # two projects may have a set of one name
+            suffix = f"-{hashlib.sha256(own.encode()).hexdigest()[:8]}" if own else ""
+            return self.cache / "sample" / f"{self.folder}-{self.sample_version}{suffix}"
         return self.root / self.folder
 
     @property

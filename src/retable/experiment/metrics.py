@@ -1,13 +1,84 @@
-"""Where a table's figures come from: a run's metric, and what was published of it."""
+"""Where a table's figures come from: a run's metric and its value, and what was published of it."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import pairwise
+from statistics import fmean
+from typing import Any, Protocol
 
+from retable.config.keys import lookup
 from retable.errors import ConfigError
 from retable.experiment.fields import Fields, is_list, is_number, listed
 
 SOURCES = ("column", "result", "difference", "mean")
+Curve = dict[int, float]  # epoch -> value
+
+
+class NotThere(Exception):
+    """A figure that does not exist, with the reason: the claim that needs it is undecided."""
+
+
+class Recorded(Protocol):
+    """What a run has recorded.
+
+    history: column -> a value a row, nan where the row has none; epochs are in the column `epoch`. result: result.json.
+    """
+
+    @property
+    def history(self) -> Mapping[str, list[float]]: ...
+    @property
+    def result(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class When:
+    """Which value of a curve is meant; the last epoch's, as published tables give it, where nothing is said.
+
+    at: the value at this epoch. over: max, min, or change (the mean of |value - the epoch's before|) over the epochs,
+    from epoch `since` on. fall_done: the share of the fall from the first to the last epoch that is done by this epoch.
+    """
+
+    at: int | None = None
+    over: str | None = None
+    since: int | None = None
+    fall_done: int | None = None
+
+    @property
+    def final(self) -> bool:
+        return self.at is None and self.over is None and self.fall_done is None
+
+    @property
+    def text(self) -> str:
+        if self.at is not None:
+            return f"at epoch {self.at}"
+        if self.over:
+            return self.over + (f" from epoch {self.since}" if self.since is not None else "")
+        return "" if self.fall_done is None else f"share of the fall by epoch {self.fall_done}"
+
+    def of(self, curve: Curve, name: str) -> float:
+        """The value of a curve that is meant.  Raises: NotThere, with the metric's name."""
+        first, last = min(curve), max(curve)
+        if self.over:
+            chosen = [value for epoch, value in curve.items() if epoch >= (self.since or 0)]
+            if not chosen:
+                raise NotThere(f"no {name} from epoch {self.since} on")
+            if self.over == "change":
+                if len(chosen) < 2:
+                    raise NotThere(f"{name} has a single epoch")
+                return fmean(abs(later - earlier) for earlier, later in pairwise(chosen))
+            return max(chosen) if self.over == "max" else min(chosen)
+        epoch = next((e for e in (self.at, self.fall_done) if e is not None), last)
+        if epoch not in curve:
+            raise NotThere(f"no {name} at epoch {epoch}")
+        if self.fall_done is None:
+            return curve[epoch]
+        if curve[first] <= curve[last]:
+            raise NotThere(f"{name} does not fall")
+        return (curve[first] - curve[epoch]) / (curve[first] - curve[last])
+
+
+FINAL = When()
 
 
 @dataclass(frozen=True)
@@ -34,6 +105,74 @@ class Metric:
     better: str = "higher"
     unit: str = ""
     shown: bool = True
+
+    def curve(self, run: Recorded, metrics: Mapping[str, "Metric"]) -> Curve:
+        """Epoch -> value in the published unit, where the epoch has one. Args: metrics: the table's, by name.
+
+        Raises: NotThere.
+        """
+        if self.difference:
+            left, right = (metrics[p].curve(run, metrics) if isinstance(p, str) else p for p in self.difference)
+            left = left if isinstance(left, dict) else dict.fromkeys(right, left)
+            right = right if isinstance(right, dict) else dict.fromkeys(left, right)
+            return {epoch: (left[epoch] - right[epoch]) * self.scale for epoch in left if epoch in right}
+        if self.mean:
+            curves = [metrics[part].curve(run, metrics) for part in self.mean]
+            shared = set.intersection(*map(set, curves))
+            return {epoch: fmean(found[epoch] for found in curves) * self.scale for epoch in sorted(shared)}
+        if self.column is None:
+            raise NotThere(f"{self.name} has no value an epoch")
+        values = run.history.get(self.column)
+        if values is None:
+            raise NotThere(f"no {self.column} in the history")
+        epochs = run.history.get("epoch") or range(1, len(values) + 1)
+        found = {int(e): v * self.scale for e, v in zip(epochs, values, strict=True) if not math.isnan(v)}
+        if not found:
+            raise NotThere(f"no value of {self.column} in the history")
+        return found
+
+    def value(self, run: Recorded, metrics: Mapping[str, "Metric"], when: When = FINAL) -> float:
+        """One figure of one run in the published unit; infinite where a threshold is never reached.
+
+        Raises: NotThere.
+        """
+        if self.result:
+            if not when.final:
+                raise NotThere(f"{self.name} has no value an epoch")
+            return result_value(run, self.result) * self.scale
+        if self.reach is not None:
+            reached = [epoch for epoch, value in self.curve(run, metrics).items() if value >= self.reach - 1e-9]
+            return float(min(reached, default=math.inf))
+        if self.difference and when.final:
+            left, right = (metrics[p].value(run, metrics) if isinstance(p, str) else p for p in self.difference)
+            return (left - right) * self.scale
+        if self.mean and when.final:
+            return fmean(metrics[part].value(run, metrics) for part in self.mean) * self.scale
+        return when.of(self.curve(run, metrics), self.name)
+
+    def spell(self, value: float, digits: int | None = None) -> str:
+        """A value as text, `never` for an infinite one; zero has no sign. Args: digits: in place of the metric's."""
+        if math.isinf(value):
+            return "never"
+        text = f"{value:.{self.digits if digits is None else digits}f}"
+        return text.lstrip("-") if float(text) == 0 else text
+
+    def signed(self, value: float) -> str:
+        """E.g. `+1.20`, a difference."""
+        text = self.spell(value)
+        return text if text.startswith("-") else f"+{text}"
+
+
+def result_value(run: Recorded, key: str) -> float:
+    """A number of result.json, true as 1; seconds a step also from steps a second, or from training time and steps."""
+    value = lookup(run.result, key)
+    if key == "seconds_per_step" and value is None:
+        rate, steps = run.result.get("steps_per_second"), run.result.get("step")
+        seconds = lookup(run.result, "seconds.train")
+        value = 1 / rate if rate else seconds / steps if seconds and steps else None
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise NotThere(f"no {key} in the result")
+    return float(value)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """The `table` of an experiment's file, checked and frozen: what was published, what is run, what is claimed.
 
     table:
-      name: cifar/dropout               the experiment: conf/experiment/cifar/dropout.yaml
       source: A1.2                      where it was published
       title: Dropout position and probability
       assumed: [..]                     settings the report does not state, short phrases
@@ -11,13 +10,14 @@
       rows: [dropout.p]                 keys of the resolved config; `rows: cell` is a plain list of the cells
       columns: [dropout.where]
       labels: {dropout.p: {0.0: none}}  key -> value -> how the publication calls it
-      metrics: {val: {..}}              see metric_schema.py
+      metrics: {val: {..}}              see `metrics`
       baseline: none                    a cell's name
       ranked: val                       a metric by which the rows are ordered, the best first; else as the cells stand
       cells: {conv 0.2: {match: {dropout.p: 0.2, dropout.where: conv}, published: {train: 63.15, val: 47.15}}}
-      claims: [..]                      see claim_schema.py
+      claims: [..]                      see `claims`
 
-The sweep's planner imports this module too, so that it imports nothing heavy.
+Its name is the file's place: conf/experiment/cifar/dropout.yaml is cifar/dropout. The sweep's planner imports
+this module too, so that it imports nothing heavy.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ from retable.experiment.fields import Fields, is_list
 from retable.experiment.metrics import Metric, Published, parse_metrics, parse_published
 
 TABLE_KEYS = (
-    *("name", "source", "title", "assumed", "notes", "published_epochs", "grid"),
+    *("source", "title", "assumed", "notes", "published_epochs", "grid"),
     *("rows", "columns", "labels", "metrics", "baseline", "ranked", "cells", "claims"),
 )
 
@@ -75,13 +75,12 @@ class Table:
         return self.name.split("/")[0]
 
 
-def parse_table(data: Any, origin: str | None = None) -> Table:
-    """Args: data: the `table` node as plain dicts and lists; origin: the file, for messages (default: its name).
+def parse_table(data: Any, name: str, origin: str | None = None) -> Table:
+    """Args: data: the `table` node as plain dicts and lists; name: the experiment's; origin: the file, for messages.
 
-    Raises: ConfigError, one line, naming the table, the key and what is accepted.
+    Raises: ConfigError, one line, naming the experiment or the file, the key and what is accepted.
     """
-    where = origin or (data.get("name") if isinstance(data, Mapping) else None) or "table"
-    fields = Fields.of(str(where), data, TABLE_KEYS)
+    fields = Fields.of(origin or f"experiment={name}", data, TABLE_KEYS)
     epochs = fields.whole("published_epochs", 1)
     metrics = parse_metrics(fields)
     cells = parse_cells(fields, metrics)
@@ -90,7 +89,7 @@ def parse_table(data: Any, origin: str | None = None) -> Table:
     if columns and not rows:
         raise fields.fault("columns", "only with rows; leave both out for a plain list of the cells")
     return Table(
-        name=fields.text("name"),
+        name=name,
         source=fields.text("source"),
         title=fields.text("title"),
         published_epochs=epochs,
@@ -118,7 +117,18 @@ def load_table(path: Path | str) -> Table:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, Mapping) or not isinstance(data.get("table"), Mapping):
         raise ConfigError(f"{path}: holds no table; accepted is a mapping under the key table")
-    return parse_table(data["table"], str(path))
+    return parse_table(data["table"], name_of(path), str(path))
+
+
+def name_of(path: Path | str) -> str:
+    """An experiment's name from its file's path: what follows the folder `experiment`, else the file's own name.
+
+    >>> name_of("conf/experiment/cifar/dropout.yaml"), name_of("mine.yaml")
+    ('cifar/dropout', 'mine')
+    """
+    parts = Path(path).with_suffix("").parts
+    last = max((place for place, part in enumerate(parts[:-1]) if part == "experiment"), default=len(parts) - 2)
+    return "/".join(parts[last + 1 :])
 
 
 def parse_grid(fields: Fields) -> tuple[Mapping[str, Any], ...]:

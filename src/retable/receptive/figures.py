@@ -131,7 +131,7 @@ def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Remai
     """
     from skimage.segmentation import mark_boundaries
 
-    figure, axes = _grid(2 * len(found), title, columns=4)
+    figure, axes = _grid(2 * len(found), title, columns=min(2 * len(found), 4))
     for index, (top, rest) in enumerate(zip(found, left, strict=True)):
         image = np.broadcast_to(top.pixels, (3, *top.pixels.shape[1:])).transpose(1, 2, 0) / 255
         axes[2 * index].imshow(mark_boundaries(image, rest.segments, color=(0.94, 0.89, 0.26)))
@@ -144,10 +144,12 @@ def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Remai
     _save(figure, path)
 
 
-def _grid(count: int, title: str, columns: int = 5, legend: bool = False, extra: float = 0.0) -> tuple[Figure, Any]:
-    """A figure with places for images; `extra` inches are added to its width."""
-    columns = min(count, columns)
-    rows = -(-count // columns)
+def _grid(
+    count: int, title: str, columns: int | None = None, legend: bool = False, extra: float = 0.0
+) -> tuple[Figure, Any]:
+    """A figure with axes for images, at most 5 in a row; `extra` inches are added to its width."""
+    rows = -(-count // (columns or 5))
+    columns = columns or -(-count // rows)
     height = rows * (_SIDE + 0.25) + 0.3 + (0.3 if legend else 0)
     figure = Figure(figsize=(max(columns * _SIDE, 4.2) + extra, height), layout="constrained")
     figure.suptitle(title, fontsize=9)

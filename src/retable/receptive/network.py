@@ -89,7 +89,7 @@ def of_torchvision(name: str, layer: str, file: Path | None, trained: bool, whol
     return Network(name, model, (3, size, size), normalise, tuple(entry.meta["categories"]), source, digest)
 
 
-def of_run(checkpoint: Path, layer: str) -> Network:
+def of_run(checkpoint: Path, layer: str, trust: bool = False) -> Network:
     """The network of a run of this project.
 
     Raises:
@@ -99,7 +99,7 @@ def of_run(checkpoint: Path, layer: str) -> Network:
     from retable.run import files
     from retable.run.restore import load
 
-    trained = load(checkpoint)
+    trained = load(checkpoint, trust)
     check_layer(trained.name, trained.model, layer)
     shape, classes = tuple(trained.image_shape), tuple(trained.classes)
     digest = weights.digest(checkpoint / files.CHECKPOINT if checkpoint.is_dir() else checkpoint)

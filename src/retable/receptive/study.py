@@ -51,6 +51,7 @@ class Request:
     seed: int
     segments: str | None
     output: Path | None
+    trust: bool = False
 
     def command(self) -> str:
         """The shell command that repeats the study, with its defaults spelled out; of many images, the first ones."""
@@ -277,7 +278,7 @@ class Study:
 
 def _network(request: Request, say: Say) -> Network:
     if request.checkpoint is not None:
-        network = of_run(request.checkpoint, request.layer)
+        network = of_run(request.checkpoint, request.layer, request.trust)
     else:
         trained, whole = bool(request.images), request.segments is not None
         network = of_torchvision(request.network, request.layer, request.weights, trained, whole, say)

@@ -25,8 +25,8 @@ from retable.report.drawing import (
     own_ids,
     shared_limits,
 )
-from retable.report.evaluated import Row
-from retable.report.markdown import covers, labels, places
+from retable.report.evaluated import Evaluated, Row
+from retable.report.layout import covers, labels, places
 from retable.report.runs import RunRecord
 
 MOST_BARS = 16  # cells in one bar chart of a table that has columns
@@ -60,8 +60,9 @@ class Chart:
     note: str = ""
 
 
-def charts(table: Table, rows: Sequence[Row]) -> list[Chart]:
-    """All charts of a table; those that have nothing to show are left out. Args: rows: of `table_rows`."""
+def charts(evaluated: Evaluated) -> list[Chart]:
+    """All charts of a table; those that have nothing to show are left out."""
+    table, rows = evaluated.table, evaluated.rows
     with matplotlib.rc_context(STYLE):
         drawn = curve_charts(table, rows)
         quality = quality_of(table)
@@ -136,7 +137,7 @@ def bar_charts(table: Table, rows: Sequence[Row]) -> list[Chart]:
     if len(rows) <= MOST_BARS or not table.columns:
         return [bar_chart(table, rows)]
     drawn = []
-    for place in places(table, rows, table.rows):
+    for place in places([row.cell for row in rows], table.rows):
         chart = bar_chart(table, [row for row in rows if covers(row.cell, table.rows, place)])
         drawn.append(replace(chart, title=f"{chart.title}: {', '.join(labels(table, table.rows, place))}"))
     return drawn

@@ -1,7 +1,8 @@
-"""The regenerated table: a row a cell, with the spread over seeds beside the published figure.
+"""A table with its runs, evaluated once: what every page of it shows, whatever its format.
 
-Only finished runs are averaged; whatever else there is of a cell (nothing, failed, diverged, unfinished, other data) is
-said in words beside the figure, never left blank and never averaged in.
+A row is a cell, with the spread over seeds beside the published figure. Only finished
+runs are averaged; whatever else there is of a cell (nothing, failed, diverged, unfinished, other data) is said in words
+beside the figure, never left blank and never averaged in.
 """
 
 import math
@@ -10,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-from retable.experiment.metrics import Metric, Published
+from retable.experiment.metrics import Metric, NotThere, Published
 from retable.experiment.table import Cell, Table
-from retable.experiment.values import NotThere, scalar
+from retable.report.intervals import Interval, interval
 from retable.report.runs import Assigned, RunRecord
 from retable.report.scale import Scale, alike, describe, scale_of
+from retable.report.verdicts import HOLDS, Verdict, judge
 
-MISSING, NOT_RECORDED, NOT_COMPARABLE = "missing", "not recorded", "not comparable"
+MISSING, NOT_RECORDED = "missing", "not recorded"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,45 @@ class Row:
     runs: tuple[RunRecord, ...] = ()
     scale: str = ""
     finished: tuple[RunRecord, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A table, its runs, and all that is made of them.
+
+    metrics: those that are shown. verdicts: one a claim. differences: of each cell to the baseline in each metric, none
+    in a table without one. remarks: what a reader must know before the figures.
+    """
+
+    table: Table
+    runs: Assigned
+    metrics: tuple[Metric, ...]
+    rows: tuple[Row, ...]
+    verdicts: tuple[Verdict, ...]
+    differences: tuple[Interval, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def holds(self) -> int:
+        """How many claims hold."""
+        return sum(verdict.verdict == HOLDS for verdict in self.verdicts)
+
+    @property
+    def claims_line(self) -> str:
+        return f"{self.holds} of {len(self.verdicts)} claims hold"
+
+
+def evaluate(table: Table, runs: Assigned) -> Evaluated:
+    rows = table_rows(table, runs)
+    return Evaluated(
+        table=table,
+        runs=runs,
+        metrics=tuple(metric for metric in table.metrics.values() if metric.shown),
+        rows=tuple(rows),
+        verdicts=tuple(judge(table, runs)),
+        differences=tuple(differences(table, rows)),
+        remarks=tuple(remarks(table, rows, runs)),
+    )
 
 
 def table_rows(table: Table, runs: Assigned) -> list[Row]:
@@ -109,7 +150,7 @@ def entry(
     values, absent = [], 0
     for record in finished:
         try:
-            values.append(scalar(record, metric, table.metrics))
+            values.append(metric.value(record, table.metrics))
         except NotThere:
             absent += 1
     never = values.count(float("inf"))
@@ -160,6 +201,40 @@ def mark_best(rows: Sequence[Row], shown: Sequence[Metric]) -> list[Row]:
         )
         for row in rows
     ]
+
+
+def differences(table: Table, rows: Sequence[Row]) -> list[Interval]:
+    """Each cell against the table's baseline in each metric that is shown, in the table's order; none without one."""
+    base = next((row for row in rows if row.cell.name == table.baseline), None)
+    if base is None:
+        return []
+    metrics = [metric for metric in table.metrics.values() if metric.shown]
+    return [difference(table, row, base, metric) for row in rows if row is not base for metric in metrics]
+
+
+def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
+    """One cell minus the baseline. A seed that lacks the figure on either side is left out, and said."""
+    name = row.cell.name
+    scales = [scale_of(run, one.cell.epochs, one.cell.fraction) for one in (row, base) for run in one.finished]
+    if not row.finished or not base.finished:
+        lacking = row if not row.finished else base
+        said = lacking.entries[metric.name].words
+        return Interval(name, metric.name, words=said if lacking is row else f"baseline: {said}")
+    if not alike(scales):
+        return Interval(name, metric.name, words="runs of different scale")
+    ours, theirs = ({run.seed: run for run in one.finished} for one in (row, base))
+    shared = sorted(set(ours) & set(theirs))
+    found: dict[int, float] = {}
+    for seed in shared:
+        try:
+            left, right = (metric.value(one[seed], table.metrics) for one in (ours, theirs))
+        except NotThere:
+            continue
+        if math.isfinite(left) and math.isfinite(right):
+            found[seed] = left - right
+    absent = len(shared) - len(found)
+    words = "" if not absent else "no figure" if not found else f"no figure in {absent} of {len(shared)} seeds"
+    return interval(name, metric.name, found, words)
 
 
 def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[str]:

@@ -7,8 +7,10 @@ runs fall into groups, a scale and such a setting each, which must not be mixed:
 table is shown, the others are named. This is the report's only module that composes configs.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from retable.config.compose import Composer
@@ -78,12 +80,14 @@ def tables_of(
     experiments: Sequence[str] = (),
     where: Mapping[str, Any] | None = None,
     composer: Composer | None = None,
+    shown: Collection[Path] = (),
 ) -> list[tuple[Table, Assigned]]:
     """The tables that the runs are of, in the experiments' order, each with its runs.
 
     Args:
         experiments: their names; by default those of conf/experiment that the runs make (`is_made`).
         where: resolved value by key that a run must have, e.g. {"trainer.max_epochs": 30}.
+        shown: directories of runs: where a table has several groups, that with most of these is shown.
 
     Raises:
         ConfigError: for an experiment that does not exist or has no table.
@@ -94,11 +98,13 @@ def tables_of(
         if name not in known:
             raise ConfigError(f"--experiment {name}: no such experiment; accepted: {', '.join(known)}")
     matcher = Matcher((r for r in runs.records if r.identity and meets(r, where or {})), composer)
+    wanted = set(map(os.path.realpath, shown))
     found = []
     for name in experiments or known:
         if not experiments and not matcher.may_have(name):
             continue
         table, groups = matcher.groups(name)
+        groups.sort(key=lambda group: -sum(os.path.realpath(r.path) in wanted for r in group.records))
         chosen, *others = groups or [Group((), ())]
         if not experiments and not matcher.is_made(name, table, chosen.cells):
             continue
@@ -130,7 +136,6 @@ class Matcher:
         self.records = list(records)
         self.composer = composer
         self._grids: dict[tuple[str, ...], Grid | None] = {}
-        self.settings = [self.setting(record) for record in self.records]
         self.stripped = [without_scale(record.identity or {}) for record in self.records]
 
     def setting(self, record: RunRecord) -> tuple[str, ...]:
@@ -174,7 +179,7 @@ class Matcher:
     def groups(self, name: str) -> tuple[Table, list[Group]]:
         """An experiment's table, and its groups with the one nearest to the published table first."""
         grid = self.grid(name) or expand([f"experiment={name}"], self.composer)  # again, for the error
-        table = parse_table(grid.tables[name], f"experiment={name}")
+        table = parse_table(grid.tables[name], name)
         everything = any(claim.all_runs for claim in table.claims)
         wanted = [
             number
@@ -183,8 +188,9 @@ class Matcher:
         ]
         groups: dict[str, Group] = {}
         taken: set[int] = set()
-        for setting in dict.fromkeys([(), *(self.settings[number] for number in wanted)]):
-            left = [n for n in wanted if n not in taken and (not setting or self.settings[n] == setting)]
+        settings = {number: self.setting(self.records[number]) for number in wanted}
+        for setting in dict.fromkeys([(), *settings.values()]):
+            left = [n for n in wanted if n not in taken and (not setting or settings[n] == setting)]
             points = self.points(name, setting) if left else []
             for number in left:
                 record = self.records[number]

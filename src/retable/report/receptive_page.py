@@ -124,7 +124,8 @@ def _remarks(study: dict[str, Any]) -> list[str]:
     if len(rows) < images["top"]:
         said.append(f"Only {len(rows)} images to study, in place of {images['top']}.")
     if images["flat"]:
-        said.append(f"The unit answers the same everywhere on {images['flat']} images, which are left out.")
+        which = "1 image, which is" if images["flat"] == 1 else f"{images['flat']} images, which are"
+        said.append(f"The unit answers the same everywhere on {which} left out.")
     if images["unreadable"]:
         count = len(images["unreadable"])
         said.append(

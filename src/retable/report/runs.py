@@ -10,7 +10,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,8 @@ from typing import Any
 from retable.config.keys import lookup
 from retable.errors import ConfigError
 from retable.experiment.table import Table
+from retable.run.files import ENDED, FINISHED, HISTORY, RESULT, RUN
 
-RUN, RESULT, HISTORY = "run.json", "result.json", "history.csv"
-STATUSES = ("finished", "diverged", "failed")
 UNFINISHED = "unfinished"
 
 
@@ -102,10 +101,10 @@ def read_run(folder: Path) -> RunRecord:
         raise ValueError(f"{RUN} holds no config")
     result = read_json(folder / RESULT) if (folder / RESULT).exists() else {}
     status = result.get("status", UNFINISHED) if result else UNFINISHED
-    if status not in (*STATUSES, UNFINISHED):
+    if status not in (*ENDED, UNFINISHED):
         raise ValueError(f"{RESULT} has the unknown status {status!r}")
     history = read_history(folder / HISTORY) if (folder / HISTORY).exists() else {}
-    if status == "finished" and not history.get("epoch"):
+    if status == FINISHED and not history.get("epoch"):
         raise ValueError(f"finished, but {HISTORY} is missing or empty")
     seed = result.get("seed", config.get("seed", 0))
     if not isinstance(seed, int):
@@ -175,18 +174,17 @@ def cells_of(table: Table, config: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def assign(table: Table, runs: Runs, belongs: Callable[[RunRecord], bool] | None = None) -> Assigned:
+def assign(table: Table, runs: Runs) -> Assigned:
     """Sorts a table's runs into its cells.
 
-    Args: belongs: whether a run is one of the table's grid. A cell's match names only what tells it from the table's
-    other cells, so that without `belongs` the runs must be of this table alone (a directory of one sweep).
+    Args: runs: of this table's grid alone, since a cell's match names only what tells it from the table's other cells.
 
     Raises: ConfigError where one run meets two cells.
     """
     cells: dict[str, list[RunRecord]] = {name: [] for name in table.cells}
     others = []
     for record in runs.records:
-        if record.task != table.task or (belongs is not None and not belongs(record)):
+        if record.task != table.task:
             continue
         names = cells_of(table, record.config)
         if len(names) > 1:

@@ -1,26 +1,40 @@
-"""The report as HTML: a page a table and an index over all of them.
+"""The files of a report: a table's own, and the HTML pages with an index over them.
 
     <folder>/index.html                 all claims, a line each; the tables, by report
-    <folder>/cifar/dropout/index.html   one table
+    <folder>/cifar/dropout/index.html   one table; beside it report.md, report.csv and report.tex
 
-The pages are a function of the run directories: the same directories give the same bytes.
+They are a function of the run directories: the same directories give the same bytes.
 """
 
 import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from retable import atomic
 from retable.experiment.table import Table
-from retable.report.html import SIGNS, Page, environment, status_text, table_page
-from retable.report.receptive_page import index_lines
-from retable.report.runs import Assigned
-from retable.report.verdicts import HOLDS
-from retable.run.files import write_text
+from retable.report.csv import csv_text
+from retable.report.evaluated import Evaluated
+from retable.report.latex import latex_table
+from retable.report.markdown import report
+
+if TYPE_CHECKING:
+    from retable.report.html import Page
+
+REPORT = "report.md"
 
 
-def write_site(entries: Sequence[tuple[Table, Assigned]], folder: Path | str, studies: Path | None = None) -> Path:
+def write_table(found: Evaluated, folder: Path) -> Path:
+    """Write a table's report.md, report.csv and report.tex below the folder; returns the first."""
+    place = folder / found.table.name
+    atomic.write_text(place / REPORT, report(found))
+    atomic.write_text(place / "report.csv", csv_text(found))
+    atomic.write_text(place / "report.tex", latex_table(found))
+    return place / REPORT
+
+
+def write_site(entries: Sequence[Evaluated], folder: Path | str, studies: Path | None = None) -> Path:
     """Write the pages of all given tables, and the index over them.
 
     Args:
@@ -31,22 +45,27 @@ def write_site(entries: Sequence[tuple[Table, Assigned]], folder: Path | str, st
     Returns:
         The index. It speaks of the given tables alone, so that all that are to stand in it must be given.
     """
+    from retable.report.html import table_page  # half a second, of which the end of most sweeps has no need
+
     folder = Path(folder)
     pages = []
-    for table, runs in sorted(entries, key=lambda entry: order(entry[0])):
-        place = folder / table.name
-        page = table_page(table, runs, place, "../" * len(Path(table.name).parts) + "index.html")
-        write_text(place / "index.html", page.text)
+    for found in sorted(entries, key=lambda entry: order(entry.table)):
+        place = folder / found.table.name
+        page = table_page(found, place, "../" * len(Path(found.table.name).parts) + "index.html")
+        atomic.write_text(place / "index.html", page.text)
         pages.append(page)
-    write_text(folder / "index.html", index_page(pages, folder, studies or folder.parent / "receptive"))
+    atomic.write_text(folder / "index.html", index_page(pages, folder, studies or folder.parent / "receptive"))
     return folder / "index.html"
 
 
-def index_page(pages: Sequence[Page], folder: Path, studies: Path) -> str:
-    claims = [(page, verdict) for page in pages for verdict in page.verdicts]
+def index_page(pages: "Sequence[Page]", folder: Path, studies: Path) -> str:
+    from retable.report.html import SIGNS, environment, status_text
+    from retable.report.receptive_page import index_lines
+
+    claims = [(page, verdict) for page in pages for verdict in page.found.verdicts]
     counts = [(verdict, sum(v.verdict == verdict for _, v in claims)) for verdict in SIGNS]
     broken = {
-        os.path.normpath(os.path.join(page.table.name, path)).replace(os.sep, "/"): reason
+        os.path.normpath(os.path.join(page.found.table.name, path)).replace(os.sep, "/"): reason
         for page in pages
         for path, reason in page.broken
     }
@@ -56,7 +75,7 @@ def index_page(pages: Sequence[Page], folder: Path, studies: Path) -> str:
         .get_template("index.html")
         .render(
             claims=claims,
-            holds=sum(verdict.verdict == HOLDS for _, verdict in claims),
+            holds=sum(page.found.holds for page in pages),
             counts=[(verdict, count) for verdict, count in counts if count],
             reports=reports(pages),
             broken=sorted([*broken.items(), *unreadable]),
@@ -66,14 +85,14 @@ def index_page(pages: Sequence[Page], folder: Path, studies: Path) -> str:
     )
 
 
-def reports(pages: Sequence[Page]) -> list[dict[str, Any]]:
+def reports(pages: "Sequence[Page]") -> list[dict[str, Any]]:
     """The tables by the report that they are from: A1.2 is of A1."""
-    names = list(dict.fromkeys(report_of(page.table) for page in pages))
+    names = list(dict.fromkeys(report_of(page.found.table) for page in pages))
     found = []
     for name in names:
-        own = [page for page in pages if report_of(page.table) == name]
-        claims = sum(len(page.verdicts) for page in own)
-        found.append({"name": name, "pages": own, "claims": claims, "holds": sum(page.holds for page in own)})
+        own = [page for page in pages if report_of(page.found.table) == name]
+        claims = sum(len(page.found.verdicts) for page in own)
+        found.append({"name": name, "pages": own, "claims": claims, "holds": sum(page.found.holds for page in own)})
     return found
 
 

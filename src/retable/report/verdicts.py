@@ -5,15 +5,18 @@ or with a run of those seeds that failed, diverged or has not ended, makes the c
 what is left would judge the survivors.
 """
 
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
+from statistics import fmean
 
-from retable.experiment.claims import Check, Claim, Operand
-from retable.experiment.kinds import JUDGES, Bench
+from retable.experiment.claims import Claim, Evidence, Ranked, Statement
+from retable.experiment.metrics import Curve, NotThere, Published
+from retable.experiment.operands import Operand, World
 from retable.experiment.table import Table
-from retable.experiment.values import NotThere, PublishedWorld, RunsWorld, World
+from retable.report.intervals import Interval, interval
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
 
@@ -29,6 +32,8 @@ class Verdict:
     numbers: what was compared, on the means; held of judged: in how many seeds it holds.
     scale_note: empty at the published scale, else what was reduced. reasons: why it is undecided, or what was left out.
     published: what the claim is worth on the published figures themselves.
+    intervals: one a statement that sets one figure of runs over another, where the claim is judged. A choice among many
+    (`best`) has none: its runner-up is picked after the fact.
     """
 
     id: str
@@ -40,6 +45,7 @@ class Verdict:
     scale_note: str = ""
     reasons: tuple[str, ...] = ()
     published: str = UNDECIDED
+    intervals: tuple[Interval, ...] = ()
 
     @property
     def line(self) -> str:
@@ -51,6 +57,66 @@ class Verdict:
             said += f", holds in {self.held} of {self.judged} seed{'s' if self.judged > 1 else ''}"
         details = "; ".join(part for part in (self.numbers, *self.reasons) if part)
         return f"{said}: {details}" if details else said
+
+
+@dataclass(frozen=True)
+class RunsWorld:
+    """Figures of runs: a cell's is the mean over its records, which are one where a single seed is judged."""
+
+    table: Table
+    runs: Mapping[str, Sequence[RunRecord]]
+
+    def cell(self, name: str, operand: Operand) -> float:
+        metrics = self.table.metrics
+        try:
+            return fmean(metrics[operand.metric].value(run, metrics, operand.when) for run in self.runs[name])
+        except NotThere as error:
+            raise NotThere(f"{name}: {error}") from None
+
+    def curve(self, name: str, operand: Operand) -> Curve:
+        metrics = self.table.metrics
+        try:
+            curves = [metrics[operand.metric].curve(run, metrics) for run in self.runs[name]]
+        except NotThere as error:
+            raise NotThere(f"{name}: {error}") from None
+        if any(set(found) != set(curves[0]) for found in curves):
+            raise NotThere(f"{name}: the seeds have different epochs")
+        return {epoch: fmean(found[epoch] for found in curves) for epoch in curves[0]}
+
+
+@dataclass(frozen=True)
+class PublishedWorld:
+    """The published figures, for what the claims are worth on them. ends: what a (cell, metric)'s range stands for."""
+
+    table: Table
+    ends: Mapping[tuple[str, str], float] = field(default_factory=dict)
+
+    def cell(self, name: str, operand: Operand) -> float:
+        figure, metric, final = (
+            self.figure(name, operand.metric),
+            self.table.metrics[operand.metric],
+            operand.when.final,
+        )
+        if final and (name, operand.metric) in self.ends:
+            return self.ends[name, operand.metric]
+        if figure and final and figure.value is not None:
+            return figure.value
+        if final and metric.difference and not (figure and figure.curve):
+            left, right = (
+                self.cell(name, replace(operand, metric=part)) if isinstance(part, str) else part
+                for part in metric.difference
+            )
+            return (left - right) * metric.scale
+        return operand.when.of(self.curve(name, operand), operand.metric)
+
+    def curve(self, name: str, operand: Operand) -> Curve:
+        figure = self.figure(name, operand.metric)
+        if not figure or not figure.curve:
+            raise NotThere(f"{name}: no {operand.metric} was published" + ("" if operand.when.final else " an epoch"))
+        return dict(figure.curve)
+
+    def figure(self, name: str, metric: str) -> Published | None:
+        return self.table.cells[name].published.get(metric) if name in self.table.cells else None
 
 
 def judge(table: Table, runs: Assigned) -> list[Verdict]:
@@ -84,7 +150,7 @@ def settle_published(table: Table, claim: Claim) -> tuple[str, str, tuple[str, .
         if figure.low is not None and figure.high is not None
     }
     worlds = [PublishedWorld(table, dict(zip(ranges, ends, strict=True))) for ends in product(*ranges.values())]
-    outcomes = [settle(table, claim, claim.checks, world) for world in worlds]
+    outcomes = [settle(table, claim.statements, world, claim.beside) for world in worlds]
     if len({verdict for verdict, _, _ in outcomes}) > 1:
         return UNDECIDED, "", ("the published ranges leave it open",)
     return outcomes[0]
@@ -98,10 +164,10 @@ def judge_claim(
 ) -> Verdict:
     """Args: cells: records by cell; others: records by setting, for claims over all runs."""
     used = {name: list(cells.get(name, ())) for name in claim.cells}
-    checks = claim.checks
+    statements = claim.statements
     if claim.all_runs:
         named = {name if name not in used else f"{name} (other)": list(found) for name, found in (others or {}).items()}
-        checks = tuple(widen(check, list(named)) for check in checks)
+        statements = tuple(s.widen(list(named)) if isinstance(s, Ranked) and s.all_runs else s for s in statements)
         used.update(named)
     # A run outside the table's cells has no published number of epochs of its own; the table's stands in.
     published = {name: (cell.epochs, cell.fraction) for name, cell in table.cells.items()}
@@ -116,7 +182,11 @@ def judge_claim(
     base = Verdict(claim.id, claim.text, UNDECIDED, scale_note=note)
     if any(run.source == "sample" for found in used.values() for run in found):
         # Nothing is claimed of a publication's data; how it comes out on these data is still worth knowing.
-        outcome = "" if missing(used, relevant, seeds) else settle(table, claim, checks, RunsWorld(table, relevant))
+        outcome = (
+            ""
+            if missing(used, relevant, seeds)
+            else settle(table, statements, RunsWorld(table, relevant), claim.beside)
+        )
         numbers = f"here it {'is ' if outcome[0] == UNDECIDED else ''}{outcome[0]}: {outcome[1]}" if outcome else ""
         return replace(base, verdict=NOT_JUDGED, scale_note=SAMPLE, numbers=numbers.removesuffix(": "))
     left_out = sorted({run.seed for found in used.values() for run in found} - seeds)
@@ -124,50 +194,68 @@ def judge_claim(
     faults = missing(used, relevant, seeds)
     if not faults and not alike(scales):
         faults = [f"runs of different scale: {describe(scales)}"]
-    held, judged = count_seeds(table, claim, checks, relevant, seeds)
+    held, judged = count_seeds(table, statements, relevant, seeds)
     if faults:
         return replace(base, held=held, judged=judged, reasons=(*faults, *notes))
-    verdict, numbers, reasons = settle(table, claim, checks, RunsWorld(table, relevant))
+    verdict, numbers, reasons = settle(table, statements, RunsWorld(table, relevant), claim.beside)
     if claim.absolute and any(scale.reduced for scale in scales):
         return replace(base, verdict=NOT_COMPARABLE, numbers=numbers, reasons=(*reasons, *notes))
-    return replace(base, verdict=verdict, numbers=numbers, held=held, judged=judged, reasons=(*reasons, *notes))
+    intervals = differences_by_seed(table, statements, relevant, seeds) if verdict in (HOLDS, FAILS) else ()
+    found = replace(base, verdict=verdict, numbers=numbers, held=held, judged=judged, intervals=intervals)
+    return replace(found, reasons=(*reasons, *notes))
 
 
-def settle(table: Table, claim: Claim, checks: Sequence[Check], world: World) -> tuple[str, str, tuple[str, ...]]:
-    """(verdict, numbers, reasons): a claim holds if all its statements do, and fails if one fails."""
-    metrics = {operand.metric for check in checks for operand in check.operands if operand.metric}
-    bench = Bench(world, table.metrics, name_metric=len(metrics) > 1)
+def differences_by_seed(
+    table: Table, statements: Sequence[Statement], relevant: Mapping[str, Sequence[RunRecord]], seeds: set[int]
+) -> tuple[Interval, ...]:
+    """The interval of each statement that sets one figure of runs over another."""
+    worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in seeds}
+    found = []
+    for statement in statements:
+        if statement.difference and all(operand.constant is None for operand in statement.operands):
+            high, low = statement.difference
+            values = {}
+            for seed, world in worlds.items():
+                with contextlib.suppress(NotThere):
+                    values[seed] = high.value(world) - low.value(world)
+            finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
+            found.append(interval(f"{high.label} - {low.label}", high.metric, finite))
+    return tuple(found)
+
+
+def of_seed(cells: Mapping[str, Sequence[RunRecord]], seed: int) -> dict[str, list[RunRecord]]:
+    return {name: [run for run in found if run.seed == seed] for name, found in cells.items()}
+
+
+def settle(
+    table: Table, statements: Sequence[Statement], world: World, beside: Sequence[Statement] = ()
+) -> tuple[str, str, tuple[str, ...]]:
+    """(verdict, numbers, reasons): a claim holds if all its statements do, and fails if one fails.
+
+    Args:
+        beside: statements whose numbers are said, where they can be, and which decide nothing.
+    """
+    metrics = {
+        operand.metric for statement in (*statements, *beside) for operand in statement.operands if operand.metric
+    }
+    evidence = Evidence(world, table.metrics, name_metric=len(metrics) > 1)
     outcomes, numbers, reasons = [], [], []
-    for check in checks:
+    for statement in statements:
         try:
-            holds, text = JUDGES[check.kind](check, bench)
+            holds, text = statement.holds(evidence)
         except NotThere as error:
             reasons.append(str(error))
             continue
         outcomes.append(holds)
-        numbers.append(text if holds or len(checks) == 1 else f"{text} (does not hold)")
-    if beside := said_beside(claim, bench):
-        numbers.append(f"beside it: {', '.join(beside)}")
+        numbers.append(text if holds or len(statements) == 1 else f"{text} (does not hold)")
+    said = []
+    for statement in beside:
+        with contextlib.suppress(NotThere):
+            said.append(statement.holds(evidence)[1])
+    if said:
+        numbers.append(f"beside it: {', '.join(said)}")
     verdict = FAILS if not all(outcomes) else UNDECIDED if reasons else HOLDS
     return verdict, "; ".join(numbers), tuple(dict.fromkeys(reasons))
-
-
-def said_beside(claim: Claim, bench: Bench) -> list[str]:
-    """The numbers of the statements beside a claim, those that can be said."""
-    said = []
-    for check in claim.beside:
-        with suppress(NotThere):
-            said.append(JUDGES[check.kind](check, bench)[1])
-    return said
-
-
-def widen(check: Check, names: Sequence[str]) -> Check:
-    """An `all runs` check with an operand for each other setting that was run."""
-    if not check.all_runs:
-        return check
-    like = check.operands[0]
-    more = tuple(Operand(label=name, cells=(name,), metric=like.metric, at=like.at, over=like.over) for name in names)
-    return replace(check, operands=check.operands + more)
 
 
 def shared_seeds(used: Mapping[str, Sequence[RunRecord]]) -> set[int]:
@@ -194,18 +282,17 @@ def missing(
 
 def count_seeds(
     table: Table,
-    claim: Claim,
-    checks: Sequence[Check],
+    statements: Sequence[Statement],
     relevant: Mapping[str, Sequence[RunRecord]],
     seeds: set[int],
 ) -> tuple[int, int]:
     """(held, judged): seeds in which the claim holds, of those in which every cell has finished and it can be said."""
     held = judged = 0
     for seed in sorted(seeds):
-        runs = {name: [run for run in found if run.seed == seed] for name, found in relevant.items()}
+        runs = of_seed(relevant, seed)
         if any(len(found) != 1 or found[0].status != "finished" for found in runs.values()):
             continue
-        verdict, _, _ = settle(table, claim, checks, RunsWorld(table, runs))
+        verdict, _, _ = settle(table, statements, RunsWorld(table, runs))
         held += verdict == HOLDS
         judged += verdict != UNDECIDED
     return held, judged

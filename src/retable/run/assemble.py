@@ -1,30 +1,20 @@
-"""From a config to its parts: data, model, task. Also how a config is checked before anything runs."""
+"""From a config to its parts: data, task, rules. Also how a config is checked before anything runs."""
 
-import functools
 import os
-from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
 from retable import checks
-from retable.config.build import build, parameters, target_of
+from retable.config.build import build
 from retable.config.validate import validate
 from retable.errors import ConfigError
-from retable.models.parts import Dropout
 from retable.tasks.base import Task
+from retable.tasks.build import make_task
 from retable.training.augment import Augment
 
 _FLOAT_BYTES = 4
-
-
-@dataclass
-class Parts:
-    """What a run trains with."""
-
-    data: pl.LightningDataModule
-    task: Task
 
 
 def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
@@ -39,36 +29,6 @@ def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
     data = build(config["data"], "data", seed=config["seed"], augment=augment)
     data.prepare()
     return data
-
-
-def make_task(config: dict[str, Any], data: pl.LightningDataModule, device: str = "cpu") -> Task:
-    """The LightningModule with its model initialised; seed torch before.
-
-    Args:
-        config: resolved config.
-        data: says what images look like and which classes there are.
-        device: "cpu", or "meta" to check a config at no cost.
-
-    Raises:
-        ConfigError: one line, for a key, value or combination that is not accepted.
-    """
-    with torch.device(device):
-        model = _make_model(config, data)
-        build(config["init"], "init", model)
-        loss = build(config["loss"], "loss", ignore=("l1",))
-    task = build(
-        config["task"],
-        "task",
-        ignore=("metric",),
-        model=model,
-        loss=loss,
-        l1=config["loss"].get("l1", 0.0),
-        classes=data.classes,
-        levels=getattr(data, "levels", None),
-        optimizer=functools.partial(_make_optimizer, config["optimizer"]),
-        scheduler=functools.partial(_make_scheduler, config["scheduler"]) if config["scheduler"]["_target_"] else None,
-    )
-    return task
 
 
 def check(config: dict[str, Any]) -> dict[str, Any]:
@@ -152,26 +112,3 @@ def make_early_stop(config: dict[str, Any]) -> Any:
 def count_parameters(task: Task) -> int:
     """Learnable parameters of a task's model."""
     return sum(p.numel() for p in task.model.parameters() if p.requires_grad)
-
-
-def _make_model(config: dict[str, Any], data: pl.LightningDataModule) -> torch.nn.Module:
-    known = parameters(target_of(config["model"], "model"))
-    dropout = Dropout(**config["dropout"])
-    if "dropout" not in known and dropout.p > 0:
-        raise ConfigError(f"dropout={dropout.p}: model={config['model'].get('name')} takes no dropout; accepted: none")
-    chosen, name = config["activation"].get("name"), config["model"].get("name")
-    if "activation" not in known and chosen != "relu":
-        raise ConfigError(f"activation={chosen}: model={name} has its own; accepted: relu")
-    activation = target_of(config["activation"], "activation")
-    task = target_of(config["task"], "task")
-    channels = task.channels(config["task"], data.num_classes)
-    context = {"activation": activation, "dropout": dropout, "num_classes": channels, "classes": tuple(data.classes)}
-    return build(config["model"], "model", in_shape=tuple(data.image_shape), **context)
-
-
-def _make_optimizer(node: dict[str, Any], weights: Any) -> torch.optim.Optimizer:
-    return build(node, "optimizer", weights)
-
-
-def _make_scheduler(node: dict[str, Any], optimizer: torch.optim.Optimizer) -> Any:
-    return build(node, "scheduler", optimizer)

@@ -1,6 +1,8 @@
 """A trained model from its checkpoint, without executing pickled code and without its run directory."""
 
+import math
 import pickle
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from retable.config.build import target_of
-from retable.errors import DataError, first_line
+from retable.errors import ConfigError, DataError, first_line
+from retable.run import files
+from retable.tasks.build import rebuilt
+
+MOST_VALUES = 3 * 2**27  # of an image
 
 
 @dataclass
@@ -23,6 +28,8 @@ class Trained:
         mean, std: by channel, of images in [0, 1]; what the model takes is (image - mean) / std.
         config: resolved config of the run.
         name: the run's name.
+        path: the checkpoint's file.
+        trust: whether its config may name whatever it likes.
     """
 
     model: nn.Module
@@ -33,6 +40,8 @@ class Trained:
     std: tuple[float, ...]
     config: dict[str, Any]
     name: str
+    path: Path
+    trust: bool = False
 
     def normalise(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """uint8 images (N, C, H, W) as the model takes them: float32. Images that are float32 already are so."""
@@ -49,31 +58,23 @@ class Trained:
         return torch.cat(parts)
 
 
-def load(checkpoint: Path) -> Trained:
+def load(checkpoint: Path, trust: bool = False) -> Trained:
     """Load a checkpoint written by a run.
 
     Args:
         checkpoint: the file, or a run directory that holds last.ckpt.
+        trust: build what its config names, whatever that is (retable.config.targets).
 
     Raises:
         DataError: one line, if it is missing, no checkpoint of this project, or would execute code.
     """
-    path = checkpoint / "last.ckpt" if checkpoint.is_dir() else checkpoint
-    if not path.is_file():
-        raise DataError(f"{path}: no such checkpoint; accepted: a last.ckpt or the directory of a run")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DataError(f"{path}: refused, it is no plain checkpoint and could execute code") from error
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise DataError(f"{path}: not a whole checkpoint ({first_line(error)})") from error
-    if not isinstance(content, dict) or "retable" not in content:
-        raise DataError(f"{path}: not a checkpoint of a run of this project")
+    path = checkpoint / files.CHECKPOINT if checkpoint.is_dir() else checkpoint
+    content = read_checkpoint(path)
     kept = content["retable"]
     try:
-        _refuse_calls(kept["config"], path)
-        task = _task(kept)
+        task = rebuilt(kept, path, content["state_dict"], trust)
         task.load_state_dict(content["state_dict"])
+        _check_described(kept)
         return Trained(
             model=task.eval().model,
             task=task,
@@ -83,7 +84,11 @@ def load(checkpoint: Path) -> Trained:
             std=tuple(kept["std"]),
             config=kept["config"],
             name=kept["name"],
+            path=path,
+            trust=trust,
         )
+    except ConfigError as error:
+        raise DataError(f"{path}: {error}") from error
     except RuntimeError as error:
         raise DataError(f"{path}: weights do not fit the model of its config ({first_line(error)})") from error
     except (KeyError, TypeError, AttributeError) as error:
@@ -91,27 +96,36 @@ def load(checkpoint: Path) -> Trained:
         raise DataError(f"{path}: not a checkpoint of a run of this project ({reason})") from error
 
 
-def _refuse_calls(config: dict[str, Any], path: Path) -> None:
-    """Let a checkpoint name modules only: its config says what to call, and `os.system` has a name too."""
-    for part in ("model", "activation", "loss", "task"):
-        target = target_of(config[part], part)
-        if not (isinstance(target, type) and issubclass(target, nn.Module)):
-            raise DataError(f"{path}: refused, {part}._target_={config[part]['_target_']} is no torch module")
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What a checkpoint of this project holds, on the CPU; nothing of it is executed.
+
+    Raises:
+        DataError: one line.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: no such checkpoint; accepted: a last.ckpt or the directory of a run")
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                sizes = [member.file_size for member in archive.infolist()]
+            if sum(sizes) > path.stat().st_size:  # torch writes all parts as they are
+                raise ValueError("parts of it are compressed")
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DataError(f"{path}: refused, it is no plain checkpoint and could execute code") from error
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise DataError(f"{path}: not a whole checkpoint ({first_line(error)})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("retable"), dict):
+        raise DataError(f"{path}: not a checkpoint of a run of this project")
+    return content
 
 
-def _task(kept: dict[str, Any]) -> Any:
-    from retable.run.assemble import make_task
-
-    config = kept["config"] | {"init": {"_target_": "retable.training.init.default"}}  # the weights come from the file
-    if config["model"].get("weights") is not None:  # nor from the file or address that training began with
-        config = config | {"model": config["model"] | {"weights": "none"}}
-
-    class Described:
-        """What make_task asks of data, from the checkpoint."""
-
-        classes = tuple(kept["classes"])
-        num_classes = len(classes)
-        image_shape = tuple(kept["image_shape"])
-        levels = kept.get("levels")
-
-    return make_task(config, Described())
+def _check_described(kept: dict[str, Any]) -> None:
+    """Raise TypeError for what no run writes of its images."""
+    shape, mean, std = (kept[key] for key in ("image_shape", "mean", "std"))
+    if len(shape) != 3 or not all(type(side) is int and side > 0 for side in shape) or math.prod(shape) > MOST_VALUES:
+        raise TypeError(f"image_shape={shape}")
+    if not all(type(value) is float and math.isfinite(value) for value in (*mean, *std)) or min(std) <= 0:
+        raise TypeError(f"mean={mean}, std={std}")
+    if not all(isinstance(name, str) for name in kept["classes"]):
+        raise TypeError(f"classes={kept['classes']}")

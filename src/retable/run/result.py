@@ -49,12 +49,10 @@ def about_data(data: Any) -> str:
 
 def portable(config: dict[str, Any], data: Any, name: str) -> dict[str, Any]:
     """What a checkpoint carries to be used without its directory: plain values only."""
-    return {
+    from retable.tasks.build import description
+
+    return description(config, data) | {
         "name": name,
-        "config": own(config),
-        "classes": list(data.classes),
-        "levels": None if data.levels is None else [float(v) for v in data.levels],
-        "image_shape": [int(n) for n in data.image_shape],
         "mean": [float(v) for v in data.mean],
         "std": [float(v) for v in data.std],
         "fingerprint": data.fingerprint,

@@ -17,8 +17,9 @@ from retable import atomic
 from retable.config.compose import Composer
 from retable.config.identity import run_name
 from retable.config.keys import own
+from retable.config.targets import check_targets
 from retable.config.validate import validate
-from retable.errors import ConfigError, RetableError
+from retable.errors import ConfigError, DataError, RetableError
 from retable.run import files
 from retable.run.imports import import_all
 from retable.run.result import describe, write_plan
@@ -32,7 +33,7 @@ def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """
     if config["resume"] is not None:
         directory = Path(config["resume"])
-        run = _resumed(directory, overrides)
+        run = _resumed(directory, overrides, config["trust"])
         if run is not None:
             _execute(run["config"], directory)
         return
@@ -163,12 +164,16 @@ def _interruptible(leave: Callable[[int], Any], words: str | None = None) -> Ite
             signal.signal(number, handler)
 
 
-def _resumed(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | None:
+def _resumed(directory: Path, overrides: Sequence[str], trust: bool) -> dict[str, Any] | None:
     """What run.json says of the run to go on with; None where nothing is left to do. A failure is forgotten."""
     if not (directory / files.RUN).is_file():
         raise ConfigError(f"resume={directory}: holds no {files.RUN}; accepted: a run's directory")
     run = files.read_run(directory)
-    others = [text for text in overrides if not text.startswith("resume=")]
+    for path in (directory / files.RUN, directory / files.CHECKPOINT):
+        if not trust and path.exists() and hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            raise DataError(f"{path}: was made by another user; accepted: runs of your own, or trust=true")
+    check_targets(run["config"], directory / files.RUN, trust=trust)
+    others = [text for text in overrides if not text.startswith(("resume=", "trust="))]
     if others and any(not text.startswith("task=") for text in others):
         raise ConfigError(f"resume={directory}: goes on as it began; leave out {' '.join(others)}")
     if (atomic.read_json(directory / files.RESULT) or {}).get("status") in files.DONE:

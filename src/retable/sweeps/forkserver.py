@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _PACKET = 1 << 16  # bytes; a request holds a few variables
 _PATIENCE = 10  # seconds
 _WAKE_BYTES = 4096
+_WINK = 0.01  # seconds
 
 
 def available() -> bool:
@@ -41,8 +43,11 @@ class Child(Protocol):
 
     commands: TextIO
     events: TextIO
+    pid: int | None
 
-    def kill(self) -> None: ...
+    def kill(self) -> None:
+        """End it and whatever is in its process group, also when it has ended already."""
+
     def wait(self) -> int | None:
         """Wait for its end. Returns its exit code, negative for a signal; None if that can't be known."""
 
@@ -103,7 +108,7 @@ class ForkServer:
             self._process.wait(_PATIENCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
-        self._listener.join()
+        self._listener.join(_PATIENCE)
 
     def _listen(self) -> None:
         with contextlib.suppress(OSError):
@@ -119,7 +124,7 @@ class ForkServer:
             self._closed = True
             self._control.close()
         for child in list(self._children.values()):
-            child.ended(None if child.pid else code)
+            child.orphaned(code)
 
 
 class _Forked:
@@ -136,19 +141,55 @@ class _Forked:
             self.kill()
 
     def ended(self, code: int | None) -> None:
-        if not self._over.is_set():
-            self._code = code
-            self._over.set()
+        self._code = code
+        self._over.set()
+
+    def orphaned(self, code: int | None) -> None:
+        """What has forked it is gone, or would have: nobody tells how it ends, and the kernel alone when."""
+        if self.pid is None:
+            self.ended(code)
+        else:
+            threading.Thread(target=self._await_end, daemon=True).start()
+
+    def _await_end(self) -> None:
+        _await_end(self.pid)
+        self.ended(None)
 
     def kill(self) -> None:
         self._unwanted = True
-        if self.pid is not None and self._code is None:
+        if self.pid is None:
+            return
+        if not self._over.is_set():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+                os.kill(self.pid, signal.SIGKILL)  # also where it has no process group of its own yet
+        signal_group(self.pid, signal.SIGKILL)
 
     def wait(self) -> int | None:
         self._over.wait()
         return self._code
+
+
+def _await_end(pid: int) -> None:
+    """Wait for the end of a process that is no child of this one."""
+    with contextlib.suppress(ProcessLookupError):
+        try:
+            descriptor = os.pidfd_open(pid)
+        except OSError as error:
+            if isinstance(error, ProcessLookupError):
+                raise
+            while True:  # a kernel before 5.3
+                os.kill(pid, 0)
+                time.sleep(_WINK)
+        ready = select.poll()
+        ready.register(descriptor, select.POLLIN)
+        ready.poll()
+        os.close(descriptor)
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to the process group that a worker leads, if there is any left of it."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
 
 
 class _Server:
@@ -179,7 +220,7 @@ class _Server:
             if self._control in readable:
                 packet, descriptors, _, _ = socket.recv_fds(self._control, _PACKET, 2)
                 if not packet:  # the sweep has ended, or asks for an end; the CPU time of its workers goes with this
-                    self._bury(wait=True)
+                    self._end()
                     return
                 self._fork(json.loads(packet), descriptors)
 
@@ -216,13 +257,25 @@ class _Server:
         finally:
             os._exit(1)
 
-    def _bury(self, wait: bool = False) -> None:
+    def _bury(self) -> None:
         while self._numbers:
-            pid, status = os.waitpid(-1, 0 if wait else os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
             if pid in self._numbers:
                 self._say(number=self._numbers.pop(pid), code=os.waitstatus_to_exitcode(status))
+
+    def _end(self) -> None:
+        """Wait for the workers, which see by their commands that their sweep has gone; end those that can't."""
+        deadline = time.monotonic() + _PATIENCE
+        while self._numbers and time.monotonic() < deadline:
+            self._bury()
+            time.sleep(_WINK)
+        for pid in self._numbers:
+            signal_group(pid, signal.SIGKILL)
+        while self._numbers and time.monotonic() < deadline + _PATIENCE:
+            self._bury()
+            time.sleep(_WINK)
 
     def _say(self, **packet: Any) -> None:
         with contextlib.suppress(OSError):  # the sweep has gone: the next `recv` tells

@@ -41,12 +41,13 @@ class Run:
 
 @dataclass
 class Plan:
-    """A sweep: its runs in order, its settings (conf/base.yaml, `sweep`), and the tables that it makes."""
+    """A sweep: its runs in order, its settings (conf/base.yaml, `sweep`), the tables that it makes, its composer."""
 
     runs: list[Run]
     settings: dict[str, Any]
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     label: str = "sweep"
+    composer: Composer | None = None
 
     @property
     def folder(self) -> Path:
@@ -69,7 +70,7 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
     composer = composer or Composer()
     grid = expand(arguments, composer)
     for name, content in grid.tables.items():
-        parse_table(content, f"experiment={name}")  # refused now, not when everything is trained
+        parse_table(content, name)  # refused now, not when everything is trained
     runs: list[Run] = []
     taken: dict[Path, Run] = {}
     stores: dict[Path, Store] = {}
@@ -104,7 +105,7 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         run.tables += [owner] if owner else []
         taken[directory] = run
         runs.append(run)
-    return Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs))
+    return Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs), composer)
 
 
 def write_runs(runs: Sequence[Run]) -> None:

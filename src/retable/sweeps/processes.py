@@ -11,10 +11,11 @@ from typing import Any
 
 from retable.run import devices
 from retable.sweeps import forkserver
-from retable.sweeps.forkserver import Child, ForkServer, python
+from retable.sweeps.forkserver import Child, ForkServer, python, signal_group
 
 DIED = "died"
 _PATIENCE = 10  # seconds that a worker without a run has to go by itself
+_LAST_WORDS = 2  # seconds for what a dead worker's pipe still holds
 
 
 class WorkerProcess:
@@ -37,8 +38,15 @@ class WorkerProcess:
         self._events = events
         environment = worker_environment(gpu, threads)
         self._child = server.fork(number, environment) if server else spawn(environment)
-        self._forwarder = threading.Thread(target=self._forward, daemon=True)
-        self._forwarder.start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._waiter = threading.Thread(target=self._await_end, daemon=True)
+        self._waiter.start()
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, once it is known."""
+        return self._child.pid
 
     def send(self, **command: Any) -> None:
         """Give a command; a worker that is gone says so by its event."""
@@ -47,28 +55,40 @@ class WorkerProcess:
             self._child.commands.flush()
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once, and what it has started."""
         self._child.kill()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to it and to what it has started."""
+        if self._child.pid is not None:
+            signal_group(self._child.pid, number)
 
     def close(self) -> None:
         """End it when it is idle, and wait for it."""
         with contextlib.suppress(BrokenPipeError, ValueError):
             self._child.commands.close()
-        self._forwarder.join(_PATIENCE)
-        if self._forwarder.is_alive():
+        self._waiter.join(_PATIENCE)
+        if self._waiter.is_alive():
             self._child.kill()
-            self._forwarder.join()
+            self._waiter.join(_PATIENCE)  # no longer: a process that waits for a dead disk can't be killed
 
-    def _forward(self) -> None:
+    def _read(self) -> None:
         for line in self._child.events:
             try:
                 self._events.put((self, json.loads(line)))
             except ValueError:
                 continue
-        self._child.events.close()
-        with contextlib.suppress(OSError):
+
+    def _await_end(self) -> None:
+        """Tell of its death by its exit: its pipe may live on in a process that its run has started."""
+        code = self._child.wait()
+        self._child.kill()  # what is left of its process group
+        self._reader.join(_LAST_WORDS)
+        if not self._reader.is_alive():
+            self._child.events.close()
+        with contextlib.suppress(OSError, ValueError):
             self._child.commands.close()
-        self._events.put((self, {"event": DIED, "reason": _reason(self._child.wait())}))
+        self._events.put((self, {"event": DIED, "reason": _reason(code)}))
 
 
 class Crew:
@@ -195,7 +215,11 @@ class _Spawned:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self.commands, self.events = self._process.stdin, self._process.stdout
-        self.kill, self.wait = self._process.kill, self._process.wait
+        self.pid, self.wait = self._process.pid, self._process.wait
+
+    def kill(self) -> None:
+        self._process.kill()  # also where it has no process group of its own yet
+        signal_group(self.pid, signal.SIGKILL)
 
 
 def _reason(code: int | None) -> str:

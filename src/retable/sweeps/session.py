@@ -121,36 +121,34 @@ def _noting_what_fails(outcome: Outcome) -> Iterator[None]:
 def _regenerate(plan: Plan, console: Any) -> list[Path]:
     """The published tables beside what the runs gave, with a verdict on every claim; returns the pages written.
 
-    The HTML pages, whose charts take seconds, are made again only where a table's text has changed; their index covers
-    every table of the sweeps' folder.
+    A table is made of the runs that `retable report` would choose; of several scales or settings that lie in the
+    folder, of this sweep's. The HTML pages, whose charts take seconds, are made again only where a table's text has
+    changed; their index covers every table of the sweeps' folder.
     """
     if not plan.tables:
         return []
     from rich.markdown import Markdown
 
-    from retable.experiment.table import parse_table
-    from retable.report.pages import REPORT, write_pages
-    from retable.report.runs import assign, read_runs
+    from retable.report.evaluated import evaluate
+    from retable.report.match import tables_of
+    from retable.report.runs import read_runs
+    from retable.report.site import REPORT, write_site, write_table
 
     root = Path(plan.settings["dir"])
     folder = root / "tables"
-    entries, pages, changed = {}, [], not (folder / "index.html").exists()
-    for name, content in plan.tables.items():
-        table = parse_table(content, f"experiment={name}")
-        runs = assign(table, read_runs([run.directory for run in plan.runs if name in run.tables]))
-        page = folder / name / REPORT
+    runs, own = read_runs([root]), [run.directory for run in plan.runs]
+    entries, pages, changed = [], [], not (folder / "index.html").exists()
+    for table, assigned in tables_of(runs, list(plan.tables), composer=plan.composer, shown=own):
+        page = folder / table.name / REPORT
         before = page.read_text(encoding="utf-8") if page.exists() else None
-        pages.append(write_pages(table, runs, folder / name))
+        entries.append(evaluate(table, assigned))
+        pages.append(write_table(entries[-1], folder))
         text = page.read_text(encoding="utf-8")
         changed |= text != before
-        entries[table.name] = (table, runs)
         console.print(Markdown(text))
     if changed:
-        from retable.report.match import tables_of
-        from retable.report.pages import write_index
-
-        others = {table.name: (table, runs) for table, runs in tables_of(read_runs([root]))}
-        write_index(list((others | entries).values()), folder)
+        others = [entry for entry in tables_of(runs, composer=plan.composer) if entry[0].name not in plan.tables]
+        write_site([*entries, *(evaluate(*entry) for entry in others)], folder)
     return [*pages, folder / "index.html"]
 
 

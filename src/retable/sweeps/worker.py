@@ -99,7 +99,7 @@ class Worker:
                 "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or "not enough memory" in reason
             )
             # A CUDA error leaves the context unusable, and sys.exit may have left anything behind.
-            spoilt = not isinstance(error, Exception) or "CUDA" in reason
+            spoilt = not isinstance(error, Exception) or "CUDA" in reason or _has_company()
             ended = {"directory": str(directory), "status": files.FAILED, "reason": reason}
             self._say(event="ended", **ended, memory=memory, leaving=spoilt)
             if spoilt:
@@ -107,7 +107,10 @@ class Worker:
             return None
         peak = (result.get("peak_memory_mb") or {}).get("gpu")
         ended = {"directory": str(directory), "status": result["status"], "reason": result.get("reason")}
-        self._say(event="ended", **ended, gpu_mb=peak)
+        company = _has_company()
+        self._say(event="ended", **ended, gpu_mb=peak, leaving=company)
+        if company:
+            os._exit(0)  # the sweep ends what is left of the group, and a new worker is there at once
         return None
 
     def _check(self, command: dict[str, Any]) -> None:
@@ -182,9 +185,33 @@ def _output_to(path: Path) -> Any:
                 os.close(old)
 
 
+def _leave_to_parent(*streams: TextIO) -> None:
+    """In a process that a run has forked: its sweep hears and speaks to the worker alone."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for stream in streams:
+        os.dup2(nothing, stream.fileno())
+    os.close(nothing)
+
+
+def _has_company() -> bool:
+    """Whether a run has left processes behind: others of this one's group."""
+    try:
+        others = [name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid()]
+    except OSError:
+        return False
+    for name in others:
+        with contextlib.suppress(OSError):
+            state, _, group = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()[:3]
+            if int(group) == os.getpgrp() and state != "Z":
+                return True
+    return False
+
+
 def main() -> NoReturn:
     """Serve one sweep; Ctrl-C is the sweep's business, which asks this process to stop."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.setpgid(0, 0)  # what its runs start ends with it
     commands = os.fdopen(os.dup(0), encoding="utf-8")
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -196,6 +223,7 @@ def main() -> NoReturn:
     sys.stdout, sys.stderr = (
         os.fdopen(number, "w", 1, "utf-8", "backslashreplace", closefd=False) for number in (1, 2)
     )
+    os.register_at_fork(after_in_child=lambda: _leave_to_parent(commands, events))
     worker = Worker(commands, events)
     worker.listen()
     import torch

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from retable.data.arrays import ImageSet
 from retable.data.loader import Chunk, batches_per_chunk
+from retable.errors import DataError
 from retable.training.captured import CapturedStep, keep_on_device
 from retable.training.gradients import GRAD_NORM_EVERY, GradientNorms
 from retable.training.memory import keep_freed_memory
@@ -77,6 +78,7 @@ class Task(pl.LightningModule):
         l1: float = 0.0,
     ) -> None:
         super().__init__()
+        self.save_hyperparameters(ignore=("model", "loss", "optimizer", "scheduler"), logger=False)
         self.model, self.loss, self.l1 = model, loss, l1
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self.scheduler_interval = "epoch"
@@ -186,12 +188,10 @@ class Task(pl.LightningModule):
             config["frequency"] = _NEVER
         return {"optimizer": optimizer, "lr_scheduler": config}
 
-    def on_fit_start(self) -> None:
+    def on_train_start(self) -> None:
         if self.device.type == "cpu":
             keep_freed_memory()
         self._norms = GradientNorms(self.model)
-
-    def on_train_start(self) -> None:
         if self.automatic_optimization:
             return
         optimizer = self.optimizers(use_pl_optimizer=False)
@@ -228,8 +228,11 @@ class Task(pl.LightningModule):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self._last_lr = optimizer.param_groups[0]["lr"]
-        if (self.trainer.global_step + 1) % GRAD_NORM_EVERY == 0 or self.trainer.is_last_batch:
+        step = self.trainer.global_step + 1
+        if step % GRAD_NORM_EVERY == 0 or self.trainer.is_last_batch:
             self._norms.take()
+        if step == self.trainer.max_steps:
+            self.trainer.should_stop = True  # Lightning would end without validating what it has trained
 
     def on_validation_epoch_start(self) -> None:
         now = time.perf_counter()
@@ -283,6 +286,8 @@ class Task(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a run go on in the other way than it began: Lightning counts the steps of each way by themselves."""
+        if "loops" not in checkpoint:  # weights alone
+            return
         loops = checkpoint["loops"]["fit_loop"]
         alone = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
         in_chunks = loops["epoch_loop.manual_optimization.optim_step_progress"]["total"]
@@ -294,6 +299,31 @@ class Task(pl.LightningModule):
         """Without what belongs to the run that trains it: a copy, as for averaged weights, tells nobody anything."""
         hooks = {"should_interrupt": _never, "on_chunk": _nothing}
         return super().__getstate__() | hooks
+
+    @classmethod
+    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **given: Any) -> "Task":
+        """A trained task from a checkpoint.
+
+        That of a run says all that it is made from. That of a task made by hand needs the objects it was made from:
+        `Classification.load_from_checkpoint(path, model=..., loss=..., optimizer=...)`. No pickled code is executed.
+
+        Raises:
+            DataError: for a checkpoint that says of no task, or of one of another kind, what it is made from.
+        """
+        if given:
+            return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **given)
+        from retable.tasks.build import rebuilt
+
+        content = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        kept = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        if "config" not in kept:
+            raise DataError(f"{checkpoint_path}: of no run of this project; accepted: with model=, loss=, optimizer=")
+        task = rebuilt(kept, checkpoint_path, content["state_dict"])
+        if not isinstance(task, cls):
+            raise DataError(f"{checkpoint_path}: a {type(task).__name__}; accepted: a {cls.__name__}")
+        task.on_load_checkpoint(content)
+        task.load_state_dict(content["state_dict"])
+        return task.to(map_location)
 
     # Metrics of a split -----------------------------------------------------------------------------------------------
 

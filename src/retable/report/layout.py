@@ -1,0 +1,96 @@
+"""Where a table's figures stand: as published, for every format.
+
+Pivoted where the table says rows (and columns), else a line a cell. A cell that says nothing of a column's keys (a
+baseline) stands in every column of its line; where the publication has no cell, there is no figure.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from retable.experiment.metrics import Metric, Published
+from retable.experiment.table import Cell, Table
+from retable.report.evaluated import Entry, Evaluated
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Lines of figures under groups of columns.
+
+    corner: what the lines' labels are values of. groups: each group's label, empty where there are none; each holds
+    every metric. lines: each line's label and its entries, a metric a column; None where the publication has no cell.
+    """
+
+    corner: str
+    groups: tuple[str, ...]
+    metrics: tuple[Metric, ...]
+    lines: tuple[tuple[str, tuple[Entry | None, ...]], ...]
+
+    @property
+    def columns(self) -> list[Metric]:
+        """The metric of each column."""
+        return [metric for _ in self.groups for metric in self.metrics]
+
+    @property
+    def heads(self) -> list[str]:
+        """Each column's head in one line."""
+        return [f"{group} {heading(metric)}".strip() for group in self.groups for metric in self.metrics]
+
+
+def layout(found: Evaluated) -> Layout:
+    table, rows, metrics = found.table, found.rows, found.metrics
+    if not table.rows:
+        lines = tuple((row.cell.name, tuple(row.entries[m.name] for m in metrics)) for row in rows)
+        return Layout("", ("",), metrics, lines)
+    cells = [row.cell for row in rows]
+    columns = places(cells, table.columns) if table.columns else [()]
+    lines = []
+    for line in places(cells, table.rows, partial=True):
+        own = [row for row in rows if at(row.cell, table.rows) == line]
+        entries: list[Entry | None] = []
+        for column in columns:
+            row = next((row for row in own if covers(row.cell, table.columns, column)), None)
+            entries += [row.entries[m.name] if row else None for m in metrics]
+        lines.append((" ".join(labels(table, table.rows, line)), tuple(entries)))
+    groups = tuple(" ".join(labels(table, table.columns, column)) for column in columns)
+    return Layout(" ".join(short(key) for key in table.rows), groups, metrics, tuple(lines))
+
+
+def at(cell: Cell, keys: Sequence[str]) -> tuple[Any, ...]:
+    return tuple(cell.match.get(key) for key in keys)
+
+
+def covers(cell: Cell, keys: Sequence[str], place: tuple[Any, ...]) -> bool:
+    return all(key not in cell.match or cell.match[key] == value for key, value in zip(keys, place, strict=True))
+
+
+def places(cells: Sequence[Cell], keys: Sequence[str], partial: bool = False) -> list[tuple[Any, ...]]:
+    """The distinct values of the keys, in the cells' order; without `partial` those that a cell states in full."""
+    found = [at(cell, keys) for cell in cells if partial or all(key in cell.match for key in keys)]
+    return list(dict.fromkeys(found)) or [tuple(None for _ in keys)]
+
+
+def labels(table: Table, keys: Sequence[str], place: tuple[Any, ...]) -> list[str]:
+    """How the publication calls the values; a value that a cell leaves open is not named."""
+    return [
+        table.labels.get(key, {}).get(str(value), str(value))
+        for key, value in zip(keys, place, strict=True)
+        if value is not None
+    ]
+
+
+def short(key: str) -> str:
+    """`dropout.p` is p, `activation.name` is activation."""
+    parts = key.split(".")
+    return parts[-2] if parts[-1] == "name" and len(parts) > 1 else parts[-1]
+
+
+def heading(metric: Metric) -> str:
+    return metric.name.replace("_", " ") + (f" ({metric.unit})" if metric.unit else "")
+
+
+def published_text(published: Published) -> str:
+    """As many digits as were published, so that 46 is not 46.00."""
+    if published.value is not None:
+        return f"{published.value:.10g}"
+    return f"{published.low:.10g}-{published.high:.10g}"
