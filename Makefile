@@ -32,7 +32,7 @@ endif
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
-	sweep-receptive sweep-all tensorboard lint format clean
+	sweep-receptive sweep-all tensorboard docs lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -83,6 +83,13 @@ sweep-all: sweep-cifar sweep-mnist sweep-seg sweep-detect sweep-receptive ## Reg
 tensorboard: install ## Show the curves of all sweeps
 	$(VENV)/bin/tensorboard --logdir multirun
 
+docs: $(VENV)/.docs ## Build the documentation into site/; a broken link or name ends it
+	$(PY) -m mkdocs build --strict $(ARGS)
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	touch $@
+
 lint: install ## Check style
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
@@ -90,4 +97,4 @@ format: install ## Mend style
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
 
 clean: ## Remove the environment and caches; keeps multirun/ and outputs/
-	rm -rf $(VENV) .pytest_cache .ruff_cache build dist src/*.egg-info
+	rm -rf $(VENV) .pytest_cache .ruff_cache build dist site src/*.egg-info

@@ -6,23 +6,24 @@ import mkdocs_gen_files
 
 CONF = Path(__file__).parents[1] / "src" / "retable" / "conf"
 GROUPS = {
-    "task": "What is learnt: data, loss, metric and defaults of a task.",
-    "data": "Where the images come from.",
-    "model": "Networks.",
+    "task": "What is learnt from which data: the data set, the metric that decides what best means, and defaults.",
+    "data": "Where the images come from. The keys of a task's own data stand in the task's file.",
+    "model": "The network.",
     "loss": "What training minimises.",
-    "optimizer": "",
-    "scheduler": "",
+    "optimizer": "How weights follow from gradients. What a name means for a task stands under `preset` in the task's file.",
+    "scheduler": "How the learning rate changes from epoch to epoch.",
     "init": "How weights begin.",
-    "dropout": "",
-    "activation": "",
-    "augment": "",
-    "early_stop": "",
+    "dropout": "How many units are left out in training, and where. `dropout=0.3` sets the probability.",
+    "activation": "The function between layers.",
+    "augment": "Changed copies of the training images.",
+    "early_stop": "When training ends before its last epoch.",
     "trainer": "Epochs, precision, device, limits.",
     "callbacks": "Callbacks of Lightning that a run adds.",
     "checkpoint": "Which checkpoints a run keeps.",
     "logger": "Where curves go.",
     "debug": "Short runs that show whether everything works.",
 }
+ELSEWHERE = {"experiment", "hydra"}  # listed below; Hydra's own
 
 
 def section(path: Path, title: str) -> str:
@@ -30,20 +31,31 @@ def section(path: Path, title: str) -> str:
     return f"### {title}\n\n```yaml\n{text}\n```\n"
 
 
+def groups() -> list[str]:
+    """The groups that there are: those of GROUPS in its order, then any that it does not know."""
+    there = {path.name for path in CONF.iterdir() if path.is_dir()} - ELSEWHERE
+    return [group for group in GROUPS if group in there] + sorted(there - set(GROUPS))
+
+
+def first_comment(path: Path) -> str:
+    """What a file's first comment says, e.g. `A1.2, dropout position x probability`, without the command behind it."""
+    lines = (line.removeprefix("#").strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return next(line for line in lines if not line.startswith("@")).partition(":   ")[0]
+
+
 with mkdocs_gen_files.open("reference/configuration.md", "w") as page:
     print("# Configuration\n", file=page)
-    print("Every key with its default, as the files in `conf/` have it. A group's option is chosen by", file=page)
-    print("`group=option`, a key is set by `group.key=value`.\n", file=page)
+    print("Every key with its default, as the files in `conf/` have it. An option of a group is chosen by", file=page)
+    print("`group=option`, a key is set by `group.key=value`; several values, separated by commas, make a", file=page)
+    print("sweep. Later entries win: a task's file overrides the groups, an experiment's file the task,", file=page)
+    print("and the command line everything.\n", file=page)
     print("## Top level\n", file=page)
     print(section(CONF / "base.yaml", "base.yaml"), file=page)
-    for group, about in GROUPS.items():
-        if not (CONF / group).is_dir():
-            continue
-        print(f"## {group}\n\n{about}\n", file=page)
+    for group in groups():
+        print(f"## {group}\n\n{GROUPS.get(group, '')}\n", file=page)
         for path in sorted((CONF / group).glob("*.yaml")):
             print(section(path, f"{group}={path.stem}"), file=page)
-    print("## experiment\n", file=page)
+    print("## experiment\n\nA published table: its runs, its figures and its claims.\n", file=page)
     for path in sorted((CONF / "experiment").rglob("*.yaml")):
         name = path.relative_to(CONF / "experiment").with_suffix("").as_posix()
-        first = path.read_text(encoding="utf-8").splitlines()[1].lstrip("# ")
-        print(f"- `experiment={name}`: {first}", file=page)
+        print(f"- `experiment={name}`: {first_comment(path)}", file=page)

@@ -1,4 +1,4 @@
-"""The commands that the README shows are run, and its own task is added as it says."""
+"""The commands that the README shows are run."""
 
 import re
 import shlex
@@ -27,19 +27,10 @@ SMALL = ["debug=fast", "data=sample", "logger=none"]
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A copy of what a user sees: train.py and conf/, with the README's own task added."""
+    """A copy of what a user sees: train.py and conf/."""
     folder = tmp_path_factory.mktemp("project")
     shutil.copy(ROOT / "train.py", folder)
     shutil.copytree(ROOT / "conf", folder / "conf")
-    code = next(block for block in blocks("python") if "class LeafData" in block)
-    (folder / "leaves.py").write_text(code)
-    (folder / "conf/task/leaves.yaml").write_text(next(b for b in blocks("yaml") if "LeafData" in b))
-    leaves = folder / "data/leaves"
-    leaves.mkdir(parents=True)
-    draw = np.random.default_rng(0)
-    for name, count in (("train", 90), ("val", 30)):
-        images = draw.integers(0, 256, (count, 3, 20, 20), np.uint8)
-        np.savez(leaves / f"{name}.npz", images=images, labels=np.arange(count) % 3)
     return folder
 
 
@@ -57,10 +48,10 @@ def python(line: str, *extra: str) -> list[str]:
 def test_every_command_is_known():
     known = ("make ", "python train.py ", "retable ")  # report: tests/report
     assert all(line.startswith(known) for line in COMMANDS), COMMANDS
-    assert len(TRAIN) == 10
+    assert len(TRAIN) == 9
 
 
-@pytest.mark.parametrize("line", [line for line in TRAIN if "experiment=" not in line and "leaves" not in line])
+@pytest.mark.parametrize("line", [line for line in TRAIN if "experiment=" not in line])
 def test_training_commands(line, project):
     line = re.sub(r" trainer.max_epochs=\d+", "", line)  # debug=fast below is one epoch
     done = run(python(line, *(SMALL if "--help" not in line else [])), project)
@@ -130,9 +121,19 @@ def test_make_targets_exist(project):
         assert done.returncode == 0, f"{target}: {done.stderr}"
 
 
-def test_a_task_of_ones_own(project):
-    (line,) = [line for line in TRAIN if "task=leaves" in line]
-    done = run(python(line, "trainer.max_epochs=2"), project, data=project / "data")
+def test_the_table_shown_is_one(project):
+    import yaml
+
+    from retable.experiment.table import parse_table
+
+    (block,) = blocks("yaml")
+    table = parse_table(yaml.safe_load(block)["table"] | {"name": "leaves/width"}, "README")
+    assert list(table.cells) == ["width 2", "width 8", "width 16"]
+    assert [claim.text for claim in table.claims] == ["the widest network is best"]
+
+
+def test_init_makes_a_project(project):
+    (line,) = [line for line in COMMANDS if line.startswith("retable init")]
+    done = run([sys.executable, "-m", "retable.cli", *shlex.split(line)[1:]], project)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("finished") >= 4
-    assert (project / "multirun/tables/leaves/dropout-p+optimizer-lr/results.md").exists()
+    assert (project / "leaves/conf/task/leaves.yaml").exists()  # what is done with it: tests/commands/test_init.py

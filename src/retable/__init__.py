@@ -1,22 +1,37 @@
 """An ablation study as code: one YAML file per published table goes in, the regenerated table comes out.
 
-From Python: `retable.sweep("task=cifar", "dropout=0.2,0.3")` does what `python train.py -m` does and returns the table.
+From Python, the same as on the command line:
+
+    retable.sweep("task=cifar", "dropout=0.2,0.3", "seeds=3")     a DataFrame, a row a run
+    retable.train("task=mnist", "data=sample", quiet=True)        one run's result, with its directory
+    trained = retable.load("multirun/mnist/default__seed-0")      a trained model with what it takes to use it
+    retable.predict(trained, "photos")                            labels of images
+    retable.evaluate(trained, "data/mnist")                       metrics on any set of the task's format
 """
 
-from typing import TYPE_CHECKING
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__version__ = "0.1.0"
-__all__ = ["sweep"]
+    from retable.commands.evaluate import Evaluation
+    from retable.commands.predict import Prediction
+    from retable.run.restore import Trained
+
+__version__ = "0.2.0"
+__all__ = ["evaluate", "load", "predict", "sweep", "train"]
 
 
-def sweep(*overrides: str) -> "pd.DataFrame":
+def sweep(*overrides: str, quiet: bool = False) -> "pd.DataFrame":
     """Run a sweep and return its table: a row a run with what varies, the final metrics, status, time and directory.
 
     Args:
         overrides: as on the command line, e.g. "experiment=cifar/dropout", "trainer.max_epochs=5", "seeds=3".
+        quiet: print nothing.
 
     Raises:
         retable.errors.RetableError: one line, for what is refused before anything runs. Runs that fail do not raise:
@@ -24,8 +39,80 @@ def sweep(*overrides: str) -> "pd.DataFrame":
     """
     import pandas as pd
 
+    from retable.run.output import lasting_output
     from retable.sweeps import results
     from retable.sweeps.session import sweep as run_sweep
 
-    plan, _ = run_sweep(list(overrides))
+    with _silence(quiet), lasting_output():
+        plan, _ = run_sweep(list(overrides))
     return pd.DataFrame(results.rows(plan.runs))
+
+
+def train(*overrides: str, quiet: bool = False) -> dict[str, Any]:
+    """Train one run in this process, in a new directory below `output`.
+
+    Args:
+        overrides: as on the command line, e.g. "task=mnist", "data=sample", "dropout=0.3".
+        quiet: print nothing.
+
+    Returns:
+        What result.json holds, and the run's directory under "directory".
+
+    Raises:
+        retable.errors.RetableError: one line, for what is refused.
+        Exception: whatever went wrong in training; the directory's result.json says so too.
+    """
+    from retable.config.compose import Composer
+    from retable.run.output import lasting_output
+    from retable.run.single import execute_logged, new_run
+
+    config = Composer().compose(overrides).config
+    with _silence(quiet), lasting_output():
+        directory = new_run(config, overrides)
+        return execute_logged(config, directory) | {"directory": directory}
+
+
+def load(checkpoint: str | Path) -> "Trained":
+    """A trained model with its task, classes and normalisation, from a checkpoint or a run's directory.
+
+    Raises:
+        retable.errors.DataError: one line, if it is missing, damaged, or would execute code.
+    """
+    from retable.run.restore import load as restore
+
+    return restore(Path(checkpoint))
+
+
+def predict(trained: "Trained", *paths: str | Path) -> "list[Prediction]":
+    """The label of each image below files, folders or archives; see `retable predict --help` for what is read.
+
+    Raises:
+        retable.errors.DataError: one line naming the file, if something can't be read.
+    """
+    from retable.commands.predict import predict as label
+
+    return label(trained, [Path(path) for path in paths])
+
+
+def evaluate(trained: "Trained", data: str | Path, split: str | None = None) -> "Evaluation":
+    """Metrics of a trained model on a set of its task's format, by class and by image.
+
+    Args:
+        data: the set's folder, as data.root holds it for this task.
+        split: train, val, test or all; by default test where the set has one, else val.
+
+    Raises:
+        retable.errors.RetableError: one line, for a set that can't be read.
+    """
+    from retable.commands.evaluate import evaluate as measure
+
+    return measure(trained, Path(data), split, {})
+
+
+@contextlib.contextmanager
+def _silence(quiet: bool) -> Iterator[None]:
+    if not quiet:
+        yield
+        return
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        yield

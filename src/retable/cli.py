@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from retable import __version__
 from retable.commands import compare, evaluate, export, init, predict, receptive, report, verify
-from retable.errors import RetableError
+from retable.errors import ending_the_program
+from retable.run.output import lasting_output
 
 COMMANDS = (init, predict, evaluate, compare, report, verify, export, receptive)
 TRAINING = {
@@ -31,10 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.add(commands)
     options = parser.parse_args(words)
     try:
-        options.do(options)
-    except RetableError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+        with lasting_output(unread=False), ending_the_program():
+            options.do(options)
     except BrokenPipeError:  # `retable predict ... | head`
         sys.stderr.close()
 

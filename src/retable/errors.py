@@ -1,5 +1,14 @@
 """Errors that a user can mend: printed as one line, without a traceback."""
 
+import contextlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+
+_LONGEST = 2000  # characters of a reason; whoever writes more has a log for it
+_HYDRA, _WISH = "HYDRA_FULL_ERROR", "RETABLE_FULL_ERROR"
+
 
 class RetableError(Exception):
     """Base of all errors whose message alone tells the user what to do."""
@@ -14,5 +23,50 @@ class DataError(RetableError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; its type's name where it has none."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    """The first line of an error's message, cut at 2,000 characters; its type's name where it has none.
+
+    Characters that move a terminal's cursor, or that no file can hold, are written as escapes.
+    """
+    try:
+        text = str(error).strip()
+    except Exception:  # somebody's own __str__
+        text = ""
+    line = (text or type(error).__name__).splitlines()[0]
+    cut = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+
+
+def wants_all() -> bool:
+    """Whether the user asks for tracebacks of what is refused, too (HYDRA_FULL_ERROR=1)."""
+    return os.environ.get(_WISH, os.environ.get(_HYDRA)) == "1"
+
+
+def let_hydra_raise() -> None:
+    """Have Hydra raise its errors in place of printing them in its own way; what the user asked for stays known."""
+    os.environ.setdefault(_WISH, os.environ.get(_HYDRA, "0"))
+    os.environ[_HYDRA] = "1"
+
+
+@contextlib.contextmanager
+def ending_the_program() -> Iterator[None]:
+    """Let errors end the program as the command line does.
+
+    A refusal is one line, or all of it where that is asked for, and exit code 2; Ctrl-C is 130; anything else is a bug,
+    somebody's, with its traceback, and 1.
+    """
+    try:
+        yield
+    except RetableError as error:
+        if wants_all():
+            traceback.print_exc()
+        else:
+            print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

@@ -9,32 +9,32 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from retable import atomic
+from retable import __version__, atomic
 from retable.config.compose import CONF_VARIABLE, Composer, config_dir
 from retable.config.messages import CONFIG_ERRORS, one_line
 from retable.config.overrides import translate
-from retable.errors import RetableError
+from retable.errors import ConfigError, RetableError, ending_the_program, let_hydra_raise
+from retable.experiment.grid import expand
 from retable.run import files
+from retable.run.output import lasting_output
 
 
 def main() -> None:
     """Run the command line in sys.argv. Exit codes: 0 done, 1 a run or the sweep failed, 2 refused, 130 interrupted."""
-    asked_for_trace = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises its errors then, in place of printing them in its own way
-    _note_config_folders(sys.argv[1:])
-    sys.argv[1:] = _with_task(translate(sys.argv[1:]))
-    try:
-        hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
-    except RetableError as error:
-        _refuse(str(error), error, asked_for_trace)
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        sys.exit(130)
-    except (*CONFIG_ERRORS, ValueError) as error:  # Hydra says some faults of overrides by a plain ValueError
-        message = _explain(error)
-        if message is None:
-            raise
-        _refuse(message, error, asked_for_trace)
+    if "--version" in sys.argv[1:]:
+        print(f"retable {__version__}")
+        return
+    let_hydra_raise()
+    with lasting_output(), ending_the_program():
+        _note_config_folders(sys.argv[1:])
+        sys.argv[1:] = _with_task(translate(sys.argv[1:]))
+        try:
+            hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
+        except (*CONFIG_ERRORS, ValueError) as error:  # Hydra says some faults of overrides by a plain ValueError
+            message = _explain(error)
+            if message is None:
+                raise
+            raise ConfigError(message) from error
 
 
 def _note_config_folders(words: list[str]) -> None:
@@ -71,24 +71,20 @@ def _run(cfg: DictConfig) -> Any:
 
     if settings.mode == RunMode.MULTIRUN:
         return run_job(config, Path(settings.runtime.output_dir))
-    try:
+    with ending_the_program():  # here, because Hydra adds lines of its own to what leaves a job
         return run_single(config, overrides)
-    except RetableError as error:  # caught here, because Hydra adds lines of its own to what leaves a job
-        _refuse(str(error), error, False)
 
 
 def _explain(error: BaseException) -> str | None:
     """A fault of the command line in one line that names what is accepted; None if it is none of the command line."""
-    arguments = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+    words = [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+    overrides = [word for word in words if not word.lstrip("+~").startswith("hydra")]
+    composer = Composer()
     try:
-        Composer().compose([word for word in arguments if not word.lstrip("+~").startswith("hydra")])
+        if not {"-m", "--multirun"} & set(sys.argv):
+            composer.compose(overrides)
+        elif not any(word.startswith("hydra/sweeper=") for word in words):  # which has a grammar of its own
+            composer.compose(expand(overrides, composer).points[0])
     except RetableError as better:
         return str(better)
     return one_line(error) if isinstance(error, CONFIG_ERRORS) else None
-
-
-def _refuse(message: str, error: BaseException, trace: bool) -> None:
-    if trace:
-        raise error
-    print(message, file=sys.stderr)
-    sys.exit(2)

@@ -113,9 +113,9 @@ def test_normalised_padding_is_nearly_the_zero_of_torchvision(make, tmp_path):
     write_csv(tmp_path / "wildlife")
     data = make(scale="imagenet")
     data.setup()
-    chunk = next(iter(data.val_dataloader()))
-    assert chunk.images[0, :, :, 42:].abs().max() < 0.5 / 255 / 0.224
-    assert chunk.targets.dtype == torch.float32
+    images, targets = next(iter(data.val_dataloader()))
+    assert images[0, :, :, 42:].abs().max() < 0.5 / 255 / 0.224
+    assert targets.dtype == torch.float32
 
 
 # Which row of train.csv is replaced by what, and the line that it gives. Row 1: a.png's fox, row 3: b.png's absence.

@@ -76,7 +76,7 @@ def test_prepare_and_setup(tiny):
     assert (data.mean, data.std) == ((0.0,), (1.0,))
     assert data.train_images.dtype == torch.uint8
     assert data.val_targets.tolist() == [0, 1] * 10
-    images = torch.cat([chunk.images for chunk in data.val_dataloader()])
+    images = torch.cat([images for images, _ in data.val_dataloader()])
     assert torch.equal(images[:, 0, 0, 0], torch.arange(60, 80) / 255)
     assert len(data.fingerprint) == 64
 
@@ -87,7 +87,7 @@ def test_standard_scale(tiny):
     # Of 0..59: mean 29.5, variance (60^2 - 1) / 12.
     assert data.mean == pytest.approx((29.5 / 255,))
     assert data.std == pytest.approx((np.sqrt(3599 / 12) / 255,))
-    train = torch.cat([chunk.images for chunk in data.train_dataloader()])
+    train = torch.cat([images for images, _ in data.train_dataloader()])
     assert float(train.mean()) == pytest.approx(0, abs=1e-6)
     assert float(train.std(correction=0)) == pytest.approx(1, abs=1e-5)
     assert torch.allclose(data.normalise(data.train_images), data.normalise(data.train_images / 255), atol=1e-6)
@@ -176,10 +176,10 @@ def test_fraction(tiny):
 def test_fly(tiny):
     data = tiny(augment=Flips("fly"), batch_size=60)
     data.setup()
-    (chunk,) = data.train_dataloader()
-    assert float(chunk.images.min()) == 0.5
-    assert len(chunk.targets) == 60
-    assert float(next(iter(data.val_dataloader())).images.max()) < 0.5
+    ((images, targets),) = data.train_dataloader()
+    assert float(images.min()) == 0.5
+    assert len(targets) == 60
+    assert float(next(iter(data.val_dataloader()))[0].max()) < 0.5
 
 
 def test_copies(tiny, monkeypatch):
@@ -234,12 +234,13 @@ class Recorder(pl.LightningModule):
         self.weight = torch.nn.Parameter(torch.zeros(()))
         self.seen, self.validated = {}, 0
 
-    def training_step(self, chunk, index):
-        self.seen.setdefault(self.current_epoch, []).append(chunk.targets.tolist())
-        return self.weight * chunk.images.sum()
+    def training_step(self, batch, index):
+        images, targets = batch
+        self.seen.setdefault(self.current_epoch, []).append(targets.tolist())
+        return self.weight * images.sum()
 
-    def validation_step(self, chunk, index):
-        self.validated += len(chunk.targets)
+    def validation_step(self, batch, index):
+        self.validated += len(batch[1])
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), 0.1)
@@ -262,10 +263,10 @@ def test_under_lightning(tiny):
     loader = reference.train_dataloader()
     for epoch in range(2):
         loader.sampler.set_epoch(epoch)
-        assert module.seen[epoch] == [chunk.targets.tolist() for chunk in loader]
+        assert module.seen[epoch] == [targets.tolist() for _, targets in loader]
     assert module.seen[0] != module.seen[1]
     limited = fit(tiny(batch_size=8, seed=3), max_epochs=1, limit_train_batches=3)
-    assert limited.seen[0] == [module.seen[0][0][start : start + 8] for start in (0, 8, 16)]
+    assert limited.seen[0] == module.seen[0][:3]
     same = fit(tiny(batch_size=8), max_epochs=2, overfit_batches=2)
     assert same.seen[0] == same.seen[1]
 

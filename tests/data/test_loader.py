@@ -10,7 +10,7 @@ from retable.data.loader import CHUNK_BATCHES, DeviceLoader, batches_per_chunk, 
 
 def loader(count=103, **arguments) -> DeviceLoader:
     images = torch.arange(count, dtype=torch.uint8).view(-1, 1, 1, 1)
-    defaults = {"batch_size": 10, "normalise": lambda x: x.float(), "seed": 0, "chunk": 4}
+    defaults = {"batch_size": 10, "normalise": lambda x: x.float(), "seed": 0, "chunk": 4, "whole": True}
     return DeviceLoader(images, torch.arange(count), **(defaults | arguments))
 
 
@@ -32,6 +32,14 @@ def test_chunks_hold_whole_batches_but_at_the_end():
 def test_order_and_batches_do_not_depend_on_the_chunk(chunk):
     assert order(loader(chunk=chunk)) == order(loader(chunk=4))
     assert len(list(loader(chunk=chunk))) == len(loader(chunk=chunk))
+
+
+def test_mini_batches_of_chunks_prepared_together():
+    chunks, pairs = list(loader()), list(loader(whole=False))
+    assert [len(targets) for _, targets in pairs] == [10] * 10 + [3]
+    assert len(loader(whole=False)) == 11
+    assert torch.equal(torch.cat([targets for _, targets in pairs]), torch.cat([chunk.targets for chunk in chunks]))
+    assert torch.equal(torch.cat([images for images, _ in pairs]), torch.cat([chunk.images for chunk in chunks]))
 
 
 def test_images_go_with_their_targets_each_once():

@@ -43,6 +43,8 @@ def bn_conv(i, o):
 
 SEGNET = sum(map(bn_conv, (1, 64, 128, 256, 512), (64, 128, 256, 512, 512)))
 SEGNET += sum(map(bn_conv, (512, 512, 256, 128, 64), (512, 256, 128, 64, 64))) + (9 * 64 * 3 + 3)
+# Further convolutions of a block keep its channels, in the encoder and in the decoder: 1, 1, 2, 2, 2 more.
+MORE = 2 * sum(bn_conv(c, c) * n for c, n in zip((64, 128, 256, 512, 512), (1, 1, 2, 2, 2), strict=True))
 HALVINGS = sum(bn_conv(c, c) for c in (64, 256, 512))
 MOBILENET_V2 = 3_504_872 - (1280 * 1000 + 1000)  # published, less its classifier
 DECODER = sum(16 * i * o + 2 * o for i, o in zip((1280, 512, 256, 128, 64), (512, 256, 128, 64, 32), strict=True)) + 33
@@ -51,10 +53,10 @@ DECODER = sum(16 * i * o + 2 * o for i, o in zip((1280, 512, 256, 128, 64), (512
 @pytest.mark.parametrize(
     ("name", "channels", "classes", "expected"),
     [
-        ("segnet", 1, 3, SEGNET),  # 7,859,331
-        ("segnet_transposed", 1, 3, SEGNET + HALVINGS),
-        ("segnet_strided", 1, 3, SEGNET + 2 * HALVINGS),
-        ("segnet_skip", 1, 3, SEGNET + 2 * HALVINGS + 9 * 256 * 128 + 9 * 64 * 64),
+        ("segnet", 1, 3, SEGNET + MORE),  # 29,457,923
+        ("segnet_transposed", 1, 3, SEGNET + MORE + HALVINGS),
+        ("segnet_strided", 1, 3, SEGNET + MORE + 2 * HALVINGS),
+        ("segnet_skip", 1, 3, SEGNET + MORE + 2 * HALVINGS + 9 * 256 * 256 + 9 * 64 * 64),
         ("fcn_small", 3, 2, 8_634),
         ("fcn_small_bn", 3, 2, 11_698),
         # VGG-16 has 138,357,544, of which 4,097,000 in its last layer, which scores of two classes replace.
@@ -68,6 +70,11 @@ DECODER = sum(16 * i * o + 2 * o for i, o in zip((1280, 512, 256, 128, 64), (512
 def test_parameters(name, channels, classes, expected):
     with torch.device("meta"):
         assert count(configured(name, (channels, 64, 64), classes)) == expected
+
+
+def test_one_convolution_a_block_is_an_option():
+    with torch.device("meta"):
+        assert count(configured("segnet", (1, 64, 64), 3, convolutions=[1] * 5)) == SEGNET == 7_859_331
 
 
 def test_every_segmentation_file_is_counted_above():

@@ -47,7 +47,7 @@ def test_unpooling_by_hand():
 
 @pytest.mark.parametrize(("down", "skip"), [("pool", False), ("strided", False), ("strided", True)])
 def test_maps_of_the_decoder(down, skip):
-    model = SegNet((1, 16, 16), 3, WIDTHS, down, "transposed", skip).eval()
+    model = SegNet((1, 16, 16), 3, WIDTHS, (2, 2, 3, 3, 3), down, "transposed", skip).eval()
     sizes = [tuple(out.shape[1:]) for _, out in outputs(model, model.decoder, torch.rand(1, 1, 16, 16))]
     assert sizes == [(5, 4, 4), (4, 4, 4), (3, 8, 8), (2, 8, 8), (2, 16, 16)]
     kinds = {type(layer).__name__ for layer in model.down.modules() if not list(layer.children())}
@@ -55,8 +55,31 @@ def test_maps_of_the_decoder(down, skip):
     assert {m.kernel_size for m in model.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)} == {(3, 3)}
 
 
+def test_convolutions_of_each_block_mirrored_in_the_decoder():
+    """As in the repository that the report cites: 2, 2, 3, 3, 3 in the encoder, the last of the decoder's narrows."""
+
+    def shapes(blocks):
+        return [[(m.in_channels, m.out_channels) for m in b.modules() if isinstance(m, nn.Conv2d)] for b in blocks]
+
+    model = SegNet((1, 16, 16), 3, WIDTHS, (2, 2, 3, 3, 3), up="transposed", skip=True)
+    assert shapes(model.encoder) == [
+        [(1, 2), (2, 2)],
+        [(2, 3), (3, 3)],
+        [(3, 4), (4, 4), (4, 4)],
+        [(4, 5), (5, 5), (5, 5)],
+        [(5, 6), (6, 6), (6, 6)],
+    ]
+    assert shapes(model.decoder) == [
+        [(2 + 2, 2), (2, 2)],
+        [(3, 3), (3, 2)],
+        [(4 + 4, 4), (4, 4), (4, 3)],
+        [(5, 5), (5, 5), (5, 4)],
+        [(6, 6), (6, 6), (6, 5)],
+    ]
+
+
 def test_skip_concatenates_the_encoders_maps():
-    model = SegNet((1, 16, 16), 3, WIDTHS, "strided", "transposed", skip=True).eval()
+    model = SegNet((1, 16, 16), 3, WIDTHS, (1,) * 5, "strided", "transposed", skip=True).eval()
     images = torch.rand(2, 1, 16, 16)
     encoder, decoder = outputs(model, model.encoder, images), outputs(model, model.decoder, images)
     upsampled = outputs(model, model.up, images)
@@ -74,6 +97,8 @@ def test_skip_concatenates_the_encoders_maps():
         ({"up": "nearest"}, "up=nearest: accepted: unpool, transposed"),
         ({"widths": [64, 128]}, r"widths=\[64, 128\]: accepted: a list of 5 numbers of channels"),
         ({"widths": [64, 128, 0, 1, 1]}, "widths=0: accepted: a whole number of at least 1"),
+        ({"convolutions": [2, 2]}, r"convolutions=\[2, 2\]: accepted: a list of 5 numbers of convolutions"),
+        ({"convolutions": [0] * 5}, "convolutions=0: accepted: a whole number of at least 1"),
         ({"skip": "yes"}, "skip=yes: accepted: true, false"),
     ],
 )

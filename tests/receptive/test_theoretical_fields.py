@@ -128,7 +128,7 @@ def test_this_projects_networks():
     assert [known[f"features.block{i}"].size[0] for i in (1, 2, 3)] == [4, 10, 22]
     assert known["features.block3"].stride == (8, 8)
     # Unpooling looks where each window's maximum was, so all of the window.
-    segnet = fields(SegNet((1, 24, 24), 2, widths=[2] * 5), (1, 20, 24))
+    segnet = fields(SegNet((1, 24, 24), 2, widths=[2] * 5, convolutions=[1] * 5), (1, 20, 24))
     assert segnet["encoder.4"].size == (30, 30)
     assert segnet["up.2"].size == (34, 34)
 
@@ -136,7 +136,7 @@ def test_this_projects_networks():
 CHECKED = [
     (lambda: torchvision.models.resnet18(weights=None), "layer1", (3, 96, 96)),
     (lambda: UNet((1, 96, 96), 2, width=2, depth=2), "decoder.1", (1, 96, 96)),
-    (lambda: SegNet((1, 96, 96), 2, widths=[2] * 5, up="transposed", skip=True), "up.2", (1, 96, 96)),
+    (lambda: SegNet((1, 96, 96), 2, [2] * 5, [1] * 5, up="transposed", skip=True), "up.2", (1, 96, 96)),
     (lambda: Branches(), "halved", (1, 32, 32)),
 ]
 

@@ -52,6 +52,14 @@ def test_best_is_marked_and_one_seed_has_no_spread(make_table, make_run, assigne
     assert lines[3] == "| b | **75.00 ± 7.07** (2) / 80 / -5.00 | **65.00 ± 7.07** (2) / 60 / +5.00 |"
 
 
+def test_rows_are_ranked_and_those_without_a_figure_come_last(make_table, make_run, assigned):
+    runs = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6], status="failed"), make_run("c", [0.1, 0.7]))
+    assert [row.cell.name for row in table_rows(make_table(), runs)] == ["a", "b", "c"]
+    assert [row.cell.name for row in table_rows(make_table(ranked="val"), runs)] == ["c", "a", "b"]
+    lower = assigned(*(make_run(cell, [0.5], loss=[loss]) for cell, loss in (("a", 3), ("b", 1), ("c", 2))))
+    assert [row.cell.name for row in table_rows(make_table(ranked="loss"), lower)] == ["b", "c", "a"]
+
+
 def test_reduced_scale_is_not_compared_with_published_figures(make_table, make_run, assigned):
     table = make_table(BEATS, published_epochs=10, metrics=METRICS)
     runs = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6]))

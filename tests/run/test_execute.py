@@ -77,6 +77,19 @@ def test_the_network_written_with_numpy_trains_as_torchs_does(compose, tmp_path)
     assert one[0]["train/loss"] > 2 * one[-1]["train/loss"]
 
 
+def test_a_run_on_brain_tissue_holds_the_class_counts_of_its_volumes(compose, tmp_path, monkeypatch):
+    """Of all voxels, by volume; the shares of the patches are the rows of the confusion matrices."""
+    monkeypatch.setattr("retable.run.execute._draw", lambda *_: None)
+    small = ("model.widths=[2,2,2,2,2]", "data.batch_size=4", "data.eval_batch_size=4", "trainer.max_epochs=1")
+    limits = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=2")
+    result = execute(compose("task=brain", "data=sample", *small, *limits), tmp_path / "brain")
+    counts = result["data"]["class_counts"]
+    assert list(counts) == ["IBSR_01", "IBSR_03", "IBSR_05", "IBSR_13"]
+    assert {len(labels) for labels in counts.values()} == {4}
+    assert all(labels[0] > sum(labels[1:]) > 0 for labels in counts.values())
+    assert sum(map(sum, result["confusion"]["train"])) == 2 * 4 * 16 * 16  # without background
+
+
 def test_events_hold_train_and_validation_under_one_tag(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

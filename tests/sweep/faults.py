@@ -10,13 +10,15 @@ from typing import Any
 import torch
 from torch import nn
 
+WORDS = "\x1b[2J\u65e5\udc80" + 5_000_000 * "x"
+
 
 class Faulty(nn.Module):
     """One linear layer whose forward pass does something else at its second training step.
 
     Args:
-        fault: none, raise, other, exit, segfault, kill, memory (once), slow, leave (ends without a word) or meta
-            (can't be built without memory).
+        fault: none, raise, words (that no terminal can show, and too many), other, exit, segfault, kill, memory (once),
+            slow, leave (ends without a word) or meta (can't be built without memory).
     """
 
     def __init__(self, in_shape: Any, num_classes: int, fault: str = "none", **rest: Any) -> None:
@@ -37,6 +39,8 @@ class Faulty(nn.Module):
     def _go_wrong(self) -> None:
         if self.fault == "raise":
             raise RuntimeError("wrong on purpose")
+        if self.fault == "words":
+            raise RuntimeError(WORDS)
         if self.fault == "other":
             raise KeyError("another reason")
         if self.fault == "exit":

@@ -167,6 +167,40 @@ def test_hydras_basic_launcher_works_under_the_sweeper(base):
     assert "finished" in done.stdout
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes as on Linux")
+def test_neither_a_reason_nor_a_closed_pipe_costs_the_table(faulty):
+    arguments = command(*faulty("words", "none"), "sweep.workers=1")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    child = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    assert child.stdout.readline().startswith(b"mnist/model-fault_sample: 2 runs")
+    child.stdout.close()  # as `| head -1` does
+    _, errors = child.communicate(timeout=300)
+    assert (child.returncode, errors.decode()) == (1, "")
+    folder = Path(arguments[10].partition("=")[2])
+    rows = list(csv.DictReader((folder / "tables/mnist/model-fault_sample/results.csv").open()))
+    assert [row["status"] for row in rows] == ["failed", "finished"]
+    failed = Path(rows[0]["directory"])
+    reason = atomic.read_json(failed / files.RESULT)["reason"]
+    assert reason.startswith("RuntimeError: \\x1b[2J\u65e5\\udc80xxx")
+    assert reason.endswith("xxx... (5,000,006 characters)")
+    assert len(reason) < 2100
+    assert (failed / files.LOG).stat().st_size > 5_000_000
+    again = subprocess.run(arguments, cwd=ROOT, capture_output=True, env=environment, timeout=60)
+    assert again.returncode == 1
+    assert rb"RuntimeError: \x1b[2J\u65e5\udc80xxx" in again.stdout
+    assert max(map(len, again.stdout.splitlines())) < 3000
+
+
+def test_a_table_that_cannot_be_written_is_a_failure(base, capsys):
+    folder = Path(base[-1].partition("=")[2])
+    folder.mkdir()
+    (folder / "tables").write_text("a file where a folder should be")
+    plan, outcome = sweep(base)
+    assert status_of(plan.runs[0].directory) == "finished"
+    assert exit_code(plan, outcome) == 1
+    assert "Not everything could be written" in capsys.readouterr().out
+
+
 def test_preview_trains_nothing(base):
     done = subprocess.run(
         command(*base, "dropout=0.1,0.2", "sweep.preview=true"), cwd=ROOT, capture_output=True, text=True, timeout=300

@@ -12,6 +12,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from retable.errors import ending_the_program
+
 
 @dataclass
 class SweeperConfig:
@@ -80,7 +82,8 @@ class RetableSweeper(_Plugin, Sweeper):
         from retable.sweeps.session import exit_code, sweep
 
         train = None if isinstance(self.launcher, WorkersLauncher) else self._train_by_launcher
-        plan, outcome = sweep(arguments, train)
+        with ending_the_program():
+            plan, outcome = sweep(arguments, train)
         if code := exit_code(plan, outcome):
             sys.exit(code)
         return plan

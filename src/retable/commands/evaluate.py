@@ -144,8 +144,8 @@ def evaluate(
     with torch.inference_mode():
         for key in parts:
             images, targets = data.resident_on(device)[key]
-            for chunk in DeviceLoader(images, targets, data.eval_batch_size, trained.normalise, shuffle=False):
-                task.evaluate_batch(name, chunk.images, chunk.targets)
+            for batch in DeviceLoader(images, targets, data.eval_batch_size, trained.normalise, shuffle=False):
+                task.evaluate_batch(name, *batch)
     metrics = {key.removeprefix(f"{name}/"): value for key, value in task.metrics_of(name).items()}
     whole = joined(list(parts.values()))
     by_class, by_image = task.tables(name, whole, trained.normalise)

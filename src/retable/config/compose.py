@@ -22,12 +22,16 @@ from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 
-from retable.config.keys import flatten
+from retable.config.keys import STEERING, below, flatten, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import translate
 from retable.errors import ConfigError
 
 CONF_VARIABLE = "RETABLE_CONF"  # folders beside the package's, as PATH lists them; --config-dir adds to it
+
+# What every run or sweep reads from its config; a model's or loss's own keys have defaults in the code.
+_NEEDED = (*STEERING, "seed", "dropout", "trainer", "logger", "augment.mode", "augment.transforms", "task.name")
+_NEEDED += ("task.metric", "data.source", "data.root", "data.cache")
 
 
 def config_dir() -> Path:
@@ -114,7 +118,7 @@ class Composer:
         Raises:
             ConfigError: one line naming the key or group, and what is accepted.
         """
-        parsed = self.parse(overrides)
+        parsed, missing = self.parse(overrides), object()
         for override in parsed:
             if override.is_sweep_override():
                 raise ConfigError(
@@ -137,6 +141,9 @@ class Composer:
         reference, deviations = self._reference(choices)
         defaults = flatten(OmegaConf.to_container(reference, resolve=True))
         resolved = flatten(config)
+        for key in defaults:
+            if below(key, _NEEDED) and lookup(config, key, missing) is missing:
+                raise ConfigError(f"~{key}: cannot be left out; accepted: {key}=<value>")
         for key in _differences(OmegaConf.to_container(raw), OmegaConf.to_container(reference)):
             if key not in defaults or resolved[key] != defaults[key]:
                 deviations[key] = resolved[key]

@@ -36,6 +36,10 @@ def _reasons(key: str, value: object) -> None:
         checks.integer(key, value, 1)
 
 
+def _folder(key: str, value: object) -> None:
+    checks.folder(key, value)
+
+
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "dropout.p": lambda k, v: checks.number(k, v, 0, 1, open_high=True),
@@ -72,12 +76,17 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "early_stop.apply": checks.boolean,
     "logger.tensorboard": checks.boolean,
     "sweep.workers": _workers,
+    "data.cache": _folder,
+    "output": _folder,
+    "sweep.dir": _folder,
     "sweep.same_reason_limit": _reasons,
     "sweep.threads": lambda k, v: checks.integer(k, v, 1),
     "sweep.retry_failed": checks.boolean,
     "sweep.preview": checks.boolean,
     "sweep.on_failure": lambda k, v: checks.one_of(k, v, ("continue", "stop")),
 }
+_GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "init", "dropout", "activation", "augment", "early_stop")
+_SECTIONS = (*_GROUPS, "trainer", "logger", "task", "sweep")
 # Sections that nothing else checks for keys which are not used, each with its keys.
 _CLOSED = {
     section: [path.partition(".")[2] for path in CHECKS if path.startswith(f"{section}.")]
@@ -91,6 +100,9 @@ def validate(config: dict[str, Any]) -> None:
     Raises:
         ConfigError: `<key>=<value>: accepted: ...`, one line.
     """
+    for section in _SECTIONS:
+        if not isinstance(config.get(section, {}), dict):
+            raise ConfigError(f"{section}={config[section]}: accepted: a mapping")
     for path, check in CHECKS.items():
         node: Any = config
         *parents, leaf = path.split(".")

@@ -1,7 +1,8 @@
 """From arrays to mini-batches: sets resident on the training device, iterated over without workers and copies.
 
-A step of Lightning costs about as much host time as a small network's whole mini-batch. So an item here is a chunk:
-several mini-batches, gathered by one index_select, augmented and normalised together; the module splits it again.
+Several mini-batches, a chunk, are gathered by one index_select, augmented and normalised together, and handed out one
+by one, as plain (images, targets). A step of Lightning costs about as much host time as a small network's whole
+mini-batch, though; a module that knows how to split a chunk is handed whole ones.
 """
 
 import math
@@ -69,7 +70,7 @@ class EpochOrder(Sampler[int]):
 
 
 class DeviceLoader:
-    """Iterates over chunks of images that are resident on a device.
+    """Iterates over mini-batches of images that are resident on a device, an epoch a turn.
 
     Args:
         images: uint8 or float32 (N, C, H, W); targets: int64 (N,), uint8 masks (N, H, W), or float32 boxes
@@ -80,7 +81,8 @@ class DeviceLoader:
         shuffle: a new order each epoch; False: the order they are stored in.
         augment: None, or (float32 images in [0, 1], generator on the device) -> images; for masks, which it is given as
             a third argument, -> (images, masks). It draws for a chunk at once, so its draws depend on `chunk` also.
-        chunk: mini-batches an item.
+        chunk: mini-batches that are prepared together.
+        whole: hand out each `Chunk` as it is, in place of its mini-batches (images, targets).
     """
 
     def __init__(
@@ -93,9 +95,10 @@ class DeviceLoader:
         shuffle: bool = True,
         augment: Callable[..., Any] | None = None,
         chunk: int = 1,
+        whole: bool = False,
     ) -> None:
         self.images, self.targets = images, targets
-        self.batch_size, self.chunk = batch_size, chunk
+        self.batch_size, self.chunk, self.whole = batch_size, chunk, whole
         self.normalise, self.augment, self.seed = normalise, augment, seed
         length = len(targets)
         self.batch_sampler = None  # Lightning asks every loader that has a sampler
@@ -108,10 +111,17 @@ class DeviceLoader:
         return math.ceil(len(self.targets) / self.batch_size)
 
     def __len__(self) -> int:
-        """Chunks an epoch."""
-        return math.ceil(self.batches / self.chunk)
+        """Items an epoch: mini-batches, or whole chunks."""
+        return math.ceil(self.batches / self.chunk) if self.whole else self.batches
 
-    def __iter__(self) -> Iterator[Chunk]:
+    def __iter__(self) -> Iterator[Chunk | tuple[torch.Tensor, torch.Tensor]]:
+        for chunk in self._chunks():
+            if self.whole:
+                yield chunk
+            else:
+                yield from zip(*chunk.batches(), strict=True)
+
+    def _chunks(self) -> Iterator[Chunk]:
         # A generator: Lightning calls iter() once before it sets the first epoch, so the epoch is read at next().
         device, step = self.images.device, self.batch_size * self.chunk
         order = generator = None

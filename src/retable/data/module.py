@@ -36,7 +36,6 @@ from retable.data.arrays import Splits
 from retable.data.cache import cached, pack, unpack
 from retable.data.fingerprints import canonical, fingerprint, paths_in, recall, remember
 from retable.data.loader import (
-    Chunk,
     DeviceLoader,
     Resident,
     batches_per_chunk,
@@ -91,6 +90,8 @@ class ImageData(pl.LightningDataModule):
         super().__init_subclass__(**arguments)
         own = [base.__module__ for base in cls.__mro__[: cls.__mro__.index(ImageData)]]
         cls._sources = dict(map(_source, (name for name in own if name.split(".")[0] != "retable")))
+
+    whole_chunks = False  # whether training is given whole chunks, which a Task alone can take (retable.run.steps)
 
     def __new__(cls, **given: Any) -> "ImageData":
         self = super().__new__(cls)
@@ -300,15 +301,23 @@ class ImageData(pl.LightningDataModule):
             shuffle=self.trainer is None or not self.trainer.overfit_batches,  # overfitting means the same few again
             augment=self.augment.batch if self.augment_mode == "fly" else None,
             chunk=self._chunk(),
+            whole=self.whole_chunks,
         )
 
     def val_dataloader(self) -> DeviceLoader:
         return DeviceLoader(self.val_images, self.val_targets, self.eval_batch_size, self.normalise, shuffle=False)
 
     def test_dataloader(self) -> DeviceLoader:
+        """The test split; that of validation for a set without one."""
+        if self.test_images is None:
+            return self.val_dataloader()
         return DeviceLoader(self.test_images, self.test_targets, self.eval_batch_size, self.normalise, shuffle=False)
 
-    def transfer_batch_to_device(self, batch: Chunk, device: torch.device, dataloader_idx: int) -> Chunk:
+    def predict_dataloader(self) -> DeviceLoader:
+        """The images, with their targets, of `test_dataloader`."""
+        return self.test_dataloader()
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # it is there already
 
     def _find(self) -> Any:

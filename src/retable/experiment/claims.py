@@ -223,6 +223,9 @@ def parse_operand(check: Fields, data: Any, cells: list[str], metrics: Mapping[s
     if chosen[0] == "cell" and len(names) > 1:
         raise fields.fault("cell", "one cell's name")
     default = names[0] if len(names) == 1 else f"{chosen[0]} of {listed(names)}"
+    times = fields.number("times", 1.0)
+    if times != 1:
+        default = f"{times:g} x {default}"
     if sum(fields.has(key) for key in ("at", "over", "fall_done")) > 1:
         raise ConfigError(f"{where}: {data!r} is not accepted; accepted is one of at, over and fall_done")
     metric = fields.choice("metric", metrics)
@@ -239,5 +242,5 @@ def parse_operand(check: Fields, data: Any, cells: list[str], metrics: Mapping[s
         over=fields.choice("over", ("max", "min", "change")) if fields.has("over") else None,
         since=fields.whole("since", 0) if fields.has("since") else None,
         fall_done=fields.whole("fall_done", 0) if fields.has("fall_done") else None,
-        times=fields.number("times", 1.0),
+        times=times,
     )

@@ -9,7 +9,8 @@ Overrides on the command line act on top: they replace what the grid says of the
 """
 
 import itertools
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +21,7 @@ from retable.config.compose import Composer
 from retable.config.overrides import override_text
 from retable.errors import ConfigError
 
-Point = dict[str, str]  # key -> its override, e.g. {"dropout.p": "dropout.p=0.3"}
+MOST = 100_000  # runs of a sweep: more are a slip of the keyboard
 
 
 @dataclass
@@ -78,7 +79,13 @@ def _on_top(base: list[str], choices: dict[str, list[str]], seeds: list[int] | N
     """A block's point with the command line's choices instead of and beside its own, times seeds."""
     kept = [text for text in base if text.partition("=")[0].lstrip("+~") not in {k.lstrip("+~") for k in choices}]
     lists = [*choices.values()] + ([[f"seed={seed}" for seed in seeds]] if seeds is not None else [])
-    return [[*kept, *combination] for combination in itertools.product(*lists)]
+    return [[*kept, *combination] for combination in _combinations(lists)]
+
+
+def _combinations(lists: Sequence[list[Any]]) -> Iterator[tuple[Any, ...]]:
+    if (count := math.prod(map(len, lists))) > MOST:
+        raise ConfigError(f"{count:,} runs; accepted: at most {MOST:,} a sweep")
+    return itertools.product(*lists)
 
 
 def _table_of(experiment: str, composer: Composer) -> tuple[dict[str, Any], Any]:
@@ -118,7 +125,7 @@ def _product(block: dict[str, Any], composer: Composer, where: str) -> list[list
             lists.append([list(row) for row in zip(*columns, strict=True)])
         else:
             lists.append([[text] for text in _texts(key, value, composer)])
-    return [list(itertools.chain(*combination)) for combination in itertools.product(*lists)]
+    return [list(itertools.chain(*combination)) for combination in _combinations(lists)]
 
 
 def _texts(key: str, value: Any, composer: Composer) -> list[str]:
@@ -141,10 +148,16 @@ def _choices(override: Override) -> list[str]:
     try:
         if isinstance(override.value(), RangeSweep):  # 0.1 + 0.1 + 0.1 is to be the run that 0.3 is
             values = (float(f"{v:.12g}") if isinstance(v, float) else v for v in override.sweep_iterator())
-            return [f"{key}={value}" for value in values]
-        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+        else:
+            values = override.sweep_string_iterator()
+        found = [f"{key}={value}" for value in itertools.islice(values, MOST + 1)]
     except HydraException as error:
         raise ConfigError(f"{override.input_line}: {error}") from error
+    if not found:
+        raise ConfigError(f"{override.input_line}: chooses nothing; accepted: one value or more")
+    if len(found) > MOST:
+        raise ConfigError(f"{override.input_line}: over {MOST:,} values; accepted: at most {MOST:,} runs a sweep")
+    return found
 
 
 def _experiments(override: Override, composer: Composer) -> list[str]:
@@ -166,6 +179,8 @@ def _seeds(value: Any, composer: Composer) -> list[int] | None:
         value = override.value()
     if value is None:
         return None
+    if isinstance(value, int) and not isinstance(value, bool) and value > MOST:
+        raise ConfigError(f"seeds={value}: accepted: at most {MOST:,} runs a sweep")
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
         return list(range(value))
     if isinstance(value, list) and value and all(isinstance(s, int) and s >= 0 for s in value):

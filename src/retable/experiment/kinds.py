@@ -48,7 +48,7 @@ class Bench:
         return [self.figure(operand) for operand in check.operands]
 
     def label(self, operand: Operand) -> str:
-        words = [f"{operand.times:g} x {operand.label}" if operand.times != 1 else operand.label]
+        words = [operand.label]
         if self.name_metric and operand.metric:
             words.append(operand.metric)
         if operand.at is not None:
@@ -97,8 +97,9 @@ def best(check: Check, bench: Bench) -> tuple[bool, str]:
         metric, above_this = check.among
         ends = [bench.figure(Operand(operand.label, operand.cells, metric=metric)) for operand in check.operands]
         low = [figure for figure in ends if not above(figure.value, above_this)]
-        if any(figure.label in check.named for figure in low):
-            return False, ", ".join(f"{f.said} {sign(f.value, above_this)} {above_this:g}" for f in low)
+        named = [figure for figure in low if figure.label in check.named]
+        if named:
+            return False, ", ".join(f"{f.said} {sign(f.value, above_this)} {above_this:g}" for f in named)
         out = {figure.label for figure in low}
         check = replace(check, among=None, operands=tuple(o for o in check.operands if o.label not in out))
         won, text = best(check, bench)

@@ -13,6 +13,7 @@
       labels: {dropout.p: {0.0: none}}  key -> value -> how the publication calls it
       metrics: {val: {..}}              see metric_schema.py
       baseline: none                    a cell's name
+      ranked: val                       a metric by which the rows are ordered, the best first; else as the cells stand
       cells: {conv 0.2: {match: {dropout.p: 0.2, dropout.where: conv}, published: {train: 63.15, val: 47.15}}}
       claims: [..]                      see claim_schema.py
 
@@ -31,7 +32,7 @@ from retable.experiment.metrics import Metric, Published, parse_metrics, parse_p
 
 TABLE_KEYS = (
     *("name", "source", "title", "assumed", "notes", "published_epochs", "grid"),
-    *("rows", "columns", "labels", "metrics", "baseline", "cells", "claims"),
+    *("rows", "columns", "labels", "metrics", "baseline", "ranked", "cells", "claims"),
 )
 
 
@@ -63,6 +64,7 @@ class Table:
     metrics: Mapping[str, Metric]
     cells: Mapping[str, Cell]
     baseline: str | None = None
+    ranked: str | None = None
     claims: tuple[Claim, ...] = ()
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -98,6 +100,7 @@ def parse_table(data: Any, origin: str | None = None) -> Table:
         metrics=metrics,
         cells=cells,
         baseline=baseline,
+        ranked=fields.choice("ranked", metrics) if fields.has("ranked") else None,
         claims=parse_claims(fields, list(cells), metrics),
         assumed=fields.texts("assumed"),
         notes=fields.texts("notes"),

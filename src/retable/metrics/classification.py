@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
+HIGHER_IS_BETTER = {"accuracy": True}
+
 
 def confusion(targets_N: torch.Tensor, predictions_N: torch.Tensor, num_classes: int) -> torch.Tensor:
     """Counts by true (row) and predicted (column) class.

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torchvision.ops import box_iou
 
+HIGHER_IS_BETTER = {"map50": True, "map": True, "iou": True, "ap50": True}
 MOST = 100  # detections of an image that count, as in COCO's evaluation
 
 

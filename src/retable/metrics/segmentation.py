@@ -14,6 +14,7 @@ from retable import checks
 from retable.data.arrays import IGNORE
 
 AVERAGES = ("image", "global")
+HIGHER_IS_BETTER = {"dice": True, "iou": True, "accuracy": True, "hausdorff": False}
 
 
 def image_confusions(targets_NHW: torch.Tensor, predictions_NHW: torch.Tensor, num_classes: int) -> torch.Tensor:

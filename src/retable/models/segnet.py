@@ -4,6 +4,7 @@ Source: report A2; Badrinarayanan, Kendall, Cipolla 2017, arXiv 1511.00561 (SegN
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -21,13 +22,15 @@ _SKIPPED_FROM = (0, 2)
 class SegNet(Segmenter):
     """Five encoder blocks with three halvings, their mirror image as decoder, and a 3x3 convolution to the classes.
 
-    A block is a 3x3 convolution, batch norm and activation (one convolution a block, and batch norm, are assumed). The
-    map is halved behind the 1st, 3rd and 5th block. An image is padded to sides that are multiples of 8.
+    A block is one or more 3x3 convolutions, each with batch norm (assumed) and activation. The map is halved behind the
+    1st, 3rd and 5th block. An image is padded to sides that are multiples of 8.
 
     Args:
         in_shape: (channels, height, width) of an image.
         num_classes: channels of the output.
         widths: channels of the five encoder blocks (assumed: 64, 128, 256, 512, 512).
+        convolutions: of each encoder block and of its mirror image in the decoder, where the last one narrows; as in
+            meetshah1995/pytorch-semseg, which the report cites.
         down: "pool" (max-pool 2x2) or "strided" (3x3 convolution of stride 2, batch norm, activation).
         up: "unpool" (max-unpooling with the indices of the pool of that size) or "transposed" (3x3 transposed
             convolution of stride 2, batch norm, activation).
@@ -49,6 +52,7 @@ class SegNet(Segmenter):
         in_shape: tuple[int, int, int],
         num_classes: int,
         widths: Sequence[int] = (64, 128, 256, 512, 512),
+        convolutions: Sequence[int] = (2, 2, 3, 3, 3),
         down: str = "pool",
         up: str = "unpool",
         skip: bool = False,
@@ -59,6 +63,10 @@ class SegNet(Segmenter):
             raise checks.refuse("widths", widths, "a list of 5 numbers of channels")
         for width in widths:
             checks.integer("widths", width, 1)
+        if not isinstance(convolutions, Sequence) or len(convolutions) != 5:
+            raise checks.refuse("convolutions", convolutions, "a list of 5 numbers of convolutions")
+        for count in convolutions:
+            checks.integer("convolutions", count, 1)
         checks.one_of("down", down, ("pool", "strided"))
         checks.one_of("up", up, ("unpool", "transposed"))
         checks.boolean("skip", skip)
@@ -68,7 +76,9 @@ class SegNet(Segmenter):
 
         outputs = list(widths)
         inputs = [in_shape[0], *outputs[:-1]]
-        self.encoder = nn.ModuleList(conv_block(i, o, activation) for i, o in zip(inputs, outputs, strict=True))
+        self.encoder = nn.ModuleList(
+            _block([i, *[o] * count], activation) for i, o, count in zip(inputs, outputs, convolutions, strict=True)
+        )
         halved = [outputs[block] for block in _HALVED_BEHIND]
         if self.pools:
             self.down = nn.ModuleList(nn.MaxPool2d(2, return_indices=self.unpools) for _ in halved)
@@ -82,7 +92,8 @@ class SegNet(Segmenter):
         decoder = []
         for block, channels in enumerate(outputs):
             more = channels if skip and block in _SKIPPED_FROM else 0
-            decoder.append(conv_block(channels + more, outputs[max(block - 1, 0)], activation))
+            inner = [channels] * (convolutions[block] - 1)
+            decoder.append(_block([channels + more, *inner, outputs[max(block - 1, 0)]], activation))
         self.decoder = nn.ModuleList(decoder)
         self.classifier = nn.Conv2d(outputs[0], num_classes, 3, padding=1)
         self.fast_layout()
@@ -107,6 +118,11 @@ class SegNet(Segmenter):
                 x = torch.cat([skipped[block], x], 1)
             x = self.decoder[block](x)
         return self.classifier(x)
+
+
+def _block(channels: Sequence[int], activation: Activation) -> nn.Sequential:
+    """Convolutions from each number of channels to the next."""
+    return nn.Sequential(*(conv_block(i, o, activation) for i, o in pairwise(channels)))
 
 
 def _transposed(channels: int, activation: Activation) -> nn.Sequential:

@@ -4,6 +4,7 @@ Only finished runs are averaged; whatever else there is of a cell (nothing, fail
 said in words beside the figure, never left blank and never averaged in.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -54,9 +55,13 @@ class Row:
 
 
 def table_rows(table: Table, runs: Assigned) -> list[Row]:
-    """A row a cell in the table's order, with every metric that is shown."""
+    """A row a cell, with every metric that is shown, in the table's order or ranked, cells without a figure last."""
     shown = [metric for metric in table.metrics.values() if metric.shown]
     rows = [table_row(table, cell, runs.cells.get(cell.name, ()), shown) for cell in table.cells.values()]
+    if table.ranked:
+        sign = -1 if table.metrics[table.ranked].better == "higher" else 1
+        means = {row.cell.name: row.entries[table.ranked].mean for row in rows}
+        rows.sort(key=lambda row: sign * mean if (mean := means[row.cell.name]) is not None else math.inf)
     return mark_best(rows, shown)
 
 

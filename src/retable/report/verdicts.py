@@ -146,7 +146,8 @@ def settle(table: Table, claim: Claim, checks: Sequence[Check], world: World) ->
             continue
         outcomes.append(holds)
         numbers.append(text if holds or len(checks) == 1 else f"{text} (does not hold)")
-    numbers += [f"beside it: {text}" for text in said_beside(claim, bench)]
+    if beside := said_beside(claim, bench):
+        numbers.append(f"beside it: {', '.join(beside)}")
     verdict = FAILS if not all(outcomes) else UNDECIDED if reasons else HOLDS
     return verdict, "; ".join(numbers), tuple(dict.fromkeys(reasons))
 

@@ -1,18 +1,22 @@
 """From a config to its parts: data, model, task. Also how a config is checked before anything runs."""
 
 import functools
+import os
 from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
+from retable import checks
 from retable.config.build import build, parameters, target_of
 from retable.config.validate import validate
 from retable.errors import ConfigError
 from retable.models.parts import Dropout
 from retable.tasks.base import Task
 from retable.training.augment import Augment
+
+_FLOAT_BYTES = 4
 
 
 @dataclass
@@ -84,7 +88,24 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     if config["trainer"].get("cuda_graph") and not task.fixed_work:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
     make_early_stop(config)
-    return {"parameters": count_parameters(task)}
+    best_is_highest(config, task)
+    count = count_parameters(task)
+    _check_memory(config, count)
+    return {"parameters": count}
+
+
+def _check_memory(config: dict[str, Any], count: int) -> None:
+    """Refuse a model whose weights and gradients alone are larger than the machine's memory."""
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return
+    needed = 2 * _FLOAT_BYTES * count
+    if needed > available:
+        raise ConfigError(
+            f"model={config['model'].get('name')}: {count:,} parameters need {needed / 2**30:,.0f} GiB; accepted: what"
+            f" fits this machine's {available / 2**30:,.0f} GiB"
+        )
 
 
 def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModule) -> None:
@@ -106,6 +127,20 @@ def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModu
             raise ConfigError(
                 f"loss={config['loss'].get('name')}: does not fit task={config['task']['name']} ({reason})"
             ) from error
+
+
+def best_is_highest(config: dict[str, Any], task: Task) -> bool:
+    """Whether an epoch is the better the higher its `task.metric` is.
+
+    Raises:
+        ConfigError: for a metric that the task does not compute.
+    """
+    known = {f"{split}/{name}": higher for split in ("val", "train") for name, higher in task.metrics(split).items()}
+    try:
+        checks.one_of("task.metric", config["task"]["metric"], known)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return known[config["task"]["metric"]]
 
 
 def make_early_stop(config: dict[str, Any]) -> Any:

@@ -1,5 +1,6 @@
 """How long a run will take and how much memory it needs, from a few real steps."""
 
+import itertools
 import time
 from typing import Any
 
@@ -26,8 +27,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     optimizer = task.configure_optimizers()["optimizer"]
     mixed = config["trainer"]["precision"] == "bf16-mixed"
     train, val = data.train_dataloader(), data.val_dataloader()
-    chunk = next(iter(train))
-    batches = list(zip(*chunk.batches(), strict=True))
+    batches = list(itertools.islice(train, _STEPS))
 
     def step(index: int) -> None:
         images, targets = (part.to(kind) for part in batches[index % len(batches)])
@@ -40,10 +40,10 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     for index in range(_WARM_UP):
         step(index)
     per_step = _timed(lambda: [step(index) for index in range(_STEPS)], kind) / _STEPS
-    held_out = next(iter(val))
+    held_out, _ = next(iter(val))
     task.eval()
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=mixed):
-        per_image = _timed(lambda: task.model(held_out.images.to(kind)), kind) / len(held_out.targets)
+        per_image = _timed(lambda: task.model(held_out.to(kind)), kind) / len(held_out)
     trainer = config["trainer"]
     steps = _limited(train.batches, trainer["limit_train_batches"])
     epoch = steps * per_step + per_image * data.counts["val"]

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from retable import atomic
 from retable.config.identity import identity
 from retable.errors import RetableError
-from retable.run import devices, facts, files
-from retable.run.assemble import make_data, make_early_stop, make_task
+from retable.run import devices, facts, files, steps
+from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task
 from retable.run.files import DIVERGED, ENDED, FINISHED, INTERRUPTED
 from retable.run.record import Record
 from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
@@ -92,11 +92,15 @@ def _execute(
     record = Record(
         directory,
         config["task"]["metric"],
+        best_is_highest(config, task),
         extra=portable(config, data, run.get("name", directory.name)),
         tensorboard=config["logger"]["tensorboard"],
         on_epoch=on_epoch,
         early_stop=make_early_stop(config),
     )
+    stepping = steps.choose(config, task, data, [])
+    how = "many in one Lightning step" if stepping["in_chunks"] else "one by one"
+    print(f"steps: {how} ({stepping['because']})", flush=True)
     trainer = _trainer(config["trainer"], kind, record)
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": FINISHED}
@@ -121,7 +125,11 @@ def _execute(
             write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
     seconds["total"] = seconds["setup"] + record.seconds
-    result = outcome | result_of(config, run, record, task, data, kind, trainer.global_step) | {"seconds": seconds}
+    result = (
+        outcome
+        | result_of(config, run, record, task, data, kind, trainer.global_step)
+        | {"stepping": stepping, "seconds": seconds}
+    )
     atomic.write_json(directory / files.RESULT, result)
     return result
 

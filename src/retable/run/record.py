@@ -4,6 +4,7 @@ All that a resumed run needs is in the checkpoint, the history and the random st
 writes is what an uninterrupted one would have written.
 """
 
+import math
 import os
 import random
 import time
@@ -17,8 +18,6 @@ from pytorch_lightning.callbacks import Checkpoint
 
 from retable.run import files
 
-_HIGHER_IS_BETTER = ("accuracy", "dice", "iou", "map", "map50")
-
 
 class Record(Checkpoint):
     """Writes an epoch's row and checkpoint when all its figures are known.
@@ -28,6 +27,7 @@ class Record(Checkpoint):
     Args:
         directory: the run directory.
         metric: column that says which epoch was best, e.g. "val/accuracy".
+        higher_is_better: whether the highest value is the best, or the lowest.
         extra: plain values to keep in the checkpoint, so that it can be used without its directory.
         tensorboard: write events.
         on_epoch: called with each finished row.
@@ -38,12 +38,13 @@ class Record(Checkpoint):
         self,
         directory: Path,
         metric: str,
+        higher_is_better: bool,
         extra: dict[str, Any],
         tensorboard: bool,
         on_epoch: Any,
         early_stop: Any = None,
     ) -> None:
-        self.directory, self.metric, self.extra = directory, metric, extra
+        self.directory, self.metric, self.higher_is_better, self.extra = directory, metric, higher_is_better, extra
         self.tensorboard, self.on_epoch, self.early_stop = tensorboard, on_epoch, early_stop
         self.rows: list[dict[str, Any]] = []
         self.earlier_seconds = 0.0
@@ -58,10 +59,13 @@ class Record(Checkpoint):
 
     @property
     def best(self) -> dict[str, Any]:
-        """The row that is best by the run's metric, the first of equals; {} before the first."""
-        rated = [row for row in self.rows if row.get(self.metric) is not None]
-        sign = 1 if self.metric.rsplit("/", 1)[-1] in _HIGHER_IS_BETTER else -1
-        return max(rated, key=lambda row: sign * row[self.metric], default={})
+        """The row that is best by the run's metric; {} before the first.
+
+        Of equals it is the first that was trained: epoch 0, before training, is best only where it beats them all.
+        """
+        rated = [row for row in self.rows if not math.isnan(row.get(self.metric, math.nan))]
+        sign = 1 if self.higher_is_better else -1
+        return max(rated, key=lambda row: (sign * row[self.metric], row["epoch"] > 0), default={})
 
     @property
     def epochs(self) -> int:

@@ -4,18 +4,31 @@ No torch is imported: the sweep marks what a dead worker left.
 """
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import own
-from retable.errors import RetableError
+from retable.errors import RetableError, first_line
 from retable.run import facts, files
 
 if TYPE_CHECKING:
     from retable.run.record import Record
     from retable.tasks.base import Task
+
+
+def write_plan(directory: Path, name: str, config: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Fix what a run is on disk, in run.json and for people in config.yaml; what it has noted of its data stays."""
+    kept = own(config)
+    run = atomic.read_json(directory / files.RUN) or {}
+    run |= {"name": name, "task": config["task"]["name"], "overrides": list(overrides)}
+    run |= {"config": kept, "identity": identity(kept)}
+    atomic.write_json(directory / files.RUN, run)
+    atomic.write_text(directory / files.CONFIG, yaml.safe_dump(kept, sort_keys=False))
 
 
 def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], data: Any) -> None:
@@ -72,7 +85,12 @@ def result_of(
         "epochs": record.epochs,
         "step": steps,
         **({} if record.early_stop is None else {"early_stop": record.early_stop.both_forms(record.rows)}),
-        "metrics": {"final": metrics_of(last), "best": metrics_of(record.best), "best_by": record.metric},
+        "metrics": {
+            "final": metrics_of(last),
+            "best": metrics_of(record.best),
+            "best_by": record.metric,
+            "higher_is_better": record.higher_is_better,
+        },
         **(task.counts(data) if record.rows else {}),
         "parameters": count_parameters(task),
         "weights": getattr(task.model, "weights_source", None),
@@ -86,6 +104,8 @@ def result_of(
             "fingerprint": data.fingerprint,
             "counts": data.counts,
             "classes": list(data.classes),
+            # Of whole volumes (A2); those of the patches are the rows of the confusion matrices.
+            **{key: data.splits.extra[key] for key in ("class_counts",) if key in data.splits.extra},
         },
         "git": facts.git(),
         "versions": facts.versions(),
@@ -104,5 +124,7 @@ def describe(error: BaseException) -> str:
     """An exception as a one-line reason."""
     if isinstance(error, SystemExit):
         return f"the run called sys.exit({error.code})"
-    text = (str(error).strip() or "no message").splitlines()[0]
-    return text if isinstance(error, RetableError) else f"{type(error).__name__}: {text}"
+    line, kind = first_line(error), type(error).__name__
+    if isinstance(error, RetableError):
+        return line
+    return f"{kind}: {'no message' if line == kind else line}"

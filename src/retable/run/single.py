@@ -6,53 +6,74 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import yaml
-
 from retable import atomic
-from retable.config.identity import identity
+from retable.config.compose import Composer
+from retable.config.identity import run_name
 from retable.config.keys import own
 from retable.config.validate import validate
 from retable.errors import ConfigError, RetableError
 from retable.run import files
+from retable.run.imports import import_all
+from retable.run.result import describe, write_plan
 
 
 def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """Train one run in a new directory below `output`, or continue the one that `resume` names.
 
     Raises:
-        RetableError: one line, for what is refused.
+        RetableError: one line, for what is refused; nothing is left of it on disk.
     """
     if config["resume"] is not None:
         directory = Path(config["resume"])
-        if not (directory / files.RUN).is_file():
-            raise ConfigError(f"resume={directory}: holds no {files.RUN}; accepted: a run's directory")
-        run = files.read_run(directory)
-        others = [text for text in overrides if not text.startswith("resume=")]
-        if others and any(not text.startswith("task=") for text in others):
-            raise ConfigError(f"resume={directory}: goes on as it began; leave out {' '.join(others)}")
-        if (atomic.read_json(directory / files.RESULT) or {}).get("status") in files.DONE:
-            print(f"{directory} is finished: nothing to do")
-            return
-        files.remove([directory / files.RESULT])
-        config = run["config"] | {"resume": str(directory)}
-    else:
-        _refuse_sweeps(config, overrides)
-        validate(config)
-        directory = _new_directory(config, overrides)
+        run = _resumed(directory, overrides)
+        if run is not None:
+            _execute(run["config"], directory)
+        return
+    directory = new_run(config, overrides)
     try:
         _execute(config, directory)
     except RetableError:
-        if config["resume"] is None and not (directory / files.HISTORY).exists():
-            shutil.rmtree(directory)  # refused: nothing ran in it
-            with contextlib.suppress(OSError):
-                directory.parent.rmdir()
+        if not (directory / files.HISTORY).exists():
+            shutil.rmtree(directory, ignore_errors=True)  # refused: nothing ran in it
+            for folder in (directory.parent, directory.parents[1], directory.parents[2]):
+                with contextlib.suppress(OSError):
+                    folder.rmdir()  # where nothing else is in it
         raise
+
+
+def new_run(config: dict[str, Any], overrides: Sequence[str]) -> Path:
+    """A directory for one run that has been checked as a sweep's runs are.
+
+    Raises:
+        ConfigError, DataError: one line; there is no directory then.
+    """
+    asked = [text for text in overrides if not text.lstrip("+~").startswith("hydra")]
+    composition = Composer().compose(asked)
+    _refuse_sweeps(config, overrides)
+    validate(config)
+    import_all()
+    from retable.run.assemble import check
+
+    try:
+        check(config)
+    except RetableError:
+        raise
+    except Exception:
+        pass  # no refusal: a fault that the run itself will tell, or a model that can't be built without memory
+    folder = Path(config["output"]).expanduser() / config["task"]["name"] / run_name(composition)
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    directory, count = folder / stamp, 1
+    while directory.exists():
+        directory, count = folder / f"{stamp}_{count}", count + 1
+    write_plan(directory, run_name(composition), config, asked)
+    return directory
 
 
 def run_job(config: dict[str, Any], directory: Path) -> float | None:
@@ -61,61 +82,100 @@ def run_job(config: dict[str, Any], directory: Path) -> float | None:
     Returns:
         The final value of the task's metric.
     """
-    from retable.run.execute import execute
-
     if (directory / files.RUN).is_file():
         config = files.read_run(directory)["config"]
     else:
         config = own(config)
         validate(config)
-    asked: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if asked:
-            os._exit(130)
-        asked.append(number)
-
-    try:
-        before = signal.signal(signal.SIGINT, stop)  # Lightning would make sys.exit(1), a failure, of Ctrl-C
-    except ValueError:  # not in the main thread: the launcher handles signals
-        before = None
-    try:
-        result = execute(config, directory, should_interrupt=lambda: bool(asked))
-    finally:
-        if before is not None:
-            signal.signal(signal.SIGINT, before)
+    with _interruptible(os._exit) as asked:
+        try:
+            result = execute_logged(config, directory, should_interrupt=lambda: bool(asked))
+        except SystemExit as error:  # a failure of this job, not the end of the launcher
+            raise RuntimeError(describe(error)) from error
     if asked:
         raise KeyboardInterrupt
     return ((result.get("metrics") or {}).get("final") or {}).get(config["task"]["metric"])
 
 
-def _execute(config: dict[str, Any], directory: Path) -> None:
-    from retable.run.imports import import_all
+def execute_logged(config: dict[str, Any], directory: Path, **hooks: Any) -> dict[str, Any]:
+    """`execute`, with the traceback of what goes wrong in the run's log.txt."""
+    from retable.run.execute import execute
 
+    try:
+        return execute(config, directory, **hooks)
+    except BaseException:
+        with contextlib.suppress(OSError), (directory / files.LOG).open("a", encoding="utf-8", errors="replace") as log:
+            traceback.print_exc(file=log)
+        raise
+
+
+def _execute(config: dict[str, Any], directory: Path) -> None:
     import_all()
     import torch
 
-    from retable.run.execute import execute
-
     torch.set_num_threads(int(config.get("sweep", {}).get("threads", 1)))
-    asked: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if asked:
-            sys.exit(130)
-        asked.append(number)
-        print("\nStopping; the checkpoint of the last epoch is kept. Once more: stop at once.", flush=True)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
     progress = _Progress(config["trainer"]["max_epochs"], directory)
-    result = execute(
-        config, directory, on_epoch=progress.epoch, on_chunk=progress.chunk, should_interrupt=lambda: bool(asked)
-    )
+    words = "\nStopping; the checkpoint of the last epoch is kept. Once more: stop at once."
+    with _interruptible(sys.exit, words) as asked:
+        try:
+            result = execute_logged(
+                config,
+                directory,
+                on_epoch=progress.epoch,
+                on_chunk=progress.chunk,
+                should_interrupt=lambda: bool(asked),
+            )
+        except RetableError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            print(f"The run failed: {describe(error)}. The traceback above is in {directory / files.LOG}, too.")
+            sys.exit(1)
     if result["status"] == files.INTERRUPTED:
         print(f"interrupted; go on with: python train.py resume={directory}")
         sys.exit(130)
     _summarise(result, directory)
+
+
+@contextlib.contextmanager
+def _interruptible(leave: Callable[[int], Any], words: str | None = None) -> Iterator[list[int]]:
+    """Note Ctrl-C and SIGTERM in the list that is yielded, saying so; a second one leaves at once.
+
+    Left to themselves, Lightning would make sys.exit(1), a failure, of them.
+    """
+    asked: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if asked:
+            leave(130)
+        asked.append(number)
+        if words:
+            print(words, flush=True)
+
+    before = {}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(ValueError):  # not in the main thread: the launcher handles signals
+            before[number] = signal.signal(number, stop)
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _resumed(directory: Path, overrides: Sequence[str]) -> dict[str, Any] | None:
+    """What run.json says of the run to go on with; None where nothing is left to do. A failure is forgotten."""
+    if not (directory / files.RUN).is_file():
+        raise ConfigError(f"resume={directory}: holds no {files.RUN}; accepted: a run's directory")
+    run = files.read_run(directory)
+    others = [text for text in overrides if not text.startswith("resume=")]
+    if others and any(not text.startswith("task=") for text in others):
+        raise ConfigError(f"resume={directory}: goes on as it began; leave out {' '.join(others)}")
+    if (atomic.read_json(directory / files.RESULT) or {}).get("status") in files.DONE:
+        print(f"{directory} is finished: nothing to do")
+        return None
+    files.remove([directory / files.RESULT])
+    return run
 
 
 def _refuse_sweeps(config: dict[str, Any], overrides: Sequence[str]) -> None:
@@ -124,30 +184,6 @@ def _refuse_sweeps(config: dict[str, Any], overrides: Sequence[str]) -> None:
         raise ConfigError(f"experiment={name} is a sweep; start it with -m: python train.py -m {' '.join(overrides)}")
     if config["seeds"] is not None:
         raise ConfigError("seeds: only a sweep has several; start it with -m, or give one by seed=0")
-
-
-def _new_directory(config: dict[str, Any], overrides: Sequence[str]) -> Path:
-    from retable.config.compose import Composer
-    from retable.config.identity import run_name
-
-    asked = [text for text in overrides if not text.lstrip("+~").startswith("hydra")]
-    name = run_name(Composer().compose(asked))
-    folder = Path(config["output"]) / config["task"]["name"] / name
-    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    directory, count = folder / stamp, 1
-    while directory.exists():
-        directory, count = folder / f"{stamp}_{count}", count + 1
-    kept = own(config)
-    values = {
-        "name": name,
-        "task": config["task"]["name"],
-        "overrides": asked,
-        "config": kept,
-        "identity": identity(kept),
-    }
-    atomic.write_json(directory / files.RUN, values)
-    atomic.write_text(directory / files.CONFIG, yaml.safe_dump(kept, sort_keys=False))
-    return directory
 
 
 class _Progress:

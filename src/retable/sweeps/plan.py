@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from retable import atomic
 from retable.config.compose import Composer, Composition
 from retable.config.identity import identity, run_name, shared_deviations
 from retable.config.keys import CHOOSING, key_of, lookup, own
@@ -18,6 +15,7 @@ from retable.experiment.grid import expand
 from retable.experiment.table import parse_table
 from retable.run import devices, files
 from retable.run.files import DONE, RUNNING
+from retable.run.result import write_plan
 from retable.sweeps.store import Store, status_of
 
 
@@ -117,11 +115,7 @@ def write_runs(runs: Sequence[Run]) -> None:
     for run in runs:
         if run.status in (*DONE, RUNNING) or status_of(run.directory) != run.status:
             continue  # another sweep has it, or had it since the plan was made
-        values = atomic.read_json(run.directory / files.RUN) or {}  # its data's fingerprint, if it has begun
-        values |= {"name": run.name, "task": run.config["task"]["name"], "overrides": run.overrides}
-        values |= {"config": run.config, "identity": identity(run.config)}
-        atomic.write_json(run.directory / files.RUN, values)
-        atomic.write_text(run.directory / files.CONFIG, yaml.safe_dump(run.config, sort_keys=False))
+        write_plan(run.directory, run.name, run.config, run.overrides)
 
 
 def _shared(

@@ -36,11 +36,13 @@ class Outcome:
         failures: (run, reason) of those that failed now.
         interrupted: whether runs are left because somebody asked to stop.
         stopped_by: why the sweep stopped by itself, or None.
+        unwritten: why tables could not be written at its end.
     """
 
     failures: list[tuple[Run, str]] = field(default_factory=list)
     interrupted: bool = False
     stopped_by: str | None = None
+    unwritten: list[str] = field(default_factory=list)
 
 
 class StopRules:

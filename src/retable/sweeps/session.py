@@ -1,8 +1,10 @@
 """A sweep from its command line to its table: plan, check, train what is missing, report."""
 
+import contextlib
 import signal
 import sys
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 from retable import atomic
 from retable.errors import RetableError
 from retable.run import files, tensorboard
+from retable.run.result import describe
 from retable.sweeps import results, store
 from retable.sweeps.display import Display
 from retable.sweeps.plan import Plan, Run, make_plan, write_runs
@@ -77,6 +80,8 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     from rich.console import Console
 
     found = results.rows(plan.runs)
+    with _noting_what_fails(outcome):  # before anything is shown: no terminal may cost the table
+        results.write(plan, found)
     console = Console(width=None if sys.stdout.isatty() else 160)
     note = " (synthetic sample data)" if results.sample(plan.runs) else ""
     console.print(results.as_rich(found, plan.label + note))
@@ -90,16 +95,27 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         say(f"The sweep stopped: {outcome.stopped_by}.", highlight=False)
     if outcome.interrupted or outcome.stopped_by:
         say("The same command goes on where this one stopped; finished runs are kept.", highlight=False)
-    try:
-        results.write(plan, found)
+    with _noting_what_fails(outcome):
         for path in _regenerate(plan, console):
             say(f"report:      {path}", highlight=False)
+    with _noting_what_fails(outcome):
         tensorboard.describe_sweep(Path(plan.settings["dir"]))
-    except OSError as error:
-        say(f"The table could not be written: {error}.", highlight=False)
-        return
+    for reason in outcome.unwritten:
+        say(f"Not everything could be written: {reason}.", highlight=False)
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
     say(f"curves:      {results.tensorboard_command(plan)}", highlight=False)
+
+
+@contextlib.contextmanager
+def _noting_what_fails(outcome: Outcome) -> Iterator[None]:
+    """What is written at the end fails by itself: the rest is made, and the exit code tells."""
+    try:
+        yield
+    except OSError as error:
+        outcome.unwritten.append(str(error))
+    except Exception as error:
+        traceback.print_exc()
+        outcome.unwritten.append(describe(error))
 
 
 def _regenerate(plan: Plan, console: Any) -> list[Path]:
@@ -139,10 +155,11 @@ def _regenerate(plan: Plan, console: Any) -> list[Path]:
 
 
 def exit_code(plan: Plan, outcome: Outcome) -> int:
-    """0 when all is done, 1 when runs failed or the sweep stopped by itself, 130 when somebody stopped it."""
+    """0 when all is done; 1 when runs failed, the sweep stopped by itself or a table could not be written; 130 when
+    somebody stopped it."""
     if plan.settings["preview"]:
         return 0
-    if outcome.stopped_by or _failures(plan, outcome):
+    if outcome.stopped_by or outcome.unwritten or _failures(plan, outcome):
         return 1
     return 130 if outcome.interrupted else 0
 

@@ -192,6 +192,10 @@ def main() -> NoReturn:
     os.close(nothing)
     os.dup2(2, 1)  # and nothing that is printed outside of a run may mix with the events
     faulthandler.enable(all_threads=False)  # a crash's traceback goes where standard error goes then: the run's log
+    # Logs are UTF-8 whatever the terminal is, and no character that a run prints is to end it.
+    sys.stdout, sys.stderr = (
+        os.fdopen(number, "w", 1, "utf-8", "backslashreplace", closefd=False) for number in (1, 2)
+    )
     worker = Worker(commands, events)
     worker.listen()
     import torch

@@ -1,28 +1,35 @@
-"""The training loop that all tasks share: many mini-batches in one Lightning step, one row of metrics an epoch.
+"""What all tasks share: an ordinary `training_step`, one row of metrics an epoch, and a faster way through many steps.
 
-Lightning's per-step machinery costs about as much as a small network's own step. A chunk of mini-batches therefore goes
-through one `training_step`; inside it stands the hand-written loop, with no host synchronisation and no logging.
-`trainer.global_step`, `max_steps` and batch limits still count optimizer steps: the loop advances Lightning's own
-counter, and chunks hold one mini-batch where a limit is set (retable.data.loader).
+`training_step` gives Lightning the loss of a mini-batch (images, targets), so any Trainer trains a Task. Lightning's
+own work at each step costs about as much as a small network's step, though. Where nothing wants to see single steps
+(retable.run.steps decides), the data come as chunks of mini-batches, each of which goes through one `training_step` by
+a hand-written loop, with no host synchronisation and no logging. It is the same training, bit for bit on a CPU, and
+`trainer.global_step` counts optimizer steps either way: the loop advances Lightning's own counter.
 """
 
+import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from retable.data.arrays import ImageSet
+from retable.data.loader import Chunk, batches_per_chunk
 from retable.training.captured import CapturedStep, keep_on_device
 from retable.training.gradients import GRAD_NORM_EVERY, GradientNorms
 from retable.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_NEVER = 2**62  # epochs
 
 
 class Diverged(Exception):
@@ -47,10 +54,12 @@ class Task(pl.LightningModule):
         model: (N, C, H, W) images -> outputs.
         loss: (outputs, targets) -> scalar, the mean over the batch.
         optimizer: parameters -> optimizer.
-        scheduler: optimizer -> learning-rate scheduler, stepped once an epoch, or None.
+        scheduler: optimizer -> learning-rate scheduler, or None; given `total_steps`, the training's, where it asks.
         l1: weight of the penalty l1 * sum(|parameter|); not part of the reported loss.
 
     Attributes:
+        scheduler_interval: when the scheduler is stepped: "epoch" or "step".
+        lr: None, or a learning rate in place of the optimizer's own, as `Tuner.lr_find` sets it.
         cuda_graph: on a GPU, record the training step once and replay it (retable.training.captured).
         any_size: whether images of other sizes than those trained on are accepted.
         fixed_work: whether the work of a training step depends on nothing but shapes, so that it can be recorded.
@@ -68,16 +77,20 @@ class Task(pl.LightningModule):
         l1: float = 0.0,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False
         self.model, self.loss, self.l1 = model, loss, l1
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
+        self.scheduler_interval = "epoch"
+        self.lr: float | None = None
         self.epoch_metrics: dict[str, float] = {}
         self.cuda_graph = False
-        self.should_interrupt: Callable[[], bool] = lambda: False
-        self.on_chunk: Callable[[int, float], None] = lambda done, loss: None
+        self.should_interrupt: Callable[[], bool] = _never
+        self.on_chunk: Callable[[int, float], None] = _nothing
         self._seconds = {"train": 0.0, "val": 0.0}
         self._losses: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._pending: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self._first_pending = 0
+        self._clock, self._training_since_clock = 0.0, False
 
     @classmethod
     def channels(cls, node: dict[str, Any], num_classes: int) -> int:
@@ -127,6 +140,10 @@ class Task(pl.LightningModule):
         outputs = self.model(images)
         return self.compute_loss(outputs, targets), self.reduce_output(outputs.detach())
 
+    def metrics(self, split: str) -> dict[str, bool]:
+        """The metrics of a split by bare name, in the order of `metrics_of`, each with whether higher is better."""
+        return {"loss": False}
+
     def trained_parameters(self) -> list[nn.Parameter]:
         """What the optimizer is given."""
         return [p for p in self.model.parameters() if p.requires_grad]
@@ -151,14 +168,23 @@ class Task(pl.LightningModule):
     def draw(self, folder: Path, data: Any, config: dict[str, Any], title: str) -> None:
         """Write what a finished run of this task has to show as PNG files into a folder."""
 
-    # The loop ---------------------------------------------------------------------------------------------------------
+    # Lightning's hooks ------------------------------------------------------------------------------------------------
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """The model's outputs."""
+        return self.model(images)
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self._make_optimizer(self.trained_parameters())
+        for group in optimizer.param_groups if self.lr is not None else ():
+            group["lr"] = self.lr
         if self._make_scheduler is None:
             return {"optimizer": optimizer}
         scheduler = self._make_scheduler(optimizer)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val/loss"}}
+        config = {"scheduler": scheduler, "interval": self.scheduler_interval, "monitor": "val/loss"}
+        if isinstance(scheduler, ReduceLROnPlateau):  # Lightning would step it behind the epoch's checkpoint
+            config["frequency"] = _NEVER
+        return {"optimizer": optimizer, "lr_scheduler": config}
 
     def on_fit_start(self) -> None:
         if self.device.type == "cpu":
@@ -166,6 +192,8 @@ class Task(pl.LightningModule):
         self._norms = GradientNorms(self.model)
 
     def on_train_start(self) -> None:
+        if self.automatic_optimization:
+            return
         optimizer = self.optimizers(use_pl_optimizer=False)
         recorded = self.cuda_graph and self.device.type == "cuda"
         keep_on_device(optimizer, recorded)
@@ -174,85 +202,100 @@ class Task(pl.LightningModule):
     def on_train_epoch_start(self) -> None:
         self.start("train")
         self._norms.reset()
+        self._pending = []
         self._seconds = {"train": 0.0, "val": 0.0}
         self.epoch_metrics = {}
         self._clock = time.perf_counter()
 
-    def training_step(self, chunk: Any, index: int) -> None:
-        """Train on every mini-batch of a chunk in turn."""
-        progress = self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress
-        images, targets = chunk.batches()
-        if self.trainer.max_steps != -1:
-            left = self.trainer.max_steps - self.trainer.global_step
-            images, targets = images[:left], targets[:left]
-            self.trainer.should_stop = left <= len(images)
-        last_chunk = index + 1 == self.trainer.num_training_batches
-        first = self.trainer.global_step
-        losses, kept = [], []
-        for step, (x, y) in enumerate(zip(images, targets, strict=True)):
-            progress.increment_ready()
-            loss, kept_of_batch = self._take_step(x, y)
-            progress.increment_completed()
-            losses.append(loss)
-            kept.append(kept_of_batch)
-            if (first + step + 1) % GRAD_NORM_EVERY == 0 or (last_chunk and step + 1 == len(images)):
-                self._norms.take()
-        self._end_of_chunk(losses, kept, targets, first)
-
-    def _step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Train on a mini-batch: its loss, and what is kept of its outputs."""
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        optimizer.zero_grad()
-        loss, kept = self.shared_step("train", x, y)
-        total = loss if self.l1 == 0 else loss + self.l1 * self._l1_norm()
-        # Backward stays outside autocast, as torch asks.
-        if torch.is_autocast_enabled(self.device.type):
-            with torch.autocast(self.device.type, enabled=False):
-                total.backward()
-        else:
-            total.backward()
-        optimizer.step()
-        return loss.detach(), kept
-
-    def _end_of_chunk(
-        self, losses: list[torch.Tensor], kept: list[torch.Tensor], targets: tuple[torch.Tensor, ...], first: int
-    ) -> None:
-        loss_K = torch.stack(losses)
-        sizes_K = torch.tensor([len(y) for y in targets], dtype=torch.float64)
-        self._losses["train"] += (loss_K.double() * sizes_K.to(loss_K.device)).sum()
-        self._counts["train"] += int(sizes_K.sum())
-        self.update("train", torch.cat(kept), torch.cat(targets))
-        finite = torch.isfinite(loss_K)
-        if not bool(finite.all()):
-            raise Diverged(self.current_epoch + 1, first + int((~finite).nonzero()[0]) + 1)
-        self.on_chunk(len(losses), float(loss_K[-1]))
+    def training_step(self, batch: Any, index: int) -> torch.Tensor | None:
+        """The loss of a mini-batch (images, targets); None of a chunk, all of whose mini-batches it trains on."""
+        self._training_since_clock = True
+        if isinstance(batch, Chunk):
+            return self._train_on(batch)
         if self.should_interrupt():
             raise Interrupted
+        images, targets = batch
+        if not self._pending:
+            self._first_pending = self.trainer.global_step
+            self._most_pending = batches_per_chunk(len(targets), images.shape[1:])
+        with self._autocast():
+            loss, kept = self.shared_step("train", images, targets)
+            total = self._penalised(loss)
+        self._pending.append((loss.detach(), kept, targets))
+        if len(self._pending) == self._most_pending:
+            self._take_in_pending()
+        return total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self._last_lr = optimizer.param_groups[0]["lr"]
+        if (self.trainer.global_step + 1) % GRAD_NORM_EVERY == 0 or self.trainer.is_last_batch:
+            self._norms.take()
 
     def on_validation_epoch_start(self) -> None:
-        if not self.trainer.sanity_checking:
-            now = time.perf_counter()
-            self._seconds["train"] = now - getattr(self, "_clock", now)
-            self._clock = now
+        now = time.perf_counter()
+        if self._training_since_clock:
+            self._seconds["train"] += now - self._clock
+            self._training_since_clock = False
+        self._clock = now
         self.start("val")
 
-    def validation_step(self, chunk: Any, index: int) -> None:
-        self.evaluate_batch("val", chunk.images, chunk.targets)
+    def validation_step(self, batch: Any, index: int) -> None:
+        self.evaluate_batch("val", *batch)
 
     def on_validation_epoch_end(self) -> None:
         metrics = self.metrics_of("val")
         self.epoch_metrics |= metrics
-        self._seconds["val"] = time.perf_counter() - self._clock
+        now = time.perf_counter()
+        self._seconds["val"] += now - self._clock
+        self._clock = now
         self.log_dict(metrics)
 
     def on_test_epoch_start(self) -> None:
         self.start("test")
 
-    def test_step(self, chunk: Any, index: int) -> None:
-        self.evaluate_batch("test", chunk.images, chunk.targets)
+    def test_step(self, batch: Any, index: int) -> None:
+        self.evaluate_batch("test", *batch)
 
     def on_test_epoch_end(self) -> None:
-        self.epoch_metrics |= self.metrics_of("test")
+        metrics = self.metrics_of("test")
+        self.epoch_metrics |= metrics
+        self.log_dict(metrics)
+
+    def predict_step(self, batch: Any, index: int) -> Any:
+        """What `reduce_output` makes of the outputs, e.g. predicted classes; targets beside the images are left out."""
+        return self.reduce_output(self(batch if isinstance(batch, torch.Tensor) else batch[0]))
+
+    def on_train_epoch_end(self) -> None:
+        self._take_in_pending()
+        if self._training_since_clock:
+            self._seconds["train"] += time.perf_counter() - self._clock
+        count = self._counts["train"]
+        metrics = self.metrics_of("train")
+        metrics |= {key: value for key, value in self.epoch_metrics.items() if key.startswith("val/")}
+        metrics["lr"] = self._last_lr
+        metrics |= {f"grad_norm/{name}": value for name, value in self._norms.means().items()}
+        metrics |= {f"seconds/{split}": value for split, value in self._seconds.items()}
+        metrics["images_per_second"] = count / max(self._seconds["train"], 1e-9)
+        self.epoch_metrics = metrics
+        shown = metrics if self.loggers else {key: v for key, v in metrics.items() if key.startswith("train/")}
+        self.log_dict({key: value for key, value in shown.items() if not key.startswith("val/")})
+        self._step_scheduler()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Let a run go on in the other way than it began: Lightning counts the steps of each way by themselves."""
+        loops = checkpoint["loops"]["fit_loop"]
+        alone = loops["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]["total"]
+        in_chunks = loops["epoch_loop.manual_optimization.optim_step_progress"]["total"]
+        steps = max(alone["completed"], in_chunks["completed"])
+        for counter in (alone, in_chunks):
+            counter |= dict.fromkeys(counter, steps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what belongs to the run that trains it: a copy, as for averaged weights, tells nobody anything."""
+        hooks = {"should_interrupt": _never, "on_chunk": _nothing}
+        return super().__getstate__() | hooks
+
+    # Metrics of a split -----------------------------------------------------------------------------------------------
 
     def evaluate_batch(self, split: str, images: torch.Tensor, targets: torch.Tensor) -> None:
         """Add a mini-batch's loss and outputs to a split's metrics."""
@@ -276,27 +319,99 @@ class Task(pl.LightningModule):
         self._losses[split] = torch.zeros((), device=self.device, dtype=torch.float64)
         self._counts[split] = 0
 
-    def on_train_epoch_end(self) -> None:
-        if "val/loss" not in self.epoch_metrics:
-            self._seconds["train"] = time.perf_counter() - self._clock
-        count = self._counts["train"]
-        metrics = self.metrics_of("train")
-        metrics |= {key: value for key, value in self.epoch_metrics.items() if key.startswith("val/")}
-        metrics["lr"] = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
-        metrics |= {f"grad_norm/{name}": value for name, value in self._norms.means().items()}
-        metrics |= {f"seconds/{split}": value for split, value in self._seconds.items()}
-        metrics["images_per_second"] = count / max(self._seconds["train"], 1e-9)
-        self.epoch_metrics = metrics
-        self.log_dict({key: value for key, value in metrics.items() if key.startswith("train/")})
-        self._step_scheduler()
+    def _take_in_pending(self) -> None:
+        if self._pending:
+            losses, kept, targets = zip(*self._pending, strict=True)
+            self._pending = []
+            self._take_in(losses, kept, targets, self._first_pending)
+
+    def _take_in(
+        self,
+        losses: Sequence[torch.Tensor],
+        kept: Sequence[torch.Tensor],
+        targets: Sequence[torch.Tensor],
+        first: int,
+    ) -> None:
+        """Add mini-batches in a row to the training metrics.
+
+        Args:
+            first: optimizer steps before the first of them.
+        """
+        loss_K = torch.stack(losses)
+        sizes_K = torch.tensor([len(y) for y in targets], dtype=torch.float64)
+        self._losses["train"] += (loss_K.double() * sizes_K.to(loss_K.device)).sum()
+        self._counts["train"] += int(sizes_K.sum())
+        self.update("train", torch.cat(kept), torch.cat(targets))
+        finite = torch.isfinite(loss_K)
+        if not bool(finite.all()):
+            batch = int((~finite).nonzero()[0])
+            raise Diverged(self.current_epoch + 1, first + batch // self.trainer.accumulate_grad_batches + 1)
+        self.on_chunk(len(losses), float(loss_K[-1]))
+
+    # A chunk in one step ----------------------------------------------------------------------------------------------
+
+    def _train_on(self, chunk: Chunk) -> None:
+        """Take an optimizer step for every mini-batch of a chunk."""
+        loop = self.trainer.fit_loop.epoch_loop
+        progress = loop.manual_optimization.optim_step_progress
+        images, targets = chunk.batches()
+        if self.trainer.max_steps != -1:
+            left = self.trainer.max_steps - self.trainer.global_step
+            images, targets = images[:left], targets[:left]
+            self.trainer.should_stop = left <= len(images)
+        first, last_chunk = self.trainer.global_step, self.trainer.is_last_batch
+        self._last_lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
+        losses, kept = [], []
+        for step, (x, y) in enumerate(zip(images, targets, strict=True)):
+            progress.increment_ready()
+            loss, kept_of_batch = self._take_step(x, y)
+            progress.increment_completed()
+            losses.append(loss)
+            kept.append(kept_of_batch)
+            if (first + step + 1) % GRAD_NORM_EVERY == 0 or (last_chunk and step + 1 == len(images)):
+                self._norms.take()
+        loop._batches_that_stepped += len(images) - 1  # by which loggers count; Lightning adds the last one
+        self._take_in(losses, kept, targets, first)
+        if self.should_interrupt():
+            raise Interrupted
+
+    def _step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Train on a mini-batch: its loss, and what is kept of its outputs."""
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        optimizer.zero_grad()
+        with self._autocast():
+            loss, kept = self.shared_step("train", x, y)
+            total = self._penalised(loss)
+        with self._autocast(False):  # backward stays outside autocast, as torch asks
+            total.backward()
+        optimizer.step()
+        return loss.detach(), kept
+
+    def _autocast(self, wanted: bool = True) -> contextlib.AbstractContextManager[Any]:
+        """A step's own context where the caller has one, which may span a chunk: its cache would keep old weights."""
+        kind = self.device.type
+        if not torch.is_autocast_enabled(kind):
+            return contextlib.nullcontext()
+        return torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=wanted, cache_enabled=False)
+
+    def _penalised(self, loss: torch.Tensor) -> torch.Tensor:
+        if self.l1 == 0:
+            return loss
+        return loss + self.l1 * torch.stack(torch._foreach_norm(list(self.model.parameters()), 1)).sum()
 
     def _step_scheduler(self) -> None:
+        """Step the schedulers that Lightning does not."""
         scheduler = self.lr_schedulers()
-        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        if isinstance(scheduler, ReduceLROnPlateau):
             if "val/loss" in self.epoch_metrics:
                 scheduler.step(self.epoch_metrics["val/loss"])
-        elif scheduler is not None:
+        elif scheduler is not None and not self.automatic_optimization:
             scheduler.step()
 
-    def _l1_norm(self) -> torch.Tensor:
-        return torch.stack(torch._foreach_norm(list(self.model.parameters()), 1)).sum()
+
+def _never() -> bool:
+    return False
+
+
+def _nothing(done: int, loss: float) -> None:
+    pass

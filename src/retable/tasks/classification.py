@@ -55,6 +55,9 @@ class Classification(Task):
         if split != "train":
             self._predicted[split].append(kept)
 
+    def metrics(self, split: str) -> dict[str, bool]:
+        return super().metrics(split) | metrics.HIGHER_IS_BETTER
+
     def compute(self, split: str) -> dict[str, float]:
         return {"accuracy": metrics.accuracy(self.matrices[split])}
 

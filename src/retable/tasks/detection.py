@@ -116,6 +116,13 @@ class Detection(Task):
             self._found[split] += [found.cpu() for found in detections]
             self._objects[split] += [rows[rows[:, 4] >= 0] for rows in targets.cpu()]
 
+    def metrics(self, split: str) -> dict[str, bool]:
+        losses = super().metrics(split) | {f"{name}_loss": False for name in TERMS}
+        if split == "train":
+            return losses
+        names = ["map50", "map", "iou", *(f"ap50/{name}" for name in self.classes)]
+        return losses | {name: boxes.HIGHER_IS_BETTER[name.partition("/")[0]] for name in names}
+
     def compute(self, split: str) -> dict[str, float]:
         means = (self._terms[split] / max(self._counts[split], 1)).tolist()
         found = {f"{name}_loss": mean for name, mean in zip(TERMS, means, strict=True)}
@@ -148,6 +155,12 @@ class Detection(Task):
         """Each image's objects: float32 (m, 5), x1, y1, x2, y2, label."""
         return self._objects[split]
 
+    def predict_step(self, batch: Any, index: int) -> list[torch.Tensor]:
+        """Each image's detections: float32 (n, 6), x1, y1, x2, y2, label, score, the best first."""
+        images = batch if isinstance(batch, torch.Tensor) else batch[0]
+        shape = images.shape[-2:]
+        return self.model.detections(self(images), [tuple(shape)] * len(images), shape)
+
     # Before and after training ----------------------------------------------------------------------------------------
 
     def on_validation_epoch_end(self) -> None:
@@ -170,6 +183,7 @@ class Detection(Task):
         checkpoint["before"] = self.before
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         self.before = checkpoint.get("before")
 
     # What is left of a run --------------------------------------------------------------------------------------------

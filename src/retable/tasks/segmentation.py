@@ -114,6 +114,11 @@ class Segmentation(Task):
         """(N, C, C) pixels of each image by true and predicted class, in the order in which they were seen."""
         return torch.cat(self._matrices[split]).cpu()
 
+    def metrics(self, split: str) -> dict[str, bool]:
+        by_class = [f"{name}/{self.classes[label]}" for label in self.scored for name in ("dice", "accuracy")]
+        names = ["dice", "iou", "accuracy", *(by_class if len(self.scored) > 1 else [])]
+        return super().metrics(split) | {name: metrics.HIGHER_IS_BETTER[name.partition("/")[0]] for name in names}
+
     def compute(self, split: str) -> dict[str, float]:
         matrices = self.matrices(split)
         dice, iou = metrics.dice(matrices, self.average), metrics.iou(matrices, self.average)

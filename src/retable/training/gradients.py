@@ -29,8 +29,9 @@ class GradientNorms:
         """Note the norms of the gradients as they are now; a layer without gradients counts as 0."""
         if not self._layers:  # nothing is trained
             return
-        gradients = [p.grad for group in self._layers.values() for p in group]
-        norms = iter(torch._foreach_norm([g if g is not None else torch.zeros(1) for g in gradients]))
+        trained = [p for group in self._layers.values() for p in group]
+        gradients = [p.grad if p.grad is not None else torch.zeros(1, device=p.device) for p in trained]
+        norms = iter(torch._foreach_norm(gradients))
         self._taken.append(
             torch.stack([torch.stack([next(norms) for _ in group]).norm() for group in self._layers.values()])
         )

@@ -1,0 +1,143 @@
+"""The pages of docs/: each is followed from top to bottom in a folder of its own, and the site builds.
+
+A block with a title is a file that the page has its reader write; each line of an `sh` block is then run, training on
+sample data and two batches. Grids of the package's own tables, and what needs a GPU, are composed and not trained.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+FENCE = re.compile(r"^```(\w+)(?: title=\"(.*?)\")?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SMALL = ("debug=fast", "data=sample", "logger=none")
+# Installation, and what serves until it is stopped.
+NOT_RUN = ("pip install", "git clone", "cd retable", "python -m venv", ". .venv", "tensorboard", "make ")
+PAGES = [
+    path for path in sorted(DOCS.rglob("*.md")) if any(kind == "sh" for kind, _, _ in FENCE.findall(path.read_text()))
+]
+
+
+def lines(block: str) -> list[str]:
+    return [line for line in (re.sub(r"\s+#.*", "", line).strip() for line in block.splitlines()) if line]
+
+
+def existing(word: str, folder: Path) -> str:
+    """A run's directory as a page names it, as it is called where data and epochs were replaced."""
+    top, _, rest = word.partition("/")
+    if top not in ("multirun", "outputs") or not rest or rest.startswith("tables") or (folder / word).exists():
+        return word
+    task, _, name = rest.partition("/")
+    found = sorted(path.parent for path in (folder / top / task).rglob("run.json"))
+    wanted = [part for part in name.split("/")[0].split("__") if not part.startswith("data-")]
+    return str(max(found, key=lambda run: sum(part in str(run) for part in wanted)).relative_to(folder))
+
+
+def words_of(line: str, folder: Path) -> list[str]:
+    """The command's words behind `retable`, made small."""
+    words = shlex.split(line)[1:]
+    if words[0] not in ("train", "sweep"):
+        return [existing(word, folder) for word in words]
+    resumed = [f"resume={existing(word.removeprefix('resume='), folder)}" for word in words if word.startswith("resume=")]
+    if resumed:
+        return ["train", *resumed]
+    words = [word for word in words if not word.startswith("trainer.max_epochs=")]
+    return words if "--help" in words else [*words, *SMALL]
+
+
+def composed_only(line: str, folder: Path) -> bool:
+    experiment = re.search(r"experiment=(\S+)", line)
+    packaged = experiment and not (folder / f"conf/experiment/{experiment[1].strip(chr(39))}.yaml").exists()
+    return bool(packaged) or "cuda" in line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
+def test_a_page_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path
+    environment = os.environ | {"RETABLE_DATA": str(tmp_path / "data"), "PYTHONPATH": str(ROOT / "src")}
+    (folder / "photos").mkdir()
+    from PIL import Image
+
+    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / "photos/one.png")
+    for kind, title, block in FENCE.findall(page.read_text()):
+        if title:
+            (folder / title).parent.mkdir(parents=True, exist_ok=True)
+            (folder / title).write_text(block)
+        elif kind == "python":
+            compile(block, str(page), "exec")
+        for line in lines(block) if kind == "sh" else ():
+            if line.startswith(NOT_RUN):
+                continue
+            if line.startswith("cd "):
+                folder /= line[3:]
+                continue
+            assert line.startswith("retable "), f"{line}: no test runs this"
+            words = words_of(line, folder)
+            if composed_only(line, folder):
+                from retable.sweeps.plan import make_plan
+
+                monkeypatch.chdir(folder)
+                assert make_plan([word for word in words[1:] if word != "-m"]).runs
+                continue
+            done = subprocess.run(
+                [sys.executable, "-m", "retable.cli", *words], cwd=folder, capture_output=True, text=True, env=environment
+            )
+            assert done.returncode == 0, f"{line}: {done.stderr}\n{done.stdout[-2000:]}"
+
+
+def test_make_targets_that_pages_name_exist() -> None:
+    named = {
+        target
+        for path in [*DOCS.rglob("*.md"), ROOT / "CONTRIBUTING.md"]
+        for target in re.findall(r"(?:^|`)make ([a-z-]+)", path.read_text(), re.MULTILINE)
+    }
+    assert {"test", "docs", "demo"} <= named
+    makefile = (ROOT / "Makefile").read_text()
+    segmentation = [f"sweep-{task}" for task in re.search(r"^SEG := (.*)$", makefile, re.MULTILINE)[1].split()]
+    targets = {*re.findall(r"^([a-z-]+):", makefile, re.MULTILINE), *segmentation}
+    assert named <= targets
+
+
+def test_files_that_contributing_names_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = [word for word in re.findall(r"`([\w./]+)`", text) if "/" in word and "." in word.rsplit("/", 1)[1]]
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "src/retable" / name).exists()] == []
+
+
+def test_every_kind_of_claim_is_described() -> None:
+    from retable.experiment.claims import KINDS
+
+    table = (DOCS / "how-to/table.md").read_text().split("## claims")[1]
+    described = {kind for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for kind in re.findall(r"`(\w+)`", row)}
+    assert described == set(KINDS)
+
+
+def test_versions_agree() -> None:
+    import retable
+
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == retable.__version__
+    assert f"\n## {retable.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_site_builds(tmp_path: Path) -> None:
+    for module in ("mkdocs", "material", "mkdocstrings", "mkdocs_gen_files"):
+        pytest.importorskip(module, reason=f"needs {module}: pip install -e '.[docs]'")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    nav = yaml.safe_load(re.sub(r"!!python\S+.*", "", (ROOT / "mkdocs.yml").read_text()))["nav"]
+    assert nav[0] == "index.md"
+    reference = (tmp_path / "reference/configuration/index.html").read_text()
+    groups = [path.name for path in (ROOT / "src/retable/conf").iterdir() if path.is_dir() and path.name != "hydra"]
+    assert [group for group in groups if f'id="{group}"' not in reference] == []
+    experiments = [path.stem for path in (ROOT / "src/retable/conf/experiment").rglob("*.yaml")]
+    assert all(f"/{name}</code>" in reference for name in experiments)

@@ -1,0 +1,122 @@
+"""The command line: what is refused, by which line and exit code, and what is left of it (nothing)."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from retable import __version__
+from retable.main import main
+
+ROOT = Path(__file__).parents[2]
+SMALL = ("data=sample", "data.fraction=0.1", "model.width=4", "trainer.max_epochs=1", "logger=none")
+
+
+@pytest.fixture
+def told(monkeypatch, tmp_path, capsys):
+    """Runs a command line in an empty folder; gives its exit code and what it said last on standard error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setenv("RETABLE_FULL_ERROR", "0")
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        try:
+            main()
+        except SystemExit as end:
+            return int(end.code or 0), capsys.readouterr().err.strip()
+        return 0, capsys.readouterr().out.strip()
+
+    return run
+
+
+LRR = "optimizer.lrr: no such key; did you mean optimizer.lr? accepted: "
+REFUSED = [
+    ("-m task=mnist dropout=0.1,0.2 optimizer.lrr=0.1", LRR),
+    ("-m task=mnist seeds=2 dropout=0.1,0.2 optimizer.lrr=0.1", LRR),
+    ("task=mnist optimizer.lrr=0.1", LRR),
+    ("-m task=mnist dropout=0.1,0.2 hydra.foo=1", "Could not override 'hydra.foo'."),
+    ("-m task=mnist dropout=0.1,0.2 modl=cnn", "modl: no such key; did you mean model? accepted: "),
+    ("task=mnist optimizer.lr=0.1,0.2", "optimizer.lr=0.1,0.2: several values are a sweep; accepted: one, or"),
+    ("task=mnist dropout=glob(*)", "dropout.p=glob(*): several values are a sweep; accepted: one, or start it with -m"),
+    ("-m task=mnist dropout=glob(*)", "dropout.p=glob(*): chooses nothing; accepted: one value or more"),
+    ("task=mnist output=null", "output=None: accepted: a folder"),
+    ("task=mnist sweep.dir=5", "sweep.dir=5: accepted: a folder"),
+    ("-m task=mnist sweep.dir=5", "sweep.dir=5: accepted: a folder"),
+    ("-m task=mnist data.cache=5", "data.cache=5: accepted: a folder"),
+    ("task=mnist ~seed", "~seed: cannot be left out; accepted: seed=<value>"),
+    ("-m task=mnist ~seed", "~seed: cannot be left out; accepted: seed=<value>"),
+    ("task=mnist ~trainer.max_epochs", "~trainer.max_epochs: cannot be left out; accepted: trainer.max_epochs=<value>"),
+    ("-m task=mnist ~sweep.workers", "~sweep.workers: cannot be left out; accepted: sweep.workers=<value>"),
+    ("-m task=mnist seeds=1000000000", "seeds=1000000000: accepted: at most 100,000 runs a sweep"),
+    (
+        "-m task=mnist dropout=range(0,1,0.000000001)",
+        "dropout.p=range(0,1,0.000000001): over 100,000 values; accepted: at most 100,000 runs a sweep",
+    ),
+    ("-m task=mnist seeds=1000 dropout=range(0,1,0.001)", "1,000,000 runs; accepted: at most 100,000 a sweep"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED, ids=[words for words, _ in REFUSED])
+def test_a_fault_of_the_command_line_is_one_line_that_names_it(told, tmp_path, words, message):
+    code, shown = told(*words.split())
+    assert code == 2
+    assert len(shown.splitlines()) == 1
+    assert shown.startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("loss=dice", "loss=dice: does not fit task=mnist (targets=(2,): accepted: (N, H, W) for outputs (N, K, H, W)"),
+        ("model=segnet", "model=segnet: gives outputs of shape "),
+        (
+            "model=fnn model.hidden=1000000000000",
+            "model=fnn: 795,000,000,000,010 parameters need 5,923,",
+        ),
+        ("init=constant init.value=small", "init.value=small: accepted: a number in (-inf, inf)"),
+    ],
+)
+def test_a_single_run_is_checked_as_a_sweeps_runs_are(told, tmp_path, words, message):
+    code, shown = told("task=mnist", "data=sample", f"data.cache={tmp_path / 'cache'}", *words.split())
+    assert (code, len(shown.splitlines())) == (2, 1), shown
+    assert shown.startswith(message)
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+def test_the_version_is_ours(told):
+    assert told("--version") == (0, f"retable {__version__}")
+
+
+def test_who_wants_the_traceback_of_a_refusal_gets_it(told, monkeypatch):
+    monkeypatch.setenv("RETABLE_FULL_ERROR", "1")  # what HYDRA_FULL_ERROR=1 becomes
+    code, shown = told("task=mnist", "output=null")
+    assert code == 2
+    assert shown.startswith("Traceback")
+    assert shown.endswith("retable.errors.ConfigError: output=None: accepted: a folder")
+
+
+def test_hydra_full_error_is_what_asks_for_it(tmp_path):
+    import os
+
+    environment = os.environ | {"HYDRA_FULL_ERROR": "1"}
+    environment.pop("RETABLE_FULL_ERROR", None)
+    for words in (["task=mnist", "output=null"], ["-m", "task=mnist", "seeds=0"]):
+        command = [sys.executable, str(ROOT / "train.py"), *words]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        assert "Traceback" in done.stderr
+
+
+def test_a_models_own_bug_shows_its_traceback_and_where_it_is_kept(told, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT))
+    faulty = ["model._target_=tests.sweep.faults.Faulty", "+model.fault=raise"]
+    code, shown = told("task=mnist", *SMALL, "trainer.device=cpu", *faulty)
+    assert code == 1
+    assert shown.count("Traceback") == 1
+    assert shown.splitlines()[-1].endswith("RuntimeError: wrong on purpose")
+    (log,) = tmp_path.glob("outputs/mnist/*/*/log.txt")
+    assert log.read_text().endswith("RuntimeError: wrong on purpose\n")
+    assert (log.parent / "result.json").exists()
