@@ -43,7 +43,6 @@ class WorkersLauncher(_Plugin, Launcher):
     under another sweeper (a search, say) each batch of jobs is planned by itself."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from retable import atomic
         from retable.run import files
         from retable.sweeps.plan import make_plan
         from retable.sweeps.session import train_in_workers
@@ -55,7 +54,7 @@ class WorkersLauncher(_Plugin, Launcher):
             train_in_workers(merged, todo)
         returns = []
         for overrides, plan in zip(job_overrides, plans, strict=True):
-            result = atomic.read_json(plan.runs[0].directory / files.RESULT) or {}
+            result = files.read_result(plan.runs[0].directory) or {}
             job = JobReturn(overrides=list(overrides))
             metrics = result.get("metrics") or {}
             if result.get("status") in files.DONE:
@@ -92,7 +91,6 @@ class RetableSweeper(_Plugin, Sweeper):
         """Hand the pending runs to another launcher; what became of them stands in their directories."""
         from pathlib import Path
 
-        from retable import atomic
         from retable.run import files
         from retable.sweeps import store
         from retable.sweeps.pool import Outcome
@@ -113,6 +111,6 @@ class RetableSweeper(_Plugin, Sweeper):
             outcome.stopped_by = f"the launcher failed: {error}"
         for run in todo:
             if store.status_of(run.directory) == files.FAILED:
-                result = atomic.read_json(run.directory / files.RESULT) or {}
+                result = files.read_result(run.directory) or {}
                 outcome.failures.append((run, result.get("reason", "unknown")))
         return outcome

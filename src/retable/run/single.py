@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from retable import atomic
 from retable.config.compose import Composer
 from retable.config.identity import run_name
 from retable.config.keys import own
@@ -176,7 +175,7 @@ def _resumed(directory: Path, overrides: Sequence[str], trust: bool) -> dict[str
     others = [text for text in overrides if not text.startswith(("resume=", "trust="))]
     if others and any(not text.startswith("task=") for text in others):
         raise ConfigError(f"resume={directory}: goes on as it began; leave out {' '.join(others)}")
-    if (atomic.read_json(directory / files.RESULT) or {}).get("status") in files.DONE:
+    if (files.read_result(directory) or {}).get("status") in files.DONE:
         print(f"{directory} is finished: nothing to do")
         return None
     files.remove([directory / files.RESULT])
