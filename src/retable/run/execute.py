@@ -9,6 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 from filelock import FileLock, Timeout
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from retable import atomic
 from retable.config.identity import identity
@@ -179,6 +180,9 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
 
 def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
     return pl.Trainer(
+        # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
+        plugins=[LightningEnvironment()],
+        default_root_dir=record.directory,
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=1,
         precision={"32": "32-true"}.get(node["precision"], node["precision"]),

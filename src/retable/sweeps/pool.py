@@ -75,6 +75,12 @@ class StopRules:
             self._outcome.stopped_by = f"{limit} failures in a row for one reason (sweep.same_reason_limit={limit})"
 
 
+def refuse(errors: dict[str, str]) -> None:
+    """Raise ConfigError, a line each, for the faults that a check has found."""
+    if errors:
+        raise ConfigError("\n".join(dict.fromkeys(errors.values())))
+
+
 class Pool:
     """Trains pending runs in worker processes.
 
@@ -132,8 +138,7 @@ class Pool:
                 if worker is checker:
                     return  # a config crashed it: its run will tell
             if event["event"] == "checked":
-                if event["errors"]:
-                    raise ConfigError("\n".join(dict.fromkeys(event["errors"].values())))
+                refuse(event["errors"])
                 return
 
     def train(self) -> Outcome:

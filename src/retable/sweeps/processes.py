@@ -8,10 +8,11 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from retable.errors import RetableError
 from retable.run import devices
 from retable.sweeps import forkserver
 from retable.sweeps.forkserver import Child, ForkServer, python, signal_group
@@ -240,6 +241,33 @@ class Crew:
             return None
         used = [worker.gpu for worker in self.workers]
         return min(self.gpus, key=lambda gpu: used.count(gpu.name) / max(1, self._ours_mb(gpu.name))).name
+
+
+def ask(commands: Sequence[dict[str, Any]], threads: int, gpu: str | None = None) -> Iterator[dict[str, Any]]:
+    """Have one worker do something other than runs; gives what it answers to each command.
+
+    Args:
+        commands: see retable.sweeps.worker; each is answered by one event.
+        threads, gpu: see `WorkerProcess`.
+
+    Raises:
+        RetableError: if it dies of it.
+    """
+    events: queue.Queue[Any] = queue.Queue()
+    worker = WorkerProcess(0, events, gpu, threads)
+    try:
+        for command in commands:
+            worker.send(**command)
+        for _ in commands:
+            event = {"event": "ready"}
+            while event["event"] == "ready":
+                _, event = events.get()
+            if event["event"] == DIED:
+                raise RetableError(event["reason"])
+            yield event
+    finally:
+        worker.kill()
+        worker.close()
 
 
 def worker_environment(gpu: str | None, threads: int) -> dict[str, str]:

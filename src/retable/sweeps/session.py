@@ -2,24 +2,24 @@
 
 import contextlib
 import os
-import queue
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from retable.errors import DataError, RetableError
+from retable.errors import ConfigError, DataError, RetableError
 from retable.run import files, tensorboard
 from retable.run.result import describe
 from retable.sweeps import results, store
 from retable.sweeps.display import Display
 from retable.sweeps.plan import Plan, Run, make_plan, write_runs
-from retable.sweeps.pool import Outcome, Pool
-from retable.sweeps.processes import DIED, WorkerProcess
+from retable.sweeps.pool import Outcome, Pool, refuse
+from retable.sweeps.processes import ask
 
 _SHOWN = 5  # names of missing runs in a line
 Trainer = Callable[[Plan, list[Run]], Outcome]
@@ -57,23 +57,57 @@ def read_data(plan: Plan) -> None:
     """Have a worker read the data of which the plan can't tell whether finished runs are of them.
 
     Raises:
-        ConfigError, DataError: one line, for data that can't be read.
+        DataError: one line, for data that can't be read.
     """
-    events: queue.Queue[Any] = queue.Queue()
-    worker = WorkerProcess(1, events, None, plan.settings["threads"])
-    try:
-        for config in plan.unread:
-            worker.send(do="read", config=config)
-            for _, event in iter(events.get, None):
-                if event["event"] == DIED:
-                    raise RetableError(f"reading the data failed: {event['reason']}")
-                if event["event"] == "read":
-                    if event["error"]:
-                        raise DataError(event["error"])
-                    break
-    finally:
-        worker.kill()
-        worker.close()
+    for event in ask([{"do": "read", "config": config} for config in plan.unread], plan.settings["threads"]):
+        if event["error"]:
+            raise DataError(event["error"])
+
+
+def check_in_worker(plan: Plan, todo: list[Run]) -> None:
+    """Build every config of runs that are not begun once in a worker, without training.
+
+    Raises:
+        ConfigError: the faults, a line each.
+    """
+    configs = {str(run.directory): run.config for run in todo if run.status == files.NEW}
+    found: dict[str, str] = {}
+    with contextlib.suppress(RetableError):  # a config that crashed it: its run will tell
+        for event in ask([{"do": "check", "configs": configs}], plan.settings["threads"]):
+            found = event["errors"]
+    refuse(found)
+
+
+def run_trial(overrides: Sequence[str]) -> float | None:
+    """Train one run for another sweeper, in this process; one that has finished before is not trained again.
+
+    Returns:
+        The final value of the task's metric.
+
+    Raises:
+        RetableError: for what is refused, and for a run that failed before.
+        Exception: whatever went wrong in training.
+    """
+    plan = make_plan(overrides)
+    if plan.unread:
+        read_data(plan)
+        plan = make_plan(overrides)
+    if len(plan.runs) != 1:
+        raise ConfigError(f"{len(plan.runs)} runs in one trial; accepted: one, so no experiment= and no seeds=")
+    (run,) = plan.runs
+    if plan.pending:
+        prepare(plan, [run])
+    elif run.status not in files.DONE:
+        reason = (files.read_result(run.directory) or {}).get("reason") or store.broken(run.directory)
+        raise RetableError(f"{run.name}: failed before ({reason}); sweep.retry_failed=true tries again")
+    from retable.run.execute import Busy
+    from retable.run.single import run_job
+
+    while True:
+        try:
+            return run_job(run.config, run.directory)
+        except Busy:  # the same trial elsewhere
+            time.sleep(1)
 
 
 def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
@@ -262,7 +296,8 @@ class _signals:
         self.old: dict[int, Any] = {}
 
     def __enter__(self) -> None:
-        handlers = {signal.SIGINT: self._stop, signal.SIGTERM: self._stop, signal.SIGTSTP: self._pause}
+        handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1), self._stop)  # the last is SLURM's
+        handlers[signal.SIGTSTP] = self._pause
         for number, handler in handlers.items():
             try:
                 self.old[number] = signal.signal(number, handler)

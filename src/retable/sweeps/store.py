@@ -1,6 +1,7 @@
 """What has run: the run directories below multirun/, found by what they are."""
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from retable.config.identity import digest, identity, same_run
+from retable.config.keys import lookup
 from retable.errors import RetableError
 from retable.run import files
 from retable.run.files import BROKEN, FAILED, INTERRUPTED, NEW, RUNNING
@@ -58,6 +60,61 @@ def _is_locked(directory: Path) -> bool:
             return False
     except Timeout:
         return True
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        tables: experiments that asked for it.
+        epoch, epochs: of these it has finished, and is to train.
+        changed: when its history was last written, in seconds since 1970; None if it has none.
+        reason: why it failed, or what is broken.
+    """
+
+    directory: Path
+    task: str
+    tables: tuple[str, ...]
+    status: str
+    epoch: int
+    epochs: int | None
+    changed: float | None
+    reason: str
+
+
+def runs_below(folder: Path) -> list[Progress]:
+    """Every run at or below a folder, ordered by path."""
+    found = []
+    for path, folders, names in os.walk(folder):
+        folders[:] = sorted(folders)
+        if files.RUN in names or files.RESULT in names:
+            folders.clear()  # a run holds no further runs
+            found.append(_progress(Path(path)))
+    return sorted(found, key=lambda run: run.directory)
+
+
+def _progress(directory: Path) -> Progress:
+    run = files.described(directory)
+    run = run if isinstance(run, dict) else {}
+    status, wrong = _state(directory)
+    history = directory / files.HISTORY
+    try:
+        changed = history.stat().st_mtime
+        epoch = int(max((row["epoch"] for row in files.read_history(history)), default=0))
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
+        changed, epoch = None, 0
+    asked = [str(text).partition("=")[2] for text in run.get("overrides", []) if str(text).startswith("experiment=")]
+    return Progress(
+        directory,
+        str(run.get("task", "?")),
+        tuple(asked),
+        status,
+        epoch,
+        lookup(run, "config.trainer.max_epochs"),
+        changed,
+        wrong or str((files.read_result(directory) or {}).get("reason") or ""),
+    )
 
 
 def clear_failure(directory: Path) -> None:

@@ -146,7 +146,7 @@ class Worker:
             estimate = calibrate(command["config"])
         except Exception as error:
             estimate = {"error": str(error)}
-        self._say(event="calibrated", directory=command["directory"], **estimate)
+        self._say(event="calibrated", **estimate)
 
 
 class _Progress:
@@ -222,7 +222,8 @@ def _has_company() -> bool:
 
 def main() -> NoReturn:
     """Serve one sweep; Ctrl-C is the sweep's business, which asks this process to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)  # what its runs start ends with it
     commands = os.fdopen(os.dup(0), encoding="utf-8")
