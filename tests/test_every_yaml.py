@@ -35,9 +35,11 @@ SMALL = {
 CLASSIFICATION = {"model=cnn", "model=cnn_digits", "model=fnn", "model=numpy_fnn", "loss=cross_entropy"}
 DETECTION = {"model=retinanet", "loss=boxes"}
 SEGMENTATION = {option for option in OPTIONS if option.startswith(("model=", "loss="))} - CLASSIFICATION - DETECTION
-SHRINK = {"fcn32s": ["model.head=8"], "fcn8s": ["model.head=8"], "unet": ["model.width=4"]} | {
-    f"segnet{kind}": ["model.widths=[4,8,8,8,8]"] for kind in ("", "_transposed", "_strided", "_skip")
-}
+SHRINK = (
+    {f"fcn{stride}s": ["model.head=8"] for stride in (32, 16, 8)}
+    | {"unet": ["model.width=4"]}
+    | {f"segnet{kind}": ["model.widths=[4,8,8,8,8]"] for kind in ("", "_transposed", "_strided", "_skip")}
+)
 PAIRS = [(task, choice) for task in ("cifar", "mnist") for choice in CHOICES if choice not in SEGMENTATION | DETECTION]
 PAIRS += [
     ("gland", choice) for choice in CHOICES if choice not in CLASSIFICATION | DETECTION and "dropout" not in choice

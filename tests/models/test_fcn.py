@@ -10,20 +10,52 @@ from torchvision.models import vgg
 from retable.errors import DataError
 from retable.models import weights as pretrained
 from retable.models.backbones import NAMES, backbone
-from retable.models.fcn import FCN, Doubling
+from retable.models.fcn import FCN, Upsampling
+
+UPSAMPLINGS = ("published", "learned", "bilinear")
 
 
 def test_doubling_starts_as_bilinear_interpolation():
     scores = torch.randn(2, 3, 4, 5)
     expected = F.interpolate(scores, scale_factor=2, mode="bilinear", align_corners=False)
-    torch.testing.assert_close(Doubling(3)(scores), expected)
+    torch.testing.assert_close(Upsampling(3, 2)(scores), expected)
 
 
 def test_doubling_keeps_constants_and_lines():
     line = torch.arange(4.0).expand(1, 1, 3, 4)
-    doubled = Doubling(1)(line)[0, 0]
+    doubled = Upsampling(1, 2)(line)[0, 0]
     assert doubled[0].tolist() == doubled[5].tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3]
-    assert torch.equal(Doubling(2)(torch.full((1, 2, 3, 3), 7.0)), torch.full((1, 2, 6, 6), 7.0))
+    assert torch.equal(Upsampling(2, 2)(torch.full((1, 2, 3, 3), 7.0)), torch.full((1, 2, 6, 6), 7.0))
+
+
+@pytest.mark.parametrize("factor", [2, 8, 16, 32])
+def test_learned_upsampling_starts_as_bilinear_interpolation(factor):
+    scores = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    expected = F.interpolate(scores, scale_factor=factor, mode="bilinear", align_corners=False)
+    torch.testing.assert_close(Upsampling(3, factor)(scores), expected)
+
+
+@pytest.mark.parametrize("stride", [32, 16, 8])
+def test_which_upsamplings_are_learned(stride):
+    """Two classes: 4x4 weights a pair of classes of a doubling, 2 strides a side of the last one."""
+    doublings = {32: 0, 16: 1, 8: 2}[stride]
+    models = {u: FCN((3, 64, 64), 2, stride, "resnet18", head=None, upsampling=u) for u in UPSAMPLINGS}
+    found = {name: sum(p.numel() for key, p in m.named_parameters() if ".up." in key) for name, m in models.items()}
+    assert found == {
+        "published": doublings * 4 * 16,
+        "learned": doublings * 4 * 16 + 4 * (2 * stride) ** 2,
+        "bilinear": 0,
+    }
+    fixed, images = models["bilinear"].eval(), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        for score in (fixed.score, *fixed.skips.values()):
+            score.weight.normal_()
+        for model in models.values():
+            model.eval().load_state_dict(fixed.state_dict(), strict=False)
+        expected = fixed(images)
+        assert expected.abs().max() > 0.1
+        torch.testing.assert_close(models["published"](images), expected)
+        torch.testing.assert_close(models["learned"](images), expected)
 
 
 @pytest.mark.parametrize("stride", [32, 16, 8])

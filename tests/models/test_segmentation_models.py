@@ -20,7 +20,7 @@ from retable.models.unet import UNet
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 # The layers do not depend on it, and a full head takes seconds to build.
-SMALLER = {"fcn32s": {"head": 16}, "fcn8s": {"head": 16}, "unet": {"width": 8}}
+SMALLER = {"fcn32s": {"head": 16}, "fcn16s": {"head": 16}, "fcn8s": {"head": 16}, "unet": {"width": 8}}
 SEGMENTATION = sorted(
     path.stem for path in CONF.glob("*.yaml") if path.stem not in ("cnn", "cnn_digits", "fnn", "numpy_fnn", "retinanet")
 )
@@ -61,6 +61,7 @@ DECODER = sum(16 * i * o + 2 * o for i, o in zip((1280, 512, 256, 128, 64), (512
         ("fcn_small_bn", 3, 2, 11_698),
         # VGG-16 has 138,357,544, of which 4,097,000 in its last layer, which scores of two classes replace.
         ("fcn32s", 3, 2, 138_357_544 - 4_097_000 + 4097 * 2),
+        ("fcn16s", 3, 2, 138_357_544 - 4_097_000 + 4097 * 2 + 513 * 2 + (2 * 2 * 16)),
         ("fcn8s", 3, 2, 138_357_544 - 4_097_000 + 4097 * 2 + 513 * 2 + 257 * 2 + 2 * (2 * 2 * 16)),
         ("mobilenet_decoder", 3, 1, MOBILENET_V2 + DECODER),
         ("unet", 3, 1, 31_037_633),  # as often published of U-Nets with batch norm

@@ -33,6 +33,7 @@ def test_the_file_parses_and_says_its_name_and_command(name):
     head = text.split("\ndefaults:")[0]
     assert f"python train.py -m experiment={name}" in head
     assert re.search(rf"\b{re.escape(table(name).source)}\b", head)
+    assert re.search(r"^#   one seed on two cores of an AMD EPYC: \S.*\((an estimate|measured)\)$", head, re.MULTILINE)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -22,11 +22,14 @@ TABLES = {
     "lesion/encoder": ("C.1, C.2", [HOLDS, HOLDS, HOLDS, FAILS, FAILS]),
     "lesion/features": ("C.3", []),
     "fcn/models": ("D1", [HOLDS, HOLDS, HOLDS]),
+    "fcn/theory": ("D1.2", [UNDECIDED] * 4),
     "ventricle/schedule": ("E.1", [HOLDS, FAILS, FAILS]),
-    "ventricle/loss": ("E.2", [HOLDS, UNDECIDED, HOLDS]),
+    "ventricle/loss": ("E.2", [HOLDS, UNDECIDED, HOLDS, UNDECIDED]),
     "ventricle/masks": ("E.3", [UNDECIDED]),
     "ventricle/channels": ("E.4", [UNDECIDED]),
     "ventricle/optimizer": ("E.5", [HOLDS]),
+    "ventricle/encoders": ("E.6", []),
+    "ventricle/combined": ("E.6", []),
 }
 
 
@@ -58,21 +61,25 @@ def test_the_numbers_behind_them():
 
 def test_shared_cells_are_one_run():
     runs = cells_by_run(TABLES)
-    assert sum(map(len, runs.values())) == 78
+    assert sum(map(len, runs.values())) == 101
     assert sorted(sorted(found) for found in runs.values() if len(found) > 1) == [
         ["brain/models: segnet", "brain/patch_size: 16x16"],
         ["gland/batch: batch 64", "gland/lr: lr 0.001"],
         ["lesion/encoder: frozen", "lesion/features: last"],
         [
-            *("ventricle/channels: grey", "ventricle/loss: dice"),
-            *("ventricle/masks: black background", "ventricle/optimizer: Adam"),
+            *("ventricle/channels: grey", "ventricle/combined: dice", "ventricle/encoders: U-Net"),
+            *("ventricle/loss: dice", "ventricle/masks: black background", "ventricle/optimizer: Adam"),
         ],
+        ["ventricle/combined: switching", "ventricle/loss: switching 0.75"],
     ]
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_grid_trains_as_long_as_published(name):
-    assert {composed(point)[0]["trainer"]["max_epochs"] for point in points(name)} == {table(name).published_epochs}
+    for point in points(name):
+        config = composed(point)[0]
+        (cell,) = cells_of(table(name), config)
+        assert config["trainer"]["max_epochs"] == table(name).cells[cell].epochs
 
 
 def test_the_quick_sweeps_reach_every_cell():
@@ -88,7 +95,8 @@ def test_the_quick_sweeps_reach_every_cell():
             config = composer(None).compose(overrides).config
             assert config["trainer"]["max_epochs"] < table(owner).published_epochs
             found += [(owner, cell) for cell in cells_of(table(owner), config)]
-    assert sorted(found) == sorted((name, cell) for name in TABLES for cell in table(name).cells)
+    names = [name for name in TABLES if name != "ventricle/encoders"]  # the encoders are of one size
+    assert sorted(found) == sorted((name, cell) for name in names for cell in table(name).cells)
 
 
 def published(name):

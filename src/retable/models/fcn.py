@@ -1,7 +1,8 @@
 """FCN-32s, FCN-16s and FCN-8s on torchvision's classifiers (report D1).
 
 Source: Long, Shelhamer, Darrell 2015, arXiv 1411.4038, sections 3 and 4: the classifier's fully connected layers become
-convolutions, score layers start at zero, upsampling starts as bilinear interpolation; the last one stays it.
+convolutions, score layers start at zero, upsampling starts as bilinear interpolation; the last one stays it, or, as
+options, none does or all do (D1.2).
 """
 
 import torch
@@ -27,6 +28,8 @@ class FCN(ColourSegmenter):
         backbone: one of retable.models.backbones.NAMES.
         head: channels of fc6 (7x7) and fc7 (1x1), each with relu and dropout; with 4096 on a VGG they are VGG's own
             fully connected layers, weights included. None: no such layers, scores straight from the last maps.
+        upsampling: published: doublings between the scores are learned, the last upsampling is bilinear; learned: all
+            are; bilinear: none is.
         weights: of the backbone: see `retable.models.weights`.
         dropout: behind fc6 and fc7 ("fc"); published: 0.5.
 
@@ -46,6 +49,7 @@ class FCN(ColourSegmenter):
         stride: int = 32,
         backbone: str = "vgg16",
         head: int | None = 4096,
+        upsampling: str = "published",
         weights: str = "none",
         dropout: Dropout = Dropout(),  # noqa: B008 (frozen)
     ) -> None:
@@ -53,6 +57,7 @@ class FCN(ColourSegmenter):
         checks.one_of("stride", stride, (32, 16, 8))
         if head is not None:
             checks.integer("head", head, 1)
+        checks.one_of("upsampling", upsampling, ("published", "learned", "bilinear"))
         base = make_backbone(backbone, weights, keep_hidden=head == 4096 and str(backbone).startswith("vgg"))
         self.stages, self.weights_source, self.stride = base.stages, base.source, stride
         layers: list[nn.Module] = []
@@ -71,7 +76,9 @@ class FCN(ColourSegmenter):
         scored = {32: [], 16: [3], 8: [3, 2]}[stride]
         self.score = _score(channels, num_classes)
         self.skips = nn.ModuleDict({str(i): _score(base.channels[i], num_classes) for i in scored})
-        self.doublings = nn.ModuleDict({str(i): Doubling(num_classes) for i in scored})
+        between = Bilinear(2) if upsampling == "bilinear" else None
+        self.doublings = nn.ModuleDict({str(i): between or Upsampling(num_classes, 2) for i in scored})
+        self.last = Upsampling(num_classes, stride) if upsampling == "learned" else Bilinear(stride)
         dropout.require(self)
         self.fast_layout()
 
@@ -83,26 +90,41 @@ class FCN(ColourSegmenter):
         scores = self.score(self.head(x))
         for i, skip in self.skips.items():
             scores = self.doublings[i](scores) + skip(maps[i])
-        # The last upsampling is fixed (section 4): transposed convolution with bilinear weights, which this computes.
-        return F.interpolate(scores, scale_factor=self.stride, mode="bilinear", align_corners=False)
+        return self.last(scores)
 
 
-class Doubling(nn.Module):
-    """Transposed 4x4 convolution of stride 2, learned, that starts as bilinear interpolation; (N, K, 2 H, 2 W).
+class Upsampling(nn.Module):
+    """Transposed convolution, learned, that starts as bilinear interpolation; (N, K, f H, f W) for a factor f.
 
-    The map is padded with its border, so that at first the border too equals `F.interpolate(..., align_corners=False)`.
+    The map is padded with its border, so that at first the border too equals `Bilinear`.
+
+    Args:
+        channels: K.
+        factor: f, an even number: the stride; the kernel has 2 f x 2 f weights.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, factor: int) -> None:
         super().__init__()
-        self.up = nn.ConvTranspose2d(channels, channels, 4, stride=2, padding=3, bias=False)
-        line = torch.tensor([0.25, 0.75, 0.75, 0.25])
+        self.up = nn.ConvTranspose2d(channels, channels, 2 * factor, factor, padding=3 * factor // 2, bias=False)
+        line = 1 - (torch.arange(2 * factor) + 0.5 - factor).abs() / factor
         with torch.no_grad():
             self.up.weight.copy_(torch.eye(channels)[:, :, None, None] * torch.outer(line, line))
 
     def forward(self, scores_NKHW: torch.Tensor) -> torch.Tensor:
-        """(N, K, H, W) -> (N, K, 2 H, 2 W)."""
+        """(N, K, H, W) -> (N, K, f H, f W)."""
         return self.up(F.pad(scores_NKHW, (1, 1, 1, 1), mode="replicate"))
+
+
+class Bilinear(nn.Module):
+    """Bilinear interpolation, fixed: what a transposed convolution with bilinear weights computes (section 4)."""
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, scores_NKHW: torch.Tensor) -> torch.Tensor:
+        """(N, K, H, W) -> (N, K, f H, f W)."""
+        return F.interpolate(scores_NKHW, scale_factor=self.factor, mode="bilinear", align_corners=False)
 
 
 def _score(channels: int, num_classes: int) -> nn.Conv2d:
