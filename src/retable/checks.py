@@ -4,6 +4,7 @@ Each raises ValueError with one line, `<key>=<value>: accepted: <what>`, to whic
 """
 
 import math
+import re
 from collections.abc import Collection
 from pathlib import Path
 
@@ -40,6 +41,25 @@ def number(
         left = "(" if open_low or low == -math.inf else "["
         right = ")" if open_high or high == math.inf else "]"
         raise refuse(key, value, f"a number in {left}{low:g}, {high:g}{right}")
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def seconds(key: str, value: object) -> float:
+    """A time in seconds, from a number of them or from text in days, hours, minutes and seconds; refuse others.
+
+    >>> seconds("sweep.budget", "1h30m"), seconds("sweep.budget", 90)
+    (5400.0, 90.0)
+    """
+    found = None
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        found = float(value)
+    elif isinstance(value, str) and re.fullmatch(r"(\d+(\.\d+)?[dhms])+", value):
+        found = sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"([\d.]+)([dhms])", value))
+    if found is None or not 0 < found < math.inf:
+        raise refuse(key, value, "seconds, or a time like 90s, 10m, 1h30m")
+    return found
 
 
 def boolean(key: str, value: object) -> None:

@@ -67,12 +67,19 @@ def _run(cfg: DictConfig) -> Any:
     config = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(config, dict)
     overrides = list(settings.overrides.task)
+    from hydra_plugins.retable.plugins import conventions, is_ours, keys_given
     from retable.run.single import run_job, run_single
 
+    directory = Path(settings.runtime.output_dir)
     if settings.mode == RunMode.MULTIRUN:
-        return run_job(config, Path(settings.runtime.output_dir))
+        if is_ours(settings):
+            return run_job(config, directory)
+        from retable.sweeps.session import run_trial
+
+        return run_trial([*overrides, *conventions(settings)])
     with ending_the_program():  # here, because Hydra adds lines of its own to what leaves a job
-        return run_single(config, overrides)
+        conventions(settings)
+        return run_single(config, overrides, directory if "hydra.run.dir" in keys_given(settings) else None)
 
 
 def _explain(error: BaseException) -> str | None:

@@ -216,6 +216,21 @@ def test_other_data_under_a_begun_run_is_refused(compose, tmp_path):
         execute(config, tmp_path / "run")
 
 
+def test_slurms_variables_change_nothing(finished, compose, monkeypatch, tmp_path):
+    config, whole, _ = finished
+    slurm = {"JOB_ID": "7", "JOB_NAME": "sweep", "NTASKS": "2", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for key, value in (slurm | {"NNODES": "1", "JOB_NODELIST": "node1", "NTASKS_PER_NODE": "2"}).items():
+        monkeypatch.setenv(f"SLURM_{key}", value)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hpc_ckpt_1.ckpt").write_bytes((whole / files.CHECKPOINT).read_bytes())  # another job's
+    handler = signal.getsignal(signal.SIGUSR1)
+    seen = []
+    execute(config, tmp_path / "run", on_chunk=lambda done, loss: seen.append(signal.getsignal(signal.SIGUSR1)))
+    assert set(seen) == {handler}  # nobody writes a checkpoint of his own at SLURM's signal
+    assert history(tmp_path / "run") == history(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hpc_ckpt_1.ckpt", "run"]
+
+
 def test_atomic_writing_leaves_no_half_file(tmp_path):
     path = tmp_path / "value.json"
     atomic.write_json(path, {"kept": float("nan")})

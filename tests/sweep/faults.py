@@ -2,9 +2,11 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +22,8 @@ class Faulty(nn.Module):
     Args:
         fault: none, raise, words (that no terminal can show, and too many), other, exit, segfault, kill, memory (once),
             slow, leave (ends without a word), meta (can't be built without memory), child, orphan, stray (leave a
-            process behind: a living worker, a dead one, in a session of its own), stop (SIGSTOP) or hold (the GIL).
+            process behind: a living worker, a dead one, in a session of its own), stop (SIGSTOP), hold (the GIL) or
+            vanish (its run's directory).
     """
 
     def __init__(self, in_shape: Any, num_classes: int, fault: str = "none", **rest: Any) -> None:
@@ -60,6 +63,8 @@ class Faulty(nn.Module):
             os._exit(0)
         if self.fault in ("orphan", "stray"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "vanish":
+            shutil.rmtree(Path(os.readlink("/proc/self/fd/1")).parent)  # where its log is
         if self.fault == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         if self.fault == "hold":

@@ -18,6 +18,7 @@ class FakeWorker:
     def __init__(self, number, events, gpu, threads, server):
         assert gpu is not None  # none of these tests starts a process that would fork workers
         self.number, self.gpu, self.run, self.ready, self.begun = number, gpu, None, True, False
+        self.gpu_mb = None
 
 
 @pytest.fixture
@@ -31,6 +32,11 @@ def make(monkeypatch):
     return build
 
 
+def note(crew: Crew, gpu_mb: float) -> None:
+    """Some worker's run has needed so much."""
+    crew.note_memory(FakeWorker(0, None, "elsewhere", 1, None), {"gpu_mb": gpu_mb})
+
+
 def test_on_cpu_as_many_workers_as_cores_hold_threads(make):
     assert make((), cores=8).most() == 8
     assert make((), cores=8, threads=3).most() == 2
@@ -41,29 +47,38 @@ def test_on_cpu_as_many_workers_as_cores_hold_threads(make):
 def test_one_worker_a_gpu_until_memory_is_measured_then_packed(make):
     made = make((BIG, SMALL), cores=64)
     assert made.most() == 2
-    made.note_memory(3400.0)
+    note(made, 3400.0)
     # (3400 + 600) MiB a run in 90 % of each: 18 and 5
     assert made.most() == 18 + 5
 
 
 def test_packing_never_asks_for_more_workers_than_cores(make):
     made = make((BIG,), cores=16)
-    made.note_memory(100.0)
+    note(made, 100.0)
     assert made.most() == 16
 
 
 def test_a_run_that_fills_a_gpu_still_gets_a_worker(make):
     made = make((SMALL,))
-    made.note_memory(23_900.0)
+    note(made, 23_900.0)
     assert made.most() == 1
 
 
 def test_workers_are_spread_by_memory(make):
     made = make((BIG, SMALL), cores=64)
-    made.note_memory(3400.0)
+    note(made, 3400.0)
     made.grow(13)
     used = [worker.gpu for worker in made.workers]
     assert (used.count("0"), used.count("1")) == (10, 3)  # 80 : 24
+
+
+def test_memory_that_others_take_meanwhile_is_not_given_out(make):
+    made = make((BIG,), cores=64)
+    made.grow(1)
+    made.note_memory(made.workers[0], {"gpu_mb": 3400.0, "free_mb": 76_000.0})
+    assert made.most() == 18  # 90 % of 76,000 and the 4,000 that the worker itself holds, at 4,000 a run
+    made.note_memory(made.workers[0], {"gpu_mb": 3400.0, "free_mb": 20_000.0})
+    assert made.most() == 5
 
 
 TORCH = """

@@ -90,6 +90,37 @@ def test_another_run_of_the_same_name_gets_a_hash(base, composer):
     assert again.name.startswith(plan.runs[0].name + "__")
 
 
+def test_planning_reads_no_data(base, composer, tmp_path, monkeypatch):
+    from retable.data import fingerprints
+    from retable.run import assemble
+
+    monkeypatch.setattr(assemble, "make_data", None)
+    arguments = [*base, f"data.cache={tmp_path / 'cache'}"]
+    plan = make_plan(arguments, composer)
+    write_runs(plan.runs)
+    path = plan.runs[0].directory / files.RUN
+    atomic.write_json(path, atomic.read_json(path) | {"fingerprint": "f" * 64})
+    mark(plan.runs[0])
+    again = make_plan(arguments, composer)  # what it was trained on was never seen here
+    assert (again.runs[0].status, again.unread) == ("finished", [])
+    more = make_plan([*arguments, "seed=0,1"], composer)  # here a worker will read anyhow
+    assert [run.status for run in more.runs] == ["finished", "new"]
+    assert [config["data"]["cache"] for config in more.unread] == [str(tmp_path / "cache")]
+
+    file = tmp_path / "images"
+    file.write_text("as they were")
+    data = again.runs[0].config["data"]
+    fingerprints.remember(tmp_path / "cache", data, [file], "f" * 64)
+    assert (make_plan(arguments, composer).runs[0].status, make_plan(arguments, composer).unread) == ("finished", [])
+    file.write_text("as they are")
+    changed = make_plan(arguments, composer)
+    assert [config["data"] for config in changed.unread] == [data]
+    fingerprints.remember(tmp_path / "cache", data, [file], "e" * 64)  # what the worker finds
+    assert make_plan(arguments, composer).runs[0].status == "new"
+    file.unlink()  # nothing is fetched to find out
+    assert (make_plan(arguments, composer).runs[0].status, make_plan(arguments, composer).unread) == ("finished", [])
+
+
 def test_configs_are_fixed_on_disk(base, composer):
     plan = make_plan([*base, "dropout=0.25"], composer)
     write_runs(plan.runs)
@@ -150,5 +181,6 @@ def test_a_result_that_came_meanwhile_is_not_cleared(base, composer):
 )
 def test_exit_codes(base, composer, outcome, status, code):
     plan = make_plan(base, composer)
+    write_runs(plan.runs)
     mark(plan.runs[0], status)
     assert exit_code(plan, outcome) == code

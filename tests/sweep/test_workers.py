@@ -15,6 +15,7 @@ import pytest
 from retable import atomic
 from retable.errors import ConfigError
 from retable.run import files
+from retable.sweeps import pool
 from retable.sweeps.session import exit_code, sweep
 from retable.sweeps.store import status_of
 from tests.sweep.faults import LONG
@@ -95,6 +96,73 @@ def started_with(mark: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a stopped process is known from /proc")
+def test_runs_that_hang_are_told_of_and_ended(faulty, monkeypatch, capfd):
+    monkeypatch.setattr(pool, "_SILENCE", 8)
+    plan, outcome = sweep([*faulty("stop", "hold"), "sweep.workers=2", "sweep.stalled=12s"])
+    assert {fault: result["reason"] for fault, result in by_fault(plan).items()} == {
+        "stop": "its process was stopped for longer than sweep.stalled=12s",
+        "hold": "no progress for longer than sweep.stalled=12s",
+    }
+    assert exit_code(plan, outcome) == 1
+    shown = capfd.readouterr().out
+    for run, what in zip(plan.runs, ("its process is stopped (SIGSTOP)", "no progress"), strict=True):
+        assert f"{run.name}: {what} for 8s · log: {run.directory / files.LOG} · sweep.stalled=" in shown
+
+
+def test_a_run_that_takes_too_long_fails_and_keeps_its_checkpoint(faulty):
+    plan, outcome = sweep([*faulty("slow"), "trainer.max_epochs=1000", "sweep.timeout=0.2m"])
+    assert [reason for _, reason in outcome.failures] == ["took longer than sweep.timeout=0.2m"]
+    assert (plan.runs[0].directory / files.CHECKPOINT).exists()
+
+
+def test_a_budget_ends_the_sweep_and_the_outcome_is_told(faulty, capfd, tmp_path):
+    settings = ["trainer.max_epochs=1000", "seed=0,1", "sweep.workers=1", "sweep.budget=30"]
+    on_end = f"sweep.on_end='env | grep RETABLE_ > {tmp_path / 'told'}; exit 3'"
+    plan, outcome = sweep([*faulty("slow"), *settings, on_end])
+    assert outcome.stopped_by == "sweep.budget=30 is spent"
+    assert exit_code(plan, outcome) == 1
+    assert [status_of(run.directory) for run in plan.runs] == ["interrupted", "new"]
+    shown, errors = capfd.readouterr()
+    assert f"missing: 2 of 2 runs: {plan.runs[0].name}, {plan.runs[1].name}\n" in shown
+    assert errors.endswith("sweep.on_end ended with exit code 3\n")
+    told = dict(line.partition("=")[::2] for line in (tmp_path / "told").read_text().splitlines())
+    expected = {"STATUS": "failed", "RUNS": "2", "DONE": "0", "FAILED": "0", "LEFT": "2"}
+    assert {key: told[f"RETABLE_{key}"] for key in expected} == expected
+    assert (told["RETABLE_NAME"], told["RETABLE_TABLE"]) == (plan.label, str(plan.folder / "results.md"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a stopped process is known from /proc")
+def test_ctrl_z_takes_the_workers_along(faulty):
+    slow = [*faulty("slow"), "trainer.max_epochs=4", "sweep.workers=1"]
+    child = subprocess.Popen(command(*slow), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    folder = Path(slow[7].partition("=")[2]) / "mnist"
+    assert waited(lambda: bool(list(folder.glob("*/last.ckpt")))), "no checkpoint came"
+    child.send_signal(signal.SIGTSTP)
+    workers = [pid for pid in descendants(child.pid) if os.getpgid(pid) == pid]
+    try:
+        assert len(workers) == 1
+        assert waited(lambda: state(child.pid) == state(workers[0]) == "T")
+    finally:
+        child.send_signal(signal.SIGCONT)
+    shown, _ = child.communicate(timeout=120)
+    assert child.returncode == 0, shown
+
+
+def state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the model finds its run's directory by /proc")
+def test_a_run_whose_directory_is_deleted_has_failed(faulty):
+    plan, outcome = sweep([*faulty("vanish", "none"), "sweep.workers=1"])
+    (gone, kept) = (run.directory for run in plan.runs)
+    assert [reason for _, reason in outcome.failures] == [f"{gone}: was deleted or replaced while the run trained"]
+    assert exit_code(plan, outcome) == 1
+    assert not (gone / files.RESULT).exists()
+    assert status_of(kept) == "finished"
 
 
 def test_failed_runs_are_tried_again_only_when_asked(faulty):

@@ -36,6 +36,16 @@ def _reasons(key: str, value: object) -> None:
         checks.integer(key, value, 1)
 
 
+def _time(key: str, value: object) -> None:
+    if value is not None:
+        checks.seconds(key, value)
+
+
+def _command(key: str, value: object) -> None:
+    if value is not None and not isinstance(value, str):
+        raise checks.refuse(key, value, "a shell command, or null")
+
+
 def _folder(key: str, value: object) -> None:
     checks.folder(key, value)
 
@@ -79,6 +89,10 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "data.cache": _folder,
     "output": _folder,
     "sweep.dir": _folder,
+    "sweep.timeout": _time,
+    "sweep.stalled": _time,
+    "sweep.budget": _time,
+    "sweep.on_end": _command,
     "sweep.same_reason_limit": _reasons,
     "sweep.threads": lambda k, v: checks.integer(k, v, 1),
     "sweep.retry_failed": checks.boolean,

@@ -78,6 +78,16 @@ def recall(cache: Path, data_config: Mapping[str, Any]) -> str | None:
     return _read(_note(cache, "config", _identity(data_config)))
 
 
+def has_changed(cache: Path, data_config: Mapping[str, Any]) -> bool:
+    """Whether the files that `data_config` once read are all there, and one of them is no longer what it was."""
+    note = _note(cache, "config", _identity(data_config))
+    try:
+        there = all(os.path.exists(path) for path, *_ in json.loads(note.read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return there and _read(note) is None
+
+
 def _identity(data_config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in data_config.items() if key not in NO_PART}
     kept["_target_"] = public_target(kept.get("_target_"))

@@ -9,13 +9,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 from filelock import FileLock, Timeout
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from retable import atomic
 from retable.config.identity import identity
 from retable.errors import RetableError
 from retable.run import devices, facts, files, steps
 from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task
-from retable.run.files import DIVERGED, ENDED, FINISHED, INTERRUPTED
+from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
 from retable.run.record import Record
 from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
 from retable.run.tensorboard import write_images
@@ -24,6 +25,10 @@ from retable.tasks.base import Diverged, Interrupted, Task
 
 class Busy(RetableError):
     """Another process trains this run now."""
+
+
+class Gone(RetableError):
+    """The run's directory was taken away while it trained."""
 
 
 def execute(
@@ -48,22 +53,41 @@ def execute(
 
     Raises:
         RetableError: for a config or data that is refused; nothing was trained then.
+        Gone: if the directory is deleted meanwhile; nothing more is written there.
         Busy: if another process holds the run's lock.
         Exception: whatever went wrong in training; result.json says so too.
     """
     directory.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(directory / files.LOCK, timeout=0):
-            done = atomic.read_json(directory / files.RESULT)
-            if done is not None and done.get("status") in ENDED:
+            mark = (directory / files.LOCK).stat().st_ino
+            done = files.read_result(directory)
+            if done is not None:
                 return done  # also what another sweep ended meanwhile; who tries a failed run again clears its result
+
+            def interrupted() -> bool:
+                _refuse_if_gone(directory, mark)
+                return should_interrupt()
+
             try:
-                return _execute(config, directory, on_epoch, on_chunk, should_interrupt)
+                return _execute(config, directory, on_epoch, on_chunk, interrupted)
+            except Gone:
+                raise  # nothing is written where another run may be by now
             except BaseException as error:
                 write_failure(directory, describe(error), config)  # under the lock: nobody takes the run over before
                 raise
     except Timeout as error:
         raise Busy(f"{directory}: another process trains this run") from error
+
+
+def _refuse_if_gone(directory: Path, mark: int) -> None:
+    """Raise Gone where the directory is no longer the one that this process has locked."""
+    try:
+        same = (directory / files.LOCK).stat().st_ino == mark
+    except OSError:
+        same = False
+    if not same:
+        raise Gone(f"{directory}: was deleted or replaced while the run trained")
 
 
 def _execute(
@@ -125,6 +149,7 @@ def _execute(
             write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
     seconds["total"] = seconds["setup"] + record.seconds
+    should_interrupt()  # a directory that is gone gets no result
     result = (
         outcome
         | result_of(config, run, record, task, data, kind, trainer.global_step)
@@ -155,6 +180,9 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
 
 def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
     return pl.Trainer(
+        # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
+        plugins=[LightningEnvironment()],
+        default_root_dir=record.directory,
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=1,
         precision={"32": "32-true"}.get(node["precision"], node["precision"]),

@@ -11,14 +11,17 @@ figures/      PNG
 """
 
 import csv
+import functools
 import io
+import itertools
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from retable.atomic import read_json, write_text
 from retable.config.validate import validate
-from retable.errors import DataError
+from retable.errors import DataError, first_line
 
 RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES = (
     "run.json",
@@ -37,6 +40,11 @@ NEW, INTERRUPTED, RUNNING, BROKEN = "new", "interrupted", "running", "broken"
 ENDED = (FINISHED, DIVERGED, FAILED)
 DONE = (FINISHED, DIVERGED)  # a diverged run is a result
 
+_RUN_ENTRIES = {"name": str, "task": str, "config": dict, "identity": dict, "overrides": list}
+_RUN_ENTRIES |= {"fingerprint": str | None}
+_RESULT_ENTRIES = dict.fromkeys(("metrics", "seconds", "data", "peak_memory_mb"), dict | None)
+_RESULT_ENTRIES |= {"reason": str | None, "epochs": int | None}
+
 
 def read_run(directory: Path) -> dict[str, Any]:
     """What run.json says of a run, its config checked value by value.
@@ -45,11 +53,47 @@ def read_run(directory: Path) -> dict[str, Any]:
         DataError: if it is not there or not whole.
         ConfigError: for a value that no run can have.
     """
-    run = read_json(directory / RUN)
-    if run is None or not isinstance(run.get("config"), dict):
-        raise DataError(f"{directory / RUN}: holds no run's config")
+    run = described(directory)
+    if isinstance(run, str):
+        raise DataError(f"{directory / RUN}: {run}")
     validate(run["config"])
     return run
+
+
+def described(directory: Path) -> dict[str, Any] | str:
+    """What run.json says of a run, each entry of the type that it should be; else what is wrong with it, in words."""
+    if not (directory / RUN).exists():
+        return "is missing"
+    run = read_json(directory / RUN)
+    if run is None:
+        return "is not whole"
+    odd = [key for key, kind in _RUN_ENTRIES.items() if key in run and not isinstance(run[key], kind)]
+    odd += [key for key in ("config", "identity") if key not in run]
+    if not odd and isinstance(run["identity"].get("seed"), list | dict):
+        odd = ["identity.seed"]
+    return f"is odd: {', '.join(dict.fromkeys(odd))}" if odd else run
+
+
+def read_result(directory: Path) -> dict[str, Any] | None:
+    """What result.json says, each entry that others rely on of the type that it should be.
+
+    Returns:
+        None where there is none, or none that a run of this project can have written.
+    """
+    result = read_json(directory / RESULT)
+    if result is None or result.get("status") not in ENDED:
+        return None
+    if any(not isinstance(result.get(key), kind) for key, kind in _RESULT_ENTRIES.items()):
+        return None
+    metrics, seconds = result.get("metrics") or {}, result.get("seconds") or {}
+    tables = (metrics.get("final") or {}, metrics.get("best") or {}, seconds)
+    if not all(isinstance(table, dict) and all(map(_is_figure, table.values())) for table in tables):
+        return None
+    return result
+
+
+def _is_figure(value: object) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -60,6 +104,28 @@ def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def history_is_odd(path: Path) -> str:
+    """What is wrong with a history's epochs, in words; "" if they are numbers that go up."""
+    try:
+        state = path.stat()
+        return _odd(path, state.st_size, state.st_mtime_ns)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
+
+
+@functools.cache
+def _odd(path: Path, size: int, mtime_ns: int) -> str:
+    try:
+        epochs = [row.get("epoch", math.nan) for row in read_history(path)]
+    except (ValueError, TypeError, csv.Error) as error:
+        return f"is damaged ({first_line(error)})"
+    if not all(map(math.isfinite, epochs)) or any(b <= a for a, b in itertools.pairwise(epochs)):
+        return "has epochs that do not go up"
+    return ""
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

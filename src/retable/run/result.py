@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 def write_plan(directory: Path, name: str, config: dict[str, Any], overrides: Sequence[str]) -> None:
     """Fix what a run is on disk, in run.json and for people in config.yaml; what it has noted of its data stays."""
     kept = own(config)
-    run = atomic.read_json(directory / files.RUN) or {}
+    known = files.described(directory)
+    run = known if isinstance(known, dict) else {}
     run |= {"name": name, "task": config["task"]["name"], "overrides": list(overrides)}
     run |= {"config": kept, "identity": identity(kept)}
     atomic.write_json(directory / files.RUN, run)

@@ -13,7 +13,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from retable import atomic
 from retable.config.compose import Composer
 from retable.config.identity import run_name
 from retable.config.keys import own
@@ -25,19 +24,30 @@ from retable.run.imports import import_all
 from retable.run.result import describe, write_plan
 
 
-def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
+def run_single(config: dict[str, Any], overrides: Sequence[str], directory: Path | None = None) -> None:
     """Train one run in a new directory below `output`, or continue the one that `resume` names.
+
+    Args:
+        config: resolved.
+        overrides: what the command line sets.
+        directory: the new run's, if it has been chosen.
 
     Raises:
         RetableError: one line, for what is refused; nothing is left of it on disk.
     """
     if config["resume"] is not None:
-        directory = Path(config["resume"])
-        run = _resumed(directory, overrides, config["trust"] is True)
+        begun = Path(config["resume"])
+        run = _resumed(begun, overrides, config["trust"] is True)
         if run is not None:
-            _execute(run["config"], directory)
+            _execute(run["config"], begun)
         return
-    directory = new_run(config, overrides)
+    try:
+        directory = new_run(config, overrides, directory)
+    except RetableError:
+        if directory is not None:
+            with contextlib.suppress(OSError):
+                directory.rmdir()  # Hydra has made it, and nothing is in it
+        raise
     try:
         _execute(config, directory)
     except RetableError:
@@ -49,8 +59,8 @@ def run_single(config: dict[str, Any], overrides: Sequence[str]) -> None:
         raise
 
 
-def new_run(config: dict[str, Any], overrides: Sequence[str]) -> Path:
-    """A directory for one run that has been checked as a sweep's runs are.
+def new_run(config: dict[str, Any], overrides: Sequence[str], chosen: Path | None = None) -> Path:
+    """A directory for one run that has been checked as a sweep's runs are: the chosen one, or a new one.
 
     Raises:
         ConfigError, DataError: one line; there is no directory then.
@@ -68,6 +78,11 @@ def new_run(config: dict[str, Any], overrides: Sequence[str]) -> Path:
         raise
     except Exception:
         pass  # no refusal: a fault that the run itself will tell, or a model that can't be built without memory
+    if chosen is not None:
+        if (chosen / files.RUN).exists():
+            raise ConfigError(f"hydra.run.dir={chosen}: holds a run; accepted: another one, or resume={chosen}")
+        write_plan(chosen, run_name(composition), config, asked)
+        return chosen
     folder = Path(config["output"]).expanduser() / config["task"]["name"] / run_name(composition)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     directory, count = folder / stamp, 1
@@ -140,7 +155,7 @@ def _execute(config: dict[str, Any], directory: Path) -> None:
 
 @contextlib.contextmanager
 def _interruptible(leave: Callable[[int], Any], words: str | None = None) -> Iterator[list[int]]:
-    """Note Ctrl-C and SIGTERM in the list that is yielded, saying so; a second one leaves at once.
+    """Note Ctrl-C, SIGTERM and SIGUSR1 in the list that is yielded, saying so; a second one leaves at once.
 
     Left to themselves, Lightning would make sys.exit(1), a failure, of them.
     """
@@ -154,7 +169,7 @@ def _interruptible(leave: Callable[[int], Any], words: str | None = None) -> Ite
             print(words, flush=True)
 
     before = {}
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):  # the last is SLURM's before a job's time is up
         with contextlib.suppress(ValueError):  # not in the main thread: the launcher handles signals
             before[number] = signal.signal(number, stop)
     try:
@@ -176,7 +191,7 @@ def _resumed(directory: Path, overrides: Sequence[str], trust: bool) -> dict[str
     others = [text for text in overrides if not text.startswith(("resume=", "trust="))]
     if others and any(not text.startswith("task=") for text in others):
         raise ConfigError(f"resume={directory}: goes on as it began; leave out {' '.join(others)}")
-    if (atomic.read_json(directory / files.RESULT) or {}).get("status") in files.DONE:
+    if (files.read_result(directory) or {}).get("status") in files.DONE:
         print(f"{directory} is finished: nothing to do")
         return None
     files.remove([directory / files.RESULT])

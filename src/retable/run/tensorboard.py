@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from retable import atomic
+from retable.config.keys import lookup
 from retable.run import files
 
 EVENTS = "events.out.tfevents.0.hparams"  # a name by which TensorBoard takes it for events
@@ -71,11 +72,16 @@ def describe_sweep(folder: Path) -> Path | None:
     runs = [path.parent for path in sorted(folder.glob(f"*/*/{files.RUN}")) if (path.parent / EVENTS).exists()]
     if not runs:
         return None
-    settings = [(atomic.read_json(run / files.RUN) or {}).get("identity") or {} for run in runs]
-    results = [atomic.read_json(run / files.RESULT) or {} for run in runs]
-    named = {key: None for result in results for key in (result.get("metrics") or {}).get("final") or {}}
+    settings = [_mapping(run / files.RUN, "identity") for run in runs]
+    named = {key: None for run in runs for key in _mapping(run / files.RESULT, "metrics.final")}
     _write(folder / EVENTS, {"_hparams_/experiment": _experiment(settings, [key for key in named if "/" in key])})
     return folder / EVENTS
+
+
+def _mapping(path: Path, key: str) -> dict[str, Any]:
+    """The mapping at a dotted key of a JSON file; {} where there is none, whatever stands there."""
+    found = lookup(atomic.read_json(path) or {}, key)
+    return found if isinstance(found, dict) else {}
 
 
 def varying(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

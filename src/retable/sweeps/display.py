@@ -4,7 +4,6 @@ import sys
 import time
 from typing import Any
 
-from retable import atomic
 from retable.run import files
 from retable.run.files import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from retable.sweeps.plan import Run
@@ -109,7 +108,7 @@ class Display:
         self.counts[status] = self.counts.get(status, 0) + 1
         done = self.before + sum(self.counts.values()) - self.counts[INTERRUPTED]
         parts = [f"[{done}/{self.total}]", f"{status:<11}", run.name]
-        result = atomic.read_json(run.directory / files.RESULT) or {}
+        result = files.read_result(run.directory) or {}
         final = (result.get("metrics") or {}).get("final") or {}
         parts += [
             f"{key} {value:.4f}" for key, value in final.items() if key.endswith("/accuracy") and value is not None
@@ -124,6 +123,13 @@ class Display:
         if left and self._live is None:
             parts.append(f"· {duration(left)} left")
         self.say("  ".join(parts))
+
+    def silent(self, run: Run, seconds: float, stopped: bool) -> None:
+        what = "its process is stopped (SIGSTOP)" if stopped else "no progress"
+        self.say(
+            f"{run.name}: {what} for {duration(seconds)} · log: {run.directory / files.LOG}"
+            " · sweep.stalled=<time> ends such runs"
+        )
 
     def tick(self) -> None:
         """Elsewhere than on a terminal: a line every half minute on what is going on."""

@@ -9,7 +9,7 @@ from retable.config.compose import Composer, Composition
 from retable.config.identity import identity, run_name, shared_deviations
 from retable.config.keys import CHOOSING, key_of, lookup, own
 from retable.config.validate import validate
-from retable.data.fingerprints import recall
+from retable.data.fingerprints import has_changed, recall
 from retable.errors import ConfigError
 from retable.experiment.grid import expand
 from retable.experiment.table import parse_table
@@ -41,13 +41,24 @@ class Run:
 
 @dataclass
 class Plan:
-    """A sweep: its runs in order, its settings (conf/base.yaml, `sweep`), the tables that it makes, its composer."""
+    """A sweep.
+
+    Attributes:
+        runs: in order.
+        settings: conf/base.yaml's `sweep`.
+        tables: those that it makes, by experiment.
+        label: its name.
+        unread: configs whose data must be read to tell whether finished runs are of the same; a worker does that.
+        lost: directories beside its runs' of which can't be told what they are, each with what is wrong.
+    """
 
     runs: list[Run]
     settings: dict[str, Any]
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     label: str = "sweep"
     composer: Composer | None = None
+    lost: dict[Path, str] = field(default_factory=dict)
+    unread: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
@@ -62,7 +73,10 @@ class Plan:
 
 
 def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Plan:
-    """Plan a sweep; composes and checks every run, writes nothing.
+    """Plan a sweep; composes and checks every run, reads no data, writes nothing.
+
+    Whether a finished run is of the data that are there now is told by what was noted when they were last read. Without
+    such a note it is taken to be; `Plan.unread` says where that is to be looked at.
 
     Raises:
         ConfigError: one line, for the first run that is refused.
@@ -76,6 +90,7 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
     stores: dict[Path, Store] = {}
     settings: dict[str, Any] = {}
     fingerprints: dict[str, str | None] = {}
+    unread: dict[str, tuple[dict[str, Any], bool]] = {}
     compositions = [composer.compose(overrides) for overrides in grid.points]
     shared = _shared(compositions, grid.owners, arguments)
     for overrides, owner, composition in zip(grid.points, grid.owners, compositions, strict=True):
@@ -93,7 +108,10 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         flat = identity(config)
         key = repr(sorted(config["data"].items(), key=lambda item: item[0]))
         if key not in fingerprints:
-            fingerprints[key] = _fingerprint(config, store)
+            cache = Path(config["data"]["cache"]).expanduser()
+            fingerprints[key] = recall(cache, config["data"])
+            if fingerprints[key] is None and store.has_results():
+                unread[key] = (config, has_changed(cache, config["data"]))
         directory = store.find(flat, composition.defaults | _resolved(trainer), fingerprints[key])
         if directory is None:
             directory = store.allocate(run_name(composition, owner, shared[owner]), flat, fingerprints[key])
@@ -105,7 +123,10 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         run.tables += [owner] if owner else []
         taken[directory] = run
         runs.append(run)
-    return Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs), composer)
+    lost = {directory: reason for store in stores.values() for directory, reason in store.lost.items()}
+    plan = Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs), composer, lost)
+    plan.unread = [own(config) for config, changed in unread.values() if changed or plan.pending]
+    return plan
 
 
 def write_runs(runs: Sequence[Run]) -> None:
@@ -134,17 +155,6 @@ def _shared(
 def _resolved(trainer: dict[str, Any]) -> dict[str, Any]:
     """The precision counts as its own default once it is resolved, for runs stored before the key existed."""
     return {"trainer.precision": trainer["precision"]}
-
-
-def _fingerprint(config: dict[str, Any], store: Store) -> str | None:
-    """The data's fingerprint, from what was noted when it was last read; read again only where runs depend on it."""
-    data = config["data"]
-    known = recall(Path(data["cache"]).expanduser(), data)
-    if known is None and store.has_results():
-        from retable.run.assemble import make_data
-
-        known = make_data(config).fingerprint
-    return known
 
 
 def _varied(overrides: Sequence[str], config: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Workers take one run after another, a dead worker is replaced, and every failure is known by its reason."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from retable import atomic
+from retable.checks import seconds
 from retable.errors import ConfigError, RetableError
 from retable.run import files
 from retable.sweeps import store
@@ -16,6 +17,7 @@ from retable.sweeps.processes import DIED, Crew, WorkerProcess
 
 _POLL = 0.1  # seconds between two looks at the clock, the signals and runs that another sweep trains
 _WORKERS_THAT_NEVER_START = 3
+_SILENCE = 600  # seconds after which a run without progress is told of
 _TAKE_OVER_AFTER = 2.0  # seconds that another sweep's run must be unlocked without a result
 
 
@@ -25,6 +27,7 @@ class Watcher(Protocol):
     def started(self, run: Run, worker: int) -> None: ...
     def progress(self, run: Run, worker: int, event: dict[str, Any]) -> None: ...
     def ended(self, run: Run, worker: int, status: str, reason: str | None) -> None: ...
+    def silent(self, run: Run, seconds: float, stopped: bool) -> None: ...
     def tick(self) -> None: ...
 
 
@@ -72,6 +75,12 @@ class StopRules:
             self._outcome.stopped_by = f"{limit} failures in a row for one reason (sweep.same_reason_limit={limit})"
 
 
+def refuse(errors: dict[str, str]) -> None:
+    """Raise ConfigError, a line each, for the faults that a check has found."""
+    if errors:
+        raise ConfigError("\n".join(dict.fromkeys(errors.values())))
+
+
 class Pool:
     """Trains pending runs in worker processes.
 
@@ -93,6 +102,11 @@ class Pool:
         self._free_since: dict[Path, float] = {}
         self._stopped_runs: list[Run] = []
         self._asked_to_stop = self._stillborn = 0
+        self._timeout, self._stalled, self._budget = (
+            math.inf if settings.get(key) is None else seconds(f"sweep.{key}", settings[key])
+            for key in ("timeout", "stalled", "budget")
+        )
+        self._begin = time.monotonic()
 
     def stop(self) -> None:
         """Ask to stop: running runs end at their next chunk and keep their checkpoint. A second call kills them."""
@@ -124,8 +138,7 @@ class Pool:
                 if worker is checker:
                     return  # a config crashed it: its run will tell
             if event["event"] == "checked":
-                if event["errors"]:
-                    raise ConfigError("\n".join(dict.fromkeys(event["errors"].values())))
+                refuse(event["errors"])
                 return
 
     def train(self) -> Outcome:
@@ -136,6 +149,7 @@ class Pool:
                 worker, event = self.crew.next_event(_POLL)
                 if event is not None:
                     self._handle(worker, event)
+                self._look_at_the_clock()
                 self.watcher.tick()
         finally:
             self.close()
@@ -171,8 +185,7 @@ class Pool:
 
     def _assign(self) -> None:
         if self._stopping:
-            for worker in self.crew.workers:
-                worker.send(do="stop")
+            self.crew.ask_to_stop()
             return
         self._look_elsewhere()
         self.crew.grow(len(self.waiting) + len(self.crew.busy))
@@ -189,6 +202,7 @@ class Pool:
 
     def _give(self, worker: WorkerProcess, run: Run) -> None:
         worker.run, worker.begun = run, False
+        worker.given = worker.heard = time.monotonic()
         worker.send(do="run", directory=str(run.directory))
 
     def _look_elsewhere(self) -> None:
@@ -204,20 +218,36 @@ class Pool:
                 continue
             self.elsewhere.remove(run)
             if status in files.ENDED:
-                result = atomic.read_json(run.directory / files.RESULT) or {}
+                result = files.read_result(run.directory) or {}
                 self._note_end(run, -1, status, result.get("reason"))
             else:
                 self.waiting.append(run)
+
+    def _look_at_the_clock(self) -> None:
+        now = time.monotonic()
+        if now - self._begin > self._budget and self.outcome.stopped_by is None:
+            self.outcome.stopped_by = f"sweep.budget={self.crew.settings['budget']} is spent"
+        for worker in self.crew.busy:
+            silence = now - worker.heard
+            if now - worker.given > self._timeout:
+                worker.end(f"took longer than sweep.timeout={self.crew.settings['timeout']}")
+            elif silence > self._stalled:
+                state = "its process was stopped" if worker.stopped else "no progress"
+                worker.end(f"{state} for longer than sweep.stalled={self.crew.settings['stalled']}")
+            elif silence > min(_SILENCE, self._stalled) and not worker.told_of:
+                worker.told_of = True
+                self.watcher.silent(worker.run, silence, worker.stopped)
 
     # Hearing from workers ---------------------------------------------------------------------------------------------
 
     def _handle(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
         run, kind = worker.run, event["event"]
-        self.crew.note_memory(event.get("gpu_mb"))
+        worker.heard, worker.told_of = time.monotonic(), False
+        self.crew.note_memory(worker, event)
         if kind == "ready":
             worker.ready = True
         elif kind == DIED:
-            self._bury(worker, event["reason"])
+            self._bury(worker, worker.verdict or event["reason"])
         elif run is None:
             return
         elif kind == "started":
@@ -264,7 +294,7 @@ class Pool:
 
             write_failure(run.directory, reason, run.config)
             status = files.FAILED
-        result = atomic.read_json(run.directory / files.RESULT) or {}
+        result = files.read_result(run.directory) or {}
         self._note_end(run, worker.number, status, result.get("reason", reason if status == files.FAILED else None))
 
     def _retry_alone(self, run: Run) -> None:

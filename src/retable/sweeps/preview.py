@@ -1,6 +1,6 @@
 """`sweep.preview=true`: what a sweep would do, how long it would take and how much memory, training nothing."""
 
-import queue
+import json
 import sys
 from typing import Any
 
@@ -9,7 +9,7 @@ from retable.run import devices
 from retable.sweeps import results
 from retable.sweeps.display import duration
 from retable.sweeps.plan import Plan, Run
-from retable.sweeps.processes import DIED, WorkerProcess
+from retable.sweeps.processes import ask
 
 
 def preview(plan: Plan) -> list[dict[str, Any]]:
@@ -67,26 +67,20 @@ def _counted(counts: dict[str, int]) -> str:
 
 
 def _calibrate(runs: list[Run], plan: Plan) -> dict[str, dict[str, Any]]:
-    events: queue.Queue[Any] = queue.Queue()
     gpus = devices.gpus()
-    worker = WorkerProcess(1, events, gpus[0].name if gpus else None, plan.settings["threads"])
+    alike: dict[str, list[Run]] = {}  # runs that differ in nothing but the seed take the same time
     for run in runs:
-        worker.send(do="calibrate", directory=str(run.directory), config=run.config)
+        alike.setdefault(json.dumps(run.config | {"seed": None}, sort_keys=True, default=str), []).append(run)
+    groups = list(alike.values())
+    commands = [{"do": "calibrate", "config": first.config} for first, *_ in groups]
     found: dict[str, dict[str, Any]] = {}
-    try:
-        while len(found) < len(runs):
-            _, event = events.get()
-            if event["event"] == DIED:
-                raise RetableError(f"calibration stopped: {event['reason']}")
-            if event["event"] == "calibrated":
-                if "error" in event:
-                    raise RetableError(event["error"])
-                found[event["directory"]] = event
-                if sys.stdout.isatty():
-                    print(f"\r\033[Kcalibrating {len(found)}/{len(runs)}", end="", flush=True)
-    finally:
-        worker.kill()
-        worker.close()
+    events = ask(commands, plan.settings["threads"], gpus[0].name if gpus else None)
+    for number, (group, event) in enumerate(zip(groups, events, strict=True), start=1):
+        if "error" in event:
+            raise RetableError(event["error"])
+        found |= dict.fromkeys((str(run.directory) for run in group), event)
+        if sys.stdout.isatty():
+            print(f"\r\033[Kcalibrating {number}/{len(groups)}", end="", flush=True)
     if sys.stdout.isatty():
         print("\r\033[K", end="")
     return found

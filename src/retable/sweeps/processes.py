@@ -2,13 +2,17 @@
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from retable.errors import RetableError
 from retable.run import devices
 from retable.sweeps import forkserver
 from retable.sweeps.forkserver import Child, ForkServer, python, signal_group
@@ -35,6 +39,11 @@ class WorkerProcess:
         self.number, self.gpu = number, gpu
         self.run: Any = None
         self.ready = self.begun = False  # has it imported; has it begun a run
+        self.given = self.heard = 0.0  # when it was given its run, and when it last said something
+        self.asked_to_stop = False
+        self.told_of = False  # that it has said nothing for long
+        self.verdict: str | None = None  # why it was ended
+        self.gpu_mb: float | None = None  # what it holds of its GPU
         self._events = events
         environment = worker_environment(gpu, threads)
         self._child = server.fork(number, environment) if server else spawn(environment)
@@ -57,6 +66,20 @@ class WorkerProcess:
     def kill(self) -> None:
         """End it at once, and what it has started."""
         self._child.kill()
+
+    def end(self, verdict: str) -> None:
+        """End it at once, for a reason that its death tells."""
+        if self.verdict is None:
+            self.verdict = verdict
+            self.kill()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody has sent it SIGSTOP; false where that can't be known."""
+        try:
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        except (OSError, IndexError):
+            return False
 
     def signal(self, number: int) -> None:
         """Send a signal to it and to what it has started."""
@@ -107,6 +130,7 @@ class Crew:
         self.workers: list[WorkerProcess] = []
         self.gpus = devices.gpus() if use_gpu else ()
         self.peak_mb: float | None = None  # GPU memory of the largest run so far
+        self._free_mb = {gpu.name: float(gpu.free_mb) for gpu in self.gpus}  # as last seen
         self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any]]] = queue.Queue()
         self._server: ForkServer | None = None
         self._started = 0
@@ -149,13 +173,39 @@ class Crew:
             return max(1, devices.cores() // self.settings["threads"])
         if self.peak_mb is None:
             return len(self.gpus)  # one a GPU until a run has shown what it needs
-        room = sum(devices.fitting(gpu.free_mb, self.peak_mb) for gpu in self.gpus)
+        room = sum(devices.fitting(self._ours_mb(gpu.name), self.peak_mb) for gpu in self.gpus)
         return min(room, max(len(self.gpus), devices.cores()))
 
-    def note_memory(self, gpu_mb: float | None) -> None:
-        """A run has been seen to need so much of a GPU."""
-        if gpu_mb:
-            self.peak_mb = max(self.peak_mb or 0, gpu_mb)
+    def note_memory(self, worker: WorkerProcess, event: Mapping[str, Any]) -> None:
+        """Learn from a worker's event what its run needs of a GPU (`gpu_mb`) and what is left of that (`free_mb`)."""
+        if event.get("gpu_mb"):
+            worker.gpu_mb = event["gpu_mb"]
+            self.peak_mb = max(self.peak_mb or 0, event["gpu_mb"])
+        if event.get("free_mb") is not None and worker.gpu in self._free_mb:
+            self._free_mb[worker.gpu] = event["free_mb"]
+
+    def _ours_mb(self, gpu: str) -> float:
+        """Memory of a GPU that this sweep's workers have or can have; not what other programs hold now."""
+        mine = [worker.gpu_mb for worker in self.workers if worker.gpu == gpu and worker.gpu_mb]
+        return self._free_mb[gpu] + sum(mine) + devices.CONTEXT_MB * len(mine)
+
+    def ask_to_stop(self) -> None:
+        """Ask each once to end its run at the next chunk."""
+        for worker in self.workers:
+            if not worker.asked_to_stop:
+                worker.asked_to_stop = True
+                worker.send(do="stop")
+
+    def pause(self) -> None:
+        """Stop this process, as Ctrl-Z does, and the workers with it; go on together."""
+        for worker in self.workers:
+            worker.signal(signal.SIGSTOP)
+        begin = time.monotonic()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        for worker in self.workers:
+            worker.given += time.monotonic() - begin
+            worker.heard = time.monotonic()
+            worker.signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End all at once, and their runs with them."""
@@ -190,7 +240,34 @@ class Crew:
         if not self.gpus:
             return None
         used = [worker.gpu for worker in self.workers]
-        return min(self.gpus, key=lambda gpu: used.count(gpu.name) / gpu.total_mb).name
+        return min(self.gpus, key=lambda gpu: used.count(gpu.name) / max(1, self._ours_mb(gpu.name))).name
+
+
+def ask(commands: Sequence[dict[str, Any]], threads: int, gpu: str | None = None) -> Iterator[dict[str, Any]]:
+    """Have one worker do something other than runs; gives what it answers to each command.
+
+    Args:
+        commands: see retable.sweeps.worker; each is answered by one event.
+        threads, gpu: see `WorkerProcess`.
+
+    Raises:
+        RetableError: if it dies of it.
+    """
+    events: queue.Queue[Any] = queue.Queue()
+    worker = WorkerProcess(0, events, gpu, threads)
+    try:
+        for command in commands:
+            worker.send(**command)
+        for _ in commands:
+            event = {"event": "ready"}
+            while event["event"] == "ready":
+                _, event = events.get()
+            if event["event"] == DIED:
+                raise RetableError(event["reason"])
+            yield event
+    finally:
+        worker.kill()
+        worker.close()
 
 
 def worker_environment(gpu: str | None, threads: int) -> dict[str, str]:

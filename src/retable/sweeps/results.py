@@ -19,7 +19,7 @@ def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     found = []
     columns = varying([run.varied for run in runs])
     metrics: dict[str, None] = {}
-    results = [atomic.read_json(run.directory / files.RESULT) or {} for run in runs]
+    results = [files.read_result(run.directory) or {} for run in runs]
     for result in results:
         final = (result.get("metrics") or {}).get("final") or {}
         metrics |= dict.fromkeys(key for key in final if key.startswith(("train/", "val/")))

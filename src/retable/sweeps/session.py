@@ -1,23 +1,27 @@
 """A sweep from its command line to its table: plan, check, train what is missing, report."""
 
 import contextlib
+import os
 import signal
+import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from retable import atomic
-from retable.errors import RetableError
+from retable.errors import ConfigError, DataError, RetableError
 from retable.run import files, tensorboard
 from retable.run.result import describe
 from retable.sweeps import results, store
 from retable.sweeps.display import Display
 from retable.sweeps.plan import Plan, Run, make_plan, write_runs
-from retable.sweeps.pool import Outcome, Pool
+from retable.sweeps.pool import Outcome, Pool, refuse
+from retable.sweeps.processes import ask
 
+_SHOWN = 5  # names of missing runs in a line
 Trainer = Callable[[Plan, list[Run]], Outcome]
 
 
@@ -32,6 +36,9 @@ def sweep(arguments: Sequence[str], train: Trainer | None = None) -> tuple[Plan,
         ConfigError, DataError: one line, before anything runs.
     """
     plan = make_plan(arguments)
+    if plan.unread and not plan.settings["preview"]:
+        read_data(plan)
+        plan = make_plan(arguments)
     if plan.settings["preview"]:
         from retable.sweeps.preview import preview
 
@@ -44,6 +51,63 @@ def sweep(arguments: Sequence[str], train: Trainer | None = None) -> tuple[Plan,
         outcome = (train or train_in_workers)(plan, todo)
     finish(plan, outcome)
     return plan, outcome
+
+
+def read_data(plan: Plan) -> None:
+    """Have a worker read the data of which the plan can't tell whether finished runs are of them.
+
+    Raises:
+        DataError: one line, for data that can't be read.
+    """
+    for event in ask([{"do": "read", "config": config} for config in plan.unread], plan.settings["threads"]):
+        if event["error"]:
+            raise DataError(event["error"])
+
+
+def check_in_worker(plan: Plan, todo: list[Run]) -> None:
+    """Build every config of runs that are not begun once in a worker, without training.
+
+    Raises:
+        ConfigError: the faults, a line each.
+    """
+    configs = {str(run.directory): run.config for run in todo if run.status == files.NEW}
+    found: dict[str, str] = {}
+    with contextlib.suppress(RetableError):  # a config that crashed it: its run will tell
+        for event in ask([{"do": "check", "configs": configs}], plan.settings["threads"]):
+            found = event["errors"]
+    refuse(found)
+
+
+def run_trial(overrides: Sequence[str]) -> float | None:
+    """Train one run for another sweeper, in this process; one that has finished before is not trained again.
+
+    Returns:
+        The final value of the task's metric.
+
+    Raises:
+        RetableError: for what is refused, and for a run that failed before.
+        Exception: whatever went wrong in training.
+    """
+    plan = make_plan(overrides)
+    if plan.unread:
+        read_data(plan)
+        plan = make_plan(overrides)
+    if len(plan.runs) != 1:
+        raise ConfigError(f"{len(plan.runs)} runs in one trial; accepted: one, so no experiment= and no seeds=")
+    (run,) = plan.runs
+    if plan.pending:
+        prepare(plan, [run])
+    elif run.status not in files.DONE:
+        reason = (files.read_result(run.directory) or {}).get("reason") or store.broken(run.directory)
+        raise RetableError(f"{run.name}: failed before ({reason}); sweep.retry_failed=true tries again")
+    from retable.run.execute import Busy
+    from retable.run.single import run_job
+
+    while True:
+        try:
+            return run_job(run.config, run.directory)
+        except Busy:  # the same trial elsewhere
+            time.sleep(1)
 
 
 def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
@@ -88,11 +152,16 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     say = console.out
     failed = _failures(plan, outcome)
     for run, reason in failed:
-        say(f"failed: {run.name} · {reason} · log: {run.directory / files.LOG}", highlight=False)
+        word = files.BROKEN if store.status_of(run.directory) == files.BROKEN else files.FAILED
+        say(f"{word}: {run.name} · {reason} · log: {run.directory / files.LOG}", highlight=False)
     if failed:
         say("Failed runs are tried again with sweep.retry_failed=true.", highlight=False)
     if outcome.stopped_by:
         say(f"The sweep stopped: {outcome.stopped_by}.", highlight=False)
+    for directory, reason in plan.lost.items():
+        say(f"broken, left alone: {directory}: {reason}", highlight=False)
+    for line in _missing(plan):
+        say(line, highlight=False)
     if outcome.interrupted or outcome.stopped_by:
         say("The same command goes on where this one stopped; finished runs are kept.", highlight=False)
     with _noting_what_fails(outcome):
@@ -104,6 +173,40 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         say(f"Not everything could be written: {reason}.", highlight=False)
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
     say(f"curves:      {results.tensorboard_command(plan)}", highlight=False)
+    if plan.settings.get("on_end"):
+        _tell(plan, outcome)
+
+
+def _missing(plan: Plan) -> list[str]:
+    """A line a table that has not all its runs yet."""
+    left = [run for run in plan.runs if store.status_of(run.directory) not in (*files.ENDED, files.BROKEN)]
+    lines = []
+    for table in plan.tables or [None]:
+        runs = [run for run in left if table is None or table in run.tables]
+        total = sum(table is None or table in run.tables for run in plan.runs)
+        if runs:
+            shown = ", ".join(run.name for run in runs[:_SHOWN]) + (", ..." if len(runs) > _SHOWN else "")
+            lines.append(f"missing: {len(runs)} of {total} runs{f' of {table}' if table else ''}: {shown}")
+    return lines
+
+
+def _tell(plan: Plan, outcome: Outcome) -> None:
+    """Run `sweep.on_end` with the outcome in its environment; what becomes of it changes nothing."""
+    statuses = [store.status_of(run.directory) for run in plan.runs]
+    told = {
+        "STATUS": {0: "done", 130: "interrupted"}.get(exit_code(plan, outcome), "failed"),
+        "NAME": plan.label,
+        "RUNS": len(statuses),
+        "DONE": sum(status in files.DONE for status in statuses),
+        "FAILED": sum(status in (files.FAILED, files.BROKEN) for status in statuses),
+        "LEFT": sum(status not in (*files.ENDED, files.BROKEN) for status in statuses),
+        "REASON": outcome.stopped_by or "",
+        "TABLE": plan.folder / "results.md",
+    }
+    environment = os.environ | {f"RETABLE_{key}": str(value) for key, value in told.items()}
+    done = subprocess.run(plan.settings["on_end"], shell=True, env=environment)
+    if done.returncode:
+        print(f"sweep.on_end ended with exit code {done.returncode}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -169,9 +272,9 @@ def _failures(plan: Plan, outcome: Outcome) -> list[tuple[Run, str]]:
     for run in plan.runs:
         status = store.status_of(run.directory)
         if status == files.FAILED:
-            found.append((run, str((atomic.read_json(run.directory / files.RESULT) or {}).get("reason"))))
+            found.append((run, str((files.read_result(run.directory) or {}).get("reason"))))
         elif status == files.BROKEN:
-            found.append((run, f"{files.RESULT} is not whole"))
+            found.append((run, store.broken(run.directory)))
         elif status not in files.DONE and run.directory in unmarked:
             found.append((run, unmarked[run.directory]))
     return found
@@ -186,16 +289,18 @@ def _announce(plan: Plan, todo: list[Run]) -> None:
 
 
 class _signals:
-    """Ctrl-C and SIGTERM stop the pool instead of this process; a second one kills its workers."""
+    """Ctrl-C and SIGTERM stop the pool, not this process; a second one kills its workers. Ctrl-Z takes them along."""
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
         self.old: dict[int, Any] = {}
 
     def __enter__(self) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1), self._stop)  # the last is SLURM's
+        handlers[signal.SIGTSTP] = self._pause
+        for number, handler in handlers.items():
             try:
-                self.old[number] = signal.signal(number, self._stop)
+                self.old[number] = signal.signal(number, handler)
             except ValueError:  # not in the main thread: the caller handles signals
                 return
 
@@ -206,3 +311,6 @@ class _signals:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         print("\nStopping: runs keep the checkpoint of their last epoch. Once more: stop at once.", flush=True)
         self.pool.stop()
+
+    def _pause(self, number: int, frame: FrameType | None) -> None:
+        self.pool.crew.pause()

@@ -1,19 +1,56 @@
 """What has run: the run directories below multirun/, found by what they are."""
 
 import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from filelock import FileLock, Timeout
 
-from retable import atomic
-from retable.config.identity import digest, same_run
+from retable.config.identity import digest, identity, same_run
+from retable.config.keys import lookup
+from retable.errors import RetableError
 from retable.run import files
-from retable.run.files import BROKEN, ENDED, FAILED, INTERRUPTED, NEW, RUNNING
+from retable.run.files import BROKEN, FAILED, INTERRUPTED, NEW, RUNNING
 
 
-def is_locked(directory: Path) -> bool:
+def status_of(directory: Path) -> str:
+    """How far a run is, from its directory alone."""
+    return _state(directory)[0]
+
+
+def broken(directory: Path) -> str:
+    """What is wrong with a broken run's directory, in words."""
+    return _state(directory)[1]
+
+
+def _state(directory: Path) -> tuple[str, str]:
+    """A run's status and, where that is broken, what is wrong."""
+    run = files.described(directory)
+    if isinstance(run, str) and _begun(directory):
+        return BROKEN, f"{files.RUN} {run}"
+    result = files.read_result(directory)
+    if result is not None:
+        odd = files.history_is_odd(directory / files.HISTORY)
+        return (BROKEN, f"{files.HISTORY} {odd}") if odd else (result["status"], "")
+    if (directory / files.RESULT).exists():
+        return BROKEN, f"{files.RESULT} is not whole"
+    try:
+        if _is_locked(directory):
+            return RUNNING, ""
+    except OSError as error:
+        return BROKEN, f"{files.LOCK} can't be locked: {error.strerror or error}"
+    return (INTERRUPTED if (directory / files.CHECKPOINT).exists() else NEW), ""
+
+
+def _begun(directory: Path) -> bool:
+    """Whether anything stands in a directory that only a run leaves."""
+    return any((directory / name).exists() for name in (files.RUN, files.RESULT, files.HISTORY, files.CHECKPOINT))
+
+
+def _is_locked(directory: Path) -> bool:
     """Whether a process trains this run now."""
     lock = directory / files.LOCK
     if not lock.exists():
@@ -25,23 +62,66 @@ def is_locked(directory: Path) -> bool:
         return True
 
 
-def status_of(directory: Path) -> str:
-    """How far a run is, from its directory alone."""
-    result = atomic.read_json(directory / files.RESULT)
-    if result is not None and result.get("status") in ENDED:
-        return result["status"]
-    if result is not None or (directory / files.RESULT).exists():
-        return BROKEN
-    if is_locked(directory):
-        return RUNNING
-    return INTERRUPTED if (directory / files.CHECKPOINT).exists() else NEW
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        tables: experiments that asked for it.
+        epoch, epochs: of these it has finished, and is to train.
+        changed: when its history was last written, in seconds since 1970; None if it has none.
+        reason: why it failed, or what is broken.
+    """
+
+    directory: Path
+    task: str
+    tables: tuple[str, ...]
+    status: str
+    epoch: int
+    epochs: int | None
+    changed: float | None
+    reason: str
+
+
+def runs_below(folder: Path) -> list[Progress]:
+    """Every run at or below a folder, ordered by path."""
+    found = []
+    for path, folders, names in os.walk(folder):
+        folders[:] = sorted(folders)
+        if files.RUN in names or files.RESULT in names:
+            folders.clear()  # a run holds no further runs
+            found.append(_progress(Path(path)))
+    return sorted(found, key=lambda run: run.directory)
+
+
+def _progress(directory: Path) -> Progress:
+    run = files.described(directory)
+    run = run if isinstance(run, dict) else {}
+    status, wrong = _state(directory)
+    history = directory / files.HISTORY
+    try:
+        changed = history.stat().st_mtime
+        epoch = int(max((row["epoch"] for row in files.read_history(history)), default=0))
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
+        changed, epoch = None, 0
+    asked = [str(text).partition("=")[2] for text in run.get("overrides", []) if str(text).startswith("experiment=")]
+    return Progress(
+        directory,
+        str(run.get("task", "?")),
+        tuple(asked),
+        status,
+        epoch,
+        lookup(run, "config.trainer.max_epochs"),
+        changed,
+        wrong or str((files.read_result(directory) or {}).get("reason") or ""),
+    )
 
 
 def clear_failure(directory: Path) -> None:
     """Forget that a run failed, unless another sweep tries it, or has finished it, by now."""
     if status_of(directory) not in (FAILED, BROKEN):
         return
-    with contextlib.suppress(Timeout), FileLock(directory / files.LOCK, timeout=0):
+    with contextlib.suppress(Timeout, OSError), FileLock(directory / files.LOCK, timeout=0):
         if status_of(directory) in (FAILED, BROKEN):
             files.remove([directory / files.RESULT])
 
@@ -58,19 +138,35 @@ class Stored:
 class Store:
     """The runs of one task below a root; scanned once.
 
+    A directory whose run.json is damaged is known by its config.yaml, which holds the same config. Where that fails too
+    it is `lost`: no run is taken for it, and none is written into it.
+
     Args:
         root: e.g. multirun/cifar.
+
+    Raises:
+        RetableError: if the root can't be read.
     """
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.lost: dict[Path, str] = {}
         self._known: dict[Any, list[Stored]] = {}
-        self._names: set[str] = set()
-        for path in sorted(root.glob(f"*/{files.RUN}")) if root.exists() else []:
-            run = atomic.read_json(path)
-            if run is not None and isinstance(run.get("identity"), dict):
-                self._add(Stored(path.parent, run["identity"], run.get("fingerprint")))
-        self._names |= {path.name for path in root.iterdir()} if root.exists() else set()
+        try:
+            folders = sorted(root.iterdir()) if root.exists() else []
+        except OSError as error:
+            raise RetableError(f"{root}: cannot be read ({error.strerror or error})") from error
+        self._names = {folder.name for folder in folders}
+        for folder in folders:
+            run = files.described(folder)
+            if isinstance(run, dict):
+                self._add(Stored(folder, run["identity"], run.get("fingerprint")))
+            elif _begun(folder):
+                stated = _from_yaml(folder)
+                if stated is None:
+                    self.lost[folder] = f"{files.RUN} {run}"
+                else:
+                    self._add(Stored(folder, stated, None))
 
     def find(self, identity: dict[str, Any], defaults: dict[str, Any], fingerprint: str | None) -> Path | None:
         """The directory of the run with this identity, made from this data or not begun yet."""
@@ -95,3 +191,13 @@ class Store:
 
     def _add(self, stored: Stored) -> None:
         self._known.setdefault(stored.identity.get("seed"), []).append(stored)
+
+
+def _from_yaml(directory: Path) -> dict[str, Any] | None:
+    """A run's identity from its config.yaml, or None."""
+    try:
+        config = yaml.safe_load((directory / files.CONFIG).read_text(encoding="utf-8"))
+        flat = identity(config) if isinstance(config, dict) else None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        return None
+    return flat if flat and isinstance(flat.get("seed"), int) else None

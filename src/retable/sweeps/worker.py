@@ -26,7 +26,7 @@ class Worker:
     """Reads commands, does what they say, reports.
 
     Args:
-        commands: lines {"do": "run" | "check" | "calibrate" | "stop" | "end", ...}.
+        commands: lines {"do": "run" | "check" | "read" | "calibrate" | "stop" | "end", ...}.
         events: where lines {"event": ...} go.
     """
 
@@ -47,8 +47,7 @@ class Worker:
         import_all()  # before the first run asks for it; nothing is left to be done in a forked worker
         self._say(event="ready")
         while (command := self._queue.get())["do"] != "end":
-            handler = {"run": self._run, "check": self._check, "calibrate": self._calibrate}[command["do"]]
-            handler(command)
+            getattr(self, f"_{command['do']}")(command)
 
     def _listen(self) -> None:
         for line in self._commands:
@@ -93,7 +92,7 @@ class Worker:
             return self._say(event="busy", directory=str(directory))
         except BaseException as error:
             reason = describe(error)
-            if not (directory / files.RESULT).exists():  # it failed before it had the lock
+            if not isinstance(error, execute.Gone) and not (directory / files.RESULT).exists():  # it had no lock yet
                 write_failure(directory, reason, config)
             memory = (
                 "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or "not enough memory" in reason
@@ -128,6 +127,18 @@ class Worker:
                 continue  # no refusal: a fault that its run will tell, or a model that the meta device can't build
         self._say(event="checked", errors=errors)
 
+    def _read(self, command: dict[str, Any]) -> None:
+        """Read a config's data, whose fingerprint is noted on the way."""
+        from retable.run.assemble import make_data
+        from retable.run.result import describe
+
+        error = None
+        try:
+            make_data(command["config"])
+        except Exception as fault:
+            error = describe(fault)
+        self._say(event="read", error=error)
+
     def _calibrate(self, command: dict[str, Any]) -> None:
         from retable.run.calibrate import calibrate
 
@@ -135,7 +146,7 @@ class Worker:
             estimate = calibrate(command["config"])
         except Exception as error:
             estimate = {"error": str(error)}
-        self._say(event="calibrated", directory=command["directory"], **estimate)
+        self._say(event="calibrated", **estimate)
 
 
 class _Progress:
@@ -160,9 +171,11 @@ class _Progress:
         import torch
 
         self.last = time.monotonic()
-        gpu_mb = torch.cuda.max_memory_reserved() / 2**20 if torch.cuda.is_initialized() else None
         where = {"epoch": self.done, "epochs": self.epochs, "steps": self.steps}
-        self.worker._say(event="progress", directory=self.directory, **where, loss=loss, gpu_mb=gpu_mb)
+        if torch.cuda.is_initialized():
+            where["gpu_mb"] = torch.cuda.max_memory_reserved() / 2**20
+            where["free_mb"] = torch.cuda.mem_get_info()[0] / 2**20
+        self.worker._say(event="progress", directory=self.directory, **where, loss=loss)
 
 
 @contextlib.contextmanager
@@ -209,7 +222,8 @@ def _has_company() -> bool:
 
 def main() -> NoReturn:
     """Serve one sweep; Ctrl-C is the sweep's business, which asks this process to stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)  # what its runs start ends with it
     commands = os.fdopen(os.dup(0), encoding="utf-8")
