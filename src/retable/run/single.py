@@ -23,14 +23,17 @@ from retable.run import files
 from retable.run.imports import import_all
 from retable.run.result import describe, write_plan
 
+# What a run that was refused may have left in a directory.
+_WRITTEN = (files.RUN, files.CONFIG, files.RESULT, files.LOG, files.LOCK)
 
-def run_single(config: dict[str, Any], overrides: Sequence[str], directory: Path | None = None) -> None:
+
+def run_single(config: dict[str, Any], overrides: Sequence[str], chosen: Path | None = None) -> None:
     """Train one run in a new directory below `output`, or continue the one that `resume` names.
 
     Args:
         config: resolved.
         overrides: what the command line sets.
-        directory: the new run's, if it has been chosen.
+        chosen: the new run's directory, where the user names it; it may hold other things.
 
     Raises:
         RetableError: one line, for what is refused; nothing is left of it on disk.
@@ -42,21 +45,31 @@ def run_single(config: dict[str, Any], overrides: Sequence[str], directory: Path
             _execute(run["config"], begun)
         return
     try:
-        directory = new_run(config, overrides, directory)
+        directory = new_run(config, overrides, chosen)
     except RetableError:
-        if directory is not None:
+        if chosen is not None:
             with contextlib.suppress(OSError):
-                directory.rmdir()  # Hydra has made it, and nothing is in it
+                chosen.rmdir()  # Hydra has made it, and nothing is in it
         raise
     try:
         _execute(config, directory)
     except RetableError:
-        if not (directory / files.HISTORY).exists():
-            shutil.rmtree(directory, ignore_errors=True)  # refused: nothing ran in it
-            for folder in (directory.parent, directory.parents[1], directory.parents[2]):
-                with contextlib.suppress(OSError):
-                    folder.rmdir()  # where nothing else is in it
+        if not (directory / files.HISTORY).exists():  # refused: nothing ran in it
+            _take_away(directory, own=chosen is None)
         raise
+
+
+def _take_away(directory: Path, own: bool) -> None:
+    """Remove a run in which nothing was trained. Args: own: whether all that lies in its directory is the run's."""
+    if own:
+        shutil.rmtree(directory, ignore_errors=True)
+        folders = [directory.parent, directory.parents[1], directory.parents[2]]
+    else:
+        files.remove(directory / name for name in _WRITTEN)
+        folders = [directory]
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # where nothing else is in it
 
 
 def new_run(config: dict[str, Any], overrides: Sequence[str], chosen: Path | None = None) -> Path:
@@ -81,6 +94,10 @@ def new_run(config: dict[str, Any], overrides: Sequence[str], chosen: Path | Non
     if chosen is not None:
         if (chosen / files.RUN).exists():
             raise ConfigError(f"hydra.run.dir={chosen}: holds a run; accepted: another one, or resume={chosen}")
+        if taken := [name for name in _WRITTEN if name != files.LOCK and (chosen / name).exists()]:
+            raise ConfigError(
+                f"hydra.run.dir={chosen}: holds {taken[0]}, which a run would write; accepted: another one"
+            )
         write_plan(chosen, run_name(composition), config, asked)
         return chosen
     folder = Path(config["output"]).expanduser() / config["task"]["name"] / run_name(composition)
