@@ -32,7 +32,7 @@ QUICK_receptive := --top 3 --stride 32
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
+.PHONY: help install demo test test-slow test-faults test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
 	sweep-receptive sweep-all tensorboard docs lint format clean
 
 help: ## List the targets
@@ -56,6 +56,9 @@ test: install ## Run the fast tests
 
 test-slow: install ## Run the tests that take minutes
 	$(PY) -m pytest -q -m slow $(ARGS)
+
+test-faults: install ## Kill sweeps 1,000 times, and let each of their file operations fail (hours)
+	FAULT_KILLS=1000 FAULT_EVERY=1 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
 
 test-gpu: install ## Run the tests that need a CUDA device
 	$(PY) -m pytest -q -m gpu $(ARGS)

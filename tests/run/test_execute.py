@@ -1,6 +1,7 @@
 """What a run leaves, that it resumes bit for bit, and how it ends when training goes wrong."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -214,6 +215,15 @@ def test_other_data_under_a_begun_run_is_refused(compose, tmp_path):
     atomic.write_json(tmp_path / "run" / files.RUN, run | {"fingerprint": "0" * 64})
     with pytest.raises(RetableError, match="was begun with other data"):
         execute(config, tmp_path / "run")
+
+
+def test_what_killed_writers_have_left_is_swept_up(tmp_path):
+    old, new = tmp_path / ".result.json.tmp-old", tmp_path / ".result.json.tmp-new"
+    for path in (old, new):
+        path.write_text("cut")
+    os.utime(old, (0, 0))
+    files.sweep_up(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [new.name]  # of a writer that may live
 
 
 def test_slurms_variables_change_nothing(finished, compose, monkeypatch, tmp_path):

@@ -106,6 +106,13 @@ def test_a_directory_that_does_not_say_what_it_is_is_left_alone_with_a_word(fini
     assert plan.runs[1].directory == second
 
 
+def test_a_directory_that_a_killed_sweep_has_left_empty_is_used(base, composer):
+    directory = make_plan(base, composer).runs[0].directory
+    directory.mkdir(parents=True)
+    (directory / f".{files.RUN}.tmp-a1b2").write_text("cut")
+    assert make_plan(base, composer).runs[0].directory == directory
+
+
 def test_tried_again_a_broken_run_keeps_what_is_whole(finished):
     arguments, (first, second) = finished
     damage(first, files.RUN, '{"name": "cut')

@@ -1,10 +1,12 @@
-"""Kills at random moments: after the rerun the table is that of an undisturbed sweep.
+"""Kills at random moments, and file operations that fail: called again, a sweep has the table of an undisturbed one.
 
-FAULT_REPETITIONS=40 make test-slow ARGS='tests/sweep/test_faults.py -s' repeats it more often; FAULT_SEED starts the
-random moments elsewhere.
+`make test-faults` does it with 1,000 kills and with every operation; FAULT_KILLS and FAULT_EVERY set other numbers, and
+FAULT_SEED (printed) starts the random moments elsewhere.
 """
 
+import contextlib
 import csv
+import json
 import os
 import random
 import shutil
@@ -12,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,12 +26,14 @@ from tests.sweep.processes import descendants
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-REPETITIONS = int(os.environ.get("FAULT_REPETITIONS", "3"))
+KILLS = int(os.environ.get("FAULT_KILLS", "12"))
+EVERY = int(os.environ.get("FAULT_EVERY", "12"))
 SEED = int(os.environ.get("FAULT_SEED", "0"))
 TIMES = {"seconds", "seconds/train", "seconds/val", "images_per_second"}
 GRID = ["dropout=0.0,0.1,0.3,0.5", "seed=0,1"]
 SWEEP = ["task=mnist", "data=sample", "model.width=4", "trainer.max_epochs=4", "trainer.device=cpu", *GRID]
 EPOCHS = 8 * 4
+MOST_CALLS = 60  # of one sweep that is killed again and again; then it is left in peace
 RERUN = ["sweep.retry_failed=true", "sweep.same_reason_limit=null"]
 
 
@@ -56,26 +61,25 @@ def epochs_done(folder: Path) -> int:
     return sum(len(path.read_text().splitlines()) - 1 for path in folder.glob("mnist/*/history.csv"))
 
 
-def wait_for_moment(sweep: subprocess.Popen, folder: Path, startup: float, chance: random.Random) -> str:
-    """Wait until a random one of the epochs that are left is done, and a little longer; now and then for less."""
+def wait_for_moment(sweep: subprocess.Popen, folder: Path, startup: float, chance: random.Random) -> None:
+    """Wait until some more epochs are done, and a little longer; now and then for less, while workers come into being."""
+    longer = chance.uniform(0, startup) if chance.random() < 0.1 else chance.uniform(0, 0.3)
+    wanted = epochs_done(folder) + chance.randint(0, 3) if longer < 0.3 else 0
     begin = time.monotonic()
-    if chance.random() < 0.2:  # while workers come into being
-        wanted, longer = 0, chance.uniform(0, startup)
-    else:
-        wanted, longer = chance.randint(epochs_done(folder), EPOCHS - 1), chance.uniform(0, 0.3)
-    while sweep.poll() is None and epochs_done(folder) < wanted:
+    while sweep.poll() is None and epochs_done(folder) < wanted and time.monotonic() < begin + 4 * startup:
         time.sleep(0.01)
     time.sleep(longer)
-    return f"at {time.monotonic() - begin:.1f} s, {epochs_done(folder)} epochs"
 
 
-def kill(sweep: subprocess.Popen, victim: str, chance: random.Random) -> str:
-    """SIGKILL a worker (or what forks them), the parent or the whole process group; says what was hit."""
+def kill(sweep: subprocess.Popen, chance: random.Random) -> str:
+    """SIGKILL a worker (or what forks them), the parent, or the parent and what forks; says what was hit."""
+    victim = chance.choices(["worker", "parent", "group"], [8, 1, 1])[0]
     if victim == "worker":
         workers = descendants(sweep.pid)
         if not workers:
-            return "no worker"
-        os.kill(chance.choice(workers), signal.SIGKILL)
+            return "nothing"
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(chance.choice(workers), signal.SIGKILL)
     elif victim == "parent":
         sweep.kill()
     else:
@@ -99,31 +103,55 @@ def undisturbed(tmp_path_factory):
     return folder, seconds, *reference
 
 
-@pytest.mark.parametrize("repetition", range(REPETITIONS))
-def test_killed_and_run_again_gives_the_same_table(undisturbed, repetition):
+def test_killed_and_called_again_gives_the_same_table(undisturbed):
     folder, startup, expected_table, expected_histories = undisturbed
-    chance = random.Random(f"{SEED}-{repetition}")
-    shutil.rmtree(folder, ignore_errors=True)
-    kept: dict[Path, bytes] = {}
-    story = []
-    for _ in range(chance.randint(1, 3)):
-        sweep = start(folder, *RERUN)
-        moment = wait_for_moment(sweep, folder, startup, chance)
-        if sweep.poll() is None:
-            story.append(f"{kill(sweep, chance.choice(['worker', 'parent', 'group']), chance)} {moment}")
-        else:
-            story.append("done before")
-        sweep.wait(600)
-        for path, content in kept.items():
-            assert path.read_bytes() == content, f"{path} was trained again ({story})"
-        finished = [
-            p for p in folder.glob("mnist/*/result.json") if (atomic.read_json(p) or {})["status"] == "finished"
-        ]
-        kept |= {path: path.read_bytes() for path in finished}
-    before = len(kept)
-    assert start(folder, *RERUN).wait(600) == 0
-    for path, content in kept.items():
-        assert path.read_bytes() == content, f"{path} was trained again ({story})"
-    assert table(folder) == expected_table, story
-    assert histories(folder) == expected_histories, story
-    print(f"repetition {repetition}: {', '.join(story)}; {before} of 8 finished before the last rerun")
+    chance, hit, rounds = random.Random(SEED), Counter(), 0
+    print(f"\nFAULT_SEED={SEED}")
+    while (kills := hit.total() - hit["nothing"]) < KILLS:
+        shutil.rmtree(folder, ignore_errors=True)
+        kept: dict[Path, bytes] = {}
+        story, code, calls = [], None, 0
+        while code != 0:  # the same sweep until all its runs have finished
+            sweep = start(folder, *RERUN)
+            calls += 1
+            while sweep.poll() is None and calls < MOST_CALLS:
+                wait_for_moment(sweep, folder, startup, chance)
+                if sweep.poll() is None:
+                    story.append(f"{kill(sweep, chance)} at {epochs_done(folder)}")
+                    hit[story[-1].split()[0]] += 1
+            code = sweep.wait(600)
+            for path, content in kept.items():
+                assert path.read_bytes() == content, f"{path} was trained again ({story})"
+            results = folder.glob("mnist/*/result.json")
+            kept |= {p: p.read_bytes() for p in results if (atomic.read_json(p) or {})["status"] == "finished"}
+            assert calls <= MOST_CALLS + 1, f"never done: {story}"
+        assert table(folder) == expected_table, story
+        assert histories(folder) == expected_histories, story
+        rounds += 1
+        print(f"round {rounds}: {kills} kills before it, {len(story)} in it, {calls} calls; {dict(hit)}", flush=True)
+
+
+@pytest.fixture(scope="module")
+def preloaded(tmp_path_factory):
+    """The library that counts file operations, built."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or sys.platform != "linux":
+        pytest.skip("needs a C compiler, on Linux")
+    library = tmp_path_factory.mktemp("operations") / "operations.so"
+    source = Path(__file__).with_name("operations.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl", "-lpthread"], check=True)
+    return library
+
+
+def test_every_file_operation_fails_once_and_is_the_last_once(preloaded, tmp_path):
+    command = [sys.executable, "-m", "tests.sweep.operations", str(tmp_path / "runs"), "--every", str(EVERY)]
+    environment = os.environ | {"LD_PRELOAD": str(preloaded), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    print("\n" + done.stdout)
+    first, *lines = map(json.loads, done.stdout.splitlines())
+    tried = {line["fault"]: line for line in lines if "tried" in line}
+    assert list(tried) == ["ENOSPC", "EIO", "EACCES", "dies"]
+    assert all(line["not made good"] == 0 for line in tried.values()), done.stdout
+    assert all(line["tried"] >= (first["operations"] - 2) // EVERY for line in tried.values())
+    assert set(tried["dies"]["ended"]) == {"died"}

@@ -61,6 +61,7 @@ def execute(
     try:
         with FileLock(directory / files.LOCK, timeout=0):
             mark = (directory / files.LOCK).stat().st_ino
+            files.sweep_up(directory)
             done = files.read_result(directory)
             if done is not None:
                 return done  # also what another sweep ended meanwhile; who tries a failed run again clears its result

@@ -10,11 +10,13 @@ train/, val/  TensorBoard events
 figures/      PNG
 """
 
+import contextlib
 import csv
 import functools
 import io
 import itertools
 import math
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,7 @@ NEW, INTERRUPTED, RUNNING, BROKEN = "new", "interrupted", "running", "broken"
 ENDED = (FINISHED, DIVERGED, FAILED)
 DONE = (FINISHED, DIVERGED)  # a diverged run is a result
 
+_ABANDONED = 3600  # seconds after which a temporary file has lost its writer
 _RUN_ENTRIES = {"name": str, "task": str, "config": dict, "identity": dict, "overrides": list}
 _RUN_ENTRIES |= {"fingerprint": str | None}
 _RESULT_ENTRIES = dict.fromkeys(("metrics", "seconds", "data", "peak_memory_mb"), dict | None)
@@ -137,6 +140,14 @@ def read_history(path: Path) -> list[dict[str, float]]:
     """
     with path.open(encoding="utf-8", newline="") as file:
         return [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+def sweep_up(directory: Path) -> None:
+    """Delete what writers that were killed have left in a run's directory."""
+    for path in directory.glob(".*.tmp-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
 
 
 def remove(paths: Iterable[Path]) -> None:

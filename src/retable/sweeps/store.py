@@ -156,7 +156,9 @@ class Store:
             folders = sorted(root.iterdir()) if root.exists() else []
         except OSError as error:
             raise RetableError(f"{root}: cannot be read ({error.strerror or error})") from error
-        self._names = {folder.name for folder in folders}
+        self._names = {
+            folder.name for folder in folders if _begun(folder) or not folder.is_dir()
+        }  # an empty one is free
         for folder in folders:
             run = files.described(folder)
             if isinstance(run, dict):
