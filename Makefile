@@ -32,7 +32,7 @@ QUICK_receptive := --top 3 --stride 32
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-faults test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
+.PHONY: help install demo test test-slow test-faults fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
 	sweep-receptive sweep-all tensorboard docs lint format clean
 
 help: ## List the targets
@@ -59,6 +59,9 @@ test-slow: install ## Run the tests that take minutes
 
 test-faults: install ## Kill sweeps 1,000 times, and let each of their file operations fail (hours)
 	FAULT_KILLS=1000 FAULT_EVERY=1 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
+
+fuzz: install ## Read mutated files: FORMAT=png COUNT=10000 SEED=0; all formats without FORMAT
+	$(PY) -m tests.fuzz $(FORMAT) --count $(or $(COUNT),10000) --seed $(or $(SEED),0)
 
 test-gpu: install ## Run the tests that need a CUDA device
 	$(PY) -m pytest -q -m gpu $(ARGS)

@@ -46,6 +46,6 @@ def test_a_new_directory_goes_with_the_empty_ones_above_it(compose, refused_late
 
 def test_a_directory_with_a_file_that_a_run_would_write_is_refused(compose, tmp_path):
     (tmp_path / "config.yaml").write_text("mine")
-    with pytest.raises(ConfigError, match="holds config.yaml, which a run would write"):
+    with pytest.raises(ConfigError, match=r"holds config\.yaml, which a run would write"):
         single.run_single(compose(*OVERRIDES), OVERRIDES, tmp_path)
     assert (tmp_path / "config.yaml").read_text() == "mine"

@@ -62,7 +62,7 @@ def epochs_done(folder: Path) -> int:
 
 
 def wait_for_moment(sweep: subprocess.Popen, folder: Path, startup: float, chance: random.Random) -> None:
-    """Wait until some more epochs are done, and a little longer; now and then for less, while workers come into being."""
+    """Wait until some more epochs are done, and a little longer; now and then for less, while workers start."""
     longer = chance.uniform(0, startup) if chance.random() < 0.1 else chance.uniform(0, 0.3)
     wanted = epochs_done(folder) + chance.randint(0, 3) if longer < 0.3 else 0
     begin = time.monotonic()

@@ -278,6 +278,8 @@ def _json(path: Path) -> dict[str, Any]:
 def _categories(path: Path, content: dict[str, Any]) -> dict[Any, str]:
     for number, category in enumerate(content["categories"]):
         _need(f"{path}, categories[{number}]", category, ("id", "name"))
+    if len({isinstance(category["id"], str) for category in content["categories"]}) > 1:
+        raise DataError(f"{path}, categories: ids that are numbers beside names, accepted: ids of one kind")
     return {category["id"]: str(category["name"]) for category in content["categories"]}
 
 

@@ -62,7 +62,7 @@ def read_slice(path: Path) -> Slice:
         values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
         low, high = _window(file, values)
         row, column = (float(value) for value in file.get("PixelSpacing") or (np.nan, np.nan))
-    except (TypeError, ValueError, IndexError, OverflowError) as error:
+    except Exception as error:  # elements are decoded when they are asked for: a damaged one can raise nearly anything
         raise DataError(f"{path}: rescaling, window or pixel spacing is not as DICOM has it ({error})") from error
     if not np.isfinite([low, high]).all() or not np.isfinite(values).all():
         span = f"{values.min():g} to {values.max():g}"

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, BinaryIO
 
-from retable.errors import DataError
+from retable.errors import DataError, first_line
 
 MOST_BYTES = 2**33  # of one file's content, compressed or not
 MOST_TEXT = 2**26  # bytes of a file of text
@@ -134,7 +134,7 @@ def unpack(path: Path, scratch: Path, wanted: Callable[[PurePosixPath], bool]) -
                     shutil.copyfileobj(member, file)
     except Exception as error:  # a damaged archive can raise nearly anything
         shutil.rmtree(folder, ignore_errors=True)
-        raise DataError(f"{path}: cannot be unpacked ({' '.join(str(error).split())})") from error
+        raise DataError(f"{path}: cannot be unpacked ({first_line(error)[:200]})") from error
     return folder
 
 
