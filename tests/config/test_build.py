@@ -66,7 +66,7 @@ def test_a_target_that_takes_any_key():
     [
         ("Derived", {"sized": 1}, "part.sized: no such key; accepted: size, root, only_here"),
         ("fussy", {"level": 3}, "part.level=3: accepted: none"),
-        ("fussy", {}, "part: fussy() missing 1 required positional argument: 'level'"),
+        ("fussy", {}, "part.level: missing; fixtures_of_build.fussy needs it"),
     ],
 )
 def test_refusals_say_where_the_key_stands(target, keys, message):
@@ -87,3 +87,24 @@ def test_what_cannot_be_imported_is_refused_in_one_line(name, capfd):
     assert str(refused.value).startswith(f"model._target_={name}: cannot be imported (")
     assert "\n" not in str(refused.value)
     assert capfd.readouterr() == ("", ""), "Hydra prints it too"
+
+
+class Buggy:
+    def __init__(self, width, depth=1):
+        self.layers = [int("three") for _ in range(depth)]
+
+
+def test_a_fault_in_a_class_of_ones_own_is_no_refusal():
+    with pytest.raises(ValueError, match="invalid literal for int"):
+        build(node("Buggy", width=1), "model")
+
+
+def test_a_library_s_own_refusal_is_one_line():
+    weight = torch.nn.Parameter(torch.ones(2))
+    with pytest.raises(ConfigError, match="^optimizer: Invalid learning rate: -1"):
+        build({"_target_": "torch.optim.SGD", "lr": -1}, "optimizer", [weight])
+
+
+def test_a_missing_key_is_named():
+    with pytest.raises(ConfigError, match=r"^model\.width: missing; fixtures_of_build\.Buggy needs it$"):
+        build(node("Buggy"), "model")

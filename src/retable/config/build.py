@@ -12,6 +12,8 @@ from hydra.utils import get_object
 
 from retable.errors import ConfigError, RetableError, first_line
 
+# Whose targets refuse a value by an error of their own, and are not to be mended by the user: one line tells all.
+LIBRARIES = ("retable", "torch", "torchvision", "lightning", "pytorch_lightning", "segmentation_models_pytorch", "timm")
 # Keys of a node that speak of the node itself and are not passed on.
 _OWN = {"name", "_target_"}
 
@@ -68,8 +70,11 @@ def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...
         context: keyword arguments that no config holds, e.g. the number of classes; those that the target does not
             take are left out.
 
+    A target of the user's own that raises an error which names none of the node's keys has a fault: that error is
+    raised as it is, with its traceback.
+
     Raises:
-        ConfigError: one line, for an unknown key or a refused value.
+        ConfigError: one line, for an unknown or a missing key, or a refused value.
     """
     target = target_of(node, path)
     known = parameters(target)
@@ -81,6 +86,9 @@ def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...
             accepted = [*(name for name in known if name not in context and name not in positional), *ignore]
             raise ConfigError(f"{path}.{key}: no such key; accepted: {', '.join(accepted) or 'none'}")
     added = {key: value for key, value in context.items() if key in known or takes_any}
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in given and key not in added and key not in positional:
+            raise ConfigError(f"{path}.{key}: missing; {node['_target_']} needs it")
     try:
         return target(*args, **given, **added)
     except RetableError:
@@ -91,4 +99,6 @@ def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...
             raise ConfigError(message) from error
         if message.split("=")[0] in given:
             raise ConfigError(f"{path}.{message}") from error
+        if node["_target_"].split(".")[0] not in LIBRARIES:
+            raise
         raise ConfigError(f"{path}: {message}") from error

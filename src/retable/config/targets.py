@@ -20,6 +20,7 @@ from typing import Any
 
 from hydra.utils import get_object
 
+from retable.config.build import LIBRARIES
 from retable.config.compose import config_dir, project_folders
 from retable.config.keys import public_target
 from retable.errors import DataError, first_line
@@ -53,7 +54,6 @@ ROLES = {
 _NONE = Role()  # of a section in which nothing is built
 _OPTIONAL = ("scheduler", "early_stop")  # whose target may be null
 _INIT = "retable.training.init"
-_LIBRARIES = ("torch", "torchvision", "pytorch_lightning", "lightning", "retable")
 
 
 def check_targets(
@@ -123,7 +123,7 @@ def _known(target: str, section: str, role: Role) -> bool:
         return inspect.isfunction(function) and function.__module__ == _INIT
     if role.torch and re.fullmatch(role.torch, target):
         return True
-    if target.split(".")[0] in _LIBRARIES:
+    if target.split(".")[0] in LIBRARIES:
         return False
     if (section, target) in _configured():
         if os.getcwd() not in sys.path:  # where a project's modules lie; last, so that they hide nobody else's
