@@ -9,6 +9,7 @@ is caught at the door. Inputs are read in a process of its own, which is replace
 """
 
 import argparse
+import copy
 import gzip
 import io
 import json
@@ -33,7 +34,7 @@ import numpy as np
 
 from retable.errors import DataError
 
-SECONDS = 1.0  # that one input may take (a loaded machine is given HANGS)
+SECONDS = 1.0  # of processor time that one input may take
 HANGS = 20.0  # seconds after which the process is ended
 MEGABYTES = 256  # by which a process may grow over one input of some kB: a picture of 2**27 pixels is allowed
 LONGEST = 2000  # letters of a message
@@ -132,7 +133,7 @@ def json_of(raw: bytes, draw: random.Random) -> bytes:
             if isinstance(parent, dict) and draw.random() < 0.3:
                 del parent[key]
             else:
-                parent[key] = draw.choice(VALUES)
+                parent[key] = copy.deepcopy(draw.choice(VALUES))
     return json.dumps(tree).encode()
 
 
@@ -437,7 +438,7 @@ def tried(kind: str, raw: bytes, folder: Path) -> tuple[str, str]:
     """What became of an input: (read or refused or FAULT, what else there is to say)."""
     path = folder / FORMATS[kind].name
     path.write_bytes(raw)
-    before, start = _peak(reset=True), time.perf_counter()
+    before, start = _peak(reset=True), time.process_time()
     try:
         FORMATS[kind].read(path)
         outcome, said = "read", ""
@@ -447,7 +448,7 @@ def tried(kind: str, raw: bytes, folder: Path) -> tuple[str, str]:
             return "FAULT", f"a message of {len(said)} letters: {said[:300]!r}"
     except BaseException:
         return "FAULT", traceback.format_exc()
-    seconds, grown = time.perf_counter() - start, _peak() - before
+    seconds, grown = time.process_time() - start, _peak() - before
     if seconds > SECONDS:
         return "FAULT", f"{seconds:.1f} s"
     if grown > MEGABYTES:

@@ -101,7 +101,7 @@ def test_a_fault_in_a_class_of_ones_own_is_no_refusal():
 
 def test_a_library_s_own_refusal_is_one_line():
     weight = torch.nn.Parameter(torch.ones(2))
-    with pytest.raises(ConfigError, match="^optimizer: Invalid learning rate: -1"):
+    with pytest.raises(ConfigError, match=r"^optimizer: Invalid learning rate: -1"):
         build({"_target_": "torch.optim.SGD", "lr": -1}, "optimizer", [weight])
 
 

@@ -392,3 +392,28 @@ def test_nifti_voxels(tmp_path, zoom):
     raw[80:84] = struct.pack("<f", zoom)
     (tmp_path / "a.nii").write_bytes(raw)
     refused(tmp_path / "a.nii", f"not a whole NIfTI file (voxels of {zoom:g} x 1 x 1 mm)", read_nifti)
+
+
+def test_gif_whose_canvas_is_larger_than_what_is_drawn_on_it(tmp_path):
+    path = tmp_path / "a.gif"
+    Image.new("L", (17, 12)).save(path)
+    raw = bytearray(path.read_bytes())
+    raw[6:10] = struct.pack("<HH", 18193, 3072)
+    path.write_bytes(raw)
+    refused(path, "18193x3072 pixels in", read_image)
+    Image.new("L", (2000, 1500)).save(path)  # one colour: nothing is packed tighter
+    assert read_image(path).shape == (3, 1500, 2000)
+
+
+def test_coco_with_ids_of_two_kinds(tmp_path):
+    path = tmp_path / "a.json"
+    categories = [{"id": 1, "name": "fox"}, {"id": "2", "name": "owl"}]
+    path.write_text(json.dumps({"images": [], "annotations": [], "categories": categories}))
+    refused(path, "ids that are numbers beside names", coco_classes)
+
+
+def test_dicom_element_of_no_known_kind(tmp_path):
+    path = write_dicom(tmp_path / "a.dcm", np.zeros((4, 4), np.uint16), PixelSpacing=[1.5, 1.2])
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"\x28\x00\x30\x00DS", b"\x28\x00\x30\x00D\x00"))
+    refused(path, "is not as DICOM has it", read_slice)

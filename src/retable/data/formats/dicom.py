@@ -39,12 +39,12 @@ def read_slice(path: Path) -> Slice:
         if meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
             raise ValueError("its elements are deflated, which no scanner's are")
         file = pydicom.dcmread(io.BytesIO(raw))
-        photometric, frames = str(file.PhotometricInterpretation), int(file.get("NumberOfFrames") or 1)
+        photometric, frames = str(file.PhotometricInterpretation)[:16], int(file.get("NumberOfFrames") or 1)
         samples, pixels = int(file.get("SamplesPerPixel") or 1), int(file.Rows) * int(file.Columns)
         bits = int(file.BitsAllocated), int(file.BitsStored), int(file.PixelRepresentation)
         if photometric not in PHOTOMETRIC or (frames, samples) != (1, 1):
             raise DataError(
-                f"{path}: {photometric}, {frames} frames of {samples} values a pixel; accepted: one frame of"
+                f"{path}: {photometric!r}, {frames} frames of {samples} values a pixel; accepted: one frame of"
                 f" {' or '.join(PHOTOMETRIC)}"
             )
         if not 1 <= pixels <= MOST_PIXELS or not 1 <= bits[1] <= bits[0] <= 32:

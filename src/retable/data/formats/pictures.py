@@ -31,6 +31,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")  # whatever a fil
 DRAFT = 2  # a JPEG is decoded at least so many times as large as it is wanted, where it is much larger
 PATIENCE = 2.0  # seconds of reading before it says how far it is
 MOST_PIXELS = 2**27  # of one picture
+SMALL = 2**20  # pixels that a GIF's canvas may have whatever is drawn on it
+LZW = 4096 * 8 // 12  # by which a GIF's pixels are compressed at most
 MOST_SCANS = 200  # of a progressive JPEG; encoders write ten, and each is a walk over the whole picture
 _ORIENTATION = 0x0112  # EXIF tag: how to turn what is stored into what is seen, 1 as it is
 _TURNS = {
@@ -313,6 +315,9 @@ def _check_size(picture: Image.Image, length: int) -> None:
         raise ValueError(f"{picture.width}x{picture.height} pixels, at most {MOST_PIXELS} are taken in")
     # Of 1 bit a pixel at least, and nothing that is deflated shrinks further.
     if picture.format == "PNG" and pixels > 8 * DEFLATED * length:
+        raise ValueError(f"{picture.width}x{picture.height} pixels in {length} bytes")
+    # Of twelve bits that stand for 4,096 pixels at most; a canvas may be larger than what is drawn on it.
+    if picture.format == "GIF" and pixels > max(SMALL, LZW * length):
         raise ValueError(f"{picture.width}x{picture.height} pixels in {length} bytes")
 
 
