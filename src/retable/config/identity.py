@@ -1,7 +1,8 @@
 """What a run is: the part of its config that can change its result, and a readable name.
 
 Two configs are one run when every key that both have is equal and every key that only the newer has stands at its
-default in conf/. So a new key with its default leaves finished runs valid, and a changed default does not.
+default in conf/. So a new key with its default leaves finished runs valid, and a changed default does not. A key that
+leaves a run as it was before the key existed (keys.NEUTRAL) is no part of an identity, whatever a task's default is.
 """
 
 import functools
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from retable.config.compose import Composition
-from retable.config.keys import flatten, is_part_of_a_run, public_target
+from retable.config.keys import NEUTRAL, flatten, is_part_of_a_run, public_target
 
 _LONGEST = 100
 _GONE = "missing"  # in place of a weights file's content
@@ -27,6 +28,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     its content, wherever it lies.
     """
     flat = {key: _settled(key, value) for key, value in flatten(config).items() if is_part_of_a_run(key)}
+    flat = {key: value for key, value in flat.items() if not _is_neutral(key, value)}
     if flat.get("dropout.p") == 0:
         flat = {key: value for key, value in flat.items() if not key.startswith("dropout.") or key == "dropout.p"}
     return flat
@@ -36,7 +38,17 @@ def same_run(stored: dict[str, Any], wanted: dict[str, Any], defaults: dict[str,
     """Whether a run stored under one identity is the run that another identity asks for."""
     if any(key not in wanted or not _same(wanted[key], _settled(key, value)) for key, value in stored.items()):
         return False
-    return all(key in defaults and _settled(key, defaults[key]) == wanted[key] for key in wanted.keys() - stored.keys())
+    missing = wanted.keys() - stored.keys()
+    if any(key in NEUTRAL for key in missing):
+        return False
+    return all(key in defaults and _settled(key, defaults[key]) == wanted[key] for key in missing)
+
+
+def _is_neutral(key: str, value: Any) -> bool:
+    if key == "trainer.devices":
+        return value in (1, "auto")
+    # 1 is one batch, 1.0 is all of them.
+    return key in NEUTRAL and value == NEUTRAL[key] and (value == 0 or type(value) is type(NEUTRAL[key]))
 
 
 def _settled(key: str, value: Any) -> Any:

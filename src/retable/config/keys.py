@@ -7,6 +7,22 @@ from typing import Any
 STEERING = ("resume", "trust", "seeds", "output", "sweep", "table", "preset")
 # Where things are kept or how fast they are computed, not what is computed. A run's directory keeps them.
 PLACE = ("logger", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
+PLACE += ("trainer.profiler", "trainer.num_sanity_val_steps")
+# Keys with the value under which a run is what it was before there was the key: they are part of what a run is where
+# they stand at another one.
+NEUTRAL = {
+    "trainer.min_epochs": None,
+    "trainer.max_time": None,
+    "trainer.devices": 1,
+    "trainer.strategy": "auto",
+    "trainer.overfit_batches": 0.0,
+    "trainer.val_check_interval": 1.0,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.gradient_clip_val": None,
+    "trainer.gradient_clip_algorithm": "norm",
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.deterministic": False,
+}
 # Groups that only say which of the other keys are meant.
 CHOOSING = ("experiment", "task", "debug", "hydra")
 

@@ -1,6 +1,7 @@
 """What every run's config must satisfy, whatever its task: checked without torch, before anything runs."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,31 @@ def _max_steps(key: str, value: object) -> None:
         checks.integer(key, value, 1)
 
 
+def _overfit(key: str, value: object) -> None:
+    if isinstance(value, bool) or value not in (0, 0.0):
+        _limit(key, value)
+
+
+def _max_time(key: str, value: object) -> None:
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value)):
+        raise checks.refuse(key, value, "days:hours:minutes:seconds, e.g. 00:12:00:00, or null")
+
+
+def _clip(key: str, value: object) -> None:
+    if value is not None:
+        checks.number(key, value, 0, open_low=True)
+
+
+def _deterministic(key: str, value: object) -> None:
+    if value != "warn":
+        checks.one_of(key, value, (True, False, "warn"))
+
+
+def _one_device(key: str, value: object) -> None:
+    if isinstance(value, bool) or value not in (1, "auto"):
+        raise checks.refuse(key, value, "1, auto (a run has one device; a sweep fills several with runs)")
+
+
 def _betas(key: str, value: object) -> None:
     pair = isinstance(value, list) and len(value) == 2
     if not pair or not all(isinstance(b, int | float) and not isinstance(b, bool) and 0 <= b < 1 for b in value):
@@ -31,7 +57,7 @@ def _workers(key: str, value: object) -> None:
         raise checks.refuse(key, value, "auto, or a whole number of at least 1")
 
 
-def _reasons(key: str, value: object) -> None:
+def _optional_count(key: str, value: object) -> None:
     if value is not None:
         checks.integer(key, value, 1)
 
@@ -50,6 +76,7 @@ def _folder(key: str, value: object) -> None:
     checks.folder(key, value)
 
 
+PRECISIONS = ("auto", "32", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "dropout.p": lambda k, v: checks.number(k, v, 0, 1, open_high=True),
@@ -75,7 +102,20 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "data.split_seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
     "trainer.max_steps": _max_steps,
-    "trainer.precision": lambda k, v: checks.one_of(k, str(v), ("auto", "32", "bf16-mixed")),
+    "trainer.precision": lambda k, v: checks.one_of(k, str(v), PRECISIONS),
+    "trainer.min_epochs": _optional_count,
+    "trainer.max_time": _max_time,
+    "trainer.devices": _one_device,
+    "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto",)),
+    "trainer.overfit_batches": _overfit,
+    "trainer.num_sanity_val_steps": lambda k, v: checks.integer(k, v, -1),
+    "trainer.val_check_interval": _limit,
+    "trainer.check_val_every_n_epoch": lambda k, v: checks.integer(k, v, 1),
+    "trainer.gradient_clip_val": _clip,
+    "trainer.gradient_clip_algorithm": lambda k, v: checks.one_of(k, v, ("norm", "value")),
+    "trainer.accumulate_grad_batches": lambda k, v: checks.integer(k, v, 1),
+    "trainer.profiler": lambda k, v: checks.one_of(k, v, (None, "simple", "advanced")),
+    "trainer.deterministic": _deterministic,
     "trainer.device": lambda k, v: checks.one_of(k, v, ("auto", "cpu", "cuda")),
     "trainer.cuda_graph": checks.boolean,
     "trainer.limit_train_batches": _limit,
@@ -93,7 +133,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "sweep.stalled": _time,
     "sweep.budget": _time,
     "sweep.on_end": _command,
-    "sweep.same_reason_limit": _reasons,
+    "sweep.same_reason_limit": _optional_count,
     "sweep.threads": lambda k, v: checks.integer(k, v, 1),
     "sweep.retry_failed": checks.boolean,
     "sweep.preview": checks.boolean,

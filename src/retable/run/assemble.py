@@ -1,10 +1,13 @@
 """From a config to its parts: data, task, rules. Also how a config is checked before anything runs."""
 
+import math
 import os
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning import profilers
 
 from retable import checks
 from retable.config.build import build
@@ -47,11 +50,25 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     task.configure_optimizers()
     if config["trainer"].get("cuda_graph") and not task.fixed_work:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
+    _check_interval(config, data)
     make_early_stop(config)
     best_is_highest(config, task)
     count = count_parameters(task)
     _check_memory(config, count)
     return {"parameters": count}
+
+
+def _check_interval(config: dict[str, Any], data: Any) -> None:
+    """Refuse a validation after more batches than an epoch has, of a set of this project, whose size is known."""
+    interval = config["trainer"].get("val_check_interval", 1.0)
+    if isinstance(interval, float) or "train" not in getattr(data, "counts", {}):
+        return
+    copies = len(config["augment"]["transforms"]) if config["augment"]["mode"] == "copies" else 0
+    batches = math.ceil(data.counts["train"] * (1 + copies) / config["data"]["batch_size"])
+    if interval > batches:
+        raise ConfigError(
+            f"trainer.val_check_interval={interval}: accepted: at most {batches}, the batches of an epoch"
+        )
 
 
 def _check_memory(config: dict[str, Any], count: int) -> None:
@@ -107,6 +124,30 @@ def make_early_stop(config: dict[str, Any]) -> Any:
     """The rule of retable.training.early_stop that a config names, or None. Raises ConfigError."""
     node = config.get("early_stop") or {}  # runs from before the rules were there have none
     return build(node, "early_stop") if node.get("_target_") else None
+
+
+# Keys of trainer/ that are handed to Lightning's Trainer as they are, where a config has them.
+_TRAINERS = ("max_epochs", "min_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches")
+_TRAINERS += ("overfit_batches", "num_sanity_val_steps", "val_check_interval", "check_val_every_n_epoch")
+_TRAINERS += ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "deterministic")
+# What Lightning's defaults would be for runs from before a key was there.
+_BEFORE = {"num_sanity_val_steps": 0, "deterministic": False}  # not None: it would keep what the last run had set
+
+
+def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """What a config's trainer/ says, as arguments of Lightning's Trainer.
+
+    Args:
+        node: the config's `trainer`, its precision resolved.
+        directory: the run's, where a profiler writes.
+    """
+    given = _BEFORE | {key: node[key] for key in _TRAINERS if key in node}
+    given |= {"limit_test_batches": node["limit_val_batches"]}
+    given |= {"precision": {"32": "32-true"}.get(node["precision"], node["precision"])}
+    if profiler := node.get("profiler"):
+        kind = {"simple": profilers.SimpleProfiler, "advanced": profilers.AdvancedProfiler}[profiler]
+        given["profiler"] = kind(dirpath=directory, filename="profile")
+    return given
 
 
 def count_parameters(task: Task) -> int:

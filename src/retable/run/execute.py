@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from filelock import FileLock, Timeout
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
@@ -15,7 +16,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.errors import RetableError
 from retable.run import devices, facts, files, steps
-from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task
+from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task, trainer_arguments
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
 from retable.run.record import Record
 from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
@@ -145,7 +146,7 @@ def _execute(
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
-        _draw(directory, record, task.to(kind), data, config)
+        _draw(directory, record, task.to(kind, torch.float32), data, config)
         if config["logger"]["tensorboard"]:
             write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
@@ -171,7 +172,7 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
         trainer.validate(task, datamodule=data, verbose=False)
     if not record.rows or data.splits.test is None:
         return
-    if data.splits.test is data.splits.val:  # then it has been used already
+    if data.splits.test is data.splits.val and "val/loss" in record.rows[-1]:  # then it has been used already
         last = {key.replace("val/", "test/", 1): v for key, v in record.rows[-1].items() if key.startswith("val/")}
     else:
         trainer.test(task, datamodule=data, verbose=False)
@@ -186,17 +187,11 @@ def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
         default_root_dir=record.directory,
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=1,
-        precision={"32": "32-true"}.get(node["precision"], node["precision"]),
-        max_epochs=node["max_epochs"],
-        max_steps=node["max_steps"],
-        limit_train_batches=node["limit_train_batches"],
-        limit_val_batches=node["limit_val_batches"],
-        limit_test_batches=node["limit_val_batches"],
+        **trainer_arguments(node, record.directory),
         callbacks=[record],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
 

@@ -38,11 +38,12 @@ _STEP_METHODS = (
 _INDIFFERENT: dict[str, tuple[Any, ...]] = {
     "gradient_clip_val": (None,),
     "accumulate_grad_batches": (1,),
+    "max_time": (None,),
     "val_check_interval": (1.0,),
     "overfit_batches": (0, 0.0),
     "profiler": (None,),
     "strategy": ("auto",),
-    "devices": (1,),
+    "devices": (1, "auto"),
     "num_nodes": (1,),
 }
 
