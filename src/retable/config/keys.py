@@ -23,6 +23,9 @@ NEUTRAL = {
     "trainer.accumulate_grad_batches": 1,
     "trainer.deterministic": False,
 }
+# Callbacks that only show or keep something.
+_SHOWING = ("LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "DeviceStatsMonitor", "ModelCheckpoint")
+_SHOWING += ("ModelSummary", "RichModelSummary", "ThroughputMonitor")
 # Groups that only say which of the other keys are meant.
 CHOOSING = ("experiment", "task", "debug", "hydra")
 
@@ -72,6 +75,15 @@ def below(key: str, sections: Sequence[str]) -> bool:
 def is_part_of_a_run(key: str) -> bool:
     """Whether a key can change a run's result."""
     return not below(key, (*STEERING, *PLACE))
+
+
+def only_shows(callback: Any) -> bool:
+    """Whether a callback's config node is of one that changes no result: a display, a timer without an end."""
+    if not isinstance(callback, Mapping):
+        return False
+    room, _, name = str(callback.get("_target_")).rpartition(".")
+    timer = name == "Timer" and callback.get("duration") is None
+    return room.startswith("pytorch_lightning.callbacks") and (timer or name in _SHOWING)
 
 
 def public_target(target: Any) -> Any:

@@ -140,11 +140,11 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "sweep.on_failure": lambda k, v: checks.one_of(k, v, ("continue", "stop")),
 }
 _GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "init", "dropout", "activation", "augment", "early_stop")
-_SECTIONS = (*_GROUPS, "trainer", "logger", "task", "sweep")
+_SECTIONS = (*_GROUPS, "trainer", "callbacks", "logger", "task", "sweep")
 # Sections that nothing else checks for keys which are not used, each with its keys.
 _CLOSED = {
     section: [path.partition(".")[2] for path in CHECKS if path.startswith(f"{section}.")]
-    for section in ("dropout", "trainer", "logger")
+    for section in ("dropout", "trainer", "logger", "sweep")
 }
 
 
@@ -171,6 +171,13 @@ def validate(config: dict[str, Any]) -> None:
         for key in config.get(section) or {}:
             if key not in known and key != "name":
                 raise ConfigError(f"{section}.{key}: no such key; accepted: {', '.join(known)}")
+    for section in ("scheduler", "early_stop"):
+        node = config.get(section) or {}
+        if node.get("_target_") is None and (unread := [key for key in node if key not in ("name", "_target_")]):
+            raise ConfigError(f"{section}.{unread[0]}: nothing reads it with {section}={node.get('name')}")
+    for name, node in (config.get("callbacks") or {}).items():
+        if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+            raise ConfigError(f"callbacks.{name}: accepted: a mapping with the callback's class in _target_")
     transforms = (config.get("augment") or {}).get("transforms", [])
     known = [name for name, node in (config.get("augment") or {}).items() if isinstance(node, dict)]
     if not isinstance(transforms, list):

@@ -8,11 +8,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning import profilers
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from retable import checks
-from retable.config.build import build
+from retable.config.build import build, target_of
 from retable.config.validate import validate
-from retable.errors import ConfigError
+from retable.errors import ConfigError, first_line
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
 from retable.training.augment import Augment
@@ -53,6 +55,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     _check_interval(config, data)
     make_early_stop(config)
     best_is_highest(config, task)
+    make_callbacks(config, task, Path())
     count = count_parameters(task)
     _check_memory(config, count)
     return {"parameters": count}
@@ -112,12 +115,51 @@ def best_is_highest(config: dict[str, Any], task: Task) -> bool:
     Raises:
         ConfigError: for a metric that the task does not compute.
     """
-    known = {f"{split}/{name}": higher for split in ("val", "train") for name, higher in task.metrics(split).items()}
+    known = known_metrics(task)
     try:
         checks.one_of("task.metric", config["task"]["metric"], known)
     except ValueError as error:
         raise ConfigError(str(error)) from error
     return known[config["task"]["metric"]]
+
+
+def make_callbacks(config: dict[str, Any], task: pl.LightningModule, directory: Path) -> list[pl.Callback]:
+    """The callbacks that a config names, in its order.
+
+    `mode: auto` of one that monitors a metric becomes the metric's direction, and a ModelCheckpoint that names no
+    folder keeps its files in `checkpoints` of the run.
+
+    Raises:
+        ConfigError: for a class that is no callback, a value that it refuses, and a metric that the task has not.
+    """
+    known = known_metrics(task) if isinstance(task, Task) else {}
+    made = []
+    for name, node in (config.get("callbacks") or {}).items():
+        key, given = f"callbacks.{name}", dict(node)
+        if "monitor" in node and known:
+            try:
+                checks.one_of(f"{key}.monitor", node["monitor"], known)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+        if given.get("mode") == "auto":
+            if node.get("monitor") not in known:
+                raise ConfigError(f"{key}.mode=auto: accepted: min, max; nobody says which is better")
+            given["mode"] = "max" if known[node["monitor"]] else "min"
+        target = target_of(node, key)
+        if not (isinstance(target, type) and issubclass(target, pl.Callback)):
+            raise ConfigError(f"{key}._target_={node['_target_']}: accepted: a class derived from Lightning's Callback")
+        if issubclass(target, ModelCheckpoint) and given.get("dirpath") is None:
+            given["dirpath"] = directory / "checkpoints"
+        try:
+            made.append(build(given, key))
+        except MisconfigurationException as error:
+            raise ConfigError(f"{key}: {first_line(error)}") from error
+    return made
+
+
+def known_metrics(task: Task) -> dict[str, bool]:
+    """What a task logs of validation and training, by column, each with whether higher is better."""
+    return {f"{split}/{name}": higher for split in ("val", "train") for name, higher in task.metrics(split).items()}
 
 
 def make_early_stop(config: dict[str, Any]) -> Any:

@@ -10,13 +10,21 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from filelock import FileLock, Timeout
+from pytorch_lightning.callbacks import ModelSummary, ProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from retable import atomic
 from retable.config.identity import identity
 from retable.errors import RetableError
 from retable.run import devices, facts, files, steps
-from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task, trainer_arguments
+from retable.run.assemble import (
+    best_is_highest,
+    make_callbacks,
+    make_data,
+    make_early_stop,
+    make_task,
+    trainer_arguments,
+)
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
 from retable.run.record import Record
 from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
@@ -124,10 +132,11 @@ def _execute(
         on_epoch=on_epoch,
         early_stop=make_early_stop(config),
     )
-    stepping = steps.choose(config, task, data, [])
+    callbacks = make_callbacks(config, task, directory)
+    stepping = steps.choose(config, task, data, callbacks)
     how = "many in one Lightning step" if stepping["in_chunks"] else "one by one"
     print(f"steps: {how} ({stepping['because']})", flush=True)
-    trainer = _trainer(config["trainer"], kind, record)
+    trainer = _trainer(config["trainer"], kind, record, callbacks)
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": FINISHED}
     try:
@@ -180,7 +189,7 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
     record.add(last)
 
 
-def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
+def _trainer(node: dict[str, Any], kind: str, record: Record, callbacks: list[pl.Callback]) -> pl.Trainer:
     return pl.Trainer(
         # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
         plugins=[LightningEnvironment()],
@@ -188,10 +197,10 @@ def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=1,
         **trainer_arguments(node, record.directory),
-        callbacks=[record],
+        callbacks=[*callbacks, record],
         logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
         use_distributed_sampler=False,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
 from retable.run import files
 
@@ -79,7 +79,8 @@ class Record(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.perf_counter()
-        trainer.should_stop = trainer.should_stop or self.stopped_after is not None  # killed just before its end
+        stopped = self.stopped_after is not None or any(map(_has_stopped, trainer.callbacks))
+        trainer.should_stop = trainer.should_stop or stopped  # killed just before its end
         if self._rng is not None:
             restore_rng(self._rng)
             self._rng = None
@@ -140,6 +141,13 @@ class Record(Checkpoint):
                 self._writers["train"].add_scalar(key, value, row["epoch"])
         for writer in self._writers.values():
             writer.flush()
+
+
+def _has_stopped(callback: pl.Callback) -> bool:
+    """Whether a callback of Lightning's ended training in the epoch that a checkpoint was written in."""
+    return isinstance(callback, EarlyStopping) and (
+        callback.wait_count >= callback.patience or callback.stopped_epoch > 0
+    )
 
 
 def rng_state() -> dict[str, Any]:
