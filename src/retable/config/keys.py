@@ -6,7 +6,7 @@ from typing import Any
 # Keys that steer a command and are no part of the run that it trains: left out of what a run's directory keeps.
 STEERING = ("resume", "trust", "seeds", "output", "sweep", "table", "preset")
 # Where things are kept or how fast they are computed, not what is computed. A run's directory keeps them.
-PLACE = ("logger", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
+PLACE = ("logger", "checkpoint", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
 PLACE += ("trainer.profiler", "trainer.num_sanity_val_steps")
 # Keys with the value under which a run is what it was before there was the key: they are part of what a run is where
 # they stand at another one.

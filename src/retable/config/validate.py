@@ -124,6 +124,8 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "early_stop.epsilon": lambda k, v: checks.number(k, v, 0),
     "early_stop.from_epoch": lambda k, v: checks.integer(k, v, 1),
     "early_stop.apply": checks.boolean,
+    "checkpoint.last": checks.boolean,
+    "checkpoint.best": checks.boolean,
     "logger.tensorboard": checks.boolean,
     "sweep.workers": _workers,
     "data.cache": _folder,
@@ -140,11 +142,11 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "sweep.on_failure": lambda k, v: checks.one_of(k, v, ("continue", "stop")),
 }
 _GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "init", "dropout", "activation", "augment", "early_stop")
-_SECTIONS = (*_GROUPS, "trainer", "callbacks", "logger", "task", "sweep")
+_SECTIONS = (*_GROUPS, "trainer", "callbacks", "checkpoint", "logger", "task", "sweep")
 # Sections that nothing else checks for keys which are not used, each with its keys.
 _CLOSED = {
     section: [path.partition(".")[2] for path in CHECKS if path.startswith(f"{section}.")]
-    for section in ("dropout", "trainer", "logger", "sweep")
+    for section in ("dropout", "trainer", "checkpoint", "logger", "sweep")
 }
 
 

@@ -16,7 +16,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from retable import atomic
 from retable.config.identity import identity
 from retable.errors import RetableError
-from retable.run import devices, facts, files, steps
+from retable.run import checkpoints, devices, facts, files, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -123,6 +123,7 @@ def _execute(
     print(about_data(data), flush=True)
     task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
     task.cuda_graph = config["trainer"].get("cuda_graph", False)
+    kept = config.get("checkpoint") or {"last": True, "best": False}  # as for runs from before there was a choice
     record = Record(
         directory,
         config["task"]["metric"],
@@ -131,6 +132,7 @@ def _execute(
         tensorboard=config["logger"]["tensorboard"],
         on_epoch=on_epoch,
         early_stop=make_early_stop(config),
+        keep_best=kept["best"],
     )
     callbacks = make_callbacks(config, task, directory)
     stepping = steps.choose(config, task, data, callbacks)
@@ -140,7 +142,7 @@ def _execute(
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": FINISHED}
     try:
-        _fit(trainer, task, data, record, directory / files.CHECKPOINT, config)
+        _fit(trainer, task, data, record, config)
     except Interrupted:
         record.close()
         return {"status": INTERRUPTED, "epochs": record.epochs}
@@ -166,13 +168,15 @@ def _execute(
         | result_of(config, run, record, task, data, kind, trainer.global_step)
         | {"stepping": stepping, "seconds": seconds}
     )
+    checkpoints.flush(directory)
     atomic.write_json(directory / files.RESULT, result)
+    checkpoints.settle(directory, kept)
     return result
 
 
-def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint: Path, config: dict[str, Any]) -> None:
+def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, config: dict[str, Any]) -> None:
     """Train from the checkpoint, where there is one, to the end; then use the test set once."""
-    found = str(checkpoint) if checkpoint.exists() else None
+    found = checkpoints.usable(record.directory)
     if found is None and config["trainer"].get("validate_first"):
         trainer.validate(task, datamodule=data, verbose=False)
         record.before_training(task.epoch_metrics)
