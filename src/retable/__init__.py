@@ -72,18 +72,19 @@ def train(*overrides: str, quiet: bool = False) -> dict[str, Any]:
         return execute_logged(config, directory) | {"directory": directory}
 
 
-def load(checkpoint: str | Path, trust: bool = False) -> "Trained":
+def load(checkpoint: str | Path, trust: bool = False, which: str | None = None) -> "Trained":
     """A trained model with its task, classes and normalisation, from a checkpoint or a run's directory.
 
     Args:
         trust: build whatever classes its config names, which may execute code.
+        which: of a run's directory: its "last" or its "best" checkpoint; None: the last one where there is one.
 
     Raises:
         retable.errors.DataError: one line, if it is missing, damaged, or would execute code.
     """
     from retable.run.restore import load as restore
 
-    return restore(Path(checkpoint), trust)
+    return restore(Path(checkpoint), trust, which)
 
 
 def predict(trained: "Trained", *paths: str | Path) -> "list[Prediction]":

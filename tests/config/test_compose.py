@@ -23,6 +23,17 @@ OPTIONS = {
         "fly": {"augment.mode": "fly", "augment.transforms": ["rotate", "hflip"]},
         "none": {"augment.mode": "none", "augment.transforms": []},
     },
+    "callbacks": {
+        "none": {"callbacks": {}},
+        "ema": {"callbacks.ema.decay": 0.999, "callbacks.ema.from_step": 0},
+        "early_stopping": {"callbacks.early_stopping.monitor": "val/accuracy"},
+    },
+    "checkpoint": {
+        "last": {"checkpoint.last": True, "checkpoint.best": False},
+        "best": {"checkpoint.last": False, "checkpoint.best": True},
+        "both": {"checkpoint.last": True, "checkpoint.best": True},
+        "none": {"checkpoint.last": False, "checkpoint.best": False},
+    },
     "data": {"real": {"data.source": "real"}, "sample": {"data.source": "sample", "data.batch_size": 32}},
     "debug": {"fast": {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2}},
     "dropout": {
@@ -77,8 +88,8 @@ def names(group):
 
 
 TOP = (
-    "activation, augment, data, dropout, early_stop, init, logger, loss, model, optimizer, output, preset, resume,"
-    " scheduler, seed, seeds, sweep, table, task, trainer, trust"
+    "activation, augment, callbacks, checkpoint, data, dropout, early_stop, init, logger, loss, model, optimizer,"
+    " output, preset, resume, scheduler, seed, seeds, sweep, table, task, trainer, trust"
 )
 
 

@@ -84,14 +84,10 @@ REFUSED = {
     ),
     "trainer.max_epochs=0": "trainer.max_epochs=0: accepted: a whole number of at least 1",
     "trainer.max_steps=0": "trainer.max_steps=0: accepted: a whole number of at least 1",
-    "trainer.precision=16": "trainer.precision=16: accepted: auto, 32, bf16-mixed",
+    "trainer.precision=16": "trainer.precision=16: accepted: auto, 32, 64-true, bf16-mixed, bf16-true, 16-mixed",
     "trainer.device=tpu": "trainer.device=tpu: accepted: auto, cpu, cuda",
     "trainer.limit_train_batches=0": (
         "trainer.limit_train_batches=0: accepted: a number of batches (1, 2, ...) or a share in (0, 1]"
-    ),
-    "+trainer.gradient_clip_val=1": (
-        "trainer.gradient_clip_val: no such key; accepted: max_epochs, max_steps, precision,"
-        " device, cuda_graph, limit_train_batches, limit_val_batches, validate_first"
     ),
     "+logger.foo=1": "logger.foo: no such key; accepted: tensorboard",
     "+task.foo=1": "task.foo: no such key; accepted: metric",
@@ -107,6 +103,13 @@ def test_cifar_refuses(compose, overrides):
     with pytest.raises(ConfigError) as refused:
         check(compose("task=cifar", *overrides.split(" ")))
     assert str(refused.value) == REFUSED[overrides]
+
+
+def test_a_key_that_the_trainer_has_not(compose):
+    with pytest.raises(ConfigError, match=r"^trainer\.gradient_clip: no such key; accepted: ") as refused:
+        check(compose("task=cifar", "+trainer.gradient_clip=1"))
+    accepted = str(refused.value).partition("accepted: ")[2].split(", ")
+    assert sorted(accepted) == sorted(compose("task=cifar")["trainer"])  # all that conf/trainer has, and nothing else
 
 
 @pytest.mark.parametrize(

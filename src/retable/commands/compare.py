@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retable.commands.evaluate import add_set_options, add_trust, evaluate, settings_of
+from retable.commands.evaluate import add_set_options, add_trust, add_which, evaluate, settings_of
 from retable.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     compare.add_argument("second", type=Path, help="another one of the same task")
     compare.add_argument("data", type=Path, help="the set's folder, as data.root holds it for this task")
     add_set_options(compare)
+    add_which(compare)
     add_trust(compare)
     compare.add_argument("--images", type=int, default=3, metavar="N", help="so many of the best and of the worst (3)")
     compare.add_argument("--output", type=Path, default=Path("compare.png"), metavar="PNG", help="default: compare.png")
@@ -33,7 +34,7 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _compare(options: argparse.Namespace) -> None:
     from retable.run.restore import load
 
-    models = [load(path, options.trust) for path in (options.first, options.second)]
+    models = [load(path, options.trust, options.which) for path in (options.first, options.second)]
     rows = compare(*models, options.data, options.output, options.images, options.part, settings_of(options.set))
     for name, *dice in rows:
         print(f"{name}  " + "  ".join(f"{value:.4f}" for value in dice))

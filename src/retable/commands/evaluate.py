@@ -30,9 +30,20 @@ def add(commands: argparse._SubParsersAction) -> None:
     evaluate.add_argument("checkpoint", type=Path, help="a last.ckpt, or the directory of a run")
     evaluate.add_argument("data", type=Path, help="the set's folder, as data.root holds it for this task")
     add_set_options(evaluate)
+    add_which(evaluate)
     add_trust(evaluate)
     evaluate.add_argument("--csv", type=Path, metavar="FILE", help="also write a row an image to this file")
     evaluate.set_defaults(do=_evaluate)
+
+
+def add_which(parser: argparse.ArgumentParser) -> None:
+    """The option for runs that have kept more than one checkpoint."""
+    parser.add_argument(
+        "--checkpoint",
+        dest="which",
+        choices=("last", "best"),
+        help="of a run's directory: the last epoch's weights, or the best one's (runs with checkpoint=best or both)",
+    )
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +83,7 @@ def settings_of(texts: list[str]) -> dict[str, Any]:
 def _evaluate(options: argparse.Namespace) -> None:
     from retable.run.restore import load
 
-    trained = load(options.checkpoint, options.trust)
+    trained = load(options.checkpoint, options.trust, options.which)
     found = evaluate(trained, options.data, options.part, settings_of(options.set))
     print(f"{trained.name} on {options.data} · {found.part}: {len(found.by_image)} images")
     for reason, count in found.counts.get("reasons", {}).items():

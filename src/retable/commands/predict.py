@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retable.commands.evaluate import add_trust
+from retable.commands.evaluate import add_trust, add_which
 from retable.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def add(commands: argparse._SubParsersAction) -> None:
     predict.add_argument(
         "--rle", type=Path, metavar="FILE", help="also write masks as COCO's run lengths to a JSON file"
     )
+    add_which(predict)
     add_trust(predict)
     predict.set_defaults(do=_predict)
 
@@ -65,7 +66,7 @@ def _predict(options: argparse.Namespace) -> None:
     from retable.tasks.detection import Detection
     from retable.tasks.segmentation import Segmentation
 
-    trained = load(options.checkpoint, options.trust)
+    trained = load(options.checkpoint, options.trust, options.which)
     kinds = {Detection: (("score", "output"), _print_objects), Segmentation: (("output", "rle"), _write_masks)}
     taken, do = next((kinds[kind] for kind in kinds if isinstance(trained.task, kind)), (("labels",), _print_labels))
     for name in {"labels", "score", "output", "rle"} - set(taken):

@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 
 from retable.config.keys import STEERING, below, flatten, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
-from retable.config.overrides import translate
+from retable.config.overrides import override_text, translate
 from retable.errors import ConfigError
 
 CONF_VARIABLE = "RETABLE_CONF"  # folders beside the package's, as PATH lists them; --config-dir adds to it
@@ -82,7 +82,7 @@ class Composer:
         self._loader = loader
         self._repo = _Files(loader.repository)
         self._parser = OverridesParser.create(config_loader=loader)
-        self._merged: dict[tuple[str, ...], tuple[bytes, dict[str, str]]] = {}
+        self._merged: dict[tuple[str, ...], tuple[bytes, dict[str, Any]]] = {}
         self._references: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, Any]]] = {}
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
@@ -134,6 +134,12 @@ class Composer:
                 self._check_choice(override)
         merged, choices = self._merge(key)
         raw = pickle.loads(merged)
+        for override in values:
+            section = override.key_or_group.split(".")[0]
+            if (override.is_add() or override.is_force_add()) and section not in raw:
+                raise ConfigError(
+                    f"{override.input_line}: nothing reads {section}; accepted: {', '.join(map(str, raw))}"
+                )
         try:
             ConfigLoaderImpl._apply_overrides_to_config(values, raw)
             config = OmegaConf.to_container(raw, resolve=True)
@@ -159,24 +165,26 @@ class Composer:
             )
         if override.is_add() or override.is_force_add():
             raise ConfigError(f"{text}: the group is there already; accepted: {text.lstrip('+')}")
-        if override.value() not in options:
-            hint = suggestion(str(override.value()), options)
-            raise ConfigError(f"{text}: no such option{hint} accepted: {', '.join(options)}")
+        value = override.value()
+        for option in value if isinstance(value, list) else [value]:
+            if option not in options:
+                hint = suggestion(str(option), options)
+                raise ConfigError(f"{text}: no such option{hint} accepted: {', '.join(options)}")
 
-    def _reference(self, choices: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    def _reference(self, choices: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """The task's defaults under the same choices, flat, unresolved and resolved; and the choices not its own."""
         task = choices["task"]
         _, own = self._merge((f"task={task}",))
         own_groups = {g: c for g, c in choices.items() if g not in ("task", "experiment", "debug") and c is not None}
         changed = {group: choice for group, choice in own_groups.items() if own.get(group) != choice}
-        files = (f"task={task}", *(f"{group}={choice}" for group, choice in changed.items()))
+        files = (f"task={task}", *(override_text(group, choice) for group, choice in changed.items()))
         if files not in self._references:
             reference = pickle.loads(self._merge(files)[0])
             plain, resolved = (OmegaConf.to_container(reference, resolve=resolve) for resolve in (False, True))
             self._references[files] = flatten(plain), flatten(resolved)
         return *self._references[files], changed
 
-    def _merge(self, files: tuple[str, ...]) -> tuple[bytes, dict[str, str]]:
+    def _merge(self, files: tuple[str, ...]) -> tuple[bytes, dict[str, Any]]:
         """The merged files, pickled, because reading that is nine times as fast as copying; and the choices made."""
         if files not in self._merged:
             try:
@@ -191,7 +199,9 @@ class Composer:
             except (*CONFIG_ERRORS, ValueError) as error:
                 raise ConfigError(one_line(error)) from error
             OmegaConf.set_struct(cfg, True)
-            self._merged[files] = pickle.dumps(cfg), dict(defaults.overrides.known_choices)
+            choices = dict(defaults.overrides.known_choices)
+            several = {g: tuple(c) for g, c in defaults.overrides.override_choices.items() if isinstance(c, list)}
+            self._merged[files] = pickle.dumps(cfg), choices | several
         return self._merged[files]
 
 

@@ -1,7 +1,8 @@
 """What a run is: the part of its config that can change its result, and a readable name.
 
 Two configs are one run when every key that both have is equal and every key that only the newer has stands at its
-default in conf/. So a new key with its default leaves finished runs valid, and a changed default does not.
+default in conf/. So a new key with its default leaves finished runs valid, and a changed default does not. A key that
+leaves a run as it was before the key existed (keys.NEUTRAL) is no part of an identity, whatever a task's default is.
 """
 
 import functools
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from retable.config.compose import Composition
-from retable.config.keys import flatten, is_part_of_a_run, public_target
+from retable.config.keys import NEUTRAL, flatten, is_part_of_a_run, only_shows, public_target
 
 _LONGEST = 100
 _GONE = "missing"  # in place of a weights file's content
@@ -26,7 +27,10 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     class of this project is known by its room and its name, so that a module may move; a weights file by its name and
     its content, wherever it lies.
     """
-    flat = {key: _settled(key, value) for key, value in flatten(config).items() if is_part_of_a_run(key)}
+    callbacks = {name: node for name, node in (config.get("callbacks") or {}).items() if not only_shows(node)}
+    flat = flatten({**config, "callbacks": callbacks})
+    flat = {key: _settled(key, value) for key, value in flat.items() if is_part_of_a_run(key) and key != "callbacks"}
+    flat = {key: value for key, value in flat.items() if not _is_neutral(key, value)}
     if flat.get("dropout.p") == 0:
         flat = {key: value for key, value in flat.items() if not key.startswith("dropout.") or key == "dropout.p"}
     return flat
@@ -36,7 +40,22 @@ def same_run(stored: dict[str, Any], wanted: dict[str, Any], defaults: dict[str,
     """Whether a run stored under one identity is the run that another identity asks for."""
     if any(key not in wanted or not _same(wanted[key], _settled(key, value)) for key, value in stored.items()):
         return False
-    return all(key in defaults and _settled(key, defaults[key]) == wanted[key] for key in wanted.keys() - stored.keys())
+    missing = wanted.keys() - stored.keys()
+    if any(key in NEUTRAL or _is_of_another_callback(key, stored) for key in missing):
+        return False
+    return all(key in defaults and _settled(key, defaults[key]) == wanted[key] for key in missing)
+
+
+def _is_of_another_callback(key: str, stored: Collection[str]) -> bool:
+    section, _, name = key.rpartition(".")[0].partition(".")
+    return section == "callbacks" and not any(other.startswith(f"callbacks.{name.split('.')[0]}.") for other in stored)
+
+
+def _is_neutral(key: str, value: Any) -> bool:
+    if key == "trainer.devices":
+        return value in (1, "auto")
+    # 1 is one batch, 1.0 is all of them.
+    return key in NEUTRAL and value == NEUTRAL[key] and (value == 0 or type(value) is type(NEUTRAL[key]))
 
 
 def _settled(key: str, value: Any) -> Any:
@@ -95,6 +114,10 @@ def run_name(composition: Composition, table: str | None = None, shared: Collect
     for key in deviations:
         if key not in shared:
             value = composition.deviations[key]
+            if key == "callbacks":
+                value = _without_shown(value, composition.config["callbacks"])
+                if not value:
+                    continue
             parts.append(f"{_short(key)}-{Path(value).name if key == 'model.weights' else _text(value)}")
     parts = parts or ["default"]
     name = "__".join([*parts, f"seed-{composition.config['seed']}"])
@@ -116,7 +139,13 @@ def shared_deviations(compositions: Sequence[Composition]) -> set[str]:
 def _is_named(key: str, flat: dict[str, Any]) -> bool:
     if key == "seed" or not is_part_of_a_run(key):
         return False
-    return not (key.startswith("dropout.") and key not in flat)
+    return not (key.startswith(("dropout.", "callbacks.")) and key not in flat)
+
+
+def _without_shown(options: str | tuple[str, ...], nodes: dict[str, Any]) -> tuple[str, ...]:
+    """The options of callbacks that were chosen, without those that change no result."""
+    chosen = (options,) if isinstance(options, str) else options
+    return tuple(option for option in chosen if option != "none" and not only_shows(nodes.get(option)))
 
 
 def _short(key: str) -> str:

@@ -6,7 +6,26 @@ from typing import Any
 # Keys that steer a command and are no part of the run that it trains: left out of what a run's directory keeps.
 STEERING = ("resume", "trust", "seeds", "output", "sweep", "table", "preset")
 # Where things are kept or how fast they are computed, not what is computed. A run's directory keeps them.
-PLACE = ("logger", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
+PLACE = ("logger", "checkpoint", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
+PLACE += ("trainer.profiler", "trainer.num_sanity_val_steps")
+# Keys with the value under which a run is what it was before there was the key: they are part of what a run is where
+# they stand at another one.
+NEUTRAL = {
+    "trainer.min_epochs": None,
+    "trainer.max_time": None,
+    "trainer.devices": 1,
+    "trainer.strategy": "auto",
+    "trainer.overfit_batches": 0.0,
+    "trainer.val_check_interval": 1.0,
+    "trainer.check_val_every_n_epoch": 1,
+    "trainer.gradient_clip_val": None,
+    "trainer.gradient_clip_algorithm": "norm",
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.deterministic": False,
+}
+# Callbacks that only show or keep something.
+_SHOWING = ("LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "DeviceStatsMonitor", "ModelCheckpoint")
+_SHOWING += ("ModelSummary", "RichModelSummary", "ThroughputMonitor")
 # Groups that only say which of the other keys are meant.
 CHOOSING = ("experiment", "task", "debug", "hydra")
 
@@ -56,6 +75,15 @@ def below(key: str, sections: Sequence[str]) -> bool:
 def is_part_of_a_run(key: str) -> bool:
     """Whether a key can change a run's result."""
     return not below(key, (*STEERING, *PLACE))
+
+
+def only_shows(callback: Any) -> bool:
+    """Whether a callback's config node is of one that changes no result: a display, a timer without an end."""
+    if not isinstance(callback, Mapping):
+        return False
+    room, _, name = str(callback.get("_target_")).rpartition(".")
+    timer = name == "Timer" and callback.get("duration") is None
+    return room.startswith("pytorch_lightning.callbacks") and (timer or name in _SHOWING)
 
 
 def public_target(target: Any) -> Any:

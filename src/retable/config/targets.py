@@ -3,7 +3,7 @@
 A checkpoint or a run's directory may come from anybody, and `os.system` has a name too. So a name is accepted only
 where it is
     this project's, by its public path, in the place that is its kind's: `retable.losses.Dice` as a loss;
-    torch's, where conf/ uses torch: optimizers, schedulers, activations, losses;
+    torch's, where conf/ uses torch: optimizers, schedulers, activations, losses; Lightning's, as a callback;
     named in the same place by this user's own configuration: conf/ in the working directory, or RETABLE_CONF;
     a class that this process has imported already, of the kind that is wanted.
 """
@@ -31,7 +31,7 @@ class Role:
     """What stands in a section of a config.
 
     base: the class that it must be a subclass of; room: the room of this project whose public names are accepted;
-    torch: a pattern of torch's names.
+    torch: a pattern of torch's or Lightning's names.
     """
 
     base: str = ""
@@ -48,9 +48,11 @@ ROLES = {
     "init": Role(),
     "augment": Role("", "retable.training"),
     "early_stop": Role("", "retable.training"),
+    "callbacks": Role("pytorch_lightning.Callback", "retable.training", r"pytorch_lightning\.callbacks\.\w+"),
     "task": Role("retable.tasks.Task", "retable.tasks"),
     "data": Role("retable.data.ImageData", "retable.data"),
 }
+_OF_SEVERAL = ("augment", "callbacks")  # which hold a node for each thing that is built
 _NONE = Role()  # of a section in which nothing is built
 _OPTIONAL = ("scheduler", "early_stop")  # whose target may be null
 _INIT = "retable.training.init"
@@ -80,7 +82,7 @@ def check_targets(
             continue
         role = ROLES.get(section, _NONE)
         for key, target in _targets(node, section):
-            within = key != section and not (section == "augment" and key.count(".") == 1)
+            within = key != section and not (section in _OF_SEVERAL and key.count(".") == 1)
             if target is not None or within or section not in _OPTIONAL:
                 start = f"{where}: refused, {key}._target_={target}"
                 _check(start, target, section, _NONE if within else role, trust, hint)

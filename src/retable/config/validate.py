@@ -1,6 +1,7 @@
 """What every run's config must satisfy, whatever its task: checked without torch, before anything runs."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,31 @@ def _max_steps(key: str, value: object) -> None:
         checks.integer(key, value, 1)
 
 
+def _overfit(key: str, value: object) -> None:
+    if isinstance(value, bool) or value not in (0, 0.0):
+        _limit(key, value)
+
+
+def _max_time(key: str, value: object) -> None:
+    if value is not None and not (isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value)):
+        raise checks.refuse(key, value, "days:hours:minutes:seconds, e.g. 00:12:00:00, or null")
+
+
+def _clip(key: str, value: object) -> None:
+    if value is not None:
+        checks.number(key, value, 0, open_low=True)
+
+
+def _deterministic(key: str, value: object) -> None:
+    if value != "warn":
+        checks.one_of(key, value, (True, False, "warn"))
+
+
+def _one_device(key: str, value: object) -> None:
+    if isinstance(value, bool) or value not in (1, "auto"):
+        raise checks.refuse(key, value, "1, auto (a run has one device; a sweep fills several with runs)")
+
+
 def _betas(key: str, value: object) -> None:
     pair = isinstance(value, list) and len(value) == 2
     if not pair or not all(isinstance(b, int | float) and not isinstance(b, bool) and 0 <= b < 1 for b in value):
@@ -31,7 +57,7 @@ def _workers(key: str, value: object) -> None:
         raise checks.refuse(key, value, "auto, or a whole number of at least 1")
 
 
-def _reasons(key: str, value: object) -> None:
+def _optional_count(key: str, value: object) -> None:
     if value is not None:
         checks.integer(key, value, 1)
 
@@ -50,6 +76,7 @@ def _folder(key: str, value: object) -> None:
     checks.folder(key, value)
 
 
+PRECISIONS = ("auto", "32", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "dropout.p": lambda k, v: checks.number(k, v, 0, 1, open_high=True),
@@ -75,7 +102,20 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "data.split_seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
     "trainer.max_steps": _max_steps,
-    "trainer.precision": lambda k, v: checks.one_of(k, str(v), ("auto", "32", "bf16-mixed")),
+    "trainer.precision": lambda k, v: checks.one_of(k, str(v), PRECISIONS),
+    "trainer.min_epochs": _optional_count,
+    "trainer.max_time": _max_time,
+    "trainer.devices": _one_device,
+    "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto",)),
+    "trainer.overfit_batches": _overfit,
+    "trainer.num_sanity_val_steps": lambda k, v: checks.integer(k, v, -1),
+    "trainer.val_check_interval": _limit,
+    "trainer.check_val_every_n_epoch": lambda k, v: checks.integer(k, v, 1),
+    "trainer.gradient_clip_val": _clip,
+    "trainer.gradient_clip_algorithm": lambda k, v: checks.one_of(k, v, ("norm", "value")),
+    "trainer.accumulate_grad_batches": lambda k, v: checks.integer(k, v, 1),
+    "trainer.profiler": lambda k, v: checks.one_of(k, v, (None, "simple", "advanced")),
+    "trainer.deterministic": _deterministic,
     "trainer.device": lambda k, v: checks.one_of(k, v, ("auto", "cpu", "cuda")),
     "trainer.cuda_graph": checks.boolean,
     "trainer.limit_train_batches": _limit,
@@ -84,6 +124,8 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "early_stop.epsilon": lambda k, v: checks.number(k, v, 0),
     "early_stop.from_epoch": lambda k, v: checks.integer(k, v, 1),
     "early_stop.apply": checks.boolean,
+    "checkpoint.last": checks.boolean,
+    "checkpoint.best": checks.boolean,
     "logger.tensorboard": checks.boolean,
     "sweep.workers": _workers,
     "data.cache": _folder,
@@ -93,18 +135,18 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "sweep.stalled": _time,
     "sweep.budget": _time,
     "sweep.on_end": _command,
-    "sweep.same_reason_limit": _reasons,
+    "sweep.same_reason_limit": _optional_count,
     "sweep.threads": lambda k, v: checks.integer(k, v, 1),
     "sweep.retry_failed": checks.boolean,
     "sweep.preview": checks.boolean,
     "sweep.on_failure": lambda k, v: checks.one_of(k, v, ("continue", "stop")),
 }
 _GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "init", "dropout", "activation", "augment", "early_stop")
-_SECTIONS = (*_GROUPS, "trainer", "logger", "task", "sweep")
+_SECTIONS = (*_GROUPS, "trainer", "callbacks", "checkpoint", "logger", "task", "sweep")
 # Sections that nothing else checks for keys which are not used, each with its keys.
 _CLOSED = {
     section: [path.partition(".")[2] for path in CHECKS if path.startswith(f"{section}.")]
-    for section in ("dropout", "trainer", "logger")
+    for section in ("dropout", "trainer", "checkpoint", "logger", "sweep")
 }
 
 
@@ -131,6 +173,13 @@ def validate(config: dict[str, Any]) -> None:
         for key in config.get(section) or {}:
             if key not in known and key != "name":
                 raise ConfigError(f"{section}.{key}: no such key; accepted: {', '.join(known)}")
+    for section in ("scheduler", "early_stop"):
+        node = config.get(section) or {}
+        if node.get("_target_") is None and (unread := [key for key in node if key not in ("name", "_target_")]):
+            raise ConfigError(f"{section}.{unread[0]}: nothing reads it with {section}={node.get('name')}")
+    for name, node in (config.get("callbacks") or {}).items():
+        if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
+            raise ConfigError(f"callbacks.{name}: accepted: a mapping with the callback's class in _target_")
     transforms = (config.get("augment") or {}).get("transforms", [])
     known = [name for name, node in (config.get("augment") or {}).items() if isinstance(node, dict)]
     if not isinstance(transforms, list):

@@ -3,6 +3,7 @@
 Every model with a pretrained encoder takes `weights`: "none", "imagenet", or the path of a .pth file with a state dict.
 """
 
+import errno
 import hashlib
 import pickle
 import re
@@ -82,11 +83,43 @@ def saved(path: Path, what: str = "checkpoint", fault: str = "it is no plain che
             with zipfile.ZipFile(path) as archive:
                 if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
                     raise ValueError("parts of it are compressed")
+            if broken := damage(path):
+                raise ValueError(broken)
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: refused, {fault} and could execute code") from error
     except Exception as error:  # a damaged file can raise nearly anything
         raise DataError(f"{path}: not a whole {what} ({first_line(error)})") from error
+
+
+def damage(path: Path) -> str | None:
+    """What is wrong with a file of torch.save, by the checksums of its parts, which torch.load does not look at.
+
+    Returns:
+        A few words; None where all that it holds is as it was written.
+
+    Raises:
+        OSError: if it can't be read.
+    """
+    with path.open("rb") as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                bad = archive.testzip()
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # which is a place before the file's beginning
+                raise
+            return first_line(error)
+        except Exception as error:  # a damaged file can raise nearly anything
+            return first_line(error)
+    if bad is not None:
+        return f"{bad.partition('/')[2]} is not as it was written"
+    try:
+        torch.load(path, map_location="cpu", weights_only=True, mmap=True)  # reads no tensor; is stricter on headers
+    except pickle.UnpicklingError:
+        return None  # it holds code, and is as it was written
+    except Exception as error:
+        return first_line(error)
+    return None
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:

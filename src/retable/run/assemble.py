@@ -1,15 +1,20 @@
 """From a config to its parts: data, task, rules. Also how a config is checked before anything runs."""
 
+import math
 import os
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning import profilers
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from retable import checks
-from retable.config.build import build
+from retable.config.build import build, target_of
 from retable.config.validate import validate
-from retable.errors import ConfigError
+from retable.errors import ConfigError, first_line
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
 from retable.training.augment import Augment
@@ -47,11 +52,26 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     task.configure_optimizers()
     if config["trainer"].get("cuda_graph") and not task.fixed_work:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
+    _check_interval(config, data)
     make_early_stop(config)
     best_is_highest(config, task)
+    make_callbacks(config, task, Path())
     count = count_parameters(task)
     _check_memory(config, count)
     return {"parameters": count}
+
+
+def _check_interval(config: dict[str, Any], data: Any) -> None:
+    """Refuse a validation after more batches than an epoch has, of a set of this project, whose size is known."""
+    interval = config["trainer"].get("val_check_interval", 1.0)
+    if isinstance(interval, float) or "train" not in getattr(data, "counts", {}):
+        return
+    copies = len(config["augment"]["transforms"]) if config["augment"]["mode"] == "copies" else 0
+    batches = math.ceil(data.counts["train"] * (1 + copies) / config["data"]["batch_size"])
+    if interval > batches:
+        raise ConfigError(
+            f"trainer.val_check_interval={interval}: accepted: at most {batches}, the batches of an epoch"
+        )
 
 
 def _check_memory(config: dict[str, Any], count: int) -> None:
@@ -95,7 +115,7 @@ def best_is_highest(config: dict[str, Any], task: Task) -> bool:
     Raises:
         ConfigError: for a metric that the task does not compute.
     """
-    known = {f"{split}/{name}": higher for split in ("val", "train") for name, higher in task.metrics(split).items()}
+    known = known_metrics(task)
     try:
         checks.one_of("task.metric", config["task"]["metric"], known)
     except ValueError as error:
@@ -103,10 +123,73 @@ def best_is_highest(config: dict[str, Any], task: Task) -> bool:
     return known[config["task"]["metric"]]
 
 
+def make_callbacks(config: dict[str, Any], task: pl.LightningModule, directory: Path) -> list[pl.Callback]:
+    """The callbacks that a config names, in its order.
+
+    `mode: auto` of one that monitors a metric becomes the metric's direction, and a ModelCheckpoint that names no
+    folder keeps its files in `checkpoints` of the run.
+
+    Raises:
+        ConfigError: for a class that is no callback, a value that it refuses, and a metric that the task has not.
+    """
+    known = known_metrics(task) if isinstance(task, Task) else {}
+    made = []
+    for name, node in (config.get("callbacks") or {}).items():
+        key, given = f"callbacks.{name}", dict(node)
+        if "monitor" in node and known:
+            try:
+                checks.one_of(f"{key}.monitor", node["monitor"], known)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
+        if given.get("mode") == "auto":
+            if node.get("monitor") not in known:
+                raise ConfigError(f"{key}.mode=auto: accepted: min, max; nobody says which is better")
+            given["mode"] = "max" if known[node["monitor"]] else "min"
+        target = target_of(node, key)
+        if not (isinstance(target, type) and issubclass(target, pl.Callback)):
+            raise ConfigError(f"{key}._target_={node['_target_']}: accepted: a class derived from Lightning's Callback")
+        if issubclass(target, ModelCheckpoint) and given.get("dirpath") is None:
+            given["dirpath"] = directory / "checkpoints"
+        try:
+            made.append(build(given, key))
+        except MisconfigurationException as error:
+            raise ConfigError(f"{key}: {first_line(error)}") from error
+    return made
+
+
+def known_metrics(task: Task) -> dict[str, bool]:
+    """What a task logs of validation and training, by column, each with whether higher is better."""
+    return {f"{split}/{name}": higher for split in ("val", "train") for name, higher in task.metrics(split).items()}
+
+
 def make_early_stop(config: dict[str, Any]) -> Any:
     """The rule of retable.training.early_stop that a config names, or None. Raises ConfigError."""
     node = config.get("early_stop") or {}  # runs from before the rules were there have none
     return build(node, "early_stop") if node.get("_target_") else None
+
+
+# Keys of trainer/ that are handed to Lightning's Trainer as they are, where a config has them.
+_TRAINERS = ("max_epochs", "min_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches")
+_TRAINERS += ("overfit_batches", "num_sanity_val_steps", "val_check_interval", "check_val_every_n_epoch")
+_TRAINERS += ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "deterministic")
+# What Lightning's defaults would be for runs from before a key was there.
+_BEFORE = {"num_sanity_val_steps": 0, "deterministic": False}  # not None: it would keep what the last run had set
+
+
+def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """What a config's trainer/ says, as arguments of Lightning's Trainer.
+
+    Args:
+        node: the config's `trainer`, its precision resolved.
+        directory: the run's, where a profiler writes.
+    """
+    given = _BEFORE | {key: node[key] for key in _TRAINERS if key in node}
+    given |= {"limit_test_batches": node["limit_val_batches"]}
+    given |= {"precision": {"32": "32-true"}.get(node["precision"], node["precision"])}
+    if profiler := node.get("profiler"):
+        kind = {"simple": profilers.SimpleProfiler, "advanced": profilers.AdvancedProfiler}[profiler]
+        given["profiler"] = kind(dirpath=directory, filename="profile")
+    return given
 
 
 def count_parameters(task: Task) -> int:

@@ -74,11 +74,20 @@ def precision(wanted: object, device: str, capabilities: Sequence[float] | None 
         wanted: trainer.precision.
         device: trainer.device.
         capabilities: compute capabilities of the GPUs that the run may use; asked for where there are none given.
+
+    Raises:
+        RetableError: for 16-mixed without a GPU: CPUs have no such arithmetic worth the name.
     """
-    if str(wanted) != "auto":
+    if str(wanted) not in ("auto", "16-mixed"):
         return str(wanted)
     if capabilities is None:
         capabilities = [gpu.capability for gpu in gpus()] if device != "cpu" else []
+    if str(wanted) == "16-mixed" and not capabilities:
+        raise RetableError(
+            "trainer.precision=16-mixed: needs a GPU; accepted here: auto, 32, 64-true, bf16-mixed, bf16-true"
+        )
+    if str(wanted) == "16-mixed":
+        return "16-mixed"
     return "bf16-mixed" if capabilities and min(capabilities) >= _MIXED_FROM else "32"
 
 

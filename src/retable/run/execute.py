@@ -8,14 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from filelock import FileLock, Timeout
+from pytorch_lightning.callbacks import ModelSummary, ProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from retable import atomic
 from retable.config.identity import identity
 from retable.errors import RetableError
-from retable.run import devices, facts, files, steps
-from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task
+from retable.run import checkpoints, devices, facts, files, steps
+from retable.run.assemble import (
+    best_is_highest,
+    make_callbacks,
+    make_data,
+    make_early_stop,
+    make_task,
+    trainer_arguments,
+)
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
 from retable.run.record import Record
 from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
@@ -114,6 +123,7 @@ def _execute(
     print(about_data(data), flush=True)
     task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
     task.cuda_graph = config["trainer"].get("cuda_graph", False)
+    kept = config.get("checkpoint") or {"last": True, "best": False}  # as for runs from before there was a choice
     record = Record(
         directory,
         config["task"]["metric"],
@@ -122,15 +132,17 @@ def _execute(
         tensorboard=config["logger"]["tensorboard"],
         on_epoch=on_epoch,
         early_stop=make_early_stop(config),
+        keep_best=kept["best"],
     )
-    stepping = steps.choose(config, task, data, [])
+    callbacks = make_callbacks(config, task, directory)
+    stepping = steps.choose(config, task, data, callbacks)
     how = "many in one Lightning step" if stepping["in_chunks"] else "one by one"
     print(f"steps: {how} ({stepping['because']})", flush=True)
-    trainer = _trainer(config["trainer"], kind, record)
+    trainer = _trainer(config["trainer"], kind, record, callbacks)
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": FINISHED}
     try:
-        _fit(trainer, task, data, record, directory / files.CHECKPOINT, config)
+        _fit(trainer, task, data, record, config)
     except Interrupted:
         record.close()
         return {"status": INTERRUPTED, "epochs": record.epochs}
@@ -145,7 +157,7 @@ def _execute(
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
-        _draw(directory, record, task.to(kind), data, config)
+        _draw(directory, record, task.to(kind, torch.float32), data, config)
         if config["logger"]["tensorboard"]:
             write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
@@ -156,13 +168,15 @@ def _execute(
         | result_of(config, run, record, task, data, kind, trainer.global_step)
         | {"stepping": stepping, "seconds": seconds}
     )
+    checkpoints.flush(directory)
     atomic.write_json(directory / files.RESULT, result)
+    checkpoints.settle(directory, kept)
     return result
 
 
-def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint: Path, config: dict[str, Any]) -> None:
+def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, config: dict[str, Any]) -> None:
     """Train from the checkpoint, where there is one, to the end; then use the test set once."""
-    found = str(checkpoint) if checkpoint.exists() else None
+    found = checkpoints.usable(record.directory)
     if found is None and config["trainer"].get("validate_first"):
         trainer.validate(task, datamodule=data, verbose=False)
         record.before_training(task.epoch_metrics)
@@ -171,7 +185,7 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
         trainer.validate(task, datamodule=data, verbose=False)
     if not record.rows or data.splits.test is None:
         return
-    if data.splits.test is data.splits.val:  # then it has been used already
+    if data.splits.test is data.splits.val and "val/loss" in record.rows[-1]:  # then it has been used already
         last = {key.replace("val/", "test/", 1): v for key, v in record.rows[-1].items() if key.startswith("val/")}
     else:
         trainer.test(task, datamodule=data, verbose=False)
@@ -179,24 +193,18 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
     record.add(last)
 
 
-def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
+def _trainer(node: dict[str, Any], kind: str, record: Record, callbacks: list[pl.Callback]) -> pl.Trainer:
     return pl.Trainer(
         # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
         plugins=[LightningEnvironment()],
         default_root_dir=record.directory,
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=1,
-        precision={"32": "32-true"}.get(node["precision"], node["precision"]),
-        max_epochs=node["max_epochs"],
-        max_steps=node["max_steps"],
-        limit_train_batches=node["limit_train_batches"],
-        limit_val_batches=node["limit_val_batches"],
-        limit_test_batches=node["limit_val_batches"],
-        callbacks=[record],
+        **trainer_arguments(node, record.directory),
+        callbacks=[*callbacks, record],
         logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
         use_distributed_sampler=False,
     )
 

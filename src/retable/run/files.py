@@ -5,6 +5,8 @@ config.yaml   the same config for people
 log.txt       what the run printed
 history.csv   one row an epoch
 last.ckpt     model, optimizer, scheduler, epoch, random states after the last finished epoch
+previous.ckpt the same of the epoch before, while the run is unfinished
+best.ckpt     the same of the best epoch, where it is asked for (conf/checkpoint)
 result.json   how it ended; a directory without one is not finished
 train/, val/  TensorBoard events
 figures/      PNG
@@ -35,6 +37,8 @@ RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES = (
     ".lock",
     "figures",
 )
+
+PREVIOUS, BEST = "previous.ckpt", "best.ckpt"
 
 # What becomes of a run. The first three stand in result.json; the others are read off what else there is.
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"

@@ -5,7 +5,6 @@ writes is what an uninterrupted one would have written.
 """
 
 import math
-import os
 import random
 import time
 from pathlib import Path
@@ -14,9 +13,9 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
-from retable.run import files
+from retable.run import checkpoints, files
 
 
 class Record(Checkpoint):
@@ -32,6 +31,7 @@ class Record(Checkpoint):
         tensorboard: write events.
         on_epoch: called with each finished row.
         early_stop: None, or a rule of retable.training.early_stop.
+        keep_best: whether the best epoch's checkpoint is kept beside the last one's.
     """
 
     def __init__(
@@ -43,9 +43,11 @@ class Record(Checkpoint):
         tensorboard: bool,
         on_epoch: Any,
         early_stop: Any = None,
+        keep_best: bool = False,
     ) -> None:
         self.directory, self.metric, self.higher_is_better, self.extra = directory, metric, higher_is_better, extra
         self.tensorboard, self.on_epoch, self.early_stop = tensorboard, on_epoch, early_stop
+        self.keep_best = keep_best
         self.rows: list[dict[str, Any]] = []
         self.earlier_seconds = 0.0
         self._start = time.perf_counter()
@@ -63,7 +65,15 @@ class Record(Checkpoint):
 
         Of equals it is the first that was trained: epoch 0, before training, is best only where it beats them all.
         """
-        rated = [row for row in self.rows if not math.isnan(row.get(self.metric, math.nan))]
+        return self._best_of(self.rows)
+
+    @property
+    def trained(self) -> list[dict[str, Any]]:
+        """The rows of epochs that were trained."""
+        return [row for row in self.rows if row["epoch"] > 0]
+
+    def _best_of(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        rated = [row for row in rows if not math.isnan(row.get(self.metric, math.nan))]
         sign = 1 if self.higher_is_better else -1
         return max(rated, key=lambda row: (sign * row[self.metric], row["epoch"] > 0), default={})
 
@@ -79,14 +89,16 @@ class Record(Checkpoint):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.perf_counter()
-        trainer.should_stop = trainer.should_stop or self.stopped_after is not None  # killed just before its end
+        stopped = self.stopped_after is not None or any(map(_has_stopped, trainer.callbacks))
+        trainer.should_stop = trainer.should_stop or stopped  # killed just before its end
         if self._rng is not None:
             restore_rng(self._rng)
             self._rng = None
         if self.tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            purge = self.epochs + 1 if self.rows else None
+            begun = self.rows or (self.directory / "train").exists()  # also where it starts over
+            purge = self.epochs + 1 if begun else None
             self._writers = {p: SummaryWriter(str(self.directory / p), purge_step=purge) for p in ("train", "val")}
             if self.rows and self.epochs == 0:
                 self._write_events(self.rows[0])
@@ -100,7 +112,7 @@ class Record(Checkpoint):
             trainer.should_stop = True
         temporary = self.directory / f".{files.CHECKPOINT}"
         trainer.save_checkpoint(temporary)
-        os.replace(temporary, self.directory / files.CHECKPOINT)
+        checkpoints.put(self.directory, temporary, self.keep_best and self._best_of(self.trained) is row)
         self.on_epoch(row)
 
     def before_training(self, metrics: dict[str, float]) -> None:
@@ -140,6 +152,13 @@ class Record(Checkpoint):
                 self._writers["train"].add_scalar(key, value, row["epoch"])
         for writer in self._writers.values():
             writer.flush()
+
+
+def _has_stopped(callback: pl.Callback) -> bool:
+    """Whether a callback of Lightning's ended training in the epoch that a checkpoint was written in."""
+    return isinstance(callback, EarlyStopping) and (
+        callback.wait_count >= callback.patience or callback.stopped_epoch > 0
+    )
 
 
 def rng_state() -> dict[str, Any]:

@@ -57,17 +57,18 @@ class Trained:
         return torch.cat(parts)
 
 
-def load(checkpoint: Path, trust: bool = False) -> Trained:
+def load(checkpoint: Path, trust: bool = False, which: str | None = None) -> Trained:
     """Load a checkpoint written by a run.
 
     Args:
-        checkpoint: the file, or a run directory that holds last.ckpt.
+        checkpoint: the file, or a run's directory.
         trust: build what its config names, whatever that is (retable.config.targets).
+        which: of a run's directory: its "last" checkpoint or its "best" one; None: the last one where there is one.
 
     Raises:
         DataError: one line, if it is missing, no checkpoint of this project, or would execute code.
     """
-    path = checkpoint / files.CHECKPOINT if checkpoint.is_dir() else checkpoint
+    path = of_run(checkpoint, which) if checkpoint.is_dir() else checkpoint
     content = read_checkpoint(path)
     kept = content["retable"]
     try:
@@ -95,6 +96,14 @@ def load(checkpoint: Path, trust: bool = False) -> Trained:
         raise DataError(f"{path}: not a checkpoint of a run of this project ({reason})") from error
 
 
+def of_run(directory: Path, which: str | None = None) -> Path:
+    """The file of a run's last or best checkpoint, whether it is there or not."""
+    last, best = directory / files.CHECKPOINT, directory / files.BEST
+    if which is None:
+        return best if best.exists() and not last.exists() else last
+    return {"last": last, "best": best}[which]
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """What a checkpoint of this project holds, on the CPU; nothing of it is executed.
 
@@ -102,7 +111,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         DataError: one line.
     """
     if not path.is_file():
-        raise DataError(f"{path}: no such checkpoint; accepted: a last.ckpt or the directory of a run")
+        hint = " (runs with checkpoint=both keep it)" if path.name == files.BEST else ""
+        raise DataError(f"{path}: no such checkpoint{hint}; accepted: a last.ckpt or the directory of a run")
     content = saved(path)
     if not isinstance(content, dict) or not isinstance(content.get("retable"), dict):
         raise DataError(f"{path}: not a checkpoint of a run of this project")

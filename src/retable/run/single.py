@@ -201,7 +201,7 @@ def _resumed(directory: Path, overrides: Sequence[str], trust: bool) -> dict[str
     if not (directory / files.RUN).is_file():
         raise ConfigError(f"resume={directory}: holds no {files.RUN}; accepted: a run's directory")
     run = files.read_run(directory)
-    for path in (directory / files.RUN, directory / files.CHECKPOINT):
+    for path in (directory / name for name in (files.RUN, files.CHECKPOINT, files.PREVIOUS)):
         if not trust and path.exists() and hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
             raise DataError(f"{path}: was made by another user; accepted: runs of your own, or trust=true")
     check_targets(run["config"], directory / files.RUN, trust=trust)

@@ -9,7 +9,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from pytorch_lightning.callbacks import (
+    Callback,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+)
 
 from retable.config.build import target_of
 from retable.data.module import ImageData
@@ -38,11 +43,12 @@ _STEP_METHODS = (
 _INDIFFERENT: dict[str, tuple[Any, ...]] = {
     "gradient_clip_val": (None,),
     "accumulate_grad_batches": (1,),
+    "max_time": (None,),
     "val_check_interval": (1.0,),
     "overfit_batches": (0, 0.0),
     "profiler": (None,),
     "strategy": ("auto",),
-    "devices": (1,),
+    "devices": (1, "auto"),
     "num_nodes": (1,),
 }
 
@@ -109,6 +115,8 @@ def _limits(trainer: dict[str, Any]) -> Iterator[str]:
 
 
 def _wants_steps(callback: Callback) -> bool:
+    if isinstance(callback, GradientAccumulationScheduler | StochasticWeightAveraging):
+        return True  # at an epoch's start they change what a step is
     if isinstance(callback, ModelCheckpoint) and not callback._every_n_train_steps:
         return callback._train_time_interval is not None
     return any(getattr(type(callback), hook) is not getattr(Callback, hook) for hook in _STEP_HOOKS)

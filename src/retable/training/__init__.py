@@ -1,4 +1,4 @@
-"""What a training is made of beside model and loss: augmentation, initialisation, early stopping, the recorded step."""
+"""What a training is made of beside model and loss: augmentation, averaged weights, early stopping, ...."""
 
 import lazy_loader
 
@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "augment": ["Augment", "GaussianNoise", "HorizontalFlip", "Rotate", "VerticalFlip"],
+        "averaging": ["EMA", "SWA"],
         "early_stop": ["Change", "Gap"],
     },
 )

@@ -1,0 +1,80 @@
+"""A run's checkpoints: the last epoch's, the one before it, the best epoch's; and what becomes of a damaged one.
+
+While a run is unfinished it can go on from last.ckpt or, where that is damaged, from previous.ckpt. What a finished run
+keeps is conf/checkpoint's matter. Each file takes its place by one rename, so a kill leaves whole files. A loss of
+power may leave torn ones: the checksums that a checkpoint has for each of its parts tell, before anything is loaded.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from retable.models.weights import damage
+from retable.run import files
+
+
+def put(directory: Path, written: Path, best: bool) -> None:
+    """Make a file that was just written the last checkpoint; the one that was it becomes the previous one.
+
+    Args:
+        best: whether it is the best one, too.
+    """
+    last = directory / files.CHECKPOINT
+    if last.exists():
+        _name_also(last, directory / files.PREVIOUS)
+    os.replace(written, last)
+    if best:
+        _name_also(last, directory / files.BEST)
+
+
+def usable(directory: Path) -> Path | None:
+    """The checkpoint that a run goes on from; None where it starts at its beginning.
+
+    A damaged one is set aside as `<name>.damaged`, and said to be so.
+    """
+    for path in (directory / files.CHECKPOINT, directory / files.PREVIOUS):
+        if not path.exists():
+            continue
+        fault = damage(path)
+        if fault is None:
+            return path
+        aside = path.with_name(f"{path.name}.damaged")
+        os.replace(path, aside)
+        print(f"{path}: damaged ({fault}); set aside as {aside.name}, the run goes on from before", flush=True)
+    return None
+
+
+def settle(directory: Path, wanted: Mapping[str, Any]) -> None:
+    """Leave the checkpoints of a finished run that are wanted.
+
+    Args:
+        wanted: `last` and `best`, each true or false. Where there is no best epoch the last one's stays for it.
+    """
+    last, best = directory / files.CHECKPOINT, directory / files.BEST
+    unwanted = [directory / files.PREVIOUS]
+    if not wanted["best"]:
+        unwanted.append(best)
+    if not wanted["last"] and (best.exists() or not wanted["best"]):
+        unwanted.append(last)
+    files.remove(unwanted)
+
+
+def flush(directory: Path) -> None:
+    """Have the system write the checkpoints to the disk, before a result says that there are any."""
+    for name in (files.CHECKPOINT, files.BEST):
+        if (directory / name).exists():
+            with (directory / name).open("rb") as file:
+                os.fsync(file.fileno())
+
+
+def _name_also(path: Path, name: Path) -> None:
+    """Give a file a second name, in place of what had it; a copy where the file system knows no second names."""
+    temporary = name.with_name(f".{name.name}")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:
+        shutil.copyfile(path, temporary)
+    os.replace(temporary, name)
