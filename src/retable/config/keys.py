@@ -58,6 +58,11 @@ def is_part_of_a_run(key: str) -> bool:
     return not below(key, (*STEERING, *PLACE))
 
 
+def is_foreign(config: Mapping[str, Any]) -> bool:
+    """Whether a run is of a LightningModule and a LightningDataModule of somebody's own (conf/lightning.yaml)."""
+    return config.get("module") is not None
+
+
 def public_target(target: Any) -> Any:
     """A `_target_` by its public path: a class of this project by its room and its name, wherever its module lies.
 

@@ -8,8 +8,10 @@ import torch
 
 from retable import checks
 from retable.config.build import build
+from retable.config.keys import is_foreign
 from retable.config.validate import validate
 from retable.errors import ConfigError
+from retable.run import foreign
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
 from retable.training.augment import Augment
@@ -23,6 +25,8 @@ def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
     Raises:
         ConfigError, DataError: one line.
     """
+    if is_foreign(config):
+        return foreign.make_data(config)
     node = config["augment"]
     transforms = [build(node[name], f"augment.{name}") for name in node["transforms"]]
     augment = Augment(node["mode"], transforms) if transforms else None
@@ -41,6 +45,8 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         ConfigError, DataError: one line.
     """
     validate(config)
+    if is_foreign(config):
+        return foreign.check(config)
     data = make_data(config)
     task = make_task(config, data, "meta")
     _check_output(config, task, data)

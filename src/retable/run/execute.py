@@ -1,8 +1,7 @@
 """A run is a function from a config to a directory: `execute`."""
 
-import logging
+import functools
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,12 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from retable import atomic
 from retable.config.identity import identity
+from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import devices, facts, files, steps
+from retable.run import devices, facts, files, foreign, steps
 from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
+from retable.run.output import quieten_lightning
 from retable.run.record import Record
 from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
 from retable.run.tensorboard import write_images
@@ -99,11 +100,15 @@ def _execute(
     should_interrupt: Callable[[], bool],
 ) -> dict[str, Any]:
     clock = time.perf_counter()
-    _quieten()
+    quieten_lightning()
     kind, capabilities = devices.resolve(config["trainer"]["device"])
     precision = devices.precision(config["trainer"]["precision"], kind, capabilities)
     config = {**config, "trainer": {**config["trainer"], "precision": precision}}
     facts.reset_peak_memory(kind)
+    if is_foreign(config):
+        hooks = {"on_epoch": on_epoch, "on_chunk": on_chunk, "should_interrupt": should_interrupt}
+        make_trainer = functools.partial(_trainer, config["trainer"], kind)
+        return foreign.execute(config, directory, kind, make_trainer, **hooks)
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     task = make_task(config, data)
@@ -199,16 +204,6 @@ def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-
-
-def _quieten() -> None:
-    """Lightning's advice speaks of loaders and loggers that this project does not use."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*capturable=True.*")  # the eager steps before one is recorded
 
 
 def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[str, Any]) -> None:
