@@ -68,7 +68,7 @@ def train(*overrides: str, quiet: bool = False) -> dict[str, Any]:
 
     config = Composer().compose(overrides).config
     with _silence(quiet), lasting_output():
-        directory = new_run(config, overrides)
+        directory, config = new_run(config, overrides)
         return execute_logged(config, directory) | {"directory": directory}
 
 

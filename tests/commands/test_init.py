@@ -9,23 +9,23 @@ from retable import cli
 from tests.commands.test_own_project import retable
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory):
+@pytest.fixture(scope="module", params=[[], ["--module"]], ids=["task", "module"])
+def project(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("init") / "leaves"
-    cli.main(["init", str(folder)])
+    cli.main(["init", str(folder), *request.param])
     return folder
 
 
-def test_its_table_is_made(project):
-    done = retable(
-        project,
-        "sweep",
-        "experiment=leaves/width",
-        "data=sample",
-        "trainer.max_epochs=2",
-        "sweep.workers=1",
-        "logger=none",
-    )
+@pytest.fixture
+def of_a_module(project):
+    """Whether it is of a LightningModule that knows nothing of this project."""
+    return (project / "lit.py").exists()
+
+
+def test_its_table_is_made(project, of_a_module):
+    sample = "data.source=sample" if of_a_module else "data=sample"
+    quick = ("trainer.max_epochs=2", "sweep.workers=1", "logger=none")
+    done = retable(project, "sweep", "experiment=leaves/width", sample, *quick)
     assert done.returncode == 0, done.stdout + done.stderr
     report = (project / "multirun/tables/leaves/width/report.md").read_text()
     assert "the widest network is best" in report
@@ -40,14 +40,22 @@ def test_its_own_test_passes(project):
     assert "2 passed" in done.stdout
 
 
-def test_it_brings_what_a_project_needs(project):
+def test_it_brings_what_a_project_needs(project, of_a_module):
     names = {path.name for path in project.iterdir()}
-    assert {"README.md", "conf", "leaves.py", "net.py", "tests", "requirements.txt", ".gitignore", ".ci"} <= names
+    own = {"lit.py"} if of_a_module else {"leaves.py", "net.py"}
+    assert own | {"README.md", "conf", "tests", "requirements.txt", ".gitignore", ".ci"} <= names
+    assert (project / ".ci/run").stat().st_mode & 0o100
+
+
+def test_a_module_knows_nothing_of_this_project(project, of_a_module):
+    if of_a_module:
+        assert "import retable" not in (project / "lit.py").read_text()
+        assert "from retable" not in (project / "lit.py").read_text()
 
 
 def test_a_folder_that_is_in_use_is_refused(project, capsys):
-    before = (project / "net.py").read_text()
+    before = (project / "README.md").read_text()
     with pytest.raises(SystemExit, match="2"):
         cli.main(["init", str(project)])
     assert "is not empty; accepted: a new or empty folder" in capsys.readouterr().err
-    assert (project / "net.py").read_text() == before
+    assert (project / "README.md").read_text() == before

@@ -1,5 +1,6 @@
 """A project of somebody's own: a folder with its modules and its conf/, which joins the package's groups."""
 
+import json
 import os
 import subprocess
 import sys
@@ -118,3 +119,21 @@ def test_help_names_its_options(project):
     groups = shown.stdout.partition("== Configuration")[0]
     assert "leaves" in groups
     assert "mine" in groups
+
+
+def test_a_model_that_is_named_on_the_command_line(project):
+    words = [
+        "task=leaves",
+        "model=cnn",
+        "dropout=none",
+        "model._target_=net.Net",
+        "++model.width=2,4",
+        "logger=none",
+        "sweep.workers=1",
+    ]
+    done = retable(project, "sweep", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    parameters = {
+        json.loads(path.read_text())["parameters"] for path in (project / "multirun/leaves").glob("*/result.json")
+    }
+    assert parameters == {(3 * 2**2 + 1) * 2, (3 * 4**2 + 1) * 2}

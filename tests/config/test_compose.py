@@ -256,3 +256,12 @@ def test_refusals_name_the_key_and_what_is_accepted(composer, overrides, message
     assert text == message if whole else text.startswith(message)
     assert "\n" not in text
     assert str(CONF) not in text
+
+
+def test_a_class_named_on_the_command_line_takes_no_keys_of_the_options_file(composer):
+    composition = composer.compose(["task=mnist", "data=sample", "model._target_=my.Net", "+model.depth=3"])
+    assert composition.config["model"] == {"_target_": "my.Net", "depth": 3, "name": "Net"}
+    assert composition.deviations == {"data": "sample", "model._target_": "my.Net", "model.depth": 3}
+    same = composer.compose(["task=mnist", "model._target_=retable.models.CNN", "model.width=9"])
+    assert same.config["model"]["pool"] == "between"
+    assert same.deviations == {"model.width": 9}

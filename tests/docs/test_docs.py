@@ -53,7 +53,9 @@ def words_of(line: str, folder: Path) -> list[str]:
     if resumed:
         return ["train", *resumed]
     words = [word for word in words if not word.startswith("trainer.max_epochs=")]
-    return words if "--help" in words else [*words, *SMALL]
+    tasks = [path.read_text() for path in (folder / "conf/task").glob("*.yaml")]
+    small = [word for word in SMALL if word != "data=sample" or not any("[/lightning" in task for task in tasks)]
+    return words if "--help" in words else [*words, *small]
 
 
 def composed_only(line: str, folder: Path) -> bool:

@@ -86,7 +86,9 @@ def again(
     defaults = Composer().compose([f"task={run['task']}"]).config
     config: dict[str, Any] = run["config"]
     check_targets(config, directory / files.RUN, trust=trust, hint="--trust")
-    config = config | {"data": {key: defaults["data"][key] for key in ("root", "cache")} | config["data"]}
+    config = config | {
+        "data": {key: defaults["data"][key] for key in ("root", "cache") if key in defaults["data"]} | config["data"]
+    }
     config = {"logger": defaults["logger"]} | config
     if epochs is not None:
         config = config | {"trainer": config["trainer"] | {"max_epochs": epochs}}
@@ -111,9 +113,8 @@ def compared(old: list[dict[str, float]], new: list[dict[str, float]], cell: Seq
         return f"not the same: {len(new)} epochs in place of {len(old)}", False
     epoch, key, was, now = differing[0]
     said = f"first differs at epoch {epoch:.0f}, {key}: {was!r} was recorded, {now!r} came out"
-    last = {
-        key: (was, old[-1][key], new[-1].get(key, math.nan)) for _, key, was, _ in differing if key.startswith("val/")
-    }
+    judged = [key for key in files.metrics_of(old[-1]) if key.startswith("val/")] or files.metrics_of(old[-1])
+    last = {key: (was, old[-1][key], new[-1].get(key, math.nan)) for _, key, was, _ in differing if key in judged}
     finals = [files.read_history(path / files.HISTORY)[-1] for path in cell]
     lines, within = [said], True
     for key, (_, before, after) in last.items():

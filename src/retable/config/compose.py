@@ -8,7 +8,7 @@ is Hydra's own; this module alone touches Hydra's internals (1.3).
 import copy
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,10 @@ class Composition:
     config: dict[str, Any]
     deviations: dict[str, Any]
     defaults: dict[str, Any]
+
+
+# Groups of which a class of one's own is named on the command line, e.g. model._target_=my.Net.
+_BUILT = ("model", "loss")
 
 
 class _Files(CachingConfigRepository):
@@ -140,8 +144,13 @@ class Composer:
                 raise ConfigError(
                     f"{override.input_line}: nothing reads {section}; accepted: {', '.join(map(str, raw))}"
                 )
+        before = {section: raw[section].get("_target_") for section in _BUILT if raw.get(section) is not None}
         try:
             ConfigLoaderImpl._apply_overrides_to_config(values, raw)
+            given = {k: v for o in values if not o.is_delete() for k, v in flatten(o.value(), o.key_or_group).items()}
+            retargeted = [s for s, t in before.items() if given.get(f"{s}._target_", t) != t]
+            for section in retargeted:
+                _leave_out_the_options(raw[section], section, given)
             config = OmegaConf.to_container(raw, resolve=True)
         except CONFIG_ERRORS as error:
             raise ConfigError(one_line(error, raw)) from error
@@ -154,6 +163,8 @@ class Composer:
         for key in _differences(OmegaConf.to_container(raw), unresolved):
             if key not in defaults or resolved[key] != defaults[key]:
                 deviations[key] = resolved[key]
+        for section in retargeted:
+            deviations.pop(f"{section}.name", None)  # the class says it
         return Composition(config, deviations, dict(defaults))
 
     def _check_choice(self, override: Override) -> None:
@@ -203,6 +214,18 @@ class Composer:
             several = {g: tuple(c) for g, c in defaults.overrides.override_choices.items() if isinstance(c, list)}
             self._merged[files] = pickle.dumps(cfg), choices | several
         return self._merged[files]
+
+
+def _leave_out_the_options(node: Any, section: str, given: Mapping[str, Any]) -> None:
+    """Leave to a class that was named by `<section>._target_` the keys that were given with it, and no option's.
+
+    Its keys have their defaults in the class; those of the option's file are of another one.
+    """
+    OmegaConf.set_struct(node, False)
+    for key in [str(key) for key in node]:
+        if not any(below(name, [f"{section}.{key}"]) for name in given):
+            del node[key]
+    node.setdefault("name", str(node["_target_"]).rpartition(".")[2])
 
 
 def _differences(raw: Any, old: dict[str, Any]) -> list[str]:

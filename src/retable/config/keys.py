@@ -86,6 +86,11 @@ def only_shows(callback: Any) -> bool:
     return room.startswith("pytorch_lightning.callbacks") and (timer or name in _SHOWING)
 
 
+def is_foreign(config: Mapping[str, Any]) -> bool:
+    """Whether a run is of a LightningModule and a LightningDataModule of somebody's own (conf/lightning.yaml)."""
+    return config.get("module") is not None
+
+
 def public_target(target: Any) -> Any:
     """A `_target_` by its public path: a class of this project by its room and its name, wherever its module lies.
 

@@ -22,7 +22,7 @@ from hydra.utils import get_object
 
 from retable.config.build import LIBRARIES
 from retable.config.compose import config_dir, project_folders
-from retable.config.keys import public_target
+from retable.config.keys import is_foreign, public_target
 from retable.errors import DataError, first_line
 
 
@@ -51,8 +51,12 @@ ROLES = {
     "callbacks": Role("pytorch_lightning.Callback", "retable.training", r"pytorch_lightning\.callbacks\.\w+"),
     "task": Role("retable.tasks.Task", "retable.tasks"),
     "data": Role("retable.data.ImageData", "retable.data"),
+    "module": Role("pytorch_lightning.LightningModule"),
 }
 _OF_SEVERAL = ("augment", "callbacks")  # which hold a node for each thing that is built
+_FOREIGN_DATA = Role("pytorch_lightning.LightningDataModule")  # beside a module of somebody's own
+# What such a module or its data are given as arguments: parts to make a network and optimizers of.
+_PARTS = Role(torch=r"torch\.(nn|optim|optim\.lr_scheduler)\.\w+")
 _NONE = Role()  # of a section in which nothing is built
 _OPTIONAL = ("scheduler", "early_stop")  # whose target may be null
 _INIT = "retable.training.init"
@@ -80,12 +84,17 @@ def check_targets(
     for section, node in config.items():
         if sections is not None and section not in sections:
             continue
-        role = ROLES.get(section, _NONE)
+        role, foreign = ROLES.get(section, _NONE), is_foreign(config)
+        if foreign and section == "task":
+            continue
+        if foreign and section == "data":
+            role = _FOREIGN_DATA
+        inner = _PARTS if foreign and section in ("module", "data") else _NONE
         for key, target in _targets(node, section):
             within = key != section and not (section in _OF_SEVERAL and key.count(".") == 1)
             if target is not None or within or section not in _OPTIONAL:
                 start = f"{where}: refused, {key}._target_={target}"
-                _check(start, target, section, _NONE if within else role, trust, hint)
+                _check(start, target, section, inner if within else role, trust, hint)
 
 
 def _targets(node: Any, key: str) -> Iterator[tuple[str, Any]]:

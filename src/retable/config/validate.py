@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from retable import checks
+from retable.config.keys import is_foreign
 from retable.errors import ConfigError
 
 
@@ -142,7 +143,10 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "sweep.on_failure": lambda k, v: checks.one_of(k, v, ("continue", "stop")),
 }
 _GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "init", "dropout", "activation", "augment", "early_stop")
-_SECTIONS = (*_GROUPS, "trainer", "callbacks", "checkpoint", "logger", "task", "sweep")
+_SECTIONS = (*_GROUPS, "module", "trainer", "callbacks", "checkpoint", "logger", "task", "sweep")
+# Groups that a module of somebody's own does not take, and the keys that its task has.
+_NOT_FOREIGN = ("model", "loss", "init", "dropout", "activation", "augment", "early_stop")
+_FOREIGN_TASK = ("name", "metric", "mode")
 # Sections that nothing else checks for keys which are not used, each with its keys.
 _CLOSED = {
     section: [path.partition(".")[2] for path in CHECKS if path.startswith(f"{section}.")]
@@ -180,6 +184,8 @@ def validate(config: dict[str, Any]) -> None:
     for name, node in (config.get("callbacks") or {}).items():
         if not isinstance(node, dict) or not isinstance(node.get("_target_"), str):
             raise ConfigError(f"callbacks.{name}: accepted: a mapping with the callback's class in _target_")
+    if is_foreign(config):
+        _validate_foreign(config)
     transforms = (config.get("augment") or {}).get("transforms", [])
     known = [name for name, node in (config.get("augment") or {}).items() if isinstance(node, dict)]
     if not isinstance(transforms, list):
@@ -191,3 +197,20 @@ def validate(config: dict[str, Any]) -> None:
         raise ConfigError(f"augment.transforms=[]: accepted: at least one of {', '.join(known)}")
     if transforms and config.get("augment", {}).get("mode") == "none":
         raise ConfigError("augment.transforms: nothing uses them; choose augment=copies or augment=fly")
+
+
+def _validate_foreign(config: dict[str, Any]) -> None:
+    name = config["task"].get("name")
+    for group in _NOT_FOREIGN:
+        if config.get(group) is not None:
+            raise ConfigError(
+                f"{group}={(config[group] or {}).get('name')}: task={name} is a LightningModule of its own, which takes"
+                f" none; accepted: keys of module, data, trainer and logger"
+            )
+    for key in config["task"]:
+        if key not in _FOREIGN_TASK:
+            raise ConfigError(f"task.{key}: no such key; accepted: {', '.join(_FOREIGN_TASK)}")
+    try:
+        checks.one_of("task.mode", config["task"].get("mode"), (None, "max", "min"))
+    except ValueError as error:
+        raise ConfigError(str(error)) from error

@@ -13,8 +13,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from retable import checks
 from retable.config.build import build, target_of
+from retable.config.keys import is_foreign
 from retable.config.validate import validate
 from retable.errors import ConfigError, first_line
+from retable.run import foreign
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
 from retable.training.augment import Augment
@@ -28,6 +30,8 @@ def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
     Raises:
         ConfigError, DataError: one line.
     """
+    if is_foreign(config):
+        return foreign.make_data(config)
     node = config["augment"]
     transforms = [build(node[name], f"augment.{name}") for name in node["transforms"]]
     augment = Augment(node["mode"], transforms) if transforms else None
@@ -46,6 +50,8 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         ConfigError, DataError: one line.
     """
     validate(config)
+    if is_foreign(config):
+        return foreign.check(config)
     data = make_data(config)
     task = make_task(config, data, "meta")
     _check_output(config, task, data)
@@ -123,16 +129,20 @@ def best_is_highest(config: dict[str, Any], task: Task) -> bool:
     return known[config["task"]["metric"]]
 
 
-def make_callbacks(config: dict[str, Any], task: pl.LightningModule, directory: Path) -> list[pl.Callback]:
+def make_callbacks(config: dict[str, Any], task: Task | None, directory: Path) -> list[pl.Callback]:
     """The callbacks that a config names, in its order.
 
     `mode: auto` of one that monitors a metric becomes the metric's direction, and a ModelCheckpoint that names no
     folder keeps its files in `checkpoints` of the run.
 
+    Args:
+        task: None for a module of somebody's own, of which nobody knows what it will log.
+        directory: the run's.
+
     Raises:
         ConfigError: for a class that is no callback, a value that it refuses, and a metric that the task has not.
     """
-    known = known_metrics(task) if isinstance(task, Task) else {}
+    known = {} if task is None else known_metrics(task)
     made = []
     for name, node in (config.get("callbacks") or {}).items():
         key, given = f"callbacks.{name}", dict(node)

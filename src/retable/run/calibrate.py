@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from retable.run import devices, facts
+from retable.config.keys import is_foreign
+from retable.run import devices, facts, foreign
 from retable.run.assemble import make_data, make_task
 
 _WARM_UP, _STEPS = 2, 5
@@ -20,6 +21,8 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     """
     kind, _ = devices.resolve(config["trainer"]["device"])
     facts.reset_peak_memory(kind)
+    if is_foreign(config):
+        return foreign.calibrate(config, kind)
     torch.manual_seed(config["seed"])
     data = make_data(config)
     data.setup("fit")
@@ -45,7 +48,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=mixed):
         per_image = _timed(lambda: task.model(held_out.to(kind)), kind) / len(held_out)
     trainer = config["trainer"]
-    steps = _limited(train.batches, trainer["limit_train_batches"])
+    steps = foreign.limited(train.batches, trainer["limit_train_batches"])
     epoch = steps * per_step + per_image * data.counts["val"]
     epochs = trainer["max_epochs"]
     if trainer["max_steps"] != -1:
@@ -67,7 +70,3 @@ def _timed(work: Any, kind: str) -> float:
     if kind == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
-
-
-def _limited(batches: int, limit: float) -> float:
-    return min(batches, limit) if isinstance(limit, int) else max(1, batches * limit)

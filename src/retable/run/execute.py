@@ -1,8 +1,7 @@
 """A run is a function from a config to a directory: `execute`."""
 
-import logging
+import functools
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from retable import atomic
 from retable.config.identity import identity
+from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import checkpoints, devices, facts, files, steps
+from retable.run import checkpoints, devices, facts, files, foreign, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -26,6 +26,7 @@ from retable.run.assemble import (
     trainer_arguments,
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
+from retable.run.output import quieten_lightning
 from retable.run.record import Record
 from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
 from retable.run.tensorboard import write_images
@@ -108,11 +109,16 @@ def _execute(
     should_interrupt: Callable[[], bool],
 ) -> dict[str, Any]:
     clock = time.perf_counter()
-    _quieten()
+    quieten_lightning()
     kind, capabilities = devices.resolve(config["trainer"]["device"])
     precision = devices.precision(config["trainer"]["precision"], kind, capabilities)
     config = {**config, "trainer": {**config["trainer"], "precision": precision}}
     facts.reset_peak_memory(kind)
+    if is_foreign(config):
+        hooks = {"on_epoch": on_epoch, "on_chunk": on_chunk, "should_interrupt": should_interrupt}
+        callbacks = make_callbacks(config, None, directory)
+        make_trainer = functools.partial(_trainer, config["trainer"], kind, callbacks=callbacks)
+        return foreign.execute(config, directory, kind, make_trainer, **hooks)
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     task = make_task(config, data)
@@ -207,16 +213,6 @@ def _trainer(node: dict[str, Any], kind: str, record: Record, callbacks: list[pl
         enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
         use_distributed_sampler=False,
     )
-
-
-def _quieten() -> None:
-    """Lightning's advice speaks of loaders and loggers that this project does not use."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    warnings.filterwarnings("ignore", message=".*capturable=True.*")  # the eager steps before one is recorded
 
 
 def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ import io
 import itertools
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
 NEW, INTERRUPTED, RUNNING, BROKEN = "new", "interrupted", "running", "broken"
 ENDED = (FINISHED, DIVERGED, FAILED)
 DONE = (FINISHED, DIVERGED)  # a diverged run is a result
+
+# Columns of a history that are no metric: where in training a row stands, how it went and how fast.
+_NO_METRIC = ("epoch", "step", "lr", "images_per_second")
+_NO_METRICS = ("grad_norm/", "seconds/")
 
 _ABANDONED = 3600  # seconds after which a temporary file has lost its writer
 _RUN_ENTRIES = {"name": str, "task": str, "config": dict, "identity": dict, "overrides": list}
@@ -144,6 +148,15 @@ def read_history(path: Path) -> list[dict[str, float]]:
     """
     with path.open(encoding="utf-8", newline="") as file:
         return [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
+
+
+def metrics_of(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of a history's row: `train/...`, `val/...`, `test/...`, or what a module of somebody's own logs.
+
+    >>> metrics_of({"epoch": 1, "step": 9, "val/accuracy": 0.9, "lr": 0.1, "seconds/val": 2.0})
+    {'val/accuracy': 0.9}
+    """
+    return {key: v for key, v in row.items() if key not in _NO_METRIC and not key.startswith(_NO_METRICS)}
 
 
 def sweep_up(directory: Path) -> None:

@@ -104,7 +104,7 @@ class Record(Checkpoint):
                 self._write_events(self.rows[0])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **pl_module.epoch_metrics}
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **self.figures(trainer, pl_module)}
         self.rows.append(row)
         files.write_history(self.directory / files.HISTORY, self.rows)
         self._write_events(row)
@@ -114,6 +114,10 @@ class Record(Checkpoint):
         trainer.save_checkpoint(temporary)
         checkpoints.put(self.directory, temporary, self.keep_best and self._best_of(self.trained) is row)
         self.on_epoch(row)
+
+    def figures(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+        """What an epoch's row holds beside its number and its step."""
+        return pl_module.epoch_metrics
 
     def before_training(self, metrics: dict[str, float]) -> None:
         """Note what validation before the first epoch gave, as epoch 0."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from retable.config.keys import is_foreign
 from retable.errors import ConfigError, DataError, first_line
 from retable.models.weights import saved
 from retable.run import files
@@ -71,6 +72,9 @@ def load(checkpoint: Path, trust: bool = False, which: str | None = None) -> Tra
     path = of_run(checkpoint, which) if checkpoint.is_dir() else checkpoint
     content = read_checkpoint(path)
     kept = content["retable"]
+    if is_foreign(kept.get("config") or {}):
+        name = kept["config"]["module"].get("_target_")
+        raise DataError(f"{path}: of {name}, which this command knows nothing of; accepted: a run of a Task")
     try:
         task = rebuilt(kept, path, content["state_dict"], trust)
         task.load_state_dict(content["state_dict"])

@@ -72,8 +72,7 @@ def result_of(
     from retable.run.assemble import count_parameters
 
     def metrics_of(row: dict[str, Any]) -> dict[str, Any]:
-        kept = ("train/", "val/", "test/")
-        return {key: value for key, value in row.items() if key == "epoch" or key.startswith(kept)}
+        return {key: row[key] for key in ("epoch",) if key in row} | files.metrics_of(row)
 
     last = record.rows[-1] if record.rows else {}
     train_seconds = phases(record)["train"]
@@ -99,7 +98,7 @@ def result_of(
         "precision": config["trainer"]["precision"],
         "device": facts.device(kind),
         "data": {
-            "source": config["data"]["source"],
+            "source": config["data"].get("source", "real"),
             "fingerprint": data.fingerprint,
             "counts": data.counts,
             "classes": list(data.classes),

@@ -45,7 +45,7 @@ def run_single(config: dict[str, Any], overrides: Sequence[str], chosen: Path | 
             _execute(run["config"], begun)
         return
     try:
-        directory = new_run(config, overrides, chosen)
+        directory, config = new_run(config, overrides, chosen)
     except RetableError:
         if chosen is not None:
             with contextlib.suppress(OSError):
@@ -72,8 +72,13 @@ def _take_away(directory: Path, own: bool) -> None:
             folder.rmdir()  # where nothing else is in it
 
 
-def new_run(config: dict[str, Any], overrides: Sequence[str], chosen: Path | None = None) -> Path:
+def new_run(
+    config: dict[str, Any], overrides: Sequence[str], chosen: Path | None = None
+) -> tuple[Path, dict[str, Any]]:
     """A directory for one run that has been checked as a sweep's runs are: the chosen one, or a new one.
+
+    Returns:
+        The directory, and the config as this project composes it (`Composer`), not Hydra alone.
 
     Raises:
         ConfigError, DataError: one line; there is no directory then.
@@ -81,6 +86,7 @@ def new_run(config: dict[str, Any], overrides: Sequence[str], chosen: Path | Non
     asked = [text for text in overrides if not text.lstrip("+~").startswith("hydra")]
     composition = Composer().compose(asked)
     _refuse_sweeps(config, overrides)
+    config = composition.config
     validate(config)
     import_all()
     from retable.run.assemble import check
@@ -99,14 +105,14 @@ def new_run(config: dict[str, Any], overrides: Sequence[str], chosen: Path | Non
                 f"hydra.run.dir={chosen}: holds {taken[0]}, which a run would write; accepted: another one"
             )
         write_plan(chosen, run_name(composition), config, asked)
-        return chosen
+        return chosen, config
     folder = Path(config["output"]).expanduser() / config["task"]["name"] / run_name(composition)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     directory, count = folder / stamp, 1
     while directory.exists():
         directory, count = folder / f"{stamp}_{count}", count + 1
     write_plan(directory, run_name(composition), config, asked)
-    return directory
+    return directory, config
 
 
 def run_job(config: dict[str, Any], directory: Path) -> float | None:
@@ -241,7 +247,7 @@ class _Progress:
         self.first = self.first or row["epoch"]
         self.done, self.steps = row["epoch"], 0
         each = (time.monotonic() - self.start) / (row["epoch"] - self.first + 1)
-        kept = {k: v for k, v in row.items() if k.startswith(("train/", "val/")) and k.count("/") == 1}
+        kept = {k: v for k, v in files.metrics_of(row).items() if k.count("/") <= 1}
         shown = "  ".join(f"{k} {v:.4f}" for k, v in kept.items() if v is not None)
         left = each * (self.epochs - row["epoch"])
         clear = "\r\033[K" if sys.stdout.isatty() else ""

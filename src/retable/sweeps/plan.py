@@ -7,7 +7,7 @@ from typing import Any
 
 from retable.config.compose import Composer, Composition
 from retable.config.identity import identity, run_name, shared_deviations
-from retable.config.keys import CHOOSING, key_of, lookup, own
+from retable.config.keys import CHOOSING, is_foreign, key_of, lookup, own
 from retable.config.validate import validate
 from retable.data.fingerprints import has_changed, recall
 from retable.errors import ConfigError
@@ -107,7 +107,9 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         store = stores.setdefault(root, Store(root)) if root not in stores else stores[root]
         flat = identity(config)
         key = repr(sorted(config["data"].items(), key=lambda item: item[0]))
-        if key not in fingerprints:
+        if is_foreign(config):
+            fingerprints[key] = None  # nothing can be said of it
+        elif key not in fingerprints:
             cache = Path(config["data"]["cache"]).expanduser()
             fingerprints[key] = recall(cache, config["data"])
             if fingerprints[key] is None and store.has_results():

@@ -22,7 +22,7 @@ def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     results = [files.read_result(run.directory) or {} for run in runs]
     for result in results:
         final = (result.get("metrics") or {}).get("final") or {}
-        metrics |= dict.fromkeys(key for key in final if key.startswith(("train/", "val/")))
+        metrics |= dict.fromkeys(key for key in final if not key.startswith(("epoch", "test/")))
     for run, result in zip(runs, results, strict=True):
         final = (result.get("metrics") or {}).get("final") or {}
         row: dict[str, Any] = {"run": run.name} if not columns else {}

@@ -157,8 +157,10 @@ class _Progress:
         self.done, self.steps, self.last = 0, 0, 0.0
 
     def epoch(self, row: dict[str, Any]) -> None:
+        from retable.run import files
+
         self.done, self.steps = row["epoch"], 0
-        shown = "  ".join(f"{k} {v:.4f}" for k, v in row.items() if k.startswith(("train/", "val/")))
+        shown = "  ".join(f"{k} {v:.4f}" for k, v in files.metrics_of(row).items())
         print(f"epoch {row['epoch']}/{self.epochs}  {shown}", flush=True)
         self._tell(row.get("train/loss"))
 

@@ -1,0 +1,95 @@
+"""A LightningModule and a LightningDataModule as somebody writes them who has never heard of this project."""
+
+import os
+import time
+
+import pytorch_lightning as pl
+import torch
+import torchmetrics
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset, random_split
+
+
+class LitNet(pl.LightningModule):
+    def __init__(self, lr=1e-3, width=8, dropout=0.2, activation: nn.Module | None = None, diverge=False):
+        super().__init__()
+        self.save_hyperparameters(ignore="activation")
+        activation = activation or nn.ReLU()
+        self.net = nn.Sequential(nn.Linear(6, width), activation, nn.Dropout(dropout), nn.Linear(width, 3))
+        self.criterion = nn.CrossEntropyLoss()
+        self.train_acc = torchmetrics.Accuracy(task="multiclass", num_classes=3)
+        self.val_acc = torchmetrics.Accuracy(task="multiclass", num_classes=3)
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        logits = self(x)
+        loss = self.criterion(logits, y)
+        if self.hparams.diverge and self.global_step == 5:
+            loss = loss * float("nan")
+        self.train_acc(logits, y)
+        self.log("train_loss", loss, on_step=True, on_epoch=True)
+        self.log("train_acc", self.train_acc, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        x, y = batch
+        logits = self(x)
+        self.val_acc(logits, y)
+        self.log("val_loss", self.criterion(logits, y))
+        self.log("val_acc", self.val_acc)
+
+    def on_train_epoch_end(self):
+        wait = os.environ.get("WAIT_WHILE_THERE_IS")
+        while wait and self.current_epoch == 1 and os.path.exists(wait):
+            time.sleep(0.05)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=0, threshold=0.1)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": "val_loss"}}
+
+
+class Tested(LitNet):
+    def test_step(self, batch, batch_idx):
+        self.log("test_loss", self.criterion(self(batch[0]), batch[1]))
+
+
+class Bare(LitNet):
+    """Without an optimizer of its own."""
+
+    configure_optimizers = pl.LightningModule.configure_optimizers
+
+
+class LeavesData(pl.LightningDataModule):
+    def __init__(self, batch_size: int = 32, workers: int = 0):
+        super().__init__()
+        self.save_hyperparameters()
+
+    def setup(self, stage=None):
+        x = torch.randn(300, 6, generator=torch.Generator().manual_seed(7))
+        self.train, self.val = random_split(TensorDataset(x, x[:, :3].argmax(1)), [240, 60])
+
+    def train_dataloader(self):
+        h = self.hparams
+        return DataLoader(self.train, h.batch_size, shuffle=True, num_workers=h.workers)
+
+    def val_dataloader(self):
+        return DataLoader(self.val, 64)
+
+    def test_dataloader(self):
+        return DataLoader(self.val, 64)
+
+
+class OwnGenerator(LeavesData):
+    def train_dataloader(self):
+        return DataLoader(self.train, 16, shuffle=True, generator=torch.Generator().manual_seed(1))
+
+
+class Ordered(LeavesData):
+    """Every epoch in one order."""
+
+    def train_dataloader(self):
+        return DataLoader(self.train, self.hparams.batch_size)

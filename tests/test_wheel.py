@@ -1,0 +1,83 @@
+"""What is built holds all that an installed package needs; a sweep runs from an empty folder with the wheel alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "retable"
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A wheel and an sdist of the tracked files, by kind; made without a network."""
+    folder = tmp_path_factory.mktemp("built")
+    source = folder / "source"
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file() and not (ROOT / name).is_symlink():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, source / name)
+    hooks = "from setuptools import build_meta as b; print(b.build_wheel({0!r}), b.build_sdist({0!r}))"
+    command = [sys.executable, "-c", hooks.format(str(folder))]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
+    return {"wheel": wheel, "sdist": sdist}
+
+
+def needed() -> set[str]:
+    """Every file that belongs to the package, as it lies below src/."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "src"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    return {name.removeprefix("src/") for name in listed.split("\0") if name}
+
+
+def test_wheel_and_sdist_hold_every_file_of_the_package(built):
+    files = needed()
+    for name in (
+        *("retable/conf/base.yaml", "retable/conf/lightning.yaml", "retable/conf/experiment/cifar/dropout.yaml"),
+        *("retable/commands/project/.ci/run", "retable/commands/project_module/conf/task/leaves.yaml"),
+        *("retable/py.typed", "hydra_plugins/retable/plugins.py"),
+    ):
+        assert name in files
+    with zipfile.ZipFile(built["wheel"]) as wheel:
+        assert files <= set(wheel.namelist())
+    with tarfile.open(built["sdist"]) as sdist:
+        assert files <= {name.partition("/src/")[2] for name in sdist.getnames()}
+
+
+def test_a_sweep_in_an_empty_folder_with_the_wheel_alone(built, tmp_path):
+    installed, folder = tmp_path / "installed", tmp_path / "empty"
+    with zipfile.ZipFile(built["wheel"]) as wheel:
+        wheel.extractall(installed)
+    folder.mkdir()
+    kept = {key: value for key, value in os.environ.items() if key not in ("RETABLE_DATA", "RETABLE_CONF")}
+    environment = kept | {"PYTHONPATH": str(installed)}
+    command = [sys.executable, "-m", "retable.cli"]
+    where = subprocess.run(
+        [sys.executable, "-c", "import retable; print(retable.__file__)"],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert where.stdout.strip() == str(installed / "retable/__init__.py")
+    words = ["sweep", "experiment=cifar/dropout", "data=sample", "debug=fast", "dropout.p=0.2", "sweep.workers=1"]
+    done = subprocess.run([*command, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (folder / "multirun/tables/cifar/dropout/report.md").read_text()
+    assert "Dropout" in page
+    done = subprocess.run([*command, "init", "leaves", "--module"], cwd=folder, env=environment, timeout=60)
+    assert done.returncode == 0
+    assert (folder / "leaves/.ci/run").exists()
