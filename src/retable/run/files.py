@@ -6,6 +6,7 @@ log.txt       what the run printed
 history.csv   one row an epoch
 last.ckpt     model, optimizer, scheduler, epoch, random states after the last finished epoch
 result.json   how it ended; a directory without one is not finished
+job.json      which job of a cluster is to train it, where it was given to one
 train/, val/  TensorBoard events
 figures/      PNG
 """
@@ -25,7 +26,7 @@ from retable.atomic import read_json, write_text
 from retable.config.validate import validate
 from retable.errors import DataError, first_line
 
-RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES = (
+RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES, JOB = (
     "run.json",
     "config.yaml",
     "log.txt",
@@ -34,6 +35,7 @@ RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES = (
     "result.json",
     ".lock",
     "figures",
+    "job.json",
 )
 
 # What becomes of a run. The first three stand in result.json; the others are read off what else there is.

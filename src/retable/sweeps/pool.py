@@ -40,12 +40,14 @@ class Outcome:
         interrupted: whether runs are left because somebody asked to stop.
         stopped_by: why the sweep stopped by itself, or None.
         unwritten: why tables could not be written at its end.
+        submitted: runs that jobs of an engine are to train after this process has gone.
     """
 
     failures: list[tuple[Run, str]] = field(default_factory=list)
     interrupted: bool = False
     stopped_by: str | None = None
     unwritten: list[str] = field(default_factory=list)
+    submitted: list[Run] = field(default_factory=list)
 
 
 class StopRules:
