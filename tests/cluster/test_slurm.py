@@ -154,7 +154,7 @@ def test_a_run_that_is_longer_than_its_job_is_requeued_before_its_time_is_up(a_s
 
 def test_a_node_that_is_lost_costs_its_runs_only(a_sweep):
     host = os.uname().nodename.partition(".")[0]
-    words = [*FAULTY, *SLURM, "+model.fault=hang", "hydra.launcher.extra={no-requeue: true}"]
+    words = [*FAULTY, *SLURM, "+model.fault=hang", "+hydra.launcher.extra.no-requeue=true"]
     process = a_sweep.start(*words)
     a_sweep.wait(lambda: any("steps:" in log.read_text() for log in a_sweep.folder.glob(f"*/*/{files.LOG}")))
     told("scontrol", "update", f"nodename={host}", "state=down", "reason=test")

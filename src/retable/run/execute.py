@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-from filelock import FileLock, Timeout
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from retable import atomic
 from retable.config.identity import identity
 from retable.errors import RetableError
-from retable.run import devices, facts, files, steps
+from retable.run import devices, facts, files, lease, steps
 from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
 from retable.run.record import Record
@@ -59,15 +58,15 @@ def execute(
     """
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(directory / files.LOCK, timeout=0):
-            mark = (directory / files.LOCK).stat().st_ino
+        with lease.lock(directory) as locked, lease.held(directory, locked) as held:
             files.sweep_up(directory)
             done = files.read_result(directory)
             if done is not None:
                 return done  # also what another sweep ended meanwhile; who tries a failed run again clears its result
 
             def interrupted() -> bool:
-                _refuse_if_gone(directory, mark)
+                if not held.holds:
+                    raise Gone(f"{directory}: was deleted or replaced while the run trained")
                 return should_interrupt()
 
             try:
@@ -77,18 +76,8 @@ def execute(
             except BaseException as error:
                 write_failure(directory, describe(error), config)  # under the lock: nobody takes the run over before
                 raise
-    except Timeout as error:
+    except lease.Taken as error:
         raise Busy(f"{directory}: another process trains this run") from error
-
-
-def _refuse_if_gone(directory: Path, mark: int) -> None:
-    """Raise Gone where the directory is no longer the one that this process has locked."""
-    try:
-        same = (directory / files.LOCK).stat().st_ino == mark
-    except OSError:
-        same = False
-    if not same:
-        raise Gone(f"{directory}: was deleted or replaced while the run trained")
 
 
 def _execute(

@@ -152,6 +152,11 @@ def sweep_up(directory: Path) -> None:
                 path.unlink()
 
 
+def leases(directory: Path) -> list[Path]:
+    """What says who trains a run, or has trained it (retable.run.lease)."""
+    return list(directory.glob(".lease-*"))
+
+
 def remove(paths: Iterable[Path]) -> None:
     """Delete files that may be there."""
     for path in paths:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from retable.checks import seconds
 from retable.errors import ConfigError, RetableError
-from retable.run import files
+from retable.run import files, lease
 from retable.sweeps import store
 from retable.sweeps.plan import Run
 from retable.sweeps.processes import DIED, Crew, WorkerProcess
@@ -223,6 +223,7 @@ class Pool:
                 result = files.read_result(run.directory) or {}
                 self._note_end(run, -1, status, result.get("reason"))
             else:
+                lease.expire(run.directory)
                 self.waiting.append(run)
 
     def _look_at_the_clock(self) -> None:
