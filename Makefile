@@ -32,7 +32,7 @@ QUICK_receptive := --top 3 --stride 32
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-faults fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
+.PHONY: help install demo test test-slow test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
 	sweep-receptive sweep-all tensorboard docs lint format clean
 
 help: ## List the targets
@@ -62,6 +62,12 @@ test-faults: install ## Kill sweeps 1,000 times, and let each of their file oper
 
 fuzz: install ## Read mutated files: FORMAT=png COUNT=10000 SEED=0; all formats without FORMAT
 	$(PY) -m tests.fuzz $(FORMAT) --count $(or $(COUNT),10000) --seed $(or $(SEED),0)
+
+test-cluster: install ## Sweep on a SLURM of one node (as root: apt-get install slurm-wlm munge) and on Ray's local cluster
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm]'
+	if test $$(id -u) = 0 && command -v apt-get >/dev/null && ! command -v slurmctld >/dev/null; then \
+	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends slurm-wlm munge; fi
+	$(PY) -m pytest -q -m cluster tests/cluster $(ARGS)
 
 test-gpu: install ## Run the tests that need a CUDA device
 	$(PY) -m pytest -q -m gpu $(ARGS)

@@ -22,8 +22,8 @@ class Faulty(nn.Module):
     Args:
         fault: none, raise, words (that no terminal can show, and too many), other, exit, segfault, kill, memory (once),
             slow, leave (ends without a word), meta (can't be built without memory), child, orphan, stray (leave a
-            process behind: a living worker, a dead one, in a session of its own), stop (SIGSTOP), hold (the GIL) or
-            vanish (its run's directory).
+            process behind: a living worker, a dead one, in a session of its own), stop (SIGSTOP), hold (the GIL),
+            vanish (its run's directory), hang (for long) or hog (4 GB of memory).
     """
 
     def __init__(self, in_shape: Any, num_classes: int, fault: str = "none", **rest: Any) -> None:
@@ -65,6 +65,11 @@ class Faulty(nn.Module):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fault == "vanish":
             shutil.rmtree(Path(os.readlink("/proc/self/fd/1")).parent)  # where its log is
+        if self.fault == "hang":
+            time.sleep(LONG)
+        if self.fault == "hog":
+            self.much = torch.ones(2**30)
+            time.sleep(LONG)
         if self.fault == "stop":
             os.kill(os.getpid(), signal.SIGSTOP)
         if self.fault == "hold":

@@ -57,7 +57,7 @@ def test_keys_without_a_meaning_are_refused_in_a_line(told, tmp_path, mode, word
 
 def test_what_a_sweep_is_told_by_hydras_keys(told, monkeypatch):
     seen = []
-    monkeypatch.setattr(session, "sweep", lambda arguments, train: (seen.append(arguments), None))
+    monkeypatch.setattr(session, "sweep", lambda arguments, *engine: (seen.append(arguments), None))
     monkeypatch.setattr(session, "exit_code", lambda plan, outcome: 0)
     assert told("-m", "task=mnist", "hydra.sweep.dir=else where", "+hydra.sweeper.params.seed='0,1'")[0] == 0
     assert seen == [["seed=0,1", "task=mnist", "sweep.dir='else where'"]]

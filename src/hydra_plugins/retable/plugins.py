@@ -79,6 +79,9 @@ class WorkersLauncher(_Plugin, Launcher):
     """Trains in disposable worker processes. Under the sweeper `retable` its configs are those that the sweeper fixed;
     under another sweeper (a search, say) each batch of jobs is planned by itself."""
 
+    train: Any = None  # who trains the runs of a plan, and says what it would submit; None: the workers
+    describe: Any = None
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from retable.run import files
         from retable.sweeps.plan import make_plan
@@ -88,7 +91,7 @@ class WorkersLauncher(_Plugin, Launcher):
         merged = plans[0]
         merged.runs = list({run.directory: run for plan in plans for run in plan.runs}.values())
         if todo := merged.pending:
-            train_in_workers(merged, todo)
+            (self.train or train_in_workers)(merged, todo)
         returns = []
         for overrides, plan in zip(job_overrides, plans, strict=True):
             result = files.read_result(plan.runs[0].directory) or {}
@@ -101,6 +104,18 @@ class WorkersLauncher(_Plugin, Launcher):
                 job.return_value, job.status = RuntimeError(result.get("reason", "interrupted")), JobStatus.FAILED
             returns.append(job)
         return returns
+
+
+class SlurmLauncher(WorkersLauncher):
+    """Trains in jobs of SLURM (conf/hydra/launcher/slurm.yaml)."""
+
+    def __init__(self, **parameters: Any) -> None:
+        from retable.sweeps.cluster import Cluster
+        from retable.sweeps.slurm import Slurm
+
+        with ending_the_program():
+            cluster = Cluster(Slurm(**parameters))
+        self.train, self.describe = cluster.train, cluster.describe
 
 
 class RetableSweeper(_Plugin, Sweeper):
@@ -122,9 +137,10 @@ class RetableSweeper(_Plugin, Sweeper):
 
         settings = self.config.hydra
         params = [f"{key}={value}" for key, value in self.params.items()]
-        train = None if isinstance(self.launcher, WorkersLauncher) else self._train_by_launcher
+        ours = isinstance(self.launcher, WorkersLauncher)
+        engine = (self.launcher.train, self.launcher.describe) if ours else (self._train_by_launcher, None)
         with ending_the_program():
-            plan, outcome = sweep([*params, *arguments, *conventions(settings)], train)
+            plan, outcome = sweep([*params, *arguments, *conventions(settings)], *engine)
         if code := exit_code(plan, outcome):
             sys.exit(code)
         return plan

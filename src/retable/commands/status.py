@@ -1,8 +1,10 @@
 """`retable status`: how far the runs below a folder are. Reads their directories and composes nothing."""
 
 import argparse
+import contextlib
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,31 @@ def _status(options: argparse.Namespace) -> None:
         if run.status == "running":
             silent = f", {time.time() - run.changed:.0f} s ago" if run.changed else ""
             print(f"running: {run.directory}: epoch {run.epoch} of {run.epochs}{silent}")
+    for line in _queued([run.directory for run in runs if run.status in ("new", "interrupted")]):
+        print(line)
     for run in runs:
         if run.status in ("failed", "broken"):
             print(f"{run.status}: {run.directory}: {run.reason}")
+
+
+def _queued(directories: Sequence[Path]) -> list[str]:
+    """A line a job that has runs to train; with SLURM's word for how it is where SLURM is there to be asked."""
+    import shutil
+
+    from retable.sweeps.cluster import record
+    from retable.sweeps.slurm import Slurm
+
+    jobs: Counter[tuple[str, str]] = Counter()
+    for directory in directories:
+        note = record(directory)
+        if note.get("job"):
+            jobs[str(note.get("engine")), str(note["job"])] += 1
+    states: dict[str, tuple[str, str]] = {}
+    asked = [job for engine, job in jobs if engine == Slurm.name]
+    if asked and shutil.which("squeue"):
+        with contextlib.suppress(OSError):
+            states = Slurm().states(asked)
+    return [
+        f"queued: {engine} job {job}: {count} runs{' ' + states[job][1] if job in states else ''}"
+        for (engine, job), count in sorted(jobs.items())
+    ]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from filelock import FileLock, Timeout
 from pytorch_lightning.callbacks import ModelSummary, ProgressBar
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
@@ -16,7 +15,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import checkpoints, devices, facts, files, foreign, steps
+from retable.run import checkpoints, devices, facts, files, foreign, lease, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -69,15 +68,15 @@ def execute(
     """
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(directory / files.LOCK, timeout=0):
-            mark = (directory / files.LOCK).stat().st_ino
+        with lease.lock(directory) as locked, lease.held(directory, locked) as held:
             files.sweep_up(directory)
             done = files.read_result(directory)
             if done is not None:
                 return done  # also what another sweep ended meanwhile; who tries a failed run again clears its result
 
             def interrupted() -> bool:
-                _refuse_if_gone(directory, mark)
+                if not held.holds:
+                    raise Gone(f"{directory}: was deleted or replaced while the run trained")
                 return should_interrupt()
 
             try:
@@ -87,18 +86,8 @@ def execute(
             except BaseException as error:
                 write_failure(directory, describe(error), config)  # under the lock: nobody takes the run over before
                 raise
-    except Timeout as error:
+    except lease.Taken as error:
         raise Busy(f"{directory}: another process trains this run") from error
-
-
-def _refuse_if_gone(directory: Path, mark: int) -> None:
-    """Raise Gone where the directory is no longer the one that this process has locked."""
-    try:
-        same = (directory / files.LOCK).stat().st_ino == mark
-    except OSError:
-        same = False
-    if not same:
-        raise Gone(f"{directory}: was deleted or replaced while the run trained")
 
 
 def _execute(

@@ -8,6 +8,7 @@ last.ckpt     model, optimizer, scheduler, epoch, random states after the last f
 previous.ckpt the same of the epoch before, while the run is unfinished
 best.ckpt     the same of the best epoch, where it is asked for (conf/checkpoint)
 result.json   how it ended; a directory without one is not finished
+job.json      which job of a cluster is to train it, where it was given to one
 train/, val/  TensorBoard events
 figures/      PNG
 """
@@ -27,7 +28,7 @@ from retable.atomic import read_json, write_text
 from retable.config.validate import validate
 from retable.errors import DataError, first_line
 
-RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES = (
+RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES, JOB = (
     "run.json",
     "config.yaml",
     "log.txt",
@@ -36,6 +37,7 @@ RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES = (
     "result.json",
     ".lock",
     "figures",
+    "job.json",
 )
 
 PREVIOUS, BEST = "previous.ckpt", "best.ckpt"
@@ -165,6 +167,11 @@ def sweep_up(directory: Path) -> None:
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _ABANDONED:
                 path.unlink()
+
+
+def leases(directory: Path) -> list[Path]:
+    """What says who trains a run, or has trained it (retable.run.lease)."""
+    return list(directory.glob(".lease-*"))
 
 
 def remove(paths: Iterable[Path]) -> None:

@@ -65,7 +65,7 @@ def _take_away(directory: Path, own: bool) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         folders = [directory.parent, directory.parents[1], directory.parents[2]]
     else:
-        files.remove(directory / name for name in _WRITTEN)
+        files.remove([*(directory / name for name in _WRITTEN), *files.leases(directory)])
         folders = [directory]
     for folder in folders:
         with contextlib.suppress(OSError):

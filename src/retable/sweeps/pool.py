@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from retable.checks import seconds
 from retable.errors import ConfigError, RetableError
-from retable.run import files
+from retable.run import files, lease
 from retable.sweeps import store
 from retable.sweeps.plan import Run
 from retable.sweeps.processes import DIED, Crew, WorkerProcess
@@ -40,12 +40,14 @@ class Outcome:
         interrupted: whether runs are left because somebody asked to stop.
         stopped_by: why the sweep stopped by itself, or None.
         unwritten: why tables could not be written at its end.
+        submitted: runs that jobs of an engine are to train after this process has gone.
     """
 
     failures: list[tuple[Run, str]] = field(default_factory=list)
     interrupted: bool = False
     stopped_by: str | None = None
     unwritten: list[str] = field(default_factory=list)
+    submitted: list[Run] = field(default_factory=list)
 
 
 class StopRules:
@@ -221,6 +223,7 @@ class Pool:
                 result = files.read_result(run.directory) or {}
                 self._note_end(run, -1, status, result.get("reason"))
             else:
+                lease.expire(run.directory)
                 self.waiting.append(run)
 
     def _look_at_the_clock(self) -> None:

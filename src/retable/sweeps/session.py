@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -23,14 +24,18 @@ from retable.sweeps.processes import ask
 
 _SHOWN = 5  # names of missing runs in a line
 Trainer = Callable[[Plan, list[Run]], Outcome]
+Describer = Callable[[Plan, list[Run]], list[str]]
 
 
-def sweep(arguments: Sequence[str], train: Trainer | None = None) -> tuple[Plan, Outcome]:
+def sweep(
+    arguments: Sequence[str], train: Trainer | None = None, describe: Describer | None = None
+) -> tuple[Plan, Outcome]:
     """Run a sweep.
 
     Args:
         arguments: overrides as on the command line, e.g. ["task=cifar", "dropout=0.2,0.3"].
         train: trains the pending runs; the workers by default.
+        describe: says in a preview what `train` would submit, where it would submit something.
 
     Raises:
         ConfigError, DataError: one line, before anything runs.
@@ -43,14 +48,33 @@ def sweep(arguments: Sequence[str], train: Trainer | None = None) -> tuple[Plan,
         from retable.sweeps.preview import preview
 
         preview(plan)
+        if describe is not None:
+            print("\n".join(describe(plan, plan.pending)))
         return plan, Outcome()
     todo = plan.pending
     outcome = Outcome()
     if todo:
         _announce(plan, todo)
         outcome = (train or train_in_workers)(plan, todo)
-    finish(plan, outcome)
+    if outcome.submitted:
+        print(progress(plan, outcome.submitted), flush=True)
+        for run, reason in _failures(plan, outcome):
+            print(f"{files.FAILED}: {run.name} · {reason} · log: {run.directory / files.LOG}")
+        print("The same command shows how far they are, and makes the table when all are done.", flush=True)
+    else:
+        finish(plan, outcome)
     return plan, outcome
+
+
+def progress(plan: Plan, submitted: Sequence[Run]) -> str:
+    """How far a sweep is whose runs are jobs of an engine, in a line."""
+    out = {run.directory for run in submitted}
+    counts: Counter[str] = Counter()
+    for run in plan.runs:
+        status = store.status_of(run.directory)
+        queued = run.directory in out and status in (files.NEW, files.INTERRUPTED)
+        counts["in the queue" if queued else status] += 1
+    return f"{plan.label}: {len(plan.runs)} runs: {', '.join(f'{count} {word}' for word, count in counts.items())}"
 
 
 def read_data(plan: Plan) -> None:

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock, Timeout
 
 from retable.config.identity import digest, identity, same_run
 from retable.config.keys import lookup
 from retable.errors import RetableError
-from retable.run import files
+from retable.run import files, lease
 from retable.run.files import BROKEN, FAILED, INTERRUPTED, NEW, RUNNING
 
 
@@ -38,7 +37,7 @@ def _state(directory: Path) -> tuple[str, str]:
     if (directory / files.RESULT).exists():
         return BROKEN, f"{files.RESULT} is not whole"
     try:
-        if _is_locked(directory):
+        if lease.is_taken(directory):
             return RUNNING, ""
     except OSError as error:
         return BROKEN, f"{files.LOCK} can't be locked: {error.strerror or error}"
@@ -48,18 +47,6 @@ def _state(directory: Path) -> tuple[str, str]:
 def _begun(directory: Path) -> bool:
     """Whether anything stands in a directory that only a run leaves."""
     return any((directory / name).exists() for name in (files.RUN, files.RESULT, files.HISTORY, files.CHECKPOINT))
-
-
-def _is_locked(directory: Path) -> bool:
-    """Whether a process trains this run now."""
-    lock = directory / files.LOCK
-    if not lock.exists():
-        return False
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 @dataclass(frozen=True)
@@ -121,7 +108,7 @@ def clear_failure(directory: Path) -> None:
     """Forget that a run failed, unless another sweep tries it, or has finished it, by now."""
     if status_of(directory) not in (FAILED, BROKEN):
         return
-    with contextlib.suppress(Timeout, OSError), FileLock(directory / files.LOCK, timeout=0):
+    with contextlib.suppress(lease.Taken, OSError), lease.lock(directory):
         if status_of(directory) in (FAILED, BROKEN):
             files.remove([directory / files.RESULT])
 
