@@ -152,7 +152,7 @@ def test_remarks_name_what_was_assumed_and_what_is_broken(make_table, make_run, 
     runs = assign(table, read_runs([tmp_path]))
     said = evaluate(table, runs).remarks
     assert list(said[:3]) == [
-        "Runs of different device: H200, cpu.",
+        "The runs come from different devices: H200; cpu.",
         "Assumed: batch size 32; SGD.",
         "No table was published.",
     ]
