@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
 from retable.report.curves import Plot, plots
-from retable.report.intervals import Interval, interval
+from retable.report.intervals import Interval, corrected, interval
 from retable.report.reproduce import commit, device
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
-from retable.report.verdicts import HOLDS, Verdict, judge
+from retable.report.verdicts import HOLDS, NOT_JUDGED, Verdict, claims_line, judge
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,13 @@ class Evaluated:
         return sum(verdict.verdict == HOLDS for verdict in self.verdicts)
 
     @property
+    def unjudged(self) -> bool:
+        """Whether no claim was judged, for want of real data."""
+        return all(verdict.verdict == NOT_JUDGED for verdict in self.verdicts)
+
+    @property
     def claims_line(self) -> str:
-        return f"{self.holds} of {len(self.verdicts)} claims hold"
+        return claims_line(self.verdicts)
 
 
 def evaluate(table: Table, runs: Assigned) -> Evaluated:
@@ -52,7 +57,7 @@ def evaluate(table: Table, runs: Assigned) -> Evaluated:
         metrics=tuple(metric for metric in table.metrics.values() if metric.shown),
         rows=tuple(rows),
         verdicts=tuple(judge(table, runs)),
-        differences=tuple(differences(table, rows)),
+        differences=tuple(corrected(differences(table, rows))),
         by_epoch=tuple(tables_by_epoch(table, rows)),
         plots=tuple(plots(table, rows)),
         remarks=tuple(remarks(table, rows, runs)),

@@ -26,6 +26,7 @@ from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, interval_text
 from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
 from retable.report.reproduce import command, commit, device, versions, versions_text
+from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
 from retable.report.runs import UNFINISHED, RunRecord
 from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED, Verdict
@@ -86,16 +87,16 @@ def table_page(found: Evaluated, folder: Path, index: str) -> Page:
         .render(
             table=table,
             index=index,
-            holds=found.holds,
+            headline=found.claims_line,
             remarks=[remark for remark in found.remarks if remark.kind != "broken"],  # these have a list of their own
             broken=broken,
             grid=grid(layout(found)),
             by_epoch=[(heading(one.metric), grid(epoch_layout(one))) for one in found.by_epoch],
             notes=[(row.cell.name, row.cell.note) for row in found.rows if row.cell.note],
             claims=claims(found),
-            intervals=any(verdict.intervals for verdict in found.verdicts),
             baseline=baseline(found),
             method=METHOD,
+            resolved=RESOLVED,
             charts=[(chart, [Markup(panel) for panel in chart.panels]) for chart in charts(found)],
             pictures=pictures(found, folder),
             runs=run_lines(found, folder),
@@ -150,10 +151,9 @@ def figure(entry: Entry | None, metric: Metric) -> dict[str, Any] | None:
 
 
 def claims(found: Evaluated) -> list[tuple[Verdict, str, list[str]]]:
-    """(verdict, the claim's note, its intervals as text)."""
-    metrics = found.table.metrics
+    """(verdict, the claim's note, what it rests on as text)."""
     return [
-        (v, claim.note, [f"{one.label}: {interval_text(one, metrics[one.metric])}" for one in v.intervals])
+        (v, claim.note, v.evidence(found.table.metrics))
         for claim, v in zip(found.table.claims, found.verdicts, strict=True)
     ]
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from retable.experiment.metrics import Metric
-from retable.experiment.table import Table
 from retable.report.evaluated import Evaluated
-from retable.report.intervals import METHOD, Interval, interval_text
+from retable.report.intervals import METHOD, interval_text
 from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
+from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
 from retable.report.verdicts import NOT_COMPARABLE
 
@@ -77,12 +77,9 @@ def claims_section(found: Evaluated) -> str:
     verdicts = found.verdicts
     lines = [["claim", "verdict", "on the published figures"]]
     lines += [[f"{v.id} {v.text}", v.line, v.published] for v in verdicts]
-    if any(verdict.intervals for verdict in verdicts):
+    evidence = ["; ".join(verdict.evidence(found.table.metrics)) for verdict in verdicts]
+    if any(evidence):
         lines[0].insert(2, "difference [95 % interval]")
-        for line, verdict in zip(lines[1:], verdicts, strict=True):
-            line.insert(2, intervals_text(verdict.intervals, found.table) or "–")
-    return f"## Claims\n\n{found.claims_line}.\n\n{grid(lines)}"
-
-
-def intervals_text(intervals: Sequence[Interval], table: Table) -> str:
-    return "; ".join(f"{one.label} {interval_text(one, table.metrics[one.metric])}" for one in intervals)
+        for line, text in zip(lines[1:], evidence, strict=True):
+            line.insert(2, text or "–")
+    return f"## Claims\n\n{found.claims_line}.\n\n{grid(lines)}" + (f"\n\n{RESOLVED}" if any(evidence) else "")

@@ -19,6 +19,7 @@ from retable.report.csv import csv_by_epoch, csv_text
 from retable.report.evaluated import Evaluated
 from retable.report.latex import latex_by_epoch, latex_table
 from retable.report.markdown import report
+from retable.report.verdicts import claims_line
 
 if TYPE_CHECKING:
     from retable.report.html import Page
@@ -83,7 +84,7 @@ def index_page(pages: "Sequence[Page]", folder: Path, studies: Path) -> str:
         .get_template("index.html")
         .render(
             claims=claims,
-            holds=sum(page.found.holds for page in pages),
+            headline=claims_line([verdict for _, verdict in claims]),
             counts=[(verdict, count) for verdict, count in counts if count],
             reports=reports(pages),
             broken=sorted([*broken.items(), *unreadable]),
@@ -99,8 +100,8 @@ def reports(pages: "Sequence[Page]") -> list[dict[str, Any]]:
     found = []
     for name in names:
         own = [page for page in pages if report_of(page.found.table) == name]
-        claims = sum(len(page.found.verdicts) for page in own)
-        found.append({"name": name, "pages": own, "claims": claims, "holds": sum(page.found.holds for page in own)})
+        verdicts = [verdict for page in own for verdict in page.found.verdicts]
+        found.append({"name": name, "pages": own, "headline": claims_line(verdicts)})
     return found
 
 
