@@ -103,7 +103,7 @@ def test_best_is_resolved_by_its_least_sure_rival(make_table, runs_of):
     assert found.resolution.deciding.label == "b - a"
     # Differences 2, 0.5, 1.5: mean 1.3333, s 0.76376; (t + t)^2 (s/d)^2 is 5.03 for n = 5, 4.47 for n = 6: 6 seeds
     assert found.resolution.needed == seeds_needed(4 / 3, 0.7637626158)
-    assert found.evidence(table.metrics) == ["least sure: b - a +1.33 [-0.56, +3.23] (3)"]
+    assert found.evidence(table.metrics) == ["least sure: b - a +1.33 [-0.56, +3.23] (3)", "differ in model.name"]
 
 
 ALL = {
@@ -198,4 +198,4 @@ def test_many_differences_from_the_baseline_stand_beside_holms_p(make_table, run
     ps = [ttest_rel(other, a).pvalue for other in (b, c)]
     assert [one.p for one in found.differences] == pytest.approx(ps)
     assert [one.holm for one in found.differences] == pytest.approx([2 * ps[0], ps[1]])
-    assert "| b | +2.00 [+0.76, +3.24] (3), Holm p = 0.04 |" in report(found)
+    assert "| b | +2.00 [+0.76, +3.24] (3), Holm p = 0.04 | model.name |" in report(found)

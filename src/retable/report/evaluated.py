@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
 from retable.report.curves import Plot, plots
+from retable.report.factors import differing
 from retable.report.intervals import Interval, corrected, interval
 from retable.report.reproduce import commit, device
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
@@ -95,7 +96,8 @@ def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
             found[seed] = left - right
     absent = len(shared) - len(found)
     words = "" if not absent else "no figure" if not found else f"no figure in {absent} of {len(shared)} seeds"
-    return interval(name, metric.name, found, words)
+    made = interval(name, metric.name, found, words)
+    return replace(made, differs=differing(table, [base.finished, row.finished]).text)
 
 
 def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:

@@ -165,7 +165,8 @@ def baseline(found: Evaluated) -> dict[str, Any] | None:
     lines: dict[str, list[tuple[str, float | None]]] = {}
     for one in found.differences:
         lines.setdefault(one.label, []).append((interval_text(one, found.table.metrics[one.metric]), one.mean))
-    return {"name": found.table.baseline, "lines": list(lines.items())}
+    differs = {one.label: one.differs for one in found.differences}
+    return {"name": found.table.baseline, "lines": [(*line, differs[line[0]]) for line in lines.items()]}
 
 
 def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:

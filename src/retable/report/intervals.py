@@ -31,7 +31,8 @@ class Interval:
 
     label: a cell's name, or of a claim `left - right`. mean: None where `words` say why there is none.
     low, high: ends of the 95 % confidence interval, None with fewer than two seeds. p: of the two-sided paired t test;
-    holm: the same corrected for all comparisons of the page, None where there is one.
+    holm: the same corrected for all comparisons of the page, None where there is one. differs: in which settings
+    the two cells do.
     """
 
     label: str
@@ -43,6 +44,7 @@ class Interval:
     words: str = ""
     p: float | None = None
     holm: float | None = None
+    differs: str = ""
 
     @property
     def n(self) -> int:

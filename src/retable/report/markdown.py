@@ -67,8 +67,9 @@ def differences_section(found: Evaluated) -> str:
     texts: dict[str, list[str]] = {}
     for one in found.differences:
         texts.setdefault(one.label, []).append(interval_text(one, table.metrics[one.metric]))
-    lines = [[f"minus {table.baseline}", *map(heading, found.metrics)]]
-    lines += [[name, *said] for name, said in texts.items()]
+    differs = {one.label: one.differs for one in found.differences}
+    lines = [[f"minus {table.baseline}", *map(heading, found.metrics), "differs in"]]
+    lines += [[name, *said, differs[name] or "–"] for name, said in texts.items()]
     return f"## Differences from the baseline\n\n{grid(lines)}\n\n{METHOD}"
 
 

@@ -18,6 +18,7 @@ from retable.experiment.metrics import Curve, Metric, NotThere, Published
 from retable.experiment.operands import Operand, World
 from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
+from retable.report.factors import Differing, differing
 from retable.report.intervals import Interval, holm, interval, interval_text
 from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
@@ -37,6 +38,7 @@ class Verdict:
     published: what the claim is worth on the published figures themselves.
     intervals: one a statement that sets one figure of runs over another, where the claim is judged. A choice among many
     (`best`) has none: its runner-up is picked after the fact. resolution: how sure it is that it holds, or does not.
+    differs: in which settings the cells that it compares do.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Verdict:
     published: str = UNDECIDED
     intervals: tuple[Interval, ...] = ()
     resolution: Resolution | None = None
+    differs: Differing = field(default_factory=Differing)
 
     @property
     def sureness(self) -> str:
@@ -69,7 +72,8 @@ class Verdict:
             shown.append(
                 f"least sure: {found.deciding.label} {interval_text(found.deciding, metrics[found.deciding.metric])}"
             )
-        return shown + ([found.test] if found and found.holm is not None else [])
+        shown += [found.test] if found and found.holm is not None else []
+        return shown + ([f"differ in {self.differs.text}"] if self.differs.text else [])
 
     @property
     def line(self) -> str:
@@ -78,7 +82,9 @@ class Verdict:
         if self.verdict in (HOLDS, FAILS, NOT_COMPARABLE, NOT_JUDGED) and self.scale_note:
             said += f" at this scale ({self.scale_note})" if self.verdict in (HOLDS, FAILS) else f" ({self.scale_note})"
         said += f", {self.sureness}" if self.sureness else ""
-        details = "; ".join(part for part in (self.numbers, *self.reasons) if part)
+        confounded = ", ".join(self.differs.confounded)
+        reasons = (*self.reasons, f"confounded: the cells differ in {confounded}, too" if confounded else "")
+        details = "; ".join(part for part in (self.numbers, *reasons) if part)
         return f"{said}: {details}" if details else said
 
 
@@ -242,6 +248,7 @@ def judge_claim(
     found = replace(base, verdict=verdict, numbers=numbers, held=held, judged=judged, reasons=(*reasons, *notes))
     if verdict not in (HOLDS, FAILS):
         return found
+    found = replace(found, differs=differing(table, [relevant[name] for name in claim.cells]))
     intervals = differences_by_seed(table, statements, relevant, seeds)
     return replace(found, intervals=intervals, resolution=how_sure(table, statements, relevant, seeds, verdict))
 
