@@ -5,10 +5,12 @@ import re
 import pytest
 
 from retable.experiment.metrics import Published
-from retable.report import charts as module
-from retable.report.charts import Key, charts, lines_of, quality_of
-from retable.report.drawing import COLOURS, DASHES, shared_limits, span
-from retable.report.evaluated import Entry, evaluate
+from retable.report import curves as module
+from retable.report.charts import Key, charts
+from retable.report.curves import lines_of, quality_of, shared_limits
+from retable.report.drawing import COLOURS, DASHES, span
+from retable.report.evaluated import evaluate
+from retable.report.rows import Entry
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_charts_are_curves_late_curves_the_two_best_and_bars(drawn):
         ("Accuracy per epoch, all runs", 2),
         ("Loss per epoch, all runs", 1),
         ("Validation accuracy of all runs from epoch 2 on", 1),
-        ("Train and validation of the two best", 1),
+        ("Train and validation of the two best from epoch 2 on", 1),
         ("Regenerated against published", 4),
     ]
 
@@ -129,3 +131,18 @@ def test_the_best_is_by_validation_and_b1_calls_it_test(make_table, data):
     assert quality_of(make_table(metrics=metrics, cells=cells)) is None
     metrics["test"] = {"column": "val/accuracy", "scale": 100}
     assert module.title_of(make_table(metrics=metrics, cells=cells), "val") == "test"
+
+
+def test_a_loss_that_the_others_would_flatten_has_axes_of_its_own(make_table, make_run, assigned):
+    losses = {"a": [0.9, 0.5, 0.4], "b": [0.8, 0.6, 0.3], "c": [0.05, 0.03, 0.02]}  # c is a focal loss
+    runs = assigned(*(make_run(cell, [0.1, 0.2, 0.3], loss=loss) for cell, loss in losses.items()))
+    plot = next(plot for plot in evaluate(make_table(), runs).plots if plot.title.startswith("Loss"))
+    assert [(panel.title, [line.label for line in panel.lines]) for panel in plot.panels] == [
+        ("train, a, b", ["a", "b"]),
+        ("train, c", ["c"]),
+    ]
+
+
+def test_the_two_best_are_drawn_from_epoch_2_on(found):
+    plot = next(plot for plot in found.plots if "two best" in plot.title)
+    assert {line.points[0][0] for line in plot.panels[0].lines} == {2}

@@ -110,13 +110,13 @@ def test_in_markdown_and_csv(make_table, make_run, assigned):
     assert section.splitlines() == [
         "## Differences from the baseline",
         "",
-        "| minus a | val (%) |",
-        "| --- | --- |",
-        "| b | +2.00 [-0.48, +4.48] (3) |",
-        "| c | missing |",
+        "| minus a | val (%) | differs in |",
+        "| --- | --- | --- |",
+        "| b | +2.00 [-0.48, +4.48] (3) | model.name |",
+        "| c | missing | – |",
     ]
     assert "| claim | verdict | difference [95 % interval] | on the published figures |" in text
-    assert "50.00 | b - a +2.00 [-0.48, +4.48] (3) | holds |" in text
+    assert "50.00 | b - a +2.00 [-0.48, +4.48] (3); differ in model.name | holds |" in text
     lines = {line["cell"]: line for line in csv.DictReader(io.StringIO(csv_text(evaluate(table, runs))))}
     assert float(lines["b"]["baseline_low"]) == pytest.approx(2 - 4.302652729911275 / math.sqrt(3))
     assert (lines["b"]["baseline"], lines["b"]["baseline_n"]) == ("a", "3")

@@ -67,7 +67,7 @@ def test_reduced_scale_is_not_compared_with_published_figures(make_table, make_r
     text = report(evaluate(table, runs))
     assert "- Reduced scale: 2 of 10 epochs." in text
     assert "| a | 60.00 / 60 / not comparable | 50.00 / 50 / not comparable |" in text
-    assert "| T1 (1) b beats a | holds at this scale (2 of 10 epochs), holds in 1 of 1 seed:" in text
+    assert "| T1 (1) b beats a | holds at this scale (2 of 10 epochs), not resolved at 1 seed:" in text
 
 
 def test_sample_data_shows_no_published_figures(make_table, make_run, assigned):
@@ -77,7 +77,7 @@ def test_sample_data_shows_no_published_figures(make_table, make_run, assigned):
     assert "- Made from sample data" in text
     assert "| a | 60.00 | 50.00 |" in text
     assert "not judged (sample data)" in text
-    assert "0 of 1 claims hold." in text
+    assert "1 claim, not judged: sample data." in text
 
 
 def test_a_range_is_met_inside_and_missed_from_its_nearer_end(make_table, make_run, assigned, data):
@@ -152,7 +152,7 @@ def test_remarks_name_what_was_assumed_and_what_is_broken(make_table, make_run, 
     runs = assign(table, read_runs([tmp_path]))
     said = evaluate(table, runs).remarks
     assert list(said[:3]) == [
-        "Runs of different device: H200, cpu.",
+        "The runs come from different devices: H200; cpu.",
         "Assumed: batch size 32; SGD.",
         "No table was published.",
     ]

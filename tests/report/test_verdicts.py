@@ -15,7 +15,7 @@ def test_verdict_is_of_the_means_and_counts_the_seeds(make_table, make_run, assi
     ]
     (found,) = judge(make_table(BEATS), assigned(*records))
     assert (found.verdict, found.held, found.judged) == ("holds", 2, 3)
-    assert found.line == "holds, holds in 2 of 3 seeds: b 55.00 > a 50.00"
+    assert found.line == "holds, not resolved at 3 seeds (holds in 2 of 3; about 12 would decide): b 55.00 > a 50.00"
     assert found.id == "T1 (1)"
 
 
@@ -71,7 +71,7 @@ def test_fewer_epochs_judge_comparisons_at_this_scale_and_no_thresholds(make_tab
     runs = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6]))
     relative, absolute = judge(make_table(BEATS, REACHES, published_epochs=100), runs)
     assert (relative.verdict, relative.scale_note) == ("holds", "2 of 100 epochs")
-    assert relative.line.startswith("holds at this scale (2 of 100 epochs), holds in 1 of 1 seed:")
+    assert relative.line.startswith("holds at this scale (2 of 100 epochs), not resolved at 1 seed: b ")
     assert (absolute.verdict, absolute.numbers) == ("not comparable", "b 60.00 > 55")
 
 

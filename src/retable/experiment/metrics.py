@@ -106,6 +106,11 @@ class Metric:
     unit: str = ""
     shown: bool = True
 
+    @property
+    def exact(self) -> bool:
+        """Whether every seed has the same value, so that one seed is evidence enough: the number of parameters."""
+        return self.result == "parameters"
+
     def curve(self, run: Recorded, metrics: Mapping[str, "Metric"]) -> Curve:
         """Epoch -> value in the published unit, where the epoch has one. Args: metrics: the table's, by name.
 

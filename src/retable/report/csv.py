@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from retable.experiment.metrics import Published
-from retable.report.evaluated import Entry, Evaluated, Row
+from retable.report.evaluated import Evaluated
 from retable.report.intervals import Interval
+from retable.report.rows import Entry, Row
 
 HEAD = (
     *("table", "cell", "metric", "unit", "mean", "std", "n"),
@@ -26,6 +27,28 @@ def csv_text(found: Evaluated) -> str:
         for entry in row.entries.values():
             writer.writerow(_line(found, row, entry, paired.get((row.cell.name, entry.metric))))
     return file.getvalue()
+
+
+EPOCHS_HEAD = (
+    *("table", "cell", "metric", "unit", "epoch", "mean", "std", "n"),
+    *("published", "difference", "words", "scale"),
+)
+
+
+def csv_by_epoch(found: Evaluated) -> str:
+    """What was published epoch by epoch, a line a metric, cell and epoch; columns as in EPOCHS_HEAD. Else empty."""
+    scales = {row.cell.name: row.scale for row in found.rows}
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(EPOCHS_HEAD)
+    for one in found.by_epoch:
+        for number, cell in enumerate(one.cells):
+            for epoch, entries in one.lines:
+                e = entries[number]
+                published = e.published.value if e.published else None
+                figures = (epoch, e.mean, e.std, e.n, published, e.difference, e.words, scales[cell])
+                writer.writerow((found.table.name, cell, one.metric.name, one.metric.unit, *figures))
+    return file.getvalue() if found.by_epoch else ""
 
 
 def _line(found: Evaluated, row: Row, entry: Entry, paired: Interval | None) -> Mapping[str, Any]:

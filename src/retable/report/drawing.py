@@ -8,7 +8,6 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -17,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from retable.experiment.metrics import Metric
-from retable.report.evaluated import Entry
+from retable.report.curves import HUES, Panel
+from retable.report.rows import Entry
 
 # Told apart by the colour-blind too, after Okabe and Ito; the page has a lighter set for its dark mode.
 COLOURS = ("#0072b2", "#d55e00", "#00855f", "#b0528a", "#8a6d00", "#c1121f", "#6a3d9a", "#5c5c5c")
@@ -28,46 +28,15 @@ _WIDTH, _HEIGHT = 5.4, 3.4
 STYLE = {"svg.hashsalt": "retable", "svg.fonttype": "none", "path.simplify": True, "path.simplify_threshold": 0.3}
 
 
-@dataclass(frozen=True)
-class Line:
-    """A metric an epoch: mean, lowest and highest over the seeds that have the epoch. cut: of a run in no mean."""
-
-    look: int
-    label: str
-    points: tuple[tuple[int, float, float, float], ...]
-    cut: bool = False
-
-    @property
-    def banded(self) -> bool:
-        return any(high > low for _, _, low, high in self.points)
-
-
-def shared_limits(parts: Any) -> tuple[float, float] | None:
-    """One y-axis for train and validation, unless one would flatten the other (a validation loss that explodes)."""
-    ranges = []
-    for lines in parts:
-        values = [value for line in lines for _, _, low, high in line.points for value in (low, high)]
-        if values:
-            ranges.append((min(values), max(values)))
-    if len(ranges) < 2:
-        return None
-    low, high = min(r[0] for r in ranges), max(r[1] for r in ranges)
-    if high <= low or any(top - bottom < 0.25 * (high - low) for bottom, top in ranges):
-        return None
-    margin = 0.04 * (high - low)
-    return low - margin, high + margin
-
-
-def line_panel(
-    lines: Sequence[Line], name: str, title: str, limits: tuple[float, float] | None, titled: bool = True
-) -> str:
+def line_panel(panel: Panel) -> str:
     """One axis with its lines, as SVG; each line is a group of class `line-<look>`."""
+    lines = panel.lines
     figure = Figure(figsize=(_WIDTH, _HEIGHT))
-    axis = figure.add_axes((0.62 / _WIDTH, 0.14, 1 - 0.72 / _WIDTH, 0.76 if titled else 0.83))
-    few = len(looks(lines)) <= 8
+    axis = figure.add_axes((0.62 / _WIDTH, 0.14, 1 - 0.72 / _WIDTH, 0.76 if panel.titled else 0.83))
+    few = len({line.look for line in lines}) <= 8
     for line in lines:
-        colour = COLOURS[line.look % len(COLOURS)]
-        style = DASHES[line.look // len(COLOURS) % len(DASHES)]
+        colour = COLOURS[line.look % HUES]
+        style = DASHES[line.look // HUES % len(DASHES)]
         epochs, means, lows, highs = zip(*line.points, strict=True)
         if line.banded:
             band = axis.fill_between(epochs, lows, highs, color=colour, alpha=0.14 if few else 0.07, linewidth=0)
@@ -75,18 +44,24 @@ def line_panel(
         marker = {"marker": "x", "markevery": [len(epochs) - 1]} if line.cut else {}
         if len(epochs) == 1 and not line.cut:
             marker = {"marker": "o", "markersize": 4}
+        width = 0.9 if line.cut else 1.1 if line.published else 1.6 if few else 1.2
         (drawn,) = axis.plot(
-            epochs, means, color=colour, linestyle=style, linewidth=0.9 if line.cut else 1.6 if few else 1.2, **marker
+            epochs,
+            means,
+            color=colour,
+            linestyle=style,
+            linewidth=width,
+            **marker,
         )
         drawn.set_gid(f"line-{line.look}")
-    if limits:
-        axis.set_ylim(*limits)
+    if panel.limits:
+        axis.set_ylim(*panel.limits)
     first, last = min(line.points[0][0] for line in lines), max(line.points[-1][0] for line in lines)
     axis.set_xlim(first - 0.02 * (last - first) - 0.1, last + 0.02 * (last - first) + 0.1)
     axis.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axis.set_xlabel("epoch", color=_INK)
-    axis.set_ylabel(name, color=_INK)
-    return _svg(figure, axis, title, titled=titled)
+    axis.set_ylabel(panel.axis, color=_INK)
+    return _svg(figure, axis, panel.title, titled=panel.titled)
 
 
 def bar_panel(found: Sequence[tuple[str, Entry]], metric: Metric) -> str:
@@ -180,7 +155,3 @@ def _inline(svg: str, title: str) -> str:
 def own_ids(svg: str, chart: int, panel: int) -> str:
     """Ids that no other drawing of the page has."""
     return re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>f{chart}{panel}-", svg)
-
-
-def looks(lines: Sequence[Line]) -> list[Line]:
-    return list({line.look: line for line in lines}.values())

@@ -1,59 +1,19 @@
-"""A table with its runs, evaluated once: what every page of it shows, whatever its format.
-
-A row is a cell, with the spread over seeds beside the published figure. Only finished
-runs are averaged; whatever else there is of a cell (nothing, failed, diverged, unfinished, other data) is said in words
-beside the figure, never left blank and never averaged in.
-"""
+"""A table with its runs, evaluated once: what every page of it shows, whatever its format. Renderers only draw it."""
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
 
-from retable.experiment.metrics import Metric, NotThere, Published
-from retable.experiment.table import Cell, Table
-from retable.report.intervals import Interval, interval
-from retable.report.runs import Assigned, RunRecord
-from retable.report.scale import Scale, alike, describe, scale_of
-from retable.report.verdicts import HOLDS, Verdict, judge
-
-MISSING, NOT_RECORDED = "missing", "not recorded"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One metric of one cell, in the published unit.
-
-    mean, std: over `n` seeds; std is the sample standard deviation, None with fewer than two. Infinite: never reached.
-    difference: mean minus published; for a published range from its nearer end, 0 inside. None where `comparable` says
-    why not. words: what there is in place of, or beside, the figure. best: no other cell has a better mean.
-    """
-
-    metric: str
-    mean: float | None = None
-    std: float | None = None
-    n: int = 0
-    published: Published | None = None
-    difference: float | None = None
-    comparable: bool = True
-    words: str = ""
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Row:
-    """A cell with its entries by metric.
-
-    runs: all that there are of the cell; finished: those that the figures are made of, one a seed.
-    scale: what the runs were reduced by, empty where nothing.
-    """
-
-    cell: Cell
-    entries: Mapping[str, Entry]
-    runs: tuple[RunRecord, ...] = ()
-    scale: str = ""
-    finished: tuple[RunRecord, ...] = ()
+from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.table import Table
+from retable.report.curves import Plot, plots
+from retable.report.factors import differing
+from retable.report.intervals import Interval, corrected, interval
+from retable.report.reproduce import commit, device
+from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
+from retable.report.runs import Assigned, Remark
+from retable.report.scale import alike, scale_of
+from retable.report.verdicts import HOLDS, NOT_JUDGED, Verdict, claims_line, judge
 
 
 @dataclass(frozen=True)
@@ -61,7 +21,8 @@ class Evaluated:
     """A table, its runs, and all that is made of them.
 
     metrics: those that are shown. verdicts: one a claim. differences: of each cell to the baseline in each metric, none
-    in a table without one. remarks: what a reader must know before the figures.
+    in a table without one. by_epoch: a table for each metric that was published epoch by epoch. plots: what the charts
+    draw. remarks: what a reader must know before the figures.
     """
 
     table: Table
@@ -70,7 +31,9 @@ class Evaluated:
     rows: tuple[Row, ...]
     verdicts: tuple[Verdict, ...]
     differences: tuple[Interval, ...]
-    remarks: tuple[str, ...]
+    by_epoch: tuple[ByEpoch, ...]
+    plots: tuple[Plot, ...]
+    remarks: tuple[Remark, ...]
 
     @property
     def holds(self) -> int:
@@ -78,8 +41,13 @@ class Evaluated:
         return sum(verdict.verdict == HOLDS for verdict in self.verdicts)
 
     @property
+    def unjudged(self) -> bool:
+        """Whether no claim was judged, for want of real data."""
+        return all(verdict.verdict == NOT_JUDGED for verdict in self.verdicts)
+
+    @property
     def claims_line(self) -> str:
-        return f"{self.holds} of {len(self.verdicts)} claims hold"
+        return claims_line(self.verdicts)
 
 
 def evaluate(table: Table, runs: Assigned) -> Evaluated:
@@ -90,117 +58,11 @@ def evaluate(table: Table, runs: Assigned) -> Evaluated:
         metrics=tuple(metric for metric in table.metrics.values() if metric.shown),
         rows=tuple(rows),
         verdicts=tuple(judge(table, runs)),
-        differences=tuple(differences(table, rows)),
+        differences=tuple(corrected(differences(table, rows))),
+        by_epoch=tuple(tables_by_epoch(table, rows)),
+        plots=tuple(plots(table, rows)),
         remarks=tuple(remarks(table, rows, runs)),
     )
-
-
-def table_rows(table: Table, runs: Assigned) -> list[Row]:
-    """A row a cell, with every metric that is shown, in the table's order or ranked, cells without a figure last."""
-    shown = [metric for metric in table.metrics.values() if metric.shown]
-    rows = [table_row(table, cell, runs.cells.get(cell.name, ()), shown) for cell in table.cells.values()]
-    if table.ranked:
-        sign = -1 if table.metrics[table.ranked].better == "higher" else 1
-        means = {row.cell.name: row.entries[table.ranked].mean for row in rows}
-        rows.sort(key=lambda row: sign * mean if (mean := means[row.cell.name]) is not None else math.inf)
-    return mark_best(rows, shown)
-
-
-def table_row(table: Table, cell: Cell, records: Sequence[RunRecord], shown: Sequence[Metric]) -> Row:
-    records, other = same_data(records)
-    doubled = [seed for seed, count in Counter(record.seed for record in records).items() if count > 1]
-    finished = [record for record in records if record.status == "finished" and record.seed not in doubled]
-    words = status_words(records, other, doubled)
-    scales = [scale_of(record, cell.epochs, cell.fraction) for record in finished]
-    if not alike(scales):
-        finished, words = [], [*words, f"runs of different scale: {describe(scales)}"]
-    entries = {metric.name: entry(table, cell, metric, finished, words, scales) for metric in shown}
-    return Row(cell, entries, tuple(records), describe(scales), tuple(finished))
-
-
-def same_data(records: Sequence[RunRecord]) -> tuple[list[RunRecord], int]:
-    """Records of the real data where there are any, and how many of sample data stand beside them."""
-    real = [record for record in records if record.source != "sample"]
-    return (real, len(records) - len(real)) if real else (list(records), 0)
-
-
-def status_words(records: Sequence[RunRecord], other: int, doubled: Sequence[int]) -> list[str]:
-    if not records:
-        return [MISSING]
-    words = []
-    for status, count in sorted(Counter(record.status for record in records).items()):
-        if status != "finished":
-            words.append(status if count == len(records) == 1 else f"{count} of {len(records)} {status}")
-    words += [f"several runs of seed {seed}" for seed in sorted(doubled)]
-    return words + ([f"{other} of other data"] if other else [])
-
-
-def entry(
-    table: Table,
-    cell: Cell,
-    metric: Metric,
-    finished: Sequence[RunRecord],
-    words: Sequence[str],
-    scales: Sequence[Scale],
-) -> Entry:
-    """One figure with its spread."""
-    published = cell.published.get(metric.name)
-    sample = any(scale.sample for scale in scales)
-    comparable = not any(scale.reduced for scale in scales)
-    values, absent = [], 0
-    for record in finished:
-        try:
-            values.append(metric.value(record, table.metrics))
-        except NotThere:
-            absent += 1
-    never = values.count(float("inf"))
-    said = list(words)
-    if absent:
-        said.append(NOT_RECORDED if absent == len(finished) else f"{NOT_RECORDED} in {absent} of {len(finished)}")
-    if 0 < never < len(values):
-        said.append(f"never reached in {never} of {len(values)}")
-    elif never:
-        said.append("never reached")
-    mean = fmean(values) if values and not never else None
-    return Entry(
-        metric=metric.name,
-        mean=mean,
-        std=stdev(values) if mean is not None and len(values) > 1 else None,
-        n=len(values),
-        published=None if sample else published,
-        difference=differ(mean, published) if mean is not None and comparable and not sample else None,
-        comparable=comparable and not sample,
-        words=", ".join(said),
-    )
-
-
-def differ(mean: float, published: Published | None) -> float | None:
-    if published is None:
-        return None
-    if published.value is not None:
-        return mean - published.value
-    low, high = published.low or 0.0, published.high or 0.0
-    return mean - low if mean < low else mean - high if mean > high else 0.0
-
-
-def mark_best(rows: Sequence[Row], shown: Sequence[Metric]) -> list[Row]:
-    """Marks each metric's best mean, also where several share it; a table of one figure has none."""
-    best: dict[str, float] = {}
-    for metric in shown:
-        means = [row.entries[metric.name].mean for row in rows]
-        found = [mean for mean in means if mean is not None]
-        if len(found) > 1:
-            best[metric.name] = max(found) if metric.better == "higher" else min(found)
-    return [
-        replace(
-            row,
-            entries={
-                name: replace(entry, best=entry.mean is not None and entry.mean == best.get(name))
-                for name, entry in row.entries.items()
-            },
-        )
-        for row in rows
-    ]
 
 
 def differences(table: Table, rows: Sequence[Row]) -> list[Interval]:
@@ -234,27 +96,35 @@ def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
             found[seed] = left - right
     absent = len(shared) - len(found)
     words = "" if not absent else "no figure" if not found else f"no figure in {absent} of {len(shared)} seeds"
-    return interval(name, metric.name, found, words)
+    made = interval(name, metric.name, found, words)
+    return replace(made, differs=differing(table, [base.finished, row.finished]).text)
 
 
-def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[str]:
+def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
     """What a reader must know before the figures: other data, reduced scale, mixed devices, broken directories."""
     used = [record for row in rows for record in row.runs]
     said = []
     if any(record.source == "sample" for record in used):
-        said.append("Made from sample data: no claim is judged and nothing is compared with published figures.")
+        text = "Made from sample data: no claim is judged and nothing is compared with published figures."
+        said.append(Remark(text, "data"))
     scales = sorted({row.scale for row in rows if row.scale and row.scale != "sample data"})
     if scales:
-        said.append(
+        text = (
             f"Reduced scale: {'; '.join(scales)}. Claims between cells are judged at this scale;"
             " thresholds and differences from published figures are not comparable."
         )
-    for key in ("device", "precision"):
-        found = sorted({str(record.result[key]) for record in used if key in record.result})
+        said.append(Remark(text, "scale"))
+    precisions = {str(record.result["precision"]) for record in used if "precision" in record.result}
+    for kind, words, values in (
+        ("device", "The runs come from different devices", {device(record) for record in used}),
+        ("precision", "Runs of different precision", precisions),
+        ("commit", "The runs come from different versions of the code", {commit(record) for record in used}),
+    ):
+        found = sorted(values - {""})
         if len(found) > 1:
-            said.append(f"Runs of different {key}: {', '.join(found)}.")
+            said.append(Remark(f"{words}: {', '.join(found) if kind != 'device' else '; '.join(found)}.", kind))
     said += runs.notes
     if table.assumed:
-        said.append(f"Assumed: {'; '.join(table.assumed)}.")
-    said += [f"{note[0].upper()}{note[1:]}." for note in table.notes]
-    return said + [f"Broken and left out: {broken.path}: {broken.reason}." for broken in runs.broken]
+        said.append(Remark(f"Assumed: {'; '.join(table.assumed)}.", "assumed"))
+    said += [Remark(f"{note[0].upper()}{note[1:]}.", "note") for note in table.notes]
+    return said + [Remark(f"Broken and left out: {one.path}: {one.reason}.", "broken") for one in runs.broken]

@@ -20,11 +20,14 @@ from markupsafe import Markup
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
-from retable.report.charts import charts, quality_of
-from retable.report.evaluated import Entry, Evaluated
+from retable.report.charts import charts
+from retable.report.curves import quality_of
+from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, interval_text
-from retable.report.layout import heading, layout, published_text
+from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
 from retable.report.reproduce import command, commit, device, versions, versions_text
+from retable.report.resolution import RESOLVED
+from retable.report.rows import Entry
 from retable.report.runs import UNFINISHED, RunRecord
 from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED, Verdict
 
@@ -84,15 +87,16 @@ def table_page(found: Evaluated, folder: Path, index: str) -> Page:
         .render(
             table=table,
             index=index,
-            holds=found.holds,
-            remarks=honesty(found),
+            headline=found.claims_line,
+            remarks=[remark for remark in found.remarks if remark.kind != "broken"],  # these have a list of their own
             broken=broken,
-            grid=grid(found),
+            grid=grid(layout(found)),
+            by_epoch=[(heading(one.metric), grid(epoch_layout(one))) for one in found.by_epoch],
             notes=[(row.cell.name, row.cell.note) for row in found.rows if row.cell.note],
             claims=claims(found),
-            intervals=any(verdict.intervals for verdict in found.verdicts),
             baseline=baseline(found),
             method=METHOD,
+            resolved=RESOLVED,
             charts=[(chart, [Markup(panel) for panel in chart.panels]) for chart in charts(found)],
             pictures=pictures(found, folder),
             runs=run_lines(found, folder),
@@ -105,19 +109,6 @@ def table_page(found: Evaluated, folder: Path, index: str) -> Page:
     return Page(found, text, statuses, tuple(marks(found, used)), broken)
 
 
-def honesty(found: Evaluated) -> list[str]:
-    """The remarks, without the broken directories (they have a list of their own), and devices in words."""
-    said = [text for text in found.remarks if not text.startswith(("Broken", "Runs of different device"))]
-    used = [record for row in found.rows for record in row.runs]
-    devices = sorted({device(record) for record in used} - {""})
-    if len(devices) > 1:
-        said.insert(0, f"The runs come from different devices: {'; '.join(devices)}.")
-    commits = sorted({commit(record) for record in used} - {""})
-    if len(commits) > 1:
-        said.append(f"The runs come from different versions of the code: {', '.join(commits)}.")
-    return said
-
-
 def marks(found: Evaluated, used: Sequence[RunRecord]) -> list[str]:
     """Short words for the index: sample data, 30 of 100 epochs, 2 failed."""
     said = sorted({row.scale for row in found.rows if row.scale})
@@ -127,9 +118,8 @@ def marks(found: Evaluated, used: Sequence[RunRecord]) -> list[str]:
     return said + ([f"{missing} of {len(found.rows)} cells missing"] if missing else [])
 
 
-def grid(found: Evaluated) -> dict[str, Any]:
-    """The table in the publication's layout: groups of columns, and lines of (label, figures as texts)."""
-    laid = layout(found)
+def grid(laid: Layout) -> dict[str, Any]:
+    """A table in the publication's layout: groups of columns, and lines of (label, figures as texts)."""
     heads = [heading(metric) for metric in laid.metrics]
     return {
         "corner": laid.corner or "cell",
@@ -150,7 +140,7 @@ def figure(entry: Entry | None, metric: Metric) -> dict[str, Any] | None:
         difference = NOT_COMPARABLE if entry.difference is None else metric.signed(entry.difference)
     return {
         "mean": mean,
-        "std": "" if entry.std is None else metric.spell(entry.std),
+        "std": "" if not entry.std else metric.spell(entry.std),
         "n": entry.n if mean else 0,
         "words": entry.words,
         "published": "" if entry.published is None else published_text(entry.published),
@@ -161,10 +151,9 @@ def figure(entry: Entry | None, metric: Metric) -> dict[str, Any] | None:
 
 
 def claims(found: Evaluated) -> list[tuple[Verdict, str, list[str]]]:
-    """(verdict, the claim's note, its intervals as text)."""
-    metrics = found.table.metrics
+    """(verdict, the claim's note, what it rests on as text)."""
     return [
-        (v, claim.note, [f"{one.label}: {interval_text(one, metrics[one.metric])}" for one in v.intervals])
+        (v, claim.note, v.evidence(found.table.metrics))
         for claim, v in zip(found.table.claims, found.verdicts, strict=True)
     ]
 
@@ -176,7 +165,8 @@ def baseline(found: Evaluated) -> dict[str, Any] | None:
     lines: dict[str, list[tuple[str, float | None]]] = {}
     for one in found.differences:
         lines.setdefault(one.label, []).append((interval_text(one, found.table.metrics[one.metric]), one.mean))
-    return {"name": found.table.baseline, "lines": list(lines.items())}
+    differs = {one.label: one.differs for one in found.differences}
+    return {"name": found.table.baseline, "lines": [(*line, differs[line[0]]) for line in lines.items()]}
 
 
 def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:

@@ -3,11 +3,14 @@
 The interval is the paired t interval (Student 1908): with d the differences of two cells in each of n shared seeds,
 mean(d) ± t(0.975, n - 1) · s(d) / √n, s the sample standard deviation. It speaks of other seeds (weights, order of
 batches, dropout), not of other data, and takes the differences for normally distributed. One seed has no interval.
+
+Where a page makes several comparisons, the p value of the paired t test after Holm (1979) stands beside an interval:
+the chance of so large a difference between equals, corrected for the number of comparisons.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
 from retable.experiment.metrics import Metric
@@ -15,8 +18,10 @@ from retable.experiment.metrics import Metric
 METHOD = (
     "Paired over the seeds that both have: mean of the differences [95 % confidence interval] (number of seeds). The"
     " interval is the paired t interval, mean ± t(0.975, n - 1) · s / √n; it is not corrected for the number of"
-    " comparisons, and one seed has none."
+    " comparisons, and one seed has none. Where a page makes several, the paired t test's p stands beside it, corrected"
+    " by Holm's method for all of them."
 )
+MOST_SEEDS = 1000
 ONE_SEED, NO_SEED = "one seed: no interval", "no shared seed"
 
 
@@ -25,7 +30,9 @@ class Interval:
     """A mean difference over seeds, in the metric's published unit.
 
     label: a cell's name, or of a claim `left - right`. mean: None where `words` say why there is none.
-    low, high: ends of the 95 % confidence interval, None with fewer than two seeds.
+    low, high: ends of the 95 % confidence interval, None with fewer than two seeds. p: of the two-sided paired t test;
+    holm: the same corrected for all comparisons of the page, None where there is one. differs: in which settings
+    the two cells do.
     """
 
     label: str
@@ -35,6 +42,9 @@ class Interval:
     high: float | None = None
     seeds: tuple[int, ...] = ()
     words: str = ""
+    p: float | None = None
+    holm: float | None = None
+    differs: str = ""
 
     @property
     def n(self) -> int:
@@ -64,7 +74,79 @@ def interval(label: str, metric: str, by_seed: Mapping[int, float], words: str =
     found = [by_seed[seed] for seed in seeds]
     ends = t_interval(found)
     said = ", ".join(text for text in (words, "" if ends else ONE_SEED) if text)
-    return Interval(label, metric, fmean(found), *(ends or (None, None)), seeds=seeds, words=said)
+    p = two_sided_p(found)
+    return Interval(label, metric, fmean(found), *(ends or (None, None)), seeds=seeds, words=said, p=p)
+
+
+def two_sided_p(differences: Sequence[float]) -> float | None:
+    """Of the t test that the mean is 0; None for fewer than two values.
+
+    >>> two_sided_p([1.0]) is None
+    True
+    """
+    lower = lower_p(differences)
+    return None if lower is None else 2 * min(lower, 1 - lower)
+
+
+def lower_p(differences: Sequence[float]) -> float | None:
+    """One-sided: the chance of so small a mean, or a smaller one, where the true one is 0; None for fewer than two."""
+    if len(differences) < 2:
+        return None
+    from scipy.special import stdtr
+
+    mean, spread = fmean(differences), stdev(differences)
+    if spread == 0:
+        return 0.5 if mean == 0 else float(mean > 0)
+    return float(stdtr(len(differences) - 1, mean / spread * math.sqrt(len(differences))))
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """Holm's (1979) step-down correction: the i-th smallest of m times m - i + 1, never below those before it.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    corrected, least = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=lambda place: ps[place])):
+        least = max(least, min(1.0, (len(ps) - rank) * ps[place]))
+        corrected[place] = least
+    return corrected
+
+
+def corrected(found: Sequence[Interval]) -> list[Interval]:
+    """With Holm's p where there are several tests."""
+    ps = [one.p for one in found if one.p is not None]
+    if len(ps) < 2:
+        return list(found)
+    values = iter(holm(ps))
+    return [one if one.p is None else replace(one, holm=next(values)) for one in found]
+
+
+def seeds_needed(mean: float, spread: float) -> int | None:
+    """How many paired seeds would resolve a difference, if its mean and sample deviation are as these: the least n with
+    n >= (t(0.975, n - 1) + t(0.8, n - 1))² (spread / mean)², so that the 95 % interval excludes 0 in 80 % of cases.
+
+    Returns:
+        None where more than MOST_SEEDS would be needed, or no number would do.
+
+    >>> seeds_needed(1.0, 1.0)
+    10
+    """
+    from scipy.special import stdtrit
+
+    if mean == 0:
+        return None
+    ratio = (spread / mean) ** 2
+    # The quantiles of Student's distribution exceed the normal ones, 1.95996 and 0.84162.
+    for n in range(max(2, int(min(MOST_SEEDS, 2.8015**2 * ratio))), MOST_SEEDS + 1):
+        if n >= float(stdtrit(n - 1, 0.975) + stdtrit(n - 1, 0.8)) ** 2 * ratio:
+            return n
+    return None
+
+
+def p_text(p: float) -> str:
+    """E.g. `p = 0.012`, `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
 
 
 def interval_text(found: Interval, metric: Metric) -> str:
@@ -74,4 +156,5 @@ def interval_text(found: Interval, metric: Metric) -> str:
     text = metric.signed(found.mean)
     if found.low is not None and found.high is not None:
         text += f" [{metric.signed(found.low)}, {metric.signed(found.high)}] ({found.n})"
+        text += f", Holm {p_text(found.holm)}" if found.holm is not None else ""
     return f"{text} ({found.words})" if found.words else text

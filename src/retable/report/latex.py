@@ -7,8 +7,9 @@ data, reduced scale, mixed devices) stands below the last rule, so that it is pr
 from collections.abc import Iterable
 
 from retable.experiment.metrics import Metric
-from retable.report.evaluated import Entry, Evaluated
-from retable.report.layout import Layout, heading, layout, published_text
+from retable.report.evaluated import Evaluated
+from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
+from retable.report.rows import Entry
 
 _ESCAPES = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
@@ -29,36 +30,51 @@ _ESCAPES = {
     "µ": r"$\mu$",
     "√": r"$\sqrt{}$",
 }
-_NOTED = ("Made from sample data", "Reduced scale", "Runs of different", "Set for")
+_NOTED = ("data", "scale", "device", "precision", "setting")
 
 
 def latex_table(found: Evaluated) -> str:
     """The whole file: a comment that says where it is from, and the tabular."""
-    table, laid = found.table, layout(found)
+    return "\n".join([*latex_origin(found), *tabular(found, layout(found))]) + "\n"
+
+
+def latex_by_epoch(found: Evaluated) -> str:
+    """The file of what was published epoch by epoch: a tabular for each metric; empty where nothing was."""
+    tabulars = [line for one in found.by_epoch for line in (*tabular(found, epoch_layout(one)), "")]
+    return "\n".join([*latex_origin(found), *tabulars[:-1]]) + "\n" if tabulars else ""
+
+
+def latex_origin(found: Evaluated) -> list[str]:
+    table = found.table
+    said = " ".join(f"{table.source} {table.title}".split())
+    return [f"% {said}: python train.py -m experiment={table.name}", "% \\usepackage{booktabs}"]
+
+
+def tabular(found: Evaluated, laid: Layout) -> list[str]:
+    """The lines of a tabular, with what a reader must know below it."""
     width = 1 + len(laid.columns)
-    lines = [f"% {' '.join(f'{table.source} {table.title}'.split())}: python train.py -m experiment={table.name}"]
-    lines += ["% \\usepackage{booktabs}", f"\\begin{{tabular}}{{l{'r' * (width - 1)}}}", "\\toprule"]
-    lines += [*latex_head(laid), "\\midrule"]
+    lines = [f"\\begin{{tabular}}{{l{'r' * (width - 1)}}}", "\\toprule", *latex_head(laid), "\\midrule"]
     for name, entries in laid.lines:
         figures = ("--" if e is None else latex_figure(e, m) for e, m in zip(entries, laid.columns, strict=True))
         lines.append(latex_row([escape(name), *figures]))
     lines.append("\\bottomrule")
-    notes = [line for line in found.remarks if line.startswith(_NOTED)]
-    for note in [*figures_note(found), *notes]:
+    notes = [remark for remark in found.remarks if remark.kind in _NOTED]
+    for note in [*figures_note(laid), *notes]:
         lines.append(f"\\multicolumn{{{width}}}{{@{{}}p{{\\linewidth}}@{{}}}}{{\\footnotesize {escape(note)}}} \\\\")
-    return "\n".join([*lines, "\\end{tabular}"]) + "\n"
+    return [*lines, "\\end{tabular}"]
 
 
-def figures_note(found: Evaluated) -> list[str]:
+def figures_note(laid: Layout) -> list[str]:
     """What a figure consists of; nothing where there is none."""
-    entries = [entry for row in found.rows for entry in row.entries.values()]
+    entries = [entry for _, line in laid.lines for entry in line if entry]
     seeds = sorted({entry.n for entry in entries if entry.n})
     if not seeds:
         return []
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     said = f"Mean ± sample standard deviation over {count} seeds" if seeds[-1] > 1 else "One seed"
     published = any(entry.published for entry in entries)
-    return [f"{said}{', published value in parentheses' if published else ''}. Best in bold."]
+    best = " Best in bold." if any(entry.best for entry in entries) else ""
+    return [f"{said}{', published value in parentheses' if published else ''}.{best}"]
 
 
 def latex_head(laid: Layout) -> list[str]:
@@ -84,7 +100,7 @@ def latex_figure(entry: Entry, metric: Metric) -> str:
     said = escape(entry.words)
     if entry.mean is not None:
         said = minus(metric.spell(entry.mean))
-        said += f" $\\pm$ {metric.spell(entry.std)}" if entry.std is not None else ""
+        said += f" $\\pm$ {metric.spell(entry.std)}" if entry.std else ""
         said = f"\\textbf{{{said}}}" if entry.best else said
         said += f" [{escape(entry.words)}]" if entry.words else ""
     if entry.published is None:

@@ -6,11 +6,14 @@ baseline) stands in every column of its line; where the publication has no cell,
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from retable.experiment.metrics import Metric, Published
 from retable.experiment.table import Cell, Table
-from retable.report.evaluated import Entry, Evaluated
+from retable.report.rows import ByEpoch, Entry
+
+if TYPE_CHECKING:
+    from retable.report.evaluated import Evaluated
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Layout:
         return [f"{group} {heading(metric)}".strip() for group in self.groups for metric in self.metrics]
 
 
-def layout(found: Evaluated) -> Layout:
+def layout(found: "Evaluated") -> Layout:
     table, rows, metrics = found.table, found.rows, found.metrics
     if not table.rows:
         lines = tuple((row.cell.name, tuple(row.entries[m.name] for m in metrics)) for row in rows)
@@ -54,6 +57,11 @@ def layout(found: Evaluated) -> Layout:
         lines.append((" ".join(labels(table, table.rows, line)), tuple(entries)))
     groups = tuple(" ".join(labels(table, table.columns, column)) for column in columns)
     return Layout(" ".join(short(key) for key in table.rows), groups, metrics, tuple(lines))
+
+
+def epoch_layout(one: ByEpoch) -> Layout:
+    """What was published epoch by epoch: a line an epoch, a column a cell."""
+    return Layout("epoch", one.cells, (one.metric,), tuple((str(epoch), entries) for epoch, entries in one.lines))
 
 
 def at(cell: Cell, keys: Sequence[str]) -> tuple[Any, ...]:

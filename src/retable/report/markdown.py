@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from retable.experiment.metrics import Metric
-from retable.experiment.table import Table
-from retable.report.evaluated import Entry, Evaluated
-from retable.report.intervals import METHOD, Interval, interval_text
-from retable.report.layout import heading, layout, published_text
+from retable.report.evaluated import Evaluated
+from retable.report.intervals import METHOD, interval_text
+from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
+from retable.report.resolution import RESOLVED
+from retable.report.rows import Entry
 from retable.report.verdicts import NOT_COMPARABLE
 
 LEGEND = "Each figure: mean ± sample standard deviation (n seeds) / published / difference. Best in bold."
@@ -18,6 +19,8 @@ def report(found: Evaluated) -> str:
     parts = [f"# {table.source} · {table.title}", f"`python train.py -m experiment={table.name}`"]
     parts += ["\n".join(f"- {line}" for line in found.remarks)] if found.remarks else []
     parts += [markdown_table(found), LEGEND]
+    for one in found.by_epoch:
+        parts += [f"## By epoch: {heading(one.metric)}", grid_of(epoch_layout(one))]
     if found.differences:
         parts.append(differences_section(found))
     if found.verdicts:
@@ -26,7 +29,10 @@ def report(found: Evaluated) -> str:
 
 
 def markdown_table(found: Evaluated) -> str:
-    laid = layout(found)
+    return grid_of(layout(found))
+
+
+def grid_of(laid: Layout) -> str:
     columns = laid.columns
     lines = [
         [name, *("–" if e is None else figure(e, m) for e, m in zip(entries, columns, strict=True))]
@@ -39,7 +45,7 @@ def figure(entry: Entry, metric: Metric) -> str:
     """E.g. `**63.90 ± 0.40** (3) / 64.48 / -0.58`; with one seed the value alone; words where there is no figure."""
     said = entry.words
     if entry.mean is not None:
-        said = metric.spell(entry.mean) + (f" ± {metric.spell(entry.std)}" if entry.std is not None else "")
+        said = metric.spell(entry.mean) + (f" ± {metric.spell(entry.std)}" if entry.std else "")
         said = f"**{said}**" if entry.best else said
         said += f" ({entry.n})" if entry.n > 1 else ""
         said += f" ({entry.words})" if entry.words else ""
@@ -61,8 +67,9 @@ def differences_section(found: Evaluated) -> str:
     texts: dict[str, list[str]] = {}
     for one in found.differences:
         texts.setdefault(one.label, []).append(interval_text(one, table.metrics[one.metric]))
-    lines = [[f"minus {table.baseline}", *map(heading, found.metrics)]]
-    lines += [[name, *said] for name, said in texts.items()]
+    differs = {one.label: one.differs for one in found.differences}
+    lines = [[f"minus {table.baseline}", *map(heading, found.metrics), "differs in"]]
+    lines += [[name, *said, differs[name] or "–"] for name, said in texts.items()]
     return f"## Differences from the baseline\n\n{grid(lines)}\n\n{METHOD}"
 
 
@@ -71,12 +78,9 @@ def claims_section(found: Evaluated) -> str:
     verdicts = found.verdicts
     lines = [["claim", "verdict", "on the published figures"]]
     lines += [[f"{v.id} {v.text}", v.line, v.published] for v in verdicts]
-    if any(verdict.intervals for verdict in verdicts):
+    evidence = ["; ".join(verdict.evidence(found.table.metrics)) for verdict in verdicts]
+    if any(evidence):
         lines[0].insert(2, "difference [95 % interval]")
-        for line, verdict in zip(lines[1:], verdicts, strict=True):
-            line.insert(2, intervals_text(verdict.intervals, found.table) or "–")
-    return f"## Claims\n\n{found.claims_line}.\n\n{grid(lines)}"
-
-
-def intervals_text(intervals: Sequence[Interval], table: Table) -> str:
-    return "; ".join(f"{one.label} {interval_text(one, table.metrics[one.metric])}" for one in intervals)
+        for line, text in zip(lines[1:], evidence, strict=True):
+            line.insert(2, text or "–")
+    return f"## Claims\n\n{found.claims_line}.\n\n{grid(lines)}" + (f"\n\n{RESOLVED}" if any(evidence) else "")

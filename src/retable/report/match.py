@@ -19,7 +19,7 @@ from retable.config.keys import CHOOSING, is_part_of_a_run, key_of, lookup
 from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
-from retable.report.runs import Assigned, RunRecord, Runs, assign, cells_of, equal
+from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, equal
 
 SCALE = (
     *("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches", "trainer.limit_val_batches"),
@@ -118,11 +118,13 @@ def meets(record: RunRecord, where: Mapping[str, Any]) -> bool:
     return all(equal(lookup(record.config, key, absent), value) for key, value in where.items())
 
 
-def notes(chosen: Group, others: Sequence[Group]) -> tuple[str, ...]:
-    said = [f"Set for every run beside the experiment: {' '.join(chosen.setting)}."] if chosen.setting else []
+def notes(chosen: Group, others: Sequence[Group]) -> tuple[Remark, ...]:
+    said = []
+    if chosen.setting:
+        said.append(Remark(f"Set for every run beside the experiment: {' '.join(chosen.setting)}.", "setting"))
     if others:
-        counted = [f"{len(group.records)} with {group.text}" for group in others]
-        said.append(f"Not in this table, of other data, scale or settings: {'; '.join(counted)} (runs).")
+        counted = "; ".join(f"{len(group.records)} with {group.text}" for group in others)
+        said.append(Remark(f"Not in this table, of other data, scale or settings: {counted} (runs).", "left out"))
     return tuple(said)
 
 

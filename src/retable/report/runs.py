@@ -50,6 +50,20 @@ class RunRecord:
         return str(stated or lookup(self.config, "data.source", "real"))
 
 
+class Remark(str):
+    """A sentence that a reader must know, and its kind.
+
+    kind: data, scale, device, precision, commit, setting, left out, assumed, note, broken.
+    """
+
+    kind: str
+
+    def __new__(cls, text: str, kind: str) -> "Remark":
+        made = super().__new__(cls, text)
+        made.kind = kind
+        return made
+
+
 @dataclass(frozen=True)
 class Broken:
     path: str
@@ -73,7 +87,7 @@ class Assigned:
     cells: Mapping[str, list[RunRecord]]
     others: tuple[RunRecord, ...] = ()
     broken: tuple[Broken, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Remark, ...] = ()
 
 
 def read_runs(paths: Iterable[Path | str]) -> Runs:

@@ -1,7 +1,8 @@
 """The files of a report: a table's own, and the HTML pages with an index over them.
 
     <folder>/index.html                 all claims, a line each; the tables, by report
-    <folder>/cifar/dropout/index.html   one table; beside it report.md, report.csv and report.tex
+    <folder>/cifar/dropout/index.html   one table; beside it report.md, report.csv and report.tex, and where figures
+                                        were published epoch by epoch, epochs.csv and epochs.tex
 
 They are a function of the run directories: the same directories give the same bytes.
 """
@@ -14,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from retable import atomic
 from retable.experiment.table import Table
-from retable.report.csv import csv_text
+from retable.report.csv import csv_by_epoch, csv_text
 from retable.report.evaluated import Evaluated
-from retable.report.latex import latex_table
+from retable.report.latex import latex_by_epoch, latex_table
 from retable.report.markdown import report
+from retable.report.verdicts import claims_line
 
 if TYPE_CHECKING:
     from retable.report.html import Page
@@ -26,11 +28,18 @@ REPORT = "report.md"
 
 
 def write_table(found: Evaluated, folder: Path) -> Path:
-    """Write a table's report.md, report.csv and report.tex below the folder; returns the first."""
+    """Write a table's report.md, report.csv and report.tex below the folder, and what was published by epoch.
+
+    Returns:
+        The path of report.md.
+    """
     place = folder / found.table.name
     atomic.write_text(place / REPORT, report(found))
     atomic.write_text(place / "report.csv", csv_text(found))
     atomic.write_text(place / "report.tex", latex_table(found))
+    if found.by_epoch:
+        atomic.write_text(place / "epochs.csv", csv_by_epoch(found))
+        atomic.write_text(place / "epochs.tex", latex_by_epoch(found))
     return place / REPORT
 
 
@@ -75,7 +84,7 @@ def index_page(pages: "Sequence[Page]", folder: Path, studies: Path) -> str:
         .get_template("index.html")
         .render(
             claims=claims,
-            holds=sum(page.found.holds for page in pages),
+            headline=claims_line([verdict for _, verdict in claims]),
             counts=[(verdict, count) for verdict, count in counts if count],
             reports=reports(pages),
             broken=sorted([*broken.items(), *unreadable]),
@@ -91,8 +100,8 @@ def reports(pages: "Sequence[Page]") -> list[dict[str, Any]]:
     found = []
     for name in names:
         own = [page for page in pages if report_of(page.found.table) == name]
-        claims = sum(len(page.found.verdicts) for page in own)
-        found.append({"name": name, "pages": own, "claims": claims, "holds": sum(page.found.holds for page in own)})
+        verdicts = [verdict for page in own for verdict in page.found.verdicts]
+        found.append({"name": name, "pages": own, "headline": claims_line(verdicts)})
     return found
 
 

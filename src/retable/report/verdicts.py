@@ -12,11 +12,15 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from statistics import fmean
 
-from retable.experiment.claims import Claim, Evidence, Ranked, Statement
-from retable.experiment.metrics import Curve, NotThere, Published
+from retable.experiment.claims import Claim
+from retable.experiment.kinds import Ranked
+from retable.experiment.metrics import Curve, Metric, NotThere, Published
 from retable.experiment.operands import Operand, World
+from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
-from retable.report.intervals import Interval, interval
+from retable.report.factors import Differing, differing
+from retable.report.intervals import Interval, holm, interval, interval_text
+from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
 
@@ -33,7 +37,8 @@ class Verdict:
     scale_note: empty at the published scale, else what was reduced. reasons: why it is undecided, or what was left out.
     published: what the claim is worth on the published figures themselves.
     intervals: one a statement that sets one figure of runs over another, where the claim is judged. A choice among many
-    (`best`) has none: its runner-up is picked after the fact.
+    (`best`) has none: its runner-up is picked after the fact. resolution: how sure it is that it holds, or does not.
+    differs: in which settings the cells that it compares do.
     """
 
     id: str
@@ -46,16 +51,40 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     published: str = UNDECIDED
     intervals: tuple[Interval, ...] = ()
+    resolution: Resolution | None = None
+    differs: Differing = field(default_factory=Differing)
+
+    @property
+    def sureness(self) -> str:
+        """E.g. `not resolved at 3 seeds (holds in 2 of 3; about 12 would decide)`."""
+        if self.resolution is None:
+            return f"holds in {self.held} of {self.judged} seed{'s' if self.judged > 1 else ''}" if self.judged else ""
+        split = 0 < self.held < self.judged or (self.verdict == HOLDS) != (self.held == self.judged)
+        said = [f"holds in {self.held} of {self.judged}"] if split and self.judged else []
+        said += [self.resolution.more] if self.resolution.more else []
+        return self.resolution.text + (f" ({'; '.join(said)})" if said else "")
+
+    def evidence(self, metrics: Mapping[str, Metric]) -> list[str]:
+        """The differences that the verdict rests on with their intervals, and where a page tests several claims, p."""
+        shown = [f"{one.label} {interval_text(one, metrics[one.metric])}" for one in self.intervals]
+        found = self.resolution
+        if found and found.deciding and not shown:
+            shown.append(
+                f"least sure: {found.deciding.label} {interval_text(found.deciding, metrics[found.deciding.metric])}"
+            )
+        shown += [found.test] if found and found.holm is not None else []
+        return shown + ([f"differ in {self.differs.text}"] if self.differs.text else [])
 
     @property
     def line(self) -> str:
-        """E.g. `holds at this scale (3 of 100 epochs), in 2 of 3 seeds: relu 50.88 > tanh 47.37`."""
+        """E.g. `holds at this scale (3 of 100 epochs), resolved at 5 seeds: relu 50.88 > tanh 47.37`."""
         said = self.verdict
         if self.verdict in (HOLDS, FAILS, NOT_COMPARABLE, NOT_JUDGED) and self.scale_note:
             said += f" at this scale ({self.scale_note})" if self.verdict in (HOLDS, FAILS) else f" ({self.scale_note})"
-        if self.judged:
-            said += f", holds in {self.held} of {self.judged} seed{'s' if self.judged > 1 else ''}"
-        details = "; ".join(part for part in (self.numbers, *self.reasons) if part)
+        said += f", {self.sureness}" if self.sureness else ""
+        confounded = ", ".join(self.differs.confounded)
+        reasons = (*self.reasons, f"confounded: the cells differ in {confounded}, too" if confounded else "")
+        details = "; ".join(part for part in (self.numbers, *reasons) if part)
         return f"{said}: {details}" if details else said
 
 
@@ -123,10 +152,26 @@ def judge(table: Table, runs: Assigned) -> list[Verdict]:
     """The verdict on each of the table's claims, in its order."""
     published = judge_published(table)
     groups = group(runs.others)
-    return [
-        replace(judge_claim(table, claim, runs.cells, groups), published=said.verdict)
-        for claim, said in zip(table.claims, published, strict=True)
-    ]
+    return corrected(
+        [
+            replace(judge_claim(table, claim, runs.cells, groups), published=said.verdict)
+            for claim, said in zip(table.claims, published, strict=True)
+        ]
+    )
+
+
+def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
+    """With the p values that Holm's method gives, where several claims of a page have one."""
+    tested = {
+        place: verdict.resolution
+        for place, verdict in enumerate(verdicts)
+        if verdict.resolution and verdict.resolution.p is not None
+    }
+    values = holm([one.p for one in tested.values() if one.p is not None]) if len(tested) > 1 else []
+    found = list(verdicts)
+    for (place, one), value in zip(tested.items(), values, strict=False):
+        found[place] = replace(found[place], resolution=replace(one, holm=value))
+    return found
 
 
 def judge_published(table: Table) -> list[Verdict]:
@@ -200,9 +245,46 @@ def judge_claim(
     verdict, numbers, reasons = settle(table, statements, RunsWorld(table, relevant), claim.beside)
     if claim.absolute and any(scale.reduced for scale in scales):
         return replace(base, verdict=NOT_COMPARABLE, numbers=numbers, reasons=(*reasons, *notes))
-    intervals = differences_by_seed(table, statements, relevant, seeds) if verdict in (HOLDS, FAILS) else ()
-    found = replace(base, verdict=verdict, numbers=numbers, held=held, judged=judged, intervals=intervals)
-    return replace(found, reasons=(*reasons, *notes))
+    found = replace(base, verdict=verdict, numbers=numbers, held=held, judged=judged, reasons=(*reasons, *notes))
+    if verdict not in (HOLDS, FAILS):
+        return found
+    found = replace(found, differs=differing(table, [relevant[name] for name in claim.cells]))
+    intervals = differences_by_seed(table, statements, relevant, seeds)
+    return replace(found, intervals=intervals, resolution=how_sure(table, statements, relevant, seeds, verdict))
+
+
+def how_sure(
+    table: Table,
+    statements: Sequence[Statement],
+    relevant: Mapping[str, Sequence[RunRecord]],
+    seeds: set[int],
+    verdict: str,
+) -> Resolution | None:
+    """None where a statement rests on nothing that can be compared over seeds."""
+    evidence = Evidence(RunsWorld(table, relevant), table.metrics)
+    comparisons = []
+    for statement in statements:
+        try:
+            own = statement.comparisons(evidence)
+        except NotThere:  # one of several statements of a claim that does not hold all the same
+            continue
+        if not own and not isinstance(statement, Ranked):
+            return None
+        comparisons += own
+    worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in sorted(seeds)}
+    return resolve(verdict == HOLDS, comparisons, worlds)
+
+
+def claims_line(verdicts: Sequence[Verdict]) -> str:
+    """E.g. `3 of 5 claims hold, 2 of them resolved`; of sample data alone `5 claims, not judged: sample data`."""
+    if not verdicts:
+        return "no claims"
+    if all(verdict.verdict == NOT_JUDGED for verdict in verdicts):
+        return f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}, not judged: {SAMPLE}"
+    held = [verdict for verdict in verdicts if verdict.verdict == HOLDS]
+    resolved = sum(verdict.resolution is not None and verdict.resolution.resolved for verdict in held)
+    said = f"{len(held)} of {len(verdicts)} claims hold"
+    return f"{said}, {resolved or 'none'} of them resolved" if held else said
 
 
 def differences_by_seed(

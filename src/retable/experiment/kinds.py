@@ -1,0 +1,407 @@
+"""The kinds of claims, a class each, named as in the file: whether it holds, and the comparisons that this rests on.
+
+A tie is no win: `best` with an equal second does not hold, nor does `ordered` with equals.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise, permutations
+from statistics import fmean
+from typing import ClassVar, Self
+
+from retable.experiment.fields import Fields, listed
+from retable.experiment.metrics import Curve, NotThere
+from retable.experiment.operands import ALL_RUNS, Given, Operand, World
+from retable.experiment.statement import EPSILON, Comparison, Evidence, Figure, Statement, above, outdoes, sign
+
+
+@dataclass(frozen=True)
+class Ranked(Statement):
+    """Names cells among `of` (cells, or `all runs`; default: all cells)."""
+
+    name_keys: ClassVar[tuple[str, ...]]
+    named: tuple[str, ...]
+    all_runs: bool
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        return (*cls.name_keys, *cls.operand_keys)
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        operands = given.several(all_runs=True)
+        key = next((key for key in cls.name_keys if given.has(key)), cls.name_keys[0])
+        named = given.names(key, [operand.label for operand in operands])
+        return cls(operands, named, all_runs=given.data.get("of") == ALL_RUNS)
+
+    def widen(self, names: Sequence[str]) -> Self:
+        """With an operand for each other setting that was run."""
+        like = self.operands[0]
+        more = tuple(Operand(label=name, cells=(name,), metric=like.metric, when=like.when) for name in names)
+        return replace(self, operands=self.operands + more)
+
+    def parts(self) -> tuple[list[Operand], list[Operand]]:
+        """The operands that are named, and the others."""
+        return (
+            [operand for operand in self.operands if operand.label in self.named],
+            [operand for operand in self.operands if operand.label not in self.named],
+        )
+
+    def split(self, evidence: Evidence) -> tuple[list[Figure], list[Figure]]:
+        """The named ones, and the others."""
+        figures = evidence.figures(self.operands)
+        return [f for f in figures if f.label in self.named], [f for f in figures if f.label not in self.named]
+
+
+@dataclass(frozen=True)
+class Best(Ranked):
+    """`cell` is the best of `of`, or the n `cells` are the n best.
+
+    among: {metric, above}: only of those of which that metric ends above this value; the named ones must be of them.
+    """
+
+    name_keys, operand_keys = ("cell", "cells"), ("of",)
+    among: tuple[str, float] | None = None
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        return (*super().keys(), "among")
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        statement = super().read(given)
+        if not given.has("among"):
+            return statement
+        limit = Fields.of(f"{given.where}: among", given.data["among"], ("metric", "above"))
+        return replace(statement, among=(limit.choice("metric", given.metrics), limit.number("above")))
+
+    def below(self, evidence: Evidence) -> list[Figure]:
+        """Those that `among` leaves out, by the figure that does."""
+        if self.among is None:
+            return []
+        metric, least = self.among
+        ends = evidence.figures([Operand(o.label, o.cells, metric=metric) for o in self.operands])
+        return [figure for figure in ends if not above(figure.value, least)]
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        if self.among:
+            metric, least = self.among
+            low = self.below(evidence)
+            if named := [figure for figure in low if figure.label in self.named]:
+                return False, ", ".join(f"{f.said} {sign(f.value, least)} {least:g}" for f in named)
+            out = {figure.label for figure in low}
+            kept = replace(self, among=None, operands=tuple(o for o in self.operands if o.label not in out))
+            won, text = kept.holds(evidence)
+            return won, text + (f"; of those above {least:g} in {metric}, not {', '.join(sorted(out))}" if out else "")
+        named, others = self.split(evidence)
+        shown = ", ".join(figure.said for figure in named)
+        if not others:
+            return True, shown
+        last, rival = min(named, key=lambda f: f.merit), max(others, key=lambda f: f.merit)
+        won = outdoes(last, rival)
+        return won, f"{shown} {sign(last.value, rival.value)} {rival.said} ({'next' if won else 'best other'})"
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        named, others = self.parts()
+        found = []
+        if self.among:
+            metric, least = self.among
+            ends = [Operand(operand.label, operand.cells, metric=metric) for operand in named]
+            found = [evidence.exceeds(end, number(least)) for end in ends]
+            out = {figure.label for figure in self.below(evidence)}
+            others = [operand for operand in others if operand.label not in out]
+        return found + [evidence.outdoes(one, other) for one in named for other in others]
+
+
+class BestIn(Ranked):
+    """The best of `of` is one of `cells`."""
+
+    name_keys, operand_keys = ("cells",), ("of",)
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        named, others = self.split(evidence)
+        inside = max(named, key=lambda f: f.merit)
+        if not others:
+            return True, inside.said
+        rival = max(others, key=lambda f: f.merit)
+        return outdoes(inside, rival), f"{inside.said} {sign(inside.value, rival.value)} {rival.said}"
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        named, others = self.parts()
+        inside = max(named, key=lambda operand: evidence.figure(operand).merit)
+        return [evidence.outdoes(inside, other) for other in others]
+
+
+class Worst(Ranked):
+    """`cell` is the worst of `of`."""
+
+    name_keys, operand_keys = ("cell",), ("of",)
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        (named, *_), others = self.split(evidence)
+        if not others:
+            return True, named.said
+        rival = min(others, key=lambda f: f.merit)
+        won = outdoes(rival, named)
+        return won, f"{named.said} {sign(named.value, rival.value)} {rival.said} ({'next' if won else 'worst other'})"
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        (named, *_), others = self.parts()
+        return [evidence.outdoes(other, named) for other in others]
+
+
+@dataclass(frozen=True)
+class Greater(Statement):
+    """left > right + by."""
+
+    operand_keys = ("left", "right")
+    by: float = 0.0
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        left, right = evidence.figures(self.operands)
+        by = f" (by {left.value - right.value:.4g}, claimed over {self.by:g})" if self.by else ""
+        return above(left.value, right.value, self.by), f"{left.said} {sign(left.value, right.value)} {right.said}{by}"
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        return [evidence.exceeds(*self.operands, self.by)]
+
+    @property
+    def difference(self) -> tuple[Operand, Operand] | None:
+        return self.operands[0], self.operands[1]
+
+
+class FewerEpochs(Statement):
+    """left < right, over a metric with `reach`."""
+
+    operand_keys = ("left", "right")
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        reach = [name for name, metric in given.metrics.items() if metric.reach is not None]
+        statement = super().read(given)
+        if any(operand.metric not in reach for operand in statement.operands):
+            raise given.fault("metric", f"one with reach: {listed(reach)}")
+        return statement
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        left, right = evidence.figures(self.operands)
+        return above(right.value, left.value), f"{left.said} {sign(left.value, right.value)} {right.said}"
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        return [evidence.exceeds(self.operands[1], self.operands[0])]
+
+    @property
+    def difference(self) -> tuple[Operand, Operand] | None:
+        return self.operands[1], self.operands[0]
+
+
+@dataclass(frozen=True)
+class Within(Statement):
+    """|left - right| <= by, or the spread of `of`. relative: by is a share of the last one; strict: < by."""
+
+    operand_keys = ("left", "right", "of")
+    by: float
+    relative: bool = False
+    strict: bool = False
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        figures = evidence.figures(self.operands)
+        values = [figure.value for figure in figures]
+        if any(map(math.isinf, values)):
+            raise NotThere("a threshold is never reached")
+        apart = max(values) - min(values)
+        if self.relative:
+            if values[-1] == 0:
+                raise NotThere(f"{figures[-1].label} is 0, of which nothing is a share")
+            apart /= abs(values[-1])
+        close = apart < self.by - EPSILON if self.strict else apart <= self.by + EPSILON
+        shown = f"{100 * apart:.1f} %" if self.relative else f"{apart:.4g}"
+        limit = f"{100 * self.by:g} %" if self.relative else f"{self.by:g}"
+        said = ", ".join(figure.said for figure in figures)
+        return close, f"{said}: {shown} apart, claimed {'under' if self.strict else 'at most'} {limit}"
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        """That no two of them are further apart, either way round (two one-sided tests, Schuirmann 1987)."""
+        if not self.relative:
+            return [evidence.exceeds(right, left, -self.by) for left, right in permutations(self.operands, 2)]
+        last = self.operands[-1]
+
+        def margin(left: Operand, right: Operand, world: World) -> float:
+            return self.by * abs(last.value(world)) - (left.value(world) - right.value(world))
+
+        return [
+            replace(evidence.exceeds(right, left), margin=partial(margin, left, right))
+            for left, right in permutations(self.operands, 2)
+        ]
+
+
+@dataclass(frozen=True)
+class Threshold(Statement):
+    """Each of `of` against a value, on the side of it that `direction` says."""
+
+    absolute = True
+    direction: ClassVar[int]
+    value: float
+    strict: bool = False
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        closest = min(evidence.figures(self.operands), key=lambda f: self.direction * f.value)
+        margin = self.direction * (closest.value - self.value)
+        holds = margin > EPSILON if self.strict else margin >= -EPSILON
+        return holds, f"{closest.said} {sign(closest.value, self.value)} {self.value:g}"
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        pairs = [(operand, number(self.value))[:: self.direction] for operand in self.operands]
+        return [evidence.exceeds(high, low) for high, low in pairs]
+
+
+class AtLeast(Threshold):
+    """of >= value, each operand. strict: > value."""
+
+    operand_keys = ("of",)
+    direction = 1
+
+
+class AtMost(Threshold):
+    """of <= value, each operand. strict: < value."""
+
+    operand_keys = ("of",)
+    direction = -1
+
+
+@dataclass(frozen=True)
+class AtChance(Statement):
+    """|of - value| <= by, each operand; value is what guessing gives."""
+
+    operand_keys = ("of",)
+    value: float
+    by: float
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        figures = evidence.figures(self.operands)
+        holds = all(abs(figure.value - self.value) <= self.by + EPSILON for figure in figures)
+        return holds, f"{', '.join(figure.said for figure in figures)} against {self.value:g} ± {self.by:g}"
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        value = number(self.value)
+        pairs = [pair for operand in self.operands for pair in ((operand, value), (value, operand))]
+        return [evidence.exceeds(high, low, -self.by) for high, low in pairs]
+
+
+@dataclass(frozen=True)
+class Ordered(Statement):
+    """The operands of `of` stand in the order of `direction`, ascending or descending."""
+
+    operand_keys = ("of",)
+    direction: str
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        return cls(given.operands(cls.operand_keys), given.choice("direction", ("ascending", "descending")))
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        figures = evidence.figures(self.operands)
+        text, holds = figures[0].said, True
+        for left, right in pairwise(figures):
+            text += f" {sign(left.value, right.value)} {right.said}"
+            high, low = (left, right) if self.direction == "descending" else (right, left)
+            holds = above(high.value, low.value) and holds
+        return holds, text
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        order = self.operands if self.direction == "descending" else self.operands[::-1]
+        return [evidence.exceeds(high, low) for high, low in pairwise(order)]
+
+
+@dataclass(frozen=True)
+class Falls(Statement):
+    """from > to; or with `of` and `window`: the mean of each `window` epochs is below that of those before."""
+
+    operand_keys = ("from", "to", "of")
+    window: int | None
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        operands = given.operands(cls.operand_keys)
+        if given.has("from"):
+            return cls(operands, None)
+        if not given.has("window"):
+            raise given.fault("window", "a number of epochs, where of is given")
+        return cls(operands, given.whole("window", 1))
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        if self.window is None:
+            start, end = evidence.figures(self.operands)
+            return above(start.value, end.value), f"{start.said} to {end.said}"
+        holds, said = True, []
+        for operand in self.operands:
+            means = windows(operand.curve(evidence.world), self.window)
+            if len(means) < 2:
+                raise NotThere(f"{operand.label} has fewer than two times {self.window} epochs")
+            rises = [number + 1 for number in range(1, len(means)) if not above(means[number - 1], means[number])]
+            holds = holds and not rises
+            found = f"rises in window {', '.join(map(str, rises))}" if rises else f"falls in all {len(means)} windows"
+            said.append(f"{evidence.label(operand)} {found}")
+        return holds, ", ".join(said)
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        if self.window is None:
+            return [evidence.exceeds(*self.operands)]
+        size = self.window
+
+        def fall(operand: Operand, place: int, world: World) -> float:
+            before, after = windows(operand.curve(world), size)[place : place + 2]
+            return before - after
+
+        return [
+            Comparison(
+                f"{evidence.label(operand)} window {at + 1} - {at + 2}", operand.metric, partial(fall, operand, at)
+            )
+            for operand in self.operands
+            for at in range(len(windows(operand.curve(evidence.world), size)) - 1)
+        ]
+
+    @property
+    def difference(self) -> tuple[Operand, Operand] | None:
+        return (self.operands[0], self.operands[1]) if self.window is None else None
+
+
+class EveryEpoch(Statement):
+    """left > right at every epoch."""
+
+    operand_keys = ("left", "right")
+
+    def holds(self, evidence: Evidence) -> tuple[bool, str]:
+        left, right = (operand.curve(evidence.world) for operand in self.operands)
+        if set(left) != set(right):
+            raise NotThere("the two have different epochs")
+        fails = [epoch for epoch in sorted(left) if not above(left[epoch], right[epoch])]
+        labels = [evidence.label(operand) for operand in self.operands]
+        at = f"; not at {some(fails)}" if fails else ""
+        return not fails, f"{labels[0]} > {labels[1]} at {len(left) - len(fails)} of {len(left)} epochs{at}"
+
+    def comparisons(self, evidence: Evidence) -> list[Comparison]:
+        left, right = self.operands
+        label = f"{evidence.label(left)} - {evidence.label(right)}"
+
+        def margin(epoch: int, world: World) -> float:
+            return left.curve(world)[epoch] - right.curve(world)[epoch]
+
+        epochs = sorted(left.curve(evidence.world))
+        return [Comparison(f"{label} at epoch {epoch}", left.metric, partial(margin, epoch)) for epoch in epochs]
+
+
+def number(value: float) -> Operand:
+    return Operand(label="", constant=value)
+
+
+def windows(curve: Curve, size: int) -> list[float]:
+    """Means of each `size` epochs; epochs left over at the end are in none."""
+    values = [curve[epoch] for epoch in sorted(curve)]
+    return [fmean(values[start : start + size]) for start in range(0, len(values) - size + 1, size)]
+
+
+def some(epochs: Sequence[int], most: int = 5) -> str:
+    return ", ".join(map(str, epochs[:most])) + (f" and {len(epochs) - most} more" if len(epochs) > most else "")

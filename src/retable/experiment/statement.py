@@ -1,0 +1,146 @@
+"""One statement of a claim: its figures, whether it holds, and the comparisons that this rests on."""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar, Self
+
+from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.operands import Given, Operand, World
+
+EPSILON = 1e-9  # figures are decimals: 0.8 - 0.75 is 0.05
+KINDS: dict[str, type["Statement"]] = {}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One of the differences that a statement rests on: it holds if all of them exceed 0, whatever its kind.
+
+    margin: of a world, in the metric's published unit. exact: whether it is the same in every seed.
+    """
+
+    label: str
+    metric: str
+    margin: Callable[[World], float]
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An operand's value, as text and by whether higher is better."""
+
+    label: str
+    value: float
+    said: str
+    lower_is_better: bool
+
+    @property
+    def merit(self) -> float:
+        return -self.value if self.lower_is_better else self.value
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A world of figures, and how they are written: name_metric says whether a figure's text names its metric."""
+
+    world: World
+    metrics: Mapping[str, Metric]
+    name_metric: bool = False
+
+    def figure(self, operand: Operand) -> Figure:
+        metric = self.metrics.get(operand.metric)
+        value = operand.value(self.world)
+        if metric is None:
+            text = "never" if math.isinf(value) else f"{value:g}"
+        else:
+            text = metric.spell(value, digits=None if operand.when.fall_done is None else 3)
+        said = f"{self.label(operand)} {text}".strip()
+        return Figure(operand.label, value, said, metric is not None and metric.better == "lower")
+
+    def figures(self, operands: Sequence[Operand]) -> list[Figure]:
+        return [self.figure(operand) for operand in operands]
+
+    def exceeds(self, high: Operand, low: Operand, by: float = 0.0) -> Comparison:
+        """That one figure is above another by more than `by`."""
+        label = f"{self.label(high) or format(high.constant, 'g')} - {self.label(low) or format(low.constant, 'g')}"
+        exact = all(metric.exact for metric in map(self.metrics.get, (high.metric, low.metric)) if metric)
+        label += f" - {by:g}" if by > 0 else f" + {-by:g}" if by < 0 else ""
+        metric = high.metric or low.metric
+        return Comparison(label, metric, lambda world: high.value(world) - low.value(world) - by, exact)
+
+    def outdoes(self, winner: Operand, loser: Operand) -> Comparison:
+        """That one figure is better than another."""
+        metric = self.metrics.get(winner.metric)
+        lower = metric is not None and metric.better == "lower"
+        return self.exceeds(loser, winner) if lower else self.exceeds(winner, loser)
+
+    def label(self, operand: Operand) -> str:
+        metric = operand.metric if self.name_metric else ""
+        return " ".join(word for word in (operand.label, metric, operand.when.text) if word)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One elementary statement of a claim, and the base of the kinds. A field is a key of the file.
+
+    operand_keys: the keys of its operands: `of`, two that go together (left and right, from and to), or either.
+    absolute: whether it holds a figure against a threshold instead of against another run's figure.
+    """
+
+    kind: ClassVar[str]
+    operand_keys: ClassVar[tuple[str, ...]]
+    absolute: ClassVar[bool] = False
+    operands: tuple[Operand, ...]
+
+    def __init_subclass__(cls) -> None:
+        """A class that says its operands is a kind, named as the class is."""
+        if "operand_keys" in vars(cls):
+            cls.kind = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+            KINDS[cls.kind] = cls
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        return (*cls.operand_keys, *(one.name for one in fields(cls) if one.name != "operands"))
+
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        """Raises: ConfigError."""
+        options: dict[str, Any] = {}
+        for one in fields(cls)[1:]:
+            if one.type is bool:
+                options[one.name] = given.flag(one.name)
+            else:
+                options[one.name] = given.number(one.name, None if one.default is MISSING else one.default)
+        return cls(given.operands(cls.operand_keys), **options)
+
+    def holds(self, evidence: "Evidence") -> tuple[bool, str]:
+        """Whether it holds, and the numbers behind that.  Raises: NotThere, with the reason why it cannot be said."""
+        raise NotImplementedError
+
+    def comparisons(self, evidence: "Evidence") -> list[Comparison]:
+        """What its verdict rests on; nothing where it can't be put so.  Raises: NotThere."""
+        return []
+
+    @property
+    def difference(self) -> tuple[Operand, Operand] | None:
+        """The higher and the lower operand, where it says that one figure exceeds another."""
+        return None
+
+
+def sign(left: float, right: float) -> str:
+    return "=" if left == right or abs(left - right) <= EPSILON else ">" if left > right else "<"
+
+
+def above(left: float, right: float, by: float = 0.0) -> bool:
+    """Raises: NotThere, where both are thresholds that were never reached."""
+    if math.isinf(left) and math.isinf(right):
+        raise NotThere("neither reaches the threshold")
+    return left - right > by + EPSILON
+
+
+def outdoes(winner: Figure, loser: Figure) -> bool:
+    """Whether one has the higher merit; one that never reaches its threshold loses to one that does."""
+    if math.isinf(winner.value) and math.isinf(loser.value):
+        raise NotThere("neither reaches the threshold")
+    return not math.isinf(winner.value) and above(winner.merit, loser.merit)

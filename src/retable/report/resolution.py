@@ -1,0 +1,113 @@
+"""How sure a verdict is: whether other seeds could turn it round, and how many would tell.
+
+A claim rests on comparisons, each of which must exceed 0 (`Statement.comparisons`). It is *resolved to hold* where the
+95 % interval of every comparison over the shared seeds lies above 0: an intersection-union test, which needs no
+correction for their number (Berger 1982). It is *resolved not to hold* where the interval of at least one lies below 0,
+there corrected for their number (Bonferroni), since the most extreme of many was picked.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from retable.experiment.metrics import NotThere
+from retable.experiment.operands import World
+from retable.experiment.statement import Comparison
+from retable.report.intervals import MOST_SEEDS, Interval, interval, lower_p, p_text, seeds_needed
+
+RESOLVED = (
+    "Resolved: the 95 % interval over seeds of every difference that the claim rests on excludes the other side; not to"
+    " hold: that of at least one, corrected for their number. The seeds that would decide are those with which the"
+    " spread seen would do so in 80 % of cases."
+)
+LEVEL = 0.025  # one-sided: the 95 % interval excludes 0
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Whether a verdict is resolved, by the comparison that decides it: the least sure one.
+
+    n: seeds. needed: how many would resolve it, from the mean and spread seen; None where that can't be said, or where
+    it is resolved. beyond: more than MOST_SEEDS would be needed. p: two-sided, of the verdict; holm: corrected for all
+    claims of the page.
+    """
+
+    resolved: bool
+    n: int
+    needed: int | None = None
+    beyond: bool = False
+    deciding: Interval | None = None
+    p: float | None = None
+    holm: float | None = None
+
+    @property
+    def text(self) -> str:
+        """E.g. `not resolved at 3 seeds`."""
+        return f"{'' if self.resolved else 'not '}resolved at {self.n} seed{'s' if self.n != 1 else ''}"
+
+    @property
+    def more(self) -> str:
+        """What would decide it; empty where it is decided or can't be said."""
+        if self.beyond:
+            return f"more than {MOST_SEEDS:,} would be needed"
+        return f"about {self.needed} would decide" if self.needed else ""
+
+    @property
+    def test(self) -> str:
+        """E.g. `p = 0.012, 0.048 after Holm`."""
+        if self.p is None:
+            return ""
+        return p_text(self.p) + (f", after Holm {p_text(self.holm)}" if self.holm is not None else "")
+
+
+def resolve(holds: bool, comparisons: Sequence[Comparison], worlds: Mapping[int, World]) -> Resolution | None:
+    """Args: holds: the verdict on the means; worlds: of each seed alone. None for a claim without comparisons."""
+    if not comparisons or not worlds:
+        return None
+    found = [(one, margins(one, worlds)) for one in comparisons]
+    certain = [max(values.values(), default=0.0) <= 0 for one, values in found if one.exact]
+    sure = certain if holds else [below for below in certain if below]
+    if sure and (not holds or len(certain) == len(found)):
+        return Resolution(True, len(worlds))
+    found = [(one, values) for one, values in found if not one.exact]
+    n = min(len(values) for _, values in found)
+    if n < 2:
+        return Resolution(False, n)
+    tests = [(below_p(list(values.values())), one, values) for one, values in found]
+    least, one, values = min(tests, key=lambda test: test[0])
+    above = lower_p([-value for value in values.values()])
+    p = above if holds and above is not None else min(1.0, len(tests) * least)
+    shown, two_sided = interval(one.label, one.metric, values), min(1.0, 2 * p)
+    if p < LEVEL:
+        return Resolution(True, n, deciding=shown, p=two_sided)
+    counts = [needed_of(list(values.values()), holds) for _, _, values in tests]
+    told = [count for count in counts if count is not None]
+    needed = None if not told or (holds and len(told) < len(counts)) else max(told) if holds else min(told)
+    return Resolution(False, n, needed, needed is None, shown, two_sided)
+
+
+def below_p(values: Sequence[float]) -> float:
+    """As `lower_p`; a tie in every seed is no win, of that there is no doubt."""
+    found = lower_p(values)
+    assert found is not None
+    return 0.0 if max(values) <= 0 and min(values) == max(values) else found
+
+
+def margins(comparison: Comparison, worlds: Mapping[int, World]) -> dict[int, float]:
+    """Seed -> margin, where the seed has a finite one."""
+    found = {}
+    for seed, world in worlds.items():
+        try:
+            value = comparison.margin(world)
+        except NotThere:
+            continue
+        if math.isfinite(value):
+            found[seed] = round(value, 9)  # so that a tie is one
+    return found
+
+
+def needed_of(values: Sequence[float], holds: bool) -> int | None:
+    """Seeds that one comparison needs to be resolved the verdict's way; None where its mean points the other way."""
+    mean = fmean(values)
+    return seeds_needed(mean, stdev(values)) if (mean > 0) == holds else None

@@ -1,0 +1,201 @@
+"""How sure a verdict is: against scipy's and hand-computed values, for every kind of claim."""
+
+import numpy as np
+import pytest
+
+from retable.experiment.statement import KINDS
+from retable.report.evaluated import evaluate
+from retable.report.intervals import holm, lower_p, seeds_needed, two_sided_p
+from retable.report.markdown import report
+from retable.report.verdicts import claims_line, judge
+
+BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
+
+
+@pytest.fixture
+def runs_of(make_run, assigned):
+    """Runs of cells by their last validation accuracy in each seed (in percent), after a first epoch of half of it."""
+
+    def make(**cells):
+        return assigned(
+            *(make_run(c, [v / 200, v / 100], seed) for c, values in cells.items() for seed, v in enumerate(values))
+        )
+
+    return make
+
+
+def test_p_values_against_scipy():
+    from scipy.stats import ttest_1samp
+
+    values = list(np.random.default_rng(3).normal(0.5, 1, 6))
+    assert two_sided_p(values) == pytest.approx(ttest_1samp(values, 0).pvalue)
+    assert lower_p(values) == pytest.approx(ttest_1samp(values, 0, alternative="less").pvalue)
+    assert (two_sided_p([1, 1, 1]), two_sided_p([0, 0]), two_sided_p([2])) == (0, 1, None)
+
+
+def test_holm_by_hand():
+    # Sorted: 0.005 x 4, 0.011 x 3, 0.02 x 2, 0.04 x 1, each at least the one before.
+    assert holm([0.04, 0.005, 0.02, 0.011]) == pytest.approx([0.04, 0.02, 0.04, 0.033])
+    assert holm([0.6, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(("effect", "known"), [(0.5, 34), (0.8, 15), (1.0, 10), (2.0, 5)])
+def test_seeds_needed_are_those_of_the_paired_t_test(effect, known):
+    """n of a paired t test at 5 %, power 80 %: Cohen (1988) and G*Power say 34, 15, 10 and 5 (4.2 for d = 2)."""
+    assert abs(seeds_needed(effect, 1.0) - known) <= 1
+    assert seeds_needed(effect * 7, 7.0) == seeds_needed(-effect, 1.0) == seeds_needed(effect, 1.0)
+
+
+def test_no_number_of_seeds_would_do():
+    assert seeds_needed(0.0, 1.0) is None
+    assert seeds_needed(0.01, 1.0) is None
+    assert seeds_needed(1.0, 0.0) == 2
+
+
+def test_one_seed_is_never_resolved_and_names_no_number(make_table, runs_of):
+    (found,) = judge(make_table(BEATS), runs_of(a=[50], b=[60]))
+    assert (found.resolution.resolved, found.resolution.n, found.resolution.needed) == (False, 1, None)
+    assert found.line == "holds, not resolved at 1 seed: b 60.00 > a 50.00"
+
+
+def test_the_number_of_parameters_needs_one_seed(make_table, make_run, assigned, data):
+    data["metrics"]["parameters"] = {"result": "parameters", "digits": 0, "better": "lower"}
+    claim = {"text": "a is smaller", "kind": "best", "metric": "parameters", "cell": "a", "of": ["a", "b"]}
+    runs = assigned(make_run("a", [0.1, 0.5], parameters=7), make_run("b", [0.1, 0.5], parameters=8))
+    (found,) = judge(make_table(claim), runs)
+    assert found.line == "holds, resolved at 1 seed: a 7 < b 8 (next)"
+
+
+def test_both_ways_resolved(make_table, runs_of):
+    runs = runs_of(a=[50, 51, 49], b=[60, 61.5, 59.5])
+    won, lost = judge(make_table(BEATS, {**BEATS, "left": "a", "right": "b"}), runs)
+    assert won.line == "holds, resolved at 3 seeds: b 60.33 > a 50.00"
+    assert lost.line == "does not hold, resolved at 3 seeds: a 50.00 < b 60.33"
+    # Differences 10, 10.5, 10.5: t = 10.333 / (0.28868 / sqrt 3) = 62, p = 0.00026 with 2 degrees of freedom.
+    assert lost.resolution.p == pytest.approx(won.resolution.p)
+    assert won.resolution.p == pytest.approx(0.00026, abs=1e-5)
+    assert won.resolution.holm == pytest.approx(2 * won.resolution.p)
+
+
+def test_the_number_of_comparisons_corrects_what_does_not_hold_alone(make_table, runs_of):
+    """b is below a: one-sided p is 0.0215, below 0.025 by itself, above it as the worse of two."""
+    from scipy.stats import ttest_1samp
+
+    a, b, c = [50, 50, 50], [46, 47.3, 45.1], [40, 40.4, 40.2]
+    alone = ttest_1samp(np.array(b) - np.array(a), 0, alternative="less").pvalue
+    assert 0.0125 < alone < 0.025
+    pair, all_three = judge(
+        make_table({**BEATS}, {"text": "x", "kind": "best", "metric": "val", "cell": "b"}), runs_of(a=a, b=b, c=c)
+    )
+    assert (pair.verdict, pair.resolution.resolved) == ("does not hold", True)
+    assert pair.resolution.p == pytest.approx(2 * alone)
+    assert (all_three.verdict, all_three.resolution.resolved) == ("does not hold", False)
+    assert all_three.resolution.p == pytest.approx(4 * alone)
+
+
+def test_best_is_resolved_by_its_least_sure_rival(make_table, runs_of):
+    best = {"text": "b is best", "kind": "best", "metric": "val", "cell": "b"}
+    values = {"a": [58, 60.5, 59], "b": [60, 61, 60.5], "c": [40, 41, 40]}
+    table = make_table(best)
+    (found,) = judge(table, runs_of(**values))
+    assert (found.verdict, found.resolution.resolved) == ("holds", False)
+    assert found.resolution.deciding.label == "b - a"
+    # Differences 2, 0.5, 1.5: mean 1.3333, s 0.76376; (t + t)^2 (s/d)^2 is 5.03 for n = 5, 4.47 for n = 6: 6 seeds
+    assert found.resolution.needed == seeds_needed(4 / 3, 0.7637626158)
+    assert found.evidence(table.metrics) == ["least sure: b - a +1.33 [-0.56, +3.23] (3)", "differ in model.name"]
+
+
+ALL = {
+    "best": {"cell": "b"},
+    "best_in": {"cells": ["a", "b"]},
+    "worst": {"cell": "c"},
+    "greater": {"left": "b", "right": "a", "by": 5},
+    "within": {"left": "a", "right": "b", "by": 15},
+    "at_least": {"of": ["a", "b"], "value": 40},
+    "at_most": {"of": "c", "value": 45},
+    "at_chance": {"of": "c", "value": 40, "by": 5},
+    "ordered": {"of": ["c", "a", "b"], "direction": "ascending"},
+    "fewer_epochs": {"left": "b", "right": "a", "metric": "epochs"},
+    "falls": {"from": "b", "to": "c"},
+    "every_epoch": {"left": "b", "right": "a"},
+}
+
+
+def test_every_kind_has_a_case():
+    assert set(ALL) == set(KINDS)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_what_is_far_apart_is_resolved_for_every_kind(make_table, make_run, assigned, kind):
+    """By more than ten times the spread, in two seeds and three; but for one seed."""
+    claim = {"text": "x", "kind": kind, "metric": "val", **ALL[kind]}
+    levels = {"a": (0.3, 0.45, 0.50), "b": (0.45, 0.58, 0.60), "c": (0.1, 0.2, 0.40)}
+    if kind == "fewer_epochs":  # b reaches 50 % at 2, a at 3, in every seed
+        levels |= {"a": (0.3, 0.4, 0.55)}
+
+    def runs(seeds):
+        return assigned(*(make_run(c, [v + s / 1000 for v in vs], s) for c, vs in levels.items() for s in range(seeds)))
+
+    (found,) = judge(make_table(claim), runs(3))
+    assert (found.verdict, found.resolution.resolved, found.resolution.n) == ("holds", True, 3)
+    (found,) = judge(make_table(claim), runs(1))
+    assert (found.verdict, found.resolution.resolved) == ("holds", False)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_noise_resolves_nothing(make_table, make_run, assigned, kind):
+    """The three cells trade places from seed to seed."""
+    claim = {"text": "x", "kind": kind, "metric": "val", **ALL[kind]}
+    if kind in ("at_least", "at_most", "at_chance", "within", "greater"):
+        claim |= {"value": 50} if kind.startswith("at_") else {"by": 0 if kind == "greater" else 0.5}
+        claim |= {"by": 0.5} if kind == "at_chance" else {}
+    noise = {"a": (0, 3, -2), "b": (2, -3, 1), "c": (-2, 1, 1)}
+    runs = assigned(
+        *(make_run(c, [0.4 + v / 50, 0.5 + v / 50], s) for c, values in noise.items() for s, v in enumerate(values))
+    )
+    (found,) = judge(make_table(claim), runs)
+    assert found.resolution is None or not found.resolution.resolved
+
+
+def test_falls_over_windows_and_relative_shares(make_table, make_run, assigned):
+    falls = {"text": "x", "kind": "falls", "metric": "loss", "of": ["a"], "window": 2}
+    share = {"text": "x", "kind": "within", "metric": "val", "left": "a", "right": "b", "by": 0.1, "relative": True}
+    runs = assigned(
+        *(make_run("a", [0.1] * 3 + [0.5], s, loss=[3 + s / 10, 1, 1.5, 1]) for s in range(3)),
+        *(make_run("b", [0.1] * 3 + [0.52 + s / 1000], s) for s in range(3)),
+    )
+    found = judge(make_table(falls, share), runs)
+    assert [one.verdict for one in found] == ["holds", "holds"]
+    assert [one.resolution.resolved for one in found] == [True, True]
+    # 10 % of 52.1 is 5.21, the difference 2.1: the margin of the nearer side is 3.11 on average.
+    assert found[1].resolution.deciding.mean == pytest.approx(5.21 - 2.1)
+
+
+def test_a_tie_in_every_seed_is_no_win_for_sure(make_table, runs_of):
+    (found,) = judge(make_table(BEATS), runs_of(a=[50, 51, 52], b=[50, 51, 52]))
+    assert (found.verdict, found.resolution.resolved) == ("does not hold", True)
+
+
+def test_headlines(make_table, runs_of, make_run, assigned):
+    table = make_table(BEATS, {**BEATS, "left": "a", "right": "b"}, {**BEATS, "right": "c"})
+    assert claims_line(judge(table, runs_of(a=[50, 51, 49], b=[60, 61.5, 59.5], c=[50, 66, 55]))) == (
+        "2 of 3 claims hold, 1 of them resolved"
+    )
+    assert claims_line(judge(table, runs_of(a=[50], b=[60], c=[40]))) == "2 of 3 claims hold, none of them resolved"
+    sample = [make_run(c, [0.1, 0.5], data={"source": "sample"}) for c in "abc"]
+    assert claims_line(judge(table, assigned(*sample))) == "3 claims, not judged: sample data"
+    assert claims_line([]) == "no claims"
+
+
+def test_many_differences_from_the_baseline_stand_beside_holms_p(make_table, runs_of):
+    from scipy.stats import ttest_rel
+
+    a, b, c = [50, 51, 49.5], [52, 53.5, 51], [49, 50.5, 47]
+    metrics = {"val": {"column": "val/accuracy", "scale": 100, "unit": "%"}}
+    cells = {name: {"match": {"model.name": name}} for name in "abc"}
+    found = evaluate(make_table(metrics=metrics, cells=cells), runs_of(a=a, b=b, c=c))
+    ps = [ttest_rel(other, a).pvalue for other in (b, c)]
+    assert [one.p for one in found.differences] == pytest.approx(ps)
+    assert [one.holm for one in found.differences] == pytest.approx([2 * ps[0], ps[1]])
+    assert "| b | +2.00 [+0.76, +3.24] (3), Holm p = 0.04 | model.name |" in report(found)
