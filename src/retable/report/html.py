@@ -24,7 +24,7 @@ from retable.report.charts import charts, quality_of
 from retable.report.evaluated import Entry, Evaluated
 from retable.report.intervals import METHOD, interval_text
 from retable.report.layout import heading, layout, published_text
-from retable.report.reproduce import command, commit, device, versions, versions_text
+from retable.report.reproduce import command, commit, device, sweep_command, versions, versions_text
 from retable.report.runs import UNFINISHED, RunRecord
 from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED, Verdict
 
@@ -72,8 +72,8 @@ def asset(name: str) -> Markup:
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
-def table_page(found: Evaluated, folder: Path, index: str) -> Page:
-    """Args: folder: where the page will stand; index: the address of the index, from there."""
+def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "") -> Page:
+    """Args: folder: where the page will stand; index: its address from there; made_by: the command, if no sweep's."""
     table, runs = found.table, found.runs
     used = [record for records in runs.cells.values() for record in records]
     statuses = Counter(record.status for record in used)
@@ -83,6 +83,7 @@ def table_page(found: Evaluated, folder: Path, index: str) -> Page:
         .get_template("table.html")
         .render(
             table=table,
+            command=made_by or sweep_command(table.name),
             index=index,
             holds=found.holds,
             remarks=honesty(found),

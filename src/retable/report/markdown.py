@@ -7,15 +7,19 @@ from retable.experiment.table import Table
 from retable.report.evaluated import Entry, Evaluated
 from retable.report.intervals import METHOD, Interval, interval_text
 from retable.report.layout import heading, layout, published_text
+from retable.report.reproduce import sweep_command
 from retable.report.verdicts import NOT_COMPARABLE
 
 LEGEND = "Each figure: mean ± sample standard deviation (n seeds) / published / difference. Best in bold."
 
 
-def report(found: Evaluated) -> str:
-    """The whole page: what to know, the table, the differences from its baseline, the claims."""
+def report(found: Evaluated, command: str = "") -> str:
+    """The whole page: what to know, the table, the differences from its baseline, the claims.
+
+    Args: command: what made the table; by default the sweep of its experiment.
+    """
     table = found.table
-    parts = [f"# {table.source} · {table.title}", f"`python train.py -m experiment={table.name}`"]
+    parts = [f"# {table.source} · {table.title}", f"`{command or sweep_command(table.name)}`"]
     parts += ["\n".join(f"- {line}" for line in found.remarks)] if found.remarks else []
     parts += [markdown_table(found), LEGEND]
     if found.differences:

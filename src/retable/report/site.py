@@ -25,22 +25,28 @@ if TYPE_CHECKING:
 REPORT = "report.md"
 
 
-def write_table(found: Evaluated, folder: Path) -> Path:
-    """Write a table's report.md, report.csv and report.tex below the folder; returns the first."""
+def write_table(found: Evaluated, folder: Path, command: str = "") -> Path:
+    """Write a table's report.md, report.csv and report.tex below the folder; returns the first.
+
+    Args: command: what made the table; by default the sweep of its experiment.
+    """
     place = folder / found.table.name
-    atomic.write_text(place / REPORT, report(found))
+    atomic.write_text(place / REPORT, report(found, command))
     atomic.write_text(place / "report.csv", csv_text(found))
     atomic.write_text(place / "report.tex", latex_table(found))
     return place / REPORT
 
 
-def write_site(entries: Sequence[Evaluated], folder: Path | str, studies: Path | None = None) -> Path:
+def write_site(
+    entries: Sequence[Evaluated], folder: Path | str, studies: Path | None = None, command: str = ""
+) -> Path:
     """Write the pages of all given tables, and the index over them.
 
     Args:
         entries: the tables, each with its runs.
         folder: where the pages will stand.
         studies: folder of the receptive field studies that the index lists; by default `receptive` beside `folder`.
+        command: what made the tables; by default the sweep of each one's experiment.
 
     Returns:
         The index. It speaks of the given tables alone, so that all that are to stand in it must be given.
@@ -51,7 +57,7 @@ def write_site(entries: Sequence[Evaluated], folder: Path | str, studies: Path |
     pages = []
     for found in sorted(entries, key=lambda entry: order(entry.table)):
         place = folder / found.table.name
-        page = table_page(found, place, "../" * len(Path(found.table.name).parts) + "index.html")
+        page = table_page(found, place, "../" * len(Path(found.table.name).parts) + "index.html", command)
         atomic.write_text(place / "index.html", page.text)
         pages.append(page)
     atomic.write_text(folder / "index.html", index_page(pages, folder, studies or folder.parent / "receptive"))
