@@ -3,6 +3,7 @@
 import argparse
 import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,9 +51,6 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     from retable.errors import ConfigError
-    from retable.report.evaluated import evaluate
-    from retable.report.match import tables_of
-    from retable.report.runs import read_runs
 
     where = conditions(options.where)
     if options.program:
@@ -65,20 +63,44 @@ def _report(options: argparse.Namespace) -> None:
     for path in paths:
         if not path.is_dir():
             raise ConfigError(f"{path}: no such folder; accepted: a sweep's folder, a task's, or a run's directory")
+    names = [name for text in options.experiment for name in text.split(",") if name]
+    make_pages(paths, options.output, names, where)
+
+
+def make_pages(
+    paths: Sequence[Path],
+    output: Path | None = None,
+    names: Sequence[str] = (),
+    where: Mapping[str, object] | None = None,
+) -> None:
+    """Write the files of all tables that the runs at or below the paths make, and say which.
+
+    Args:
+        output: folder of the pages, by default `tables` below the first path.
+        names: experiments, by default all of which there is a run.
+        where: value by key of the config that a run must have.
+
+    Raises:
+        ConfigError: where there is no run, or none of a table.
+    """
+    from retable.errors import ConfigError
+    from retable.report.evaluated import evaluate
+    from retable.report.match import tables_of
+    from retable.report.runs import read_runs
+
     runs = read_runs(paths)
     for broken in runs.broken:
         print(f"broken, left out: {broken.path}: {broken.reason}", file=sys.stderr)
     shown = ", ".join(map(str, paths))
     if not runs.records:
         raise ConfigError(f"{shown}: no run directory; accepted: folders with run.json in them or below")
-    names = [name for text in options.experiment for name in text.split(",") if name]
     entries = [evaluate(table, assigned) for table, assigned in tables_of(runs, names, where)]
     if not entries:
         raise ConfigError(
             f"{shown}: none of {len(runs.records)} runs{' so chosen' if where else ''} is of a table in"
             " conf/experiment; accepted: runs of python train.py -m experiment=..."
         )
-    _write(entries, options.output or paths[0] / "tables", paths[0] / "receptive")
+    _write(entries, output or paths[0] / "tables", paths[0] / "receptive")
 
 
 def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> None:
