@@ -87,6 +87,7 @@ def make_pages(
     from retable.report.evaluated import evaluate
     from retable.report.match import tables_of
     from retable.report.runs import read_runs
+    from retable.report.site import write_index
 
     runs = read_runs(paths)
     for broken in runs.broken:
@@ -95,32 +96,53 @@ def make_pages(
     if not runs.records:
         raise ConfigError(f"{shown}: no run directory; accepted: folders with run.json in them or below")
     entries = [evaluate(table, assigned) for table, assigned in tables_of(runs, names, where)]
+    folder = output or paths[0] / "tables"
+    swept = [] if names or where else [page for path in paths if (page := path / "tables").is_dir()]
+    pages = [page for place in swept for page in _sweep_pages(place)]
+    for page in pages:
+        print(f"sweep: {page}")
+    if not entries and pages:
+        print(f"index: {write_index(swept[0])}")
+        return
     if not entries:
         raise ConfigError(
             f"{shown}: none of {len(runs.records)} runs{' so chosen' if where else ''} is of a table in"
             " conf/experiment; accepted: runs of python train.py -m experiment=..."
         )
-    _write(entries, output or paths[0] / "tables", paths[0] / "receptive")
+    _write(entries, folder, paths[0] / "receptive")
+
+
+def _sweep_pages(folder: Path) -> list[Path]:
+    """Make the pages of the sweeps without an experiment again."""
+    from retable.report.sweep_page import NOTE, write_sweep_page
+
+    found = []
+    for note in sorted(folder.rglob(NOTE)):
+        page = write_sweep_page(note.parent, "../" * len(note.parent.relative_to(folder).parts) + "index.html")
+        found += [page] if page else []
+    return found
 
 
 def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> None:
     """The table of runs that another program has recorded."""
     from retable.errors import ConfigError
-    from retable.experiment.table import parse_table
-    from retable.report.draft import draft
     from retable.report.evaluated import evaluate
-    from retable.report.foreign import read_foreign, read_table, table_of
+    from retable.report.foreign import read_foreign, read_table, swept_of, table_of
+    from retable.report.site import write_table
+    from retable.report.sweep_page import write_swept
 
     if options.experiment:
         raise ConfigError(f"--experiment {options.experiment[0]}: accepted: with --from, --table FILE")
     foreign = read_foreign(options.program, options.paths, options.seed, where)
-    if options.table:
-        table = read_table(options.table)
-    else:
-        table = parse_table(draft(foreign.records), options.program)
     command = ["retable", "report", "--from", options.program, *options.paths]
-    command += ["--table", str(options.table)] if options.table else []
     folder = options.output or Path("tables")
+    if not options.table:
+        swept = swept_of(foreign, options.program)
+        write_table(swept.found, folder, shlex.join(command))
+        print(f"page: {write_swept(swept, folder / options.program, '', shlex.join(command))}")
+        return
+    table = read_table(options.table)
+    command += ["--table", str(options.table)]
     _write([evaluate(table, table_of(table, foreign))], folder, folder / "receptive", shlex.join(command))
 
 

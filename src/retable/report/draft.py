@@ -1,6 +1,6 @@
 """A table's file drafted from what varies among runs: rows, columns, metrics and cells, ready for published figures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -27,6 +27,7 @@ def draft(
     rows: Sequence[str] = (),
     columns: Sequence[str] = (),
     metrics: Sequence[str] = (),
+    settings: Sequence[Mapping[str, Any]] | None = None,
     source: str = "runs",
     title: str = "What varied",
 ) -> dict[str, Any]:
@@ -36,11 +37,12 @@ def draft(
         rows, columns: settings by their key or its last part; by default all that vary are rows. What else varies is
             added to the rows, so that no cell mixes two settings.
         metrics: columns of the runs' histories; by default those on validation or test data.
+        settings: what varied of each run, where its config is not to be asked.
 
     Raises:
         ConfigError: for a name that is no setting that varies, or no figure; where nothing varies.
     """
-    found = varying(records)
+    found = varying(records) if settings is None else _values(settings)
     row_keys, column_keys = ([resolve(name, found) for name in names] for names in (rows, columns))
     if not found:
         raise ConfigError("the runs differ in nothing but the seed; accepted: runs of several settings")
@@ -49,8 +51,9 @@ def draft(
         row_keys, column_keys = column_keys, []
     keys = [*row_keys, *column_keys]
     cells: dict[str, Any] = {}
-    settings = [{key: flatten(dict(record.config)).get(key) for key in keys} for record in records]
-    for setting in sorted(settings, key=lambda setting: [_order(setting[key]) for key in keys]):
+    flat = settings if settings is not None else [flatten(dict(record.config)) for record in records]
+    settings = [{key: one.get(key) for key in keys} for one in flat]
+    for setting in sorted(settings, key=lambda setting: [order_of(setting[key]) for key in keys]):
         cells.setdefault(" ".join(_label(key, value) for key, value in setting.items()), {"match": setting})
     epochs = [record.result["config_epochs"] for record in records if record.result.get("config_epochs")]
     table: dict[str, Any] = {"source": source, "title": title, "published_epochs": max(epochs, default=1)}
@@ -135,13 +138,21 @@ def _is_less(column: str) -> bool:
     return any(word in _LESS for word in words)
 
 
+def _values(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {
+        key: list({repr(one.get(key)): one.get(key) for one in settings}.values())
+        for key in dict.fromkeys(key for one in settings for key in one)
+    }
+
+
 def _label(key: str, value: Any) -> str:
     if isinstance(value, str):
         return value
     return f"no {short(key)}" if value is None else f"{short(key)} {value}"
 
 
-def _order(value: Any) -> tuple[int, float, str]:
+def order_of(value: Any) -> tuple[int, float, str]:
+    """Numbers by size, then texts, then what is not set."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return (0, float(value), "")
     return (2, 0.0, "") if value is None else (1, 0.0, str(value))

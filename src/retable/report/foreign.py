@@ -7,7 +7,7 @@ say of themselves (the seed, the data's fingerprint, the code's commit) is said 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -18,6 +18,9 @@ from retable.experiment.table import Table, name_of, parse_table
 from retable.report.runs import Assigned, RunRecord, Runs, assign, canonical, cells_of, equal
 from retable.report.sources import source
 from retable.report.sources.base import SEEDS, UNSEEDED, nested, seed_of
+
+if TYPE_CHECKING:
+    from retable.report.sweep_page import Swept
 
 MEASURES = (
     "loss",
@@ -131,6 +134,17 @@ def table_of(table: Table, foreign: Foreign) -> Assigned:
     records, repeats = without_repeats(numbered(records, places))
     assigned = assign(table, Runs(tuple(records), ()))
     return replace(assigned, notes=(*foreign.notes, *repeats, *mixed(assigned.cells)))
+
+
+def swept_of(foreign: Foreign, name: str) -> "Swept":
+    """The runs as a sweep, grouped by everything that varied but the seed.  Raises: ConfigError where nothing did."""
+    from retable.report.sweep_page import sweep_of
+
+    keys = list(varying(foreign.records))
+    settings = [{key: lookup(record.config, key) for key in keys} for record in foreign.records]
+    records, repeats = without_repeats(numbered(foreign.records, [canonical(one) for one in settings]))
+    settings = [{key: lookup(record.config, key) for key in keys} for record in records]
+    return sweep_of(records, settings, name, (*foreign.notes, *repeats))
 
 
 def complete(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

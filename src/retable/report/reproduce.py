@@ -34,6 +34,21 @@ def command(overrides: Sequence[str], seed: int) -> str | None:
     return shlex.join([*start, *single(overrides, seed)]) if overrides else None
 
 
+def product_command(points: Sequence[Sequence[str]]) -> str:
+    """The shell command of a sweep without an experiment, from the overrides of its runs.
+
+    >>> product_command([["task=cifar", "dropout=0.2", "seed=0"], ["task=cifar", "dropout=0.3", "seed=0"]])
+    'python train.py -m task=cifar dropout=0.2,0.3 seed=0'
+    """
+    values: dict[str, dict[str, None]] = {}
+    for point in points:
+        for text in _own(point):
+            key, _, value = text.partition("=")
+            values.setdefault(key, {})[value] = None
+    words = [f"{key}={','.join(found)}" for key, found in values.items()]
+    return shlex.join([*(["python", "train.py", "-m"] if _script() else ["retable", "sweep"]), *words])
+
+
 def single(overrides: Sequence[str], seed: int) -> list[str]:
     """A sweep's point as the overrides of a single run, the seed stated also where it was the default."""
     kept = list(_own(overrides))

@@ -64,9 +64,16 @@ def write_site(
     return folder / "index.html"
 
 
+def write_index(folder: Path) -> Path:
+    """Write the index of a folder in which only sweeps without an experiment, and receptive fields, have pages."""
+    atomic.write_text(folder / "index.html", index_page((), folder, folder.parent / "receptive"))
+    return folder / "index.html"
+
+
 def index_page(pages: "Sequence[Page]", folder: Path, studies: Path) -> str:
     from retable.report.html import SIGNS, environment, status_text
     from retable.report.receptive_page import index_lines
+    from retable.report.sweep_page import sweep_lines
 
     claims = [(page, verdict) for page in pages for verdict in page.found.verdicts]
     counts = [(verdict, sum(v.verdict == verdict for _, v in claims)) for verdict in SIGNS]
@@ -86,6 +93,7 @@ def index_page(pages: "Sequence[Page]", folder: Path, studies: Path) -> str:
             reports=reports(pages),
             broken=sorted([*broken.items(), *unreadable]),
             fields=fields,
+            sweeps=sweep_lines(folder),
             status_text=status_text,
         )
     )
@@ -98,7 +106,9 @@ def reports(pages: "Sequence[Page]") -> list[dict[str, Any]]:
     for name in names:
         own = [page for page in pages if report_of(page.found.table) == name]
         claims = sum(len(page.found.verdicts) for page in own)
-        found.append({"name": name, "pages": own, "claims": claims, "holds": sum(page.found.holds for page in own)})
+        title = f"Report {name}" if re.fullmatch(r"[A-Z]\d?", name) else name
+        holds = sum(page.found.holds for page in own)
+        found.append({"name": name, "title": title, "pages": own, "claims": claims, "holds": holds})
     return found
 
 
