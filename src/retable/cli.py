@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 
 from retable import __version__
-from retable.commands import compare, evaluate, export, init, predict, receptive, report, status, verify
+from retable.commands import compare, evaluate, export, init, predict, receptive, report, status, table, verify, view
 from retable.errors import ending_the_program
 from retable.run.output import lasting_output
 
-COMMANDS = (init, status, predict, evaluate, compare, report, verify, export, receptive)
+COMMANDS = (init, status, view, predict, evaluate, compare, report, table, verify, export, receptive)
 TRAINING = {
     "train": "train one run: what `python train.py` does; --help lists every key",
     "sweep": "train a sweep, or a published table: what `python train.py -m` does",

@@ -21,7 +21,16 @@ FENCE = re.compile(r"^```(\w+)(?: title=\"(.*?)\")?\n(.*?)^```", re.DOTALL | re.
 RETABLE = (sys.executable, "-m", "retable.cli")
 SMALL = ("debug=fast", "data=sample", "logger=none")
 # Installation, and what serves until it is stopped.
-NOT_RUN = ("pip install", "git clone", "cd retable", "python -m venv", ". .venv", "tensorboard", "make ")
+NOT_RUN = (
+    "pip install",
+    "git clone",
+    "cd retable",
+    "python -m venv",
+    ". .venv",
+    "tensorboard",
+    "retable view",
+    "make ",
+)
 PAGES = [
     path for path in sorted(DOCS.rglob("*.md")) if any(kind == "sh" for kind, _, _ in FENCE.findall(path.read_text()))
 ]

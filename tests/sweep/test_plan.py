@@ -9,6 +9,7 @@ from retable import atomic
 from retable.config.compose import Composer, config_dir
 from retable.errors import ConfigError
 from retable.run import files
+from retable.sweeps import results
 from retable.sweeps.plan import make_plan, write_runs
 from retable.sweeps.pool import Outcome
 from retable.sweeps.session import exit_code
@@ -184,3 +185,18 @@ def test_exit_codes(base, composer, outcome, status, code):
     write_runs(plan.runs)
     mark(plan.runs[0], status)
     assert exit_code(plan, outcome) == code
+
+
+def test_two_sweeps_over_the_same_keys_keep_their_own_tables(base, composer):
+    def sweep(*words):
+        plan = make_plan([*base, *words], composer)
+        results.note(plan)
+        return plan.label
+
+    first = sweep("dropout.p=0.2,0.3")
+    assert sweep("dropout.p=0.2,0.3") == first
+    assert sweep("dropout.p=0.2,0.3,0.5") == first  # the grid has grown
+    assert sweep("dropout.p=0.2,0.3") == f"{first}-2"  # its table would lose a run
+    assert sweep("dropout.p=0.2,0.3,0.5", "optimizer.lr=0.5") == f"{first}-3"
+    assert sweep("dropout.p=0.2,0.3,0.5", "optimizer.lr=0.5", "sweep.workers=1") == f"{first}-3"
+    assert sweep("dropout.p=0.2,0.3,0.5") == first

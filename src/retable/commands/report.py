@@ -1,8 +1,16 @@
 """`retable report`: the tables of finished runs."""
 
 import argparse
+import shlex
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retable.commands.table import add_source, conditions
+
+if TYPE_CHECKING:
+    from retable.report.evaluated import Evaluated
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -10,15 +18,16 @@ def add(commands: argparse._SubParsersAction) -> None:
         "report",
         help="make the tables of finished runs, with a verdict on every claim",
         description="Make the tables of conf/experiment from run directories: report.md, report.csv and report.tex a"
-        " table, and HTML pages with an index. The same directories give the same bytes.",
-        epilog="example: retable report multirun --experiment cifar/dropout --where trainer.max_epochs=30",
+        " table, and HTML pages with an index. The same directories give the same bytes. With --from: the same of runs"
+        " that another program has recorded.",
+        epilog="examples: retable report multirun --experiment cifar/dropout --where trainer.max_epochs=30;"
+        " retable report --from mlflow mlruns --table table.yaml",
     )
     report.add_argument(
         "paths",
-        type=Path,
         nargs="+",
         metavar="PATH",
-        help="a sweep's folder (multirun), a task's, or a run's directory",
+        help="a sweep's folder (multirun), a task's, or a run's directory; with --from: where that program's runs lie",
     )
     report.add_argument(
         "--experiment",
@@ -27,50 +36,120 @@ def add(commands: argparse._SubParsersAction) -> None:
         metavar="NAMES",
         help="tables to make, e.g. cifar/dropout,cifar/init (default: every table of which there is a run)",
     )
+    add_source(report)
     report.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="only runs whose config has this value; may be given several times",
+        "--table", type=Path, metavar="FILE", help="with --from: the table's file (default: what varies among the runs)"
     )
-    report.add_argument("--output", type=Path, metavar="DIR", help="folder of the pages (default: <first PATH>/tables)")
+    report.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of the pages (default: <first PATH>/tables; with --from: tables)",
+    )
     report.set_defaults(do=_report)
 
 
 def _report(options: argparse.Namespace) -> None:
-    import yaml
+    from retable.errors import ConfigError
 
+    where = conditions(options.where)
+    if options.program:
+        _report_foreign(options, where)
+        return
+    if options.table or options.seed:
+        name = "table" if options.table else "seed"
+        raise ConfigError(f"--{name} {options.table or options.seed}: accepted: with --from; else --experiment NAME")
+    paths = [Path(path) for path in options.paths]
+    for path in paths:
+        if not path.is_dir():
+            raise ConfigError(f"{path}: no such folder; accepted: a sweep's folder, a task's, or a run's directory")
+    names = [name for text in options.experiment for name in text.split(",") if name]
+    make_pages(paths, options.output, names, where)
+
+
+def make_pages(
+    paths: Sequence[Path],
+    output: Path | None = None,
+    names: Sequence[str] = (),
+    where: Mapping[str, object] | None = None,
+) -> None:
+    """Write the files of all tables that the runs at or below the paths make, and say which.
+
+    Args:
+        output: folder of the pages, by default `tables` below the first path.
+        names: experiments, by default all of which there is a run.
+        where: value by key of the config that a run must have.
+
+    Raises:
+        ConfigError: where there is no run, or none of a table.
+    """
     from retable.errors import ConfigError
     from retable.report.evaluated import evaluate
     from retable.report.match import tables_of
     from retable.report.runs import read_runs
-    from retable.report.site import write_site, write_table
+    from retable.report.site import write_index
 
-    where = {}
-    for text in options.where:
-        key, sign, value = text.partition("=")
-        if not key or not sign:
-            raise ConfigError(f"--where {text}: accepted is KEY=VALUE, e.g. trainer.max_epochs=30")
-        where[key] = yaml.safe_load(value)
-    for path in options.paths:
-        if not path.is_dir():
-            raise ConfigError(f"{path}: no such folder; accepted: a sweep's folder, a task's, or a run's directory")
-    runs = read_runs(options.paths)
+    runs = read_runs(paths)
     for broken in runs.broken:
         print(f"broken, left out: {broken.path}: {broken.reason}", file=sys.stderr)
-    shown = ", ".join(map(str, options.paths))
+    shown = ", ".join(map(str, paths))
     if not runs.records:
         raise ConfigError(f"{shown}: no run directory; accepted: folders with run.json in them or below")
-    names = [name for text in options.experiment for name in text.split(",") if name]
     entries = [evaluate(table, assigned) for table, assigned in tables_of(runs, names, where)]
+    folder = output or paths[0] / "tables"
+    swept = [] if names or where else [page for path in paths if (page := path / "tables").is_dir()]
+    pages = [page for place in swept for page in _sweep_pages(place)]
+    for page in pages:
+        print(f"sweep: {page}")
+    if not entries and pages:
+        print(f"index: {write_index(swept[0])}")
+        return
     if not entries:
         raise ConfigError(
             f"{shown}: none of {len(runs.records)} runs{' so chosen' if where else ''} is of a table in"
             " conf/experiment; accepted: runs of python train.py -m experiment=..."
         )
-    folder = options.output or options.paths[0] / "tables"
+    _write(entries, folder, paths[0] / "receptive")
+
+
+def _sweep_pages(folder: Path) -> list[Path]:
+    """Make the pages of the sweeps without an experiment again."""
+    from retable.report.sweep_page import NOTE, write_sweep_page
+
+    found = []
+    for note in sorted(folder.rglob(NOTE)):
+        page = write_sweep_page(note.parent, "../" * len(note.parent.relative_to(folder).parts) + "index.html")
+        found += [page] if page else []
+    return found
+
+
+def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> None:
+    """The table of runs that another program has recorded."""
+    from retable.errors import ConfigError
+    from retable.report.evaluated import evaluate
+    from retable.report.foreign import read_foreign, read_table, swept_of, table_of
+    from retable.report.site import write_table
+    from retable.report.sweep_page import write_swept
+
+    if options.experiment:
+        raise ConfigError(f"--experiment {options.experiment[0]}: accepted: with --from, --table FILE")
+    foreign = read_foreign(options.program, options.paths, options.seed, where)
+    command = ["retable", "report", "--from", options.program, *options.paths]
+    folder = options.output or Path("tables")
+    if not options.table:
+        swept = swept_of(foreign, options.program)
+        write_table(swept.found, folder, shlex.join(command))
+        print(f"page: {write_swept(swept, folder / options.program, '', shlex.join(command))}")
+        return
+    table = read_table(options.table)
+    command += ["--table", str(options.table)]
+    _write([evaluate(table, table_of(table, foreign))], folder, folder / "receptive", shlex.join(command))
+
+
+def _write(entries: "list[Evaluated]", folder: Path, studies: Path, command: str = "") -> None:
+    from retable.report.site import write_site, write_table
+
     width = max(len(found.table.name) for found in entries)
     for found in entries:
-        print(f"{found.table.name:<{width}}  {found.claims_line}  {write_table(found, folder)}")
-    print(f"index: {write_site(entries, folder, options.paths[0] / 'receptive')}")
+        print(f"{found.table.name:<{width}}  {found.claims_line}  {write_table(found, folder, command)}")
+    print(f"index: {write_site(entries, folder, studies, command)}")

@@ -10,7 +10,7 @@ from statistics import fmean, median
 
 from retable.experiment.metrics import Curve, Metric, NotThere
 from retable.experiment.table import Table
-from retable.report.layout import covers, heading, labels, places
+from retable.report.layout import covers, heading, labels, places, quality_of
 from retable.report.rows import Entry, Row
 from retable.report.runs import RunRecord
 
@@ -183,12 +183,6 @@ def quantities(table: Table, rows: Sequence[Row]) -> list[str]:
     recorded = {column for row in rows for record in row.runs for column in record.history}
     columns = [column for column in [*asked, "train/loss", "val/loss"] if column in recorded]
     return list(dict.fromkeys(c.partition("/")[2] for c in columns if c.startswith(("train/", "val/"))))
-
-
-def quality_of(table: Table) -> Metric | None:
-    """The metric that says which cell is best: the first on validation data that is no loss."""
-    found = [m for m in table.metrics.values() if m.column and m.reach is None and m.column.startswith("val/")]
-    return next((m for m in found if not m.column.endswith("loss")), None)  # type: ignore[union-attr]
 
 
 def lines_of(rows: Sequence[Row], column: str, scale: float) -> list[Line]:

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import jinja2
@@ -20,16 +20,18 @@ from markupsafe import Markup
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
-from retable.report.charts import charts
-from retable.report.curves import quality_of
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, interval_text
-from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
-from retable.report.reproduce import command, commit, device, versions, versions_text
+from retable.report.layout import Layout, epoch_layout, heading, layout, published_text, quality_of
+from retable.report.reproduce import command, commit, device, sweep_command, versions, versions_text
 from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
 from retable.report.runs import UNFINISHED, RunRecord
 from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED, Verdict
+
+if TYPE_CHECKING:
+    from retable.report.charts import Chart
+    from retable.report.sweep_page import Panel, Swept
 
 # Sign and style of a verdict: told apart without colour too.
 SIGNS = {
@@ -75,8 +77,15 @@ def asset(name: str) -> Markup:
     return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
-def table_page(found: Evaluated, folder: Path, index: str) -> Page:
-    """Args: folder: where the page will stand; index: the address of the index, from there."""
+def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", swept: "Swept | None" = None) -> Page:
+    """The page of one table.
+
+    Args:
+        folder: where the page will stand.
+        index: the address of the index from there, empty where there is none.
+        made_by: the command that made the runs; by default the sweep of the table's experiment.
+        swept: where the table is of what varied in a sweep, more of it.
+    """
     table, runs = found.table, found.runs
     used = [record for records in runs.cells.values() for record in records]
     statuses = Counter(record.status for record in used)
@@ -86,6 +95,7 @@ def table_page(found: Evaluated, folder: Path, index: str) -> Page:
         .get_template("table.html")
         .render(
             table=table,
+            command=made_by or sweep_command(table.name),
             index=index,
             headline=found.claims_line,
             remarks=[remark for remark in found.remarks if remark.kind != "broken"],  # these have a list of their own
@@ -97,7 +107,8 @@ def table_page(found: Evaluated, folder: Path, index: str) -> Page:
             baseline=baseline(found),
             method=METHOD,
             resolved=RESOLVED,
-            charts=[(chart, [Markup(panel) for panel in chart.panels]) for chart in charts(found)],
+            charts=[(chart, [Markup(panel) for panel in chart.panels]) for chart in drawn(found, swept)],
+            sweep=more(swept),
             pictures=pictures(found, folder),
             runs=run_lines(found, folder),
             metrics=[heading(metric) for metric in found.metrics],
@@ -107,6 +118,29 @@ def table_page(found: Evaluated, folder: Path, index: str) -> Page:
         )
     )
     return Page(found, text, statuses, tuple(marks(found, used)), broken)
+
+
+def drawn(found: Evaluated, swept: "Swept | None") -> "Sequence[Chart | Panel]":
+    """A table's charts, or a sweep's lighter ones."""
+    if swept:
+        from retable.report.sweep_page import curves
+
+        return curves(swept)
+    from retable.report.charts import charts  # matplotlib, of which a sweep's page has no need
+
+    return charts(found)
+
+
+def more(swept: "Swept | None") -> dict[str, Any] | None:
+    """What a sweep's page shows beside the table, its drawings as markup."""
+    if not swept:
+        return None
+    from retable.report.sweep_page import sections
+
+    said = sections(swept)
+    if said["effects"]:
+        said["effect_panels"] = [Markup(panel) for panel in said["effects"].panels]
+    return said | {"parallel": Markup(said["parallel"]) if said["parallel"] else None}
 
 
 def marks(found: Evaluated, used: Sequence[RunRecord]) -> list[str]:

@@ -93,6 +93,12 @@ def short(key: str) -> str:
     return parts[-2] if parts[-1] == "name" and len(parts) > 1 else parts[-1]
 
 
+def quality_of(table: Table) -> Metric | None:
+    """The metric that says which cell is best: the first on validation data that is no loss."""
+    found = [m for m in table.metrics.values() if m.column and m.reach is None and m.column.startswith("val/")]
+    return next((m for m in found if not m.column.endswith("loss")), None)  # type: ignore[union-attr]
+
+
 def heading(metric: Metric) -> str:
     return metric.name.replace("_", " ") + (f" ({metric.unit})" if metric.unit else "")
 

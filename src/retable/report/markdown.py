@@ -6,6 +6,7 @@ from retable.experiment.metrics import Metric
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, interval_text
 from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
+from retable.report.reproduce import sweep_command
 from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
 from retable.report.verdicts import NOT_COMPARABLE
@@ -13,10 +14,13 @@ from retable.report.verdicts import NOT_COMPARABLE
 LEGEND = "Each figure: mean ± sample standard deviation (n seeds) / published / difference. Best in bold."
 
 
-def report(found: Evaluated) -> str:
-    """The whole page: what to know, the table, the differences from its baseline, the claims."""
+def report(found: Evaluated, command: str = "") -> str:
+    """The whole page: what to know, the table, the differences from its baseline, the claims.
+
+    Args: command: what made the table; by default the sweep of its experiment.
+    """
     table = found.table
-    parts = [f"# {table.source} · {table.title}", f"`python train.py -m experiment={table.name}`"]
+    parts = [f"# {table.source} · {table.title}", f"`{command or sweep_command(table.name)}`"]
     parts += ["\n".join(f"- {line}" for line in found.remarks)] if found.remarks else []
     parts += [markdown_table(found), LEGEND]
     for one in found.by_epoch:

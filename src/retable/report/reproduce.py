@@ -8,9 +8,20 @@ asks for no grid: one run, the same config.
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from retable.config.keys import STEERING, below, key_of
 from retable.report.runs import RunRecord
+
+
+def sweep_command(experiment: str) -> str:
+    """The shell command that trains a table, as it is called in the working directory."""
+    return f"python train.py -m experiment={experiment}" if _script() else f"retable sweep experiment={experiment}"
+
+
+def _script() -> bool:
+    """Whether the working directory is a checkout, with a script that trains; a project of one's own has none."""
+    return Path("train.py").is_file()
 
 
 def command(overrides: Sequence[str], seed: int) -> str | None:
@@ -19,7 +30,23 @@ def command(overrides: Sequence[str], seed: int) -> str | None:
     >>> command(["experiment=mnist/cnn", "model=fnn", "sweep.workers=1"], 1)
     'python train.py experiment=mnist/cnn table=null model=fnn seed=1'
     """
-    return shlex.join(["python", "train.py", *single(overrides, seed)]) if overrides else None
+    start = ["python", "train.py"] if _script() else ["retable", "train"]
+    return shlex.join([*start, *single(overrides, seed)]) if overrides else None
+
+
+def product_command(points: Sequence[Sequence[str]]) -> str:
+    """The shell command of a sweep without an experiment, from the overrides of its runs.
+
+    >>> product_command([["task=cifar", "dropout=0.2", "seed=0"], ["task=cifar", "dropout=0.3", "seed=0"]])
+    'python train.py -m task=cifar dropout=0.2,0.3 seed=0'
+    """
+    values: dict[str, dict[str, None]] = {}
+    for point in points:
+        for text in _own(point):
+            key, _, value = text.partition("=")
+            values.setdefault(key, {})[value] = None
+    words = [f"{key}={','.join(found)}" for key, found in values.items()]
+    return shlex.join([*(["python", "train.py", "-m"] if _script() else ["retable", "sweep"]), *words])
 
 
 def single(overrides: Sequence[str], seed: int) -> list[str]:

@@ -27,14 +27,17 @@ if TYPE_CHECKING:
 REPORT = "report.md"
 
 
-def write_table(found: Evaluated, folder: Path) -> Path:
+def write_table(found: Evaluated, folder: Path, command: str = "") -> Path:
     """Write a table's report.md, report.csv and report.tex below the folder, and what was published by epoch.
+
+    Args:
+        command: what made the table; by default the sweep of its experiment.
 
     Returns:
         The path of report.md.
     """
     place = folder / found.table.name
-    atomic.write_text(place / REPORT, report(found))
+    atomic.write_text(place / REPORT, report(found, command))
     atomic.write_text(place / "report.csv", csv_text(found))
     atomic.write_text(place / "report.tex", latex_table(found))
     if found.by_epoch:
@@ -43,13 +46,16 @@ def write_table(found: Evaluated, folder: Path) -> Path:
     return place / REPORT
 
 
-def write_site(entries: Sequence[Evaluated], folder: Path | str, studies: Path | None = None) -> Path:
+def write_site(
+    entries: Sequence[Evaluated], folder: Path | str, studies: Path | None = None, command: str = ""
+) -> Path:
     """Write the pages of all given tables, and the index over them.
 
     Args:
         entries: the tables, each with its runs.
         folder: where the pages will stand.
         studies: folder of the receptive field studies that the index lists; by default `receptive` beside `folder`.
+        command: what made the tables; by default the sweep of each one's experiment.
 
     Returns:
         The index. It speaks of the given tables alone, so that all that are to stand in it must be given.
@@ -60,16 +66,23 @@ def write_site(entries: Sequence[Evaluated], folder: Path | str, studies: Path |
     pages = []
     for found in sorted(entries, key=lambda entry: order(entry.table)):
         place = folder / found.table.name
-        page = table_page(found, place, "../" * len(Path(found.table.name).parts) + "index.html")
+        page = table_page(found, place, "../" * len(Path(found.table.name).parts) + "index.html", command)
         atomic.write_text(place / "index.html", page.text)
         pages.append(page)
     atomic.write_text(folder / "index.html", index_page(pages, folder, studies or folder.parent / "receptive"))
     return folder / "index.html"
 
 
+def write_index(folder: Path) -> Path:
+    """Write the index of a folder in which only sweeps without an experiment, and receptive fields, have pages."""
+    atomic.write_text(folder / "index.html", index_page((), folder, folder.parent / "receptive"))
+    return folder / "index.html"
+
+
 def index_page(pages: "Sequence[Page]", folder: Path, studies: Path) -> str:
     from retable.report.html import SIGNS, environment, status_text
     from retable.report.receptive_page import index_lines
+    from retable.report.sweep_page import sweep_lines
 
     claims = [(page, verdict) for page in pages for verdict in page.found.verdicts]
     counts = [(verdict, sum(v.verdict == verdict for _, v in claims)) for verdict in SIGNS]
@@ -89,6 +102,7 @@ def index_page(pages: "Sequence[Page]", folder: Path, studies: Path) -> str:
             reports=reports(pages),
             broken=sorted([*broken.items(), *unreadable]),
             fields=fields,
+            sweeps=sweep_lines(folder),
             status_text=status_text,
         )
     )
@@ -101,7 +115,8 @@ def reports(pages: "Sequence[Page]") -> list[dict[str, Any]]:
     for name in names:
         own = [page for page in pages if report_of(page.found.table) == name]
         verdicts = [verdict for page in own for verdict in page.found.verdicts]
-        found.append({"name": name, "pages": own, "headline": claims_line(verdicts)})
+        title = f"Report {name}" if re.fullmatch(r"[A-Z]\d?", name) else name
+        found.append({"name": name, "title": title, "pages": own, "headline": claims_line(verdicts)})
     return found
 
 

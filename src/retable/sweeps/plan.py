@@ -1,13 +1,15 @@
 """From a command line to the runs it asks for, each with its fixed config, its directory and how far it is."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from retable.atomic import read_json
 from retable.config.compose import Composer, Composition
 from retable.config.identity import identity, run_name, shared_deviations
-from retable.config.keys import CHOOSING, is_foreign, key_of, lookup, own
+from retable.config.keys import CHOOSING, is_foreign, is_part_of_a_run, key_of, lookup, own
 from retable.config.validate import validate
 from retable.data.fingerprints import has_changed, recall
 from retable.errors import ConfigError
@@ -127,6 +129,8 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         runs.append(run)
     lost = {directory: reason for store in stores.values() for directory, reason in store.lost.items()}
     plan = Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs), composer, lost)
+    if not plan.tables and plan.runs:
+        plan.label = _own_label(plan)
     plan.unread = [own(config) for config, changed in unread.values() if changed or plan.pending]
     return plan
 
@@ -168,6 +172,29 @@ def _varied(overrides: Sequence[str], config: dict[str, Any]) -> dict[str, Any]:
         node = lookup(config, key)
         varied[key] = text.partition("=")[2] if isinstance(node, dict) else node
     return varied
+
+
+def _own_label(plan: Plan) -> str:
+    """A sweep's name, with a number where a sweep over the same keys that was another lies there: with other settings
+    for all its runs, or with runs that this one does not have."""
+    number, label = 1, plan.label
+    mine = {os.path.realpath(run.directory) for run in plan.runs}
+    while True:
+        folder = Path(plan.settings["dir"]) / "tables" / label
+        noted = (read_json(folder / "sweep.json") or {}).get("runs")
+        if not isinstance(noted, list) or not noted:
+            return label
+        same = _fixed([one["settings"] for one in noted]) == _fixed([run.varied for run in plan.runs])
+        if same and {os.path.realpath(folder / one["directory"]) for one in noted} <= mine:
+            return label
+        number += 1
+        label = f"{plan.label}-{number}"
+
+
+def _fixed(settings: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """What all runs of a sweep have alike, of what can change a result, as JSON keeps it."""
+    first = {key: repr(value) for key, value in settings[0].items() if is_part_of_a_run(key) and key != "seed"}
+    return {key: value for key, value in first.items() if all(repr(one.get(key)) == value for one in settings)}
 
 
 def _label(tables: dict[str, Any], swept: Sequence[str], runs: Sequence[Run]) -> str:

@@ -47,6 +47,16 @@ def write(plan: Plan, found: Sequence[dict[str, Any]]) -> None:
     atomic.write_text(plan.folder / "results.md", as_markdown(found, plan))
 
 
+def note(plan: Plan) -> None:
+    """Leave beside the table of a sweep without an experiment which runs it is of, for its page."""
+    if not plan.tables:
+        from retable.report.reproduce import product_command
+        from retable.report.sweep_page import note_sweep
+
+        command = product_command([run.overrides for run in plan.runs])
+        note_sweep(plan.folder, plan.label, command, [(run.directory, run.varied) for run in plan.runs])
+
+
 def as_csv(found: Sequence[dict[str, Any]]) -> str:
     """Full precision; empty cells where a run has no figure."""
     text = io.StringIO()

@@ -161,6 +161,7 @@ def prepare(plan: Plan, todo: list[Run]) -> None:
     for run in todo:
         if run.status in (files.FAILED, files.BROKEN):
             store.clear_failure(run.directory)
+    results.note(plan)
 
 
 def finish(plan: Plan, outcome: Outcome) -> None:
@@ -170,6 +171,9 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     found = results.rows(plan.runs)
     with _noting_what_fails(outcome):  # before anything is shown: no terminal may cost the table
         results.write(plan, found)
+    page = None
+    with _noting_what_fails(outcome):
+        page = _sweep_page(plan)
     console = Console(width=None if sys.stdout.isatty() else 160)
     note = " (synthetic sample data)" if results.sample(plan.runs) else ""
     console.print(results.as_rich(found, plan.label + note))
@@ -196,9 +200,26 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     for reason in outcome.unwritten:
         say(f"Not everything could be written: {reason}.", highlight=False)
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
+    if page:
+        say(f"page:        {page}", highlight=False)
     say(f"curves:      {results.tensorboard_command(plan)}", highlight=False)
     if plan.settings.get("on_end"):
         _tell(plan, outcome)
+
+
+def _sweep_page(plan: Plan) -> Path | None:
+    """The page of what varied, for a sweep without an experiment; None where nothing did, or nothing came of it."""
+    if plan.tables:
+        return None
+    from retable.report.site import write_index
+    from retable.report.sweep_page import write_sweep_page
+
+    results.note(plan)
+    root = plan.folder.parent.parent
+    page = write_sweep_page(plan.folder, "../" * len(plan.folder.relative_to(root).parts) + "index.html")
+    if page and not (root / "index.html").exists():
+        write_index(root)
+    return page
 
 
 def _missing(plan: Plan) -> list[str]:

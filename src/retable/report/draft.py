@@ -1,0 +1,158 @@
+"""A table's file drafted from what varies among runs: rows, columns, metrics and cells, ready for published figures."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from retable.config.keys import flatten
+from retable.errors import ConfigError
+from retable.experiment.fields import listed
+from retable.report.foreign import is_measure, varying
+from retable.report.layout import short
+from retable.report.runs import RunRecord
+
+_LESS = ("loss", "error", "err", "mse", "mae", "rmse", "perplexity", "ppl", "wer", "fid", "time", "seconds")
+_MOST = 4  # metrics of a draft for which nobody asked
+_HEAD = """\
+# {runs} runs of {program}, grouped by everything but the seed.
+# To do: source and title; each cell's published figures; the claims, for example
+#   - {{text: {first} is best, kind: best, metric: {metric}, cell: {first}}}
+# Then: retable report --from {program} {place} --table {file}
+"""
+
+
+def draft(
+    records: Sequence[RunRecord],
+    rows: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    settings: Sequence[Mapping[str, Any]] | None = None,
+    source: str = "runs",
+    title: str = "What varied",
+) -> dict[str, Any]:
+    """The `table` of some runs, as plain data.
+
+    Args:
+        rows, columns: settings by their key or its last part; by default all that vary are rows. What else varies is
+            added to the rows, so that no cell mixes two settings.
+        metrics: columns of the runs' histories; by default those on validation or test data.
+        settings: what varied of each run, where its config is not to be asked.
+
+    Raises:
+        ConfigError: for a name that is no setting that varies, or no figure; where nothing varies.
+    """
+    found = varying(records) if settings is None else _values(settings)
+    row_keys, column_keys = ([resolve(name, found) for name in names] for names in (rows, columns))
+    if not found:
+        raise ConfigError("the runs differ in nothing but the seed; accepted: runs of several settings")
+    row_keys += [key for key in found if key not in (*row_keys, *column_keys)]
+    if not row_keys:
+        row_keys, column_keys = column_keys, []
+    keys = [*row_keys, *column_keys]
+    cells: dict[str, Any] = {}
+    flat = settings if settings is not None else [flatten(dict(record.config)) for record in records]
+    settings = [{key: one.get(key) for key in keys} for one in flat]
+    for setting in sorted(settings, key=lambda setting: [order_of(setting[key]) for key in keys]):
+        cells.setdefault(" ".join(_label(key, value) for key, value in setting.items()), {"match": setting})
+    epochs = [record.result["config_epochs"] for record in records if record.result.get("config_epochs")]
+    table: dict[str, Any] = {"source": source, "title": title, "published_epochs": max(epochs, default=1)}
+    table |= {"grid": [{key: found[key] for key in keys}], "rows": row_keys}
+    table |= {"columns": column_keys} if column_keys else {}
+    return table | {"metrics": metrics_of(records, metrics), "cells": cells, "claims": []}
+
+
+def draft_text(table: dict[str, Any], runs: int, program: str, place: str, file: str) -> str:
+    """The draft as YAML, with what is left to do."""
+    head = _HEAD.format(
+        runs=runs,
+        program=program,
+        place=place,
+        file=file,
+        first=next(iter(table["cells"])),
+        metric=next(iter(table["metrics"])),
+    )
+    lines = ["table:"]
+    for key, value in table.items():
+        if key == "grid":
+            lines += ["  grid:", *(f"    - {_flow(block)}" for block in value)]
+        elif isinstance(value, dict):
+            lines += [f"  {key}:", *(f"    {_flow({name: one})[1:-1]}" for name, one in value.items())]
+        else:
+            lines.append(f"  {_flow({key: value})[1:-1]}")
+    return head + "\n".join(lines) + "\n"
+
+
+def _flow(value: Any) -> str:
+    """In one line, as the package's own tables are written."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**9, allow_unicode=True)
+    return text.strip()
+
+
+def resolve(name: str, found: dict[str, list[Any]]) -> str:
+    """A setting by its dotted key, or by a part of it that no other has.  Raises: ConfigError."""
+    if name in found:
+        return name
+    named = [key for key in found if name in key.split(".")]
+    if len(named) != 1:
+        what = "is not among what varies" if not named else f"may be {listed(named)}"
+        raise ConfigError(f"{name}: {what}; accepted: {listed(named or found)}")
+    return named[0]
+
+
+def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, Any]:
+    """Metrics by name, of the columns that were asked for or, without, of those on validation or test data."""
+    columns = list(dict.fromkeys(c for record in records for c in record.history if c != "epoch"))
+    for name in asked:
+        if name not in columns:
+            raise ConfigError(f"--metric {name}: is no figure of the runs; accepted: {listed(columns)}")
+    found = list(asked)
+    if not found:
+        columns = [c for c in columns if is_measure(c, [record.config.get(c) for record in records])] or columns
+        held_out = [
+            c
+            for c in columns
+            if c.lower().replace("_", "/").split("/")[0] in ("val", "valid", "validation", "test", "eval")
+        ]
+        found = sorted(held_out or columns, key=_is_less)[:_MOST]
+    if not found:
+        raise ConfigError("the runs have recorded no figure")
+    metrics: dict[str, Any] = {}
+    for column in found:
+        spec: dict[str, Any] = {
+            "column": column,
+            "digits": digits([r.history[column][-1] for r in records if r.history.get(column)]),
+        }
+        metrics[column.replace("/", "_").replace(".", "_")] = spec | ({"better": "lower"} if _is_less(column) else {})
+    return metrics
+
+
+def digits(values: Sequence[float]) -> int:
+    """Decimals that show four digits of figures of this size."""
+    largest = max((abs(value) for value in values if value == value), default=0.0)
+    return 4 if largest < 2 else 2 if largest < 1000 else 0
+
+
+def _is_less(column: str) -> bool:
+    words = column.lower().replace("-", "_").replace("/", "_").replace(".", "_").split("_")
+    return any(word in _LESS for word in words)
+
+
+def _values(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    return {
+        key: list({repr(one.get(key)): one.get(key) for one in settings}.values())
+        for key in dict.fromkeys(key for one in settings for key in one)
+    }
+
+
+def _label(key: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return f"no {short(key)}" if value is None else f"{short(key)} {value}"
+
+
+def order_of(value: Any) -> tuple[int, float, str]:
+    """Numbers by size, then texts, then what is not set."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (0, float(value), "")
+    return (2, 0.0, "") if value is None else (1, 0.0, str(value))

@@ -1,0 +1,239 @@
+"""Tables of runs that other programs have recorded: read, told apart by their settings, put into a table's cells.
+
+A table's file is the one that a sweep trains (`experiment.table`), here without need of a grid. What these runs do not
+say of themselves (the seed, the data's fingerprint, the code's commit) is said on the page.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from retable.config.keys import flatten, lookup
+from retable.errors import ConfigError
+from retable.experiment.fields import listed
+from retable.experiment.table import Table, name_of, parse_table
+from retable.report.runs import Assigned, RunRecord, Runs, assign, canonical, cells_of, equal
+from retable.report.sources import source
+from retable.report.sources.base import SEEDS, UNSEEDED, nested, seed_of
+
+if TYPE_CHECKING:
+    from retable.report.sweep_page import Swept
+
+MEASURES = (
+    "loss",
+    "acc",
+    "dice",
+    "iou",
+    "jaccard",
+    "f1",
+    "auc",
+    "map",
+    "error",
+    "mse",
+    "mae",
+    "rmse",
+    "bleu",
+    "perplexity",
+)
+_PARTS = ("train", "val", "valid", "validation", "test", "eval")
+# What names a run or says where and when it was, and sets nothing.
+_INCIDENTAL = ("name", "run", "run_name", "run_id", "id", "time", "date", "timestamp", "created", "runtime", "duration")
+_INCIDENTAL += (
+    "state",
+    "status",
+    "host",
+    "hostname",
+    "user",
+    "output_dir",
+    "log_dir",
+    "run_dir",
+    "work_dir",
+    "seconds",
+)
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """Runs of another program. notes: what a reader must know of them, a sentence each."""
+
+    records: tuple[RunRecord, ...]
+    notes: tuple[str, ...]
+
+
+def read_foreign(
+    program: str, places: Sequence[str], seed: str | None = None, where: Mapping[str, Any] | None = None
+) -> Foreign:
+    """Read all runs of a program at some places.
+
+    Args:
+        program: a name of `sources.SOURCES`.
+        seed: key of the setting that is the seed; by default the one that is called so (`SEEDS`).
+        where: value by key of a setting that a run must have.
+
+    Raises:
+        ConfigError, DataError: as the source does; where `seed` is no setting of any run, or no run is so chosen.
+    """
+    reader = source(program)
+    records = [record for place in places for record in reader.read(place)]
+    chosen = [record for record in records if all(equal(lookup(record.config, k), v) for k, v in (where or {}).items())]
+    if not chosen:
+        raise ConfigError(f"--where: none of {len(records)} runs is so; settings that vary: {varying_text(records)}")
+    records = chosen
+    if seed:
+        records = [replace(record, seed=seed_of(record.config, seed)) for record in records]
+        if all(record.seed == UNSEEDED for record in records):
+            raise ConfigError(f"--seed {seed}: is in no run a whole number; settings: {listed(settings_of(records))}")
+    notes = [f"{len(records)} {'run' if len(records) == 1 else 'runs'} read from {reader.title}."]
+    unseeded = sum(record.seed == UNSEEDED for record in records)
+    lacking = [_of("the data's fingerprint", len(records), len(records))]
+    without_commit = sum("git" not in record.result for record in records)
+    lacking += [_of("the code's commit", without_commit, len(records))] if without_commit else []
+    lacking += [_of("the seed", unseeded, len(records))] if unseeded else []
+    notes.append(f"Not recorded: {', '.join(reversed(lacking))}.")
+    if unseeded:
+        notes.append("Runs without a seed are numbered in the order of their names; a number pairs nothing.")
+    if not reader.status_recorded:
+        title = f"{reader.title[0].upper()}{reader.title[1:]}"
+        notes.append(f"{title} does not say which runs ended well: those with figures are taken as finished.")
+    return Foreign(tuple(records), tuple(notes))
+
+
+def _of(what: str, count: int, total: int) -> str:
+    return what if count == total else f"{what} in {count} of {total} runs"
+
+
+def read_table(path: Path) -> Table:
+    """A table's file: the mapping under `table`, or the whole file. A grid and published epochs may be left out.
+
+    Raises: ConfigError.
+    """
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"--table {path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+    table = data.get("table", data) if isinstance(data, Mapping) else None
+    if not isinstance(table, Mapping):
+        raise ConfigError(f"--table {path}: holds no table; accepted: see `retable table new`")
+    defaults = {"source": path.stem, "title": path.stem, "published_epochs": 1, "grid": [{}]}
+    return parse_table(defaults | dict(table), name_of(path), str(path))
+
+
+def table_of(table: Table, foreign: Foreign) -> Assigned:
+    """The runs in the table's cells, and what a reader must know of them.
+
+    Raises: ConfigError where no run is in any cell.
+    """
+    keys = {key for cell in table.cells.values() for key in cell.match}
+    records = [replace(record, task=table.task, config=complete(record.config, keys)) for record in foreign.records]
+    places = [tuple(cells_of(table, record.config)) for record in records]
+    if not any(places):
+        raise ConfigError(f"{table.name}: no run meets a cell's match; settings that vary: {varying_text(records)}")
+    records, repeats = without_repeats(numbered(records, places))
+    assigned = assign(table, Runs(tuple(records), ()))
+    return replace(assigned, notes=(*foreign.notes, *repeats, *mixed(assigned.cells)))
+
+
+def swept_of(foreign: Foreign, name: str) -> "Swept":
+    """The runs as a sweep, grouped by everything that varied but the seed.  Raises: ConfigError where nothing did."""
+    from retable.report.sweep_page import sweep_of
+
+    keys = list(varying(foreign.records))
+    settings = [{key: lookup(record.config, key) for key in keys} for record in foreign.records]
+    records, repeats = without_repeats(numbered(foreign.records, [canonical(one) for one in settings]))
+    settings = [{key: lookup(record.config, key) for key in keys} for record in records]
+    return sweep_of(records, settings, name, (*foreign.notes, *repeats))
+
+
+def complete(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """A config in which a setting that a run does not have is null, so that `match` can speak of it."""
+    absent = object()
+    lacking = {key: None for key in keys if lookup(config, key, absent) is absent}
+    return nested({**flatten(dict(config)), **lacking}) if lacking else dict(config)
+
+
+def numbered(records: Sequence[RunRecord], groups: Sequence[Any]) -> list[RunRecord]:
+    """Runs without a seed get one: their number within their group, counted beyond the seeds that others have."""
+    used: dict[Any, set[int]] = {}
+    for record, group in zip(records, groups, strict=True):
+        used.setdefault(group, set()).add(record.seed)
+    found = []
+    for record, group in zip(records, groups, strict=True):
+        if record.seed == UNSEEDED:
+            seed = next(number for number in range(len(records) + 1) if number not in used[group])
+            used[group].add(seed)
+            record = replace(record, seed=seed)
+        found.append(record)
+    return found
+
+
+def without_repeats(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
+    """Runs without those that failed or stopped and were then repeated with the same settings and seed; what is said.
+
+    Several that finished all stay: which of them counts, nobody has said.
+    """
+    groups: dict[str, list[RunRecord]] = {}
+    keys = settings_of(records)
+    for record in records:
+        setting = {key: lookup(record.config, key) for key in keys} | {"seed": record.seed}
+        groups.setdefault(canonical(setting), []).append(record)
+    kept, dropped = [], 0
+    for found in groups.values():
+        finished = [record for record in found if record.status == "finished"]
+        chosen = finished if len(finished) == 1 else found
+        kept += chosen
+        dropped += len(found) - len(chosen)
+    said = [f"Left out: {dropped} that did not finish and were repeated with the same settings."] if dropped else []
+    return kept, said
+
+
+def mixed(cells: Mapping[str, Sequence[RunRecord]]) -> list[str]:
+    """What runs of one cell have differently beside the seed, which the table does not speak of."""
+    said: dict[str, None] = {}
+    for found in cells.values():
+        said |= dict.fromkeys(varying(found))
+    return [f"Runs of one cell differ in {', '.join(said)}, of which the table does not speak."] if said else []
+
+
+def settings_of(records: Sequence[RunRecord]) -> list[str]:
+    """All settings of runs that are no figures and do not only name a run, by dotted key in order of appearance."""
+    flat = [flatten(dict(record.config)) for record in records]
+    keys = dict.fromkeys(key for one in flat for key in one if key)
+    columns = {column.replace("/", ".") for record in records for column in record.history}
+    return [
+        key
+        for key in keys
+        if key.split(".")[-1].lower() not in _INCIDENTAL
+        and not (key in columns and is_measure(key, [one.get(key) for one in flat]))
+    ]
+
+
+def varying(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
+    """The settings in which runs differ, but for the seed and for what is another text in every run; their values."""
+    if len(records) < 2:
+        return {}
+    flat = [flatten(dict(record.config)) for record in records]
+    found = {}
+    for key in settings_of(records):
+        values = [one.get(key) for one in flat]
+        distinct = list({canonical({"v": value}): value for value in values}.values())
+        unique_text = len(distinct) == len(records) > 2 and all(isinstance(value, str) for value in values)
+        if len(distinct) > 1 and key.split(".")[-1] not in SEEDS and not unique_text:
+            found[key] = distinct
+    return found
+
+
+def varying_text(records: Sequence[RunRecord]) -> str:
+    """E.g. `dropout.p (0.1, 0.5)`, for a message."""
+    return listed(f"{key} ({listed(values)})" for key, values in varying(records).items())
+
+
+def is_measure(key: str, values: Sequence[Any]) -> bool:
+    """Whether a column that holds numbers is a figure and no setting: by its name, else if every run has another."""
+    parts = key.lower().replace("-", "_").replace("/", ".").split(".")
+    words = parts[-1].split("_")
+    if parts[0].split("_")[0] in _PARTS or any(word.startswith(MEASURES) for word in words):
+        return True
+    return len(set(map(str, values))) == len(values) > 2 and all(isinstance(value, float) for value in values)

@@ -1,0 +1,184 @@
+"""What every source shares: a run's settings as a nested config, its figures as a history, its seed.
+
+Programs record the same things in different words. Settings come flat (`optimizer.lr`, `optimizer/lr`) or nested, as
+numbers or as text; figures come a step, an epoch or once. Here they become what tables read.
+"""
+
+import ast
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from retable.config.keys import flatten, lookup
+from retable.report.runs import RunRecord
+
+SEEDS = ("seed", "random_seed", "rng_seed", "global_seed", "manual_seed", "random_state")
+EPOCHS = ("trainer.max_epochs", "training.epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs", "epochs")
+UNSEEDED = -1  # the seed of a run that recorded none
+_WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
+
+Row = Mapping[str, float]
+
+
+class Source(ABC):
+    """Where runs of another program lie.
+
+    Attributes:
+        title: the program's name, for a page.
+        place: what a place may be, for a refusal.
+        status_recorded: whether the program says which runs ended well.
+    """
+
+    title: str
+    place: str
+    status_recorded = True
+
+    @abstractmethod
+    def read(self, place: str) -> list[RunRecord]:
+        """All runs at a place, ordered by name.
+
+        Raises:
+            DataError: where nothing is there, or a file is not what it should be; the message names it.
+            ConfigError: where a package is missing; the message says what to install.
+        """
+
+
+def make_record(
+    name: str,
+    settings: Mapping[str, Any],
+    rows: Iterable[Row],
+    status: str,
+    *,
+    path: str = "",
+    commit: str = "",
+    seconds: float | None = None,
+    reason: str = "",
+) -> RunRecord:
+    """One run as a record.
+
+    Args:
+        settings: by key, nested or flat.
+        rows: figures in the order of recording, each with its `epoch` or `step` where there is one.
+        status: finished, failed or unfinished.
+        path: its directory, where pages link to it.
+    """
+    config = nested(settings)
+    history = history_of(rows)
+    seed = seed_of(config)
+    result: dict[str, Any] = {"status": status}
+    if seed != UNSEEDED:
+        result["seed"] = seed
+    if epochs := planned_epochs(config, history):
+        result["config_epochs"] = epochs
+    if commit:
+        result["git"] = {"commit": commit, "dirty": False}
+    if seconds is not None:
+        result["seconds"] = {"total": seconds}
+    if reason:
+        result["reason"] = reason
+    history.pop("step", None)
+    return RunRecord(seed, status, history, result, config, name, "", path)
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as nested mappings, whatever they were joined with. Where `model` and `model.width` both have a value,
+    the first is found under `model.name`.
+
+    >>> nested({"optimizer/lr": 0.1, "model": "cnn", "model.width": 3})
+    {'optimizer': {'lr': 0.1}, 'model': {'name': 'cnn', 'width': 3}}
+    """
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        parts = [part for part in str(key).replace("/", ".").split(".") if part] or [str(key)]
+        node = found
+        for part in parts[:-1]:
+            if not isinstance(node.get(part, {}), dict):
+                node[part] = {"name": node[part]}
+            node = node.setdefault(part, {})
+        value = nested(value) if isinstance(value, Mapping) else value
+        old = node.get(parts[-1])
+        if isinstance(old, dict) and isinstance(value, dict):
+            old.update(value)
+        elif isinstance(old, dict):
+            old.setdefault("name", value)
+        else:
+            node[parts[-1]] = value
+    return found
+
+
+def value_of(text: str) -> Any:
+    """What a text stands for, where a program keeps settings as text.
+
+    >>> [value_of(text) for text in ("1e-3", "32", "True", "None", "[1, 2]", "sgd", "nan")]
+    [0.001, 32, True, None, [1, 2], 'sgd', 'nan']
+    """
+    text = text.strip()
+    if text.lower() in _WORDS:
+        return _WORDS[text.lower()]
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        return number if math.isfinite(number) else text
+    if text[0] in "[({":
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            return text
+    return text
+
+
+def number_of(value: Any) -> float:
+    """A figure; nan for what is none, such as a picture."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return math.nan
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def history_of(rows: Iterable[Row]) -> dict[str, list[float]]:
+    """Column -> a value an epoch, with the epochs in `epoch`, ascending.
+
+    Rows of one epoch are one; the later figure stands. Where no row names an epoch, steps stand in for epochs; a row
+    without either counts on from the one before.
+    """
+    rows = [dict(row) for row in rows]
+    axis = "epoch" if any("epoch" in row for row in rows) else "step"
+    merged: dict[float, dict[str, float]] = {}
+    at = 0.0
+    for row in rows:
+        at = row.pop(axis, at if axis == "epoch" else at + 1)
+        kept = merged.setdefault(math.floor(at), {})
+        kept |= {key: value for key, value in row.items() if key != "epoch" and not math.isnan(value)}
+    epochs = sorted(merged)
+    columns = list(dict.fromkeys(key for epoch in epochs for key in merged[epoch]))
+    return {"epoch": [float(epoch) for epoch in epochs]} | {
+        column: [merged[epoch].get(column, math.nan) for epoch in epochs] for column in columns
+    }
+
+
+def seed_of(config: Mapping[str, Any], key: str | None = None) -> int:
+    """A run's seed, under the given key or the shortest that is called a seed; UNSEEDED where there is none."""
+    flat = flatten(dict(config))
+    keys = [key] if key else sorted((k for k in flat if k.split(".")[-1] in SEEDS), key=lambda k: (k.count("."), k))
+    for candidate in keys:
+        value = lookup(config, candidate)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+            return int(value)
+    return UNSEEDED
+
+
+def planned_epochs(config: Mapping[str, Any], history: Mapping[str, list[float]]) -> int:
+    """How many epochs a run was to have: as its settings say, else as many as it has; 0 where it counted steps."""
+    for key in EPOCHS:
+        value = lookup(config, key)
+        if isinstance(value, int | float) and value > 0:
+            return int(value)
+    epochs = history["epoch"]
+    if not epochs or len(epochs) < int(epochs[-1] - epochs[0]) + 1:
+        return 0
+    return int(epochs[-1]) + (epochs[0] == 0)

@@ -1,0 +1,56 @@
+"""Runs in a CSV file, a row a run: columns of settings and of figures, such as an export from a dashboard.
+
+Any column may be named by a table, as a setting (`match`) or, where it holds numbers, as a figure (`column`).
+"""
+
+import csv
+import io
+from pathlib import Path
+
+from retable.errors import DataError, first_line
+from retable.report.runs import RunRecord
+from retable.report.sources.base import Source, make_record, number_of, value_of
+
+_NAMES = ("name", "run", "run_name", "id", "run_id")
+_STATUS = ("state", "status")
+_FAILED, _RUNNING = ("failed", "crashed", "killed", "error"), ("running", "unfinished", "pending", "queued")
+
+
+class CSV(Source):
+    title = "a CSV file"
+    place = "a CSV file with a head and a row a run"
+    status_recorded = False
+
+    def read(self, place: str) -> list[RunRecord]:
+        path = Path(place)
+        try:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                text = file.read()
+            rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter(text)))
+        except (OSError, UnicodeDecodeError, csv.Error) as error:
+            raise DataError(f"{place}: {first_line(error)}; accepted: {self.place}") from None
+        if not rows:
+            raise DataError(f"{place}: no row; accepted: {self.place}")
+        found = []
+        for number, row in enumerate(rows, 1):
+            if None in row or None in row.values():
+                raise DataError(f"{place}: row {number} has not as many values as the head has names")
+            found.append(self.record(row, number))
+        return found
+
+    def record(self, row: dict[str, str], number: int) -> RunRecord:
+        named = {key.strip().lower(): value for key, value in row.items()}
+        name = next((named[key] for key in _NAMES if named.get(key)), f"row {number}")
+        state = next((named[key].strip().lower() for key in _STATUS if named.get(key)), "")
+        status = "failed" if state in _FAILED else "unfinished" if state in _RUNNING else "finished"
+        settings = {key.strip(): value_of(value) for key, value in row.items() if value.strip()}
+        numbers = {key.strip(): number_of(value) for key, value in row.items() if value.strip()}
+        figures = {key: value for key, value in numbers.items() if value == value}
+        # A column `epoch` says how long the run was.
+        return make_record(name, settings, [{"epoch": 1.0} | figures] if figures else [], status)
+
+
+def delimiter(text: str) -> str:
+    """Comma, semicolon or tab: whichever the head has most of."""
+    head = text.partition("\n")[0]
+    return max(",;\t", key=head.count)

@@ -1,0 +1,138 @@
+"""Runs of TensorBoard: folders with event files, whoever wrote them.
+
+A run is a folder with events; what lies below it (`train/`, `val/`, the folders of `add_hparams` and `add_scalars`) is
+part of it. Folders called train, val or test without a run above them are parts of the folder that holds them, as Keras
+leaves them. Settings come from the HParams tab's records, from Lightning's `hparams.yaml`, and from a path's
+`key=value`; TensorBoard records nothing else of a run.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from retable.errors import DataError
+from retable.report.runs import RunRecord
+from retable.report.sources.base import Row, Source, make_record, value_of
+
+_PARTS = ("train", "val", "valid", "validation", "test", "eval")
+_TIME = re.compile(r"\d{9,}(\.\d+)?")  # how add_hparams names its folder
+_START, _END = "_hparams_/session_start_info", "_hparams_/session_end_info"
+
+
+class TensorBoard(Source):
+    title = "TensorBoard"
+    place = "a folder with event files (events.out.tfevents.*) in it or below"
+    status_recorded = False
+
+    def read(self, place: str) -> list[RunRecord]:
+        root = Path(place)
+        folders = {path.parent for path in root.rglob("*tfevents*") if path.is_file()}
+        logs = {folder: Log(folder) for folder in sorted(folders)}
+        logs = {folder: log for folder, log in logs.items() if log.scalars or log.settings}
+        if not logs:
+            raise DataError(f"{place}: no event file with scalars; accepted: {self.place}")
+        runs: dict[Path, list[Path]] = {}
+        for folder in logs:
+            runs.setdefault(top(folder, root, logs), []).append(folder)
+        return [self.record(run, root, {part: logs[part] for part in parts}) for run, parts in sorted(runs.items())]
+
+    def record(self, run: Path, root: Path, parts: "dict[Path, Log]") -> RunRecord:
+        settings: dict[str, Any] = from_path(run.relative_to(root))
+        settings |= from_lightning(run / "hparams.yaml")
+        rows: dict[float, dict[str, float]] = {}
+        last: dict[str, float] = {}
+        failed = False
+        for folder, log in parts.items():
+            settings |= log.settings
+            failed |= log.failed
+            inner = folder.relative_to(run).parts
+            lasting = bool(inner) and bool(_TIME.fullmatch(inner[-1]))
+            prefix = "" if lasting or not inner else "/".join(inner) + "/"
+            for tag, points in log.scalars.items():
+                for step, value in points:
+                    if lasting:
+                        last[tag] = value
+                    else:
+                        # Lightning logs the epoch of a step as a scalar.
+                        name = "epoch" if tag == "epoch" else f"{prefix}{tag}"
+                        rows.setdefault(step, {"step": float(step)})[name] = value
+        return make_record(
+            run.relative_to(root).as_posix() if run != root else run.name,
+            settings,
+            _rows(rows, last),
+            "failed" if failed else "finished",
+            path=run.as_posix(),
+        )
+
+
+def _rows(rows: dict[float, dict[str, float]], last: dict[str, float]) -> Iterator[Row]:
+    """A row a step, and what was recorded once of the run as a whole with the last of them."""
+    for step, row in sorted(rows.items()):
+        yield row | last if step == max(rows) else row
+    if not rows and last:
+        yield last
+
+
+class Log:
+    """What one folder's event files hold: scalars as tag -> (step, value), and the HParams tab's settings."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.backend.event_processing import event_accumulator
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+        from tensorboard.util.tensor_util import make_ndarray
+
+        log = event_accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0, "tensors": 0, "images": 1})
+        log.Reload()
+        self.settings: dict[str, Any] = {}
+        self.scalars: dict[str, list[tuple[int, float]]] = {}
+        self.failed = False
+        for tag in log.Tags()["scalars"]:
+            self.scalars[tag] = [(event.step, event.value) for event in log.Scalars(tag)]
+        for tag in log.Tags()["tensors"]:  # TensorFlow 2 writes its scalars as tensors
+            if log.SummaryMetadata(tag).plugin_data.plugin_name == "scalars":
+                self.scalars[tag] = [(e.step, float(make_ndarray(e.tensor_proto))) for e in log.Tensors(tag)]
+        try:
+            hparams = log.PluginTagToContent("hparams")
+        except KeyError:
+            hparams = {}
+        if _START in hparams:
+            start = HParamsPluginData.FromString(hparams[_START]).session_start_info
+            self.settings = {key: plain(value) for key, value in start.hparams.items()}
+        if _END in hparams:
+            self.failed = HParamsPluginData.FromString(hparams[_END]).session_end_info.status == 2
+
+
+def plain(value: Any) -> Any:
+    """A setting of the HParams tab, which knows no whole numbers: 3.0 is 3."""
+    kind = value.WhichOneof("kind")
+    if kind == "number_value":
+        return int(value.number_value) if value.number_value.is_integer() else value.number_value
+    return value_of(value.string_value) if kind == "string_value" else bool(value.bool_value)
+
+
+def top(folder: Path, root: Path, logs: Any) -> Path:
+    """The run that a folder of events is of: the topmost folder of events above it, below the place that was given."""
+    above = [parent for parent in folder.parents if parent.is_relative_to(root)]
+    runs = [parent for parent in above if parent in logs and parent != root]
+    if runs:
+        return runs[-1]
+    if folder != root and (folder.name in _PARTS or _TIME.fullmatch(folder.name)):
+        return folder.parent
+    return folder
+
+
+def from_path(path: Path) -> dict[str, Any]:
+    """Settings in a path, as Hydra names folders: `dropout=0.3,seed=1`."""
+    pairs = [text.partition("=") for part in path.parts for text in part.split(",")]
+    return {key.lstrip("+"): value_of(value) for key, sign, value in pairs if sign and key}
+
+
+def from_lightning(path: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):  # not there, or with Python objects in it, which are not read
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,381 @@
+"""Runs that other programs recorded become the same table, with figures that pandas and SciPy give of the same numbers.
+
+What W&B and MLflow wrote lies in `recorded/` (`recorded/make.py`); TensorBoard's files and Hydra's folders are written
+here by those programs themselves.
+"""
+
+import html
+import json
+import re
+import sqlite3
+import subprocess
+import sys
+import types
+import zipfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import scipy.stats
+import yaml
+
+from retable.cli import main
+from retable.errors import ConfigError, DataError
+from retable.experiment.table import parse_table
+from retable.report.draft import draft
+from retable.report.evaluated import evaluate
+from retable.report.foreign import read_foreign, read_table, table_of
+from retable.report.sources import source
+from retable.report.sources.base import UNSEEDED, history_of, planned_epochs, seed_of
+from tests.report.recorded.make import FINAL, SETTINGS, runs
+
+RECORDED = Path(__file__).parent / "recorded"
+TABLE = """\
+source: toy
+title: Dropout
+published_epochs: 3
+metrics:
+  val: {column: val/accuracy, scale: 100, unit: "%"}
+  loss: {column: train/loss, better: lower, digits: 3}
+baseline: p 0.1
+cells:
+  p 0.1: {match: {dropout.p: 0.1}, published: {val: 81}}
+  p 0.5: {match: {dropout.p: 0.5}}
+claims:
+  - {text: less dropout is better, kind: greater, metric: val, left: p 0.1, right: p 0.5}
+  - {text: much dropout is better, kind: greater, metric: val, left: p 0.5, right: p 0.1}
+"""
+SCRIPT = """\
+import csv, hydra
+FINAL = {final}
+@hydra.main(version_base=None, config_path=None, config_name="config")
+def main(config):
+    accuracy = FINAL[config.dropout.p][config.seed]
+    with open(hydra.core.hydra_config.HydraConfig.get().runtime.output_dir + "/metrics.csv", "w") as file:
+        writer = csv.writer(file)
+        writer.writerow(["epoch", "val/accuracy", "train/loss"])
+        for epoch in (1, 2, 3):
+            writer.writerow([epoch, round(accuracy - 0.05 * (3 - epoch), 4), ""])
+            writer.writerow([epoch, "", round(2 / epoch + config.dropout.p, 4)])
+main()
+"""
+
+
+def wandb_folder(folder: Path) -> Path:
+    zipfile.ZipFile(RECORDED / "wandb.zip").extractall(folder / "wandb")
+    return folder / "wandb"
+
+
+def mlflow_store(folder: Path) -> Path:
+    zipfile.ZipFile(RECORDED / "mlruns.zip").extractall(folder / "mlruns")
+    return folder / "mlruns"
+
+
+def mlflow_database(folder: Path) -> Path:
+    with sqlite3.connect(folder / "mlflow.db") as database:
+        database.executescript((RECORDED / "mlflow.sql").read_text(encoding="utf-8"))
+    return folder / "mlflow.db"
+
+
+def tensorboard_folder(folder: Path, seeded: bool = True) -> Path:
+    from torch.utils.tensorboard import SummaryWriter
+
+    for p, seed, rows in runs():
+        writer = SummaryWriter(str(folder / f"tensorboard/p{p}-s{seed}"))
+        for epoch, accuracy, loss in rows:
+            writer.add_scalar("val/accuracy", accuracy, epoch)
+            writer.add_scalar("train/loss", loss, epoch)
+        settings = {"dropout.p": p, **SETTINGS, **({"seed": seed} if seeded else {})}
+        writer.add_hparams(settings, {"hparam/accuracy": rows[-1][1]})
+        writer.close()
+    return folder / "tensorboard"
+
+
+def csv_file(folder: Path) -> Path:
+    lines = [
+        {"Name": f"p{p}-s{seed}", "State": "finished", "dropout.p": p, "seed": seed, **SETTINGS}
+        | {"val/accuracy": rows[-1][1], "train/loss": rows[-1][2]}
+        for p, seed, rows in runs()
+    ]
+    pd.DataFrame(lines).to_csv(folder / "runs.csv", index=False)
+    return folder / "runs.csv"
+
+
+def hydra_folder(folder: Path) -> Path:
+    (folder / "config.yaml").write_text("dropout: {p: 0.1}\nseed: 0\noptimizer: sgd\nepochs: 3\n")
+    script = SCRIPT.format(final={p: list(values) for p, values in FINAL.items()})
+    (folder / "script.py").write_text(script.replace("config_path=None", f"config_path={str(folder)!r}"))
+    words = ["-m", "dropout.p=0.1,0.5", "seed=0,1,2", "hydra.sweep.dir=sweep"]
+    subprocess.run([sys.executable, "script.py", *words], cwd=folder, check=True, capture_output=True)
+    return folder / "sweep"
+
+
+PLACES = {
+    "wandb": wandb_folder,
+    "mlflow": mlflow_store,
+    "mlflow (sqlite)": mlflow_database,
+    "tensorboard": tensorboard_folder,
+    "csv": csv_file,
+    "hydra": hydra_folder,
+}
+
+
+@pytest.mark.parametrize("program", PLACES)
+def test_six_runs_become_the_same_table_whoever_recorded_them(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place = PLACES[program](tmp_path)
+    Path("table.yaml").write_text(TABLE)
+    main(["report", "--from", program.partition(" ")[0], str(place), "--table", "table.yaml", "--output", "pages"])
+    assert "table  1 of 2 claims hold  pages/table/report.md" in capsys.readouterr().out
+
+    frame = pd.DataFrame(FINAL) * 100  # a row a seed, a column a probability
+    written = pd.read_csv("pages/table/report.csv").set_index(["cell", "metric"])
+    for p in FINAL:
+        line = written.loc[f"p {p}", "val"]
+        assert line["mean"] == pytest.approx(frame[p].mean(), abs=1e-4)
+        assert line["std"] == pytest.approx(frame[p].std(), abs=1e-4)
+        assert line["n"] == 3
+        assert written.loc[f"p {p}", "loss"]["mean"] == pytest.approx(2 / 3 + p, abs=1e-4)
+    assert written.loc["p 0.1", "val"]["difference"] == pytest.approx(frame[0.1].mean() - 81, abs=1e-4)
+    paired = frame[0.5] - frame[0.1]
+    low, high = scipy.stats.t.interval(0.95, 2, paired.mean(), scipy.stats.sem(paired))
+    line = written.loc["p 0.5", "val"]
+    assert line["baseline_low"] == pytest.approx(low, abs=1e-4)
+    assert line["baseline_high"] == pytest.approx(high, abs=1e-4)
+    assert line["baseline_n"] == 3
+
+    said = Path("pages/table/report.md").read_text()
+    assert "| less dropout is better | holds, holds in 3 of 3 seeds" in said.replace("toy (1) ", "")
+    assert "| much dropout is better | does not hold, holds in 0 of 3 seeds" in said.replace("toy (2) ", "")
+    assert "Not recorded: the code's commit, the data's fingerprint." in said
+    page = html.unescape(Path("pages/table/index.html").read_text())
+    assert f"retable report --from {program.partition(' ')[0]} {place} --table table.yaml" in page
+    assert "81.33 ± 1.53" in re.sub(r"<[^>]+>", "", page)
+
+
+@pytest.mark.parametrize("program", ["wandb", "mlflow", "csv"])
+def test_a_draft_holds_what_varies_and_makes_the_same_figures(program, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    place = str(PLACES[program](tmp_path))
+    main(
+        [
+            "table",
+            "new",
+            "--from",
+            program,
+            place,
+            "--rows",
+            "dropout",
+            "--metric",
+            "val/accuracy",
+            "--output",
+            "t.yaml",
+        ]
+    )
+    assert "2 cells of 6 runs: t.yaml" in capsys.readouterr().out
+    table = yaml.safe_load(Path("t.yaml").read_text())["table"]
+    assert table["rows"] == ["dropout.p"]
+    assert table["grid"] == [{"dropout.p": [0.1, 0.5]}]
+    assert table["cells"] == {"p 0.1": {"match": {"dropout.p": 0.1}}, "p 0.5": {"match": {"dropout.p": 0.5}}}
+    assert table["metrics"] == {"val_accuracy": {"column": "val/accuracy", "digits": 4}}
+    main(["report", "--from", program, place, "--table", "t.yaml", "--output", "pages"])
+    assert "| 0.1 | **0.8133 ± 0.0153** (3) |" in Path("pages/t/report.md").read_text()
+
+
+def test_without_a_table_the_report_is_of_what_varies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["report", "--from", "csv", str(csv_file(tmp_path)), "--output", "pages"])
+    assert "| 0.5 | 0.7167 ± 0.0153 (3) |" in Path("pages/csv/report.md").read_text()
+
+
+def grid_csv(path: Path, rows: list[dict]) -> str:
+    pd.DataFrame(rows).to_csv(path / "runs.csv", index=False)
+    return str(path / "runs.csv")
+
+
+def test_rows_and_columns_lay_the_table_out_and_what_else_varies_joins_the_rows(tmp_path):
+    rows = [
+        {"dropout": p, "optimizer": name, "batch": batch, "seed": seed, "val_acc": p + batch / 100 + seed / 1000}
+        for p in (0.1, 0.5)
+        for name in ("adam", "sgd")
+        for batch in (16, 32)
+        for seed in (0, 1)
+    ]
+    records = read_foreign("csv", [grid_csv(tmp_path, rows)]).records
+    found = draft(records, ["dropout"], ["optimizer"])
+    assert found["rows"] == ["dropout", "batch"]
+    assert found["columns"] == ["optimizer"]
+    assert len(found["cells"]) == 8
+    assert found["cells"]["dropout 0.1 batch 16 adam"] == {"match": {"dropout": 0.1, "batch": 16, "optimizer": "adam"}}
+    with pytest.raises(ConfigError, match=r"^epochs: is not among what varies; accepted: dropout, optimizer, batch$"):
+        draft(records, ["epochs"])
+
+
+def test_a_setting_that_some_runs_lack_is_null_in_the_table(tmp_path):
+    rows = [{"opt": "sgd", "momentum": 0.9, "seed": s, "val_acc": 0.5 + s / 10} for s in (0, 1)]
+    rows += [{"opt": "adam", "momentum": None, "seed": s, "val_acc": 0.7 + s / 10} for s in (0, 1)]
+    foreign = read_foreign("csv", [grid_csv(tmp_path, rows)])
+    table = parse_table(draft(foreign.records), "t")
+    means = {row.cell.name: row.entries["val_acc"].mean for row in evaluate(table, table_of(table, foreign)).rows}
+    assert means == {"adam no momentum": pytest.approx(0.75), "sgd momentum 0.9": pytest.approx(0.55)}
+
+
+def test_runs_without_a_seed_are_numbered_and_it_is_said(tmp_path):
+    foreign = read_foreign("tensorboard", [str(tensorboard_folder(tmp_path, seeded=False))])
+    assert "Not recorded: the seed, the code's commit, the data's fingerprint." in foreign.notes
+    assert any("numbered in the order of their names" in note for note in foreign.notes)
+    (tmp_path / "t.yaml").write_text(TABLE)
+    table = read_table(tmp_path / "t.yaml")
+    assigned = table_of(table, foreign)
+    assert [[run.seed for run in found] for found in assigned.cells.values()] == [[0, 1, 2], [0, 1, 2]]
+    assert evaluate(table, assigned).rows[0].entries["val"].mean == pytest.approx(81.3333, abs=1e-4)
+
+
+def test_a_failed_run_that_was_repeated_is_left_out_and_two_finished_ones_are_said(tmp_path):
+    runs = [("crashed", 1, 0), ("finished", 1, 0), ("finished", 2, 0), ("finished", 2, 0), ("failed", 1, 1)]
+    rows = [
+        {"Name": f"r{number}", "State": state, "p": p, "seed": seed, "val_acc": 0.5}
+        for number, (state, p, seed) in enumerate(runs)
+    ]
+    foreign = read_foreign("csv", [grid_csv(tmp_path, rows)])
+    table = parse_table(draft(foreign.records), "t")
+    assigned = table_of(table, foreign)
+    found = {
+        row.cell.name: (row.entries["val_acc"].n, row.entries["val_acc"].words)
+        for row in evaluate(table, assigned).rows
+    }
+    assert found == {"p 1": (1, "1 of 2 failed"), "p 2": (0, "several runs of seed 0")}
+    assert "Left out: 1 that did not finish and were repeated with the same settings." in assigned.notes
+
+
+def test_what_the_table_does_not_speak_of_is_said(tmp_path):
+    rows = [{"p": p, "batch": 16 + 16 * seed, "seed": seed, "val_acc": 0.5} for p in (1, 2) for seed in (0, 1)]
+    foreign = read_foreign("csv", [grid_csv(tmp_path, rows)])
+    (tmp_path / "t.yaml").write_text(
+        "metrics: {v: {column: val_acc}}\ncells: {a: {match: {p: 1}}, b: {match: {p: 2}}}\n"
+    )
+    assigned = table_of(read_table(tmp_path / "t.yaml"), foreign)
+    assert assigned.notes[-1] == "Runs of one cell differ in batch, of which the table does not speak."
+
+
+def test_keras_folders_and_paths_of_hydra_and_lightnings_files_are_understood(tmp_path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    for part, value in (("train", 0.9), ("validation", 0.8)):
+        with SummaryWriter(str(tmp_path / "lr=0.1,seed=3" / part)) as writer:
+            writer.add_scalar("epoch_accuracy", value, 0)
+    with SummaryWriter(str(tmp_path / "other/version_0")) as writer:
+        for step, epoch in ((99, 0), (199, 1)):
+            writer.add_scalar("epoch", epoch, step)
+            writer.add_scalar("val/loss", 1 / (epoch + 1), step)
+    (tmp_path / "other/version_0/hparams.yaml").write_text("optimizer: {lr: 0.5}\nseed: 4\n")
+    first, second = source("tensorboard").read(str(tmp_path))
+    assert first.config == {"lr": 0.1, "seed": 3}
+    assert first.seed == 3
+    assert first.history["validation/epoch_accuracy"] == pytest.approx([0.8])
+    assert second.config == {"optimizer": {"lr": 0.5}, "seed": 4}
+    assert second.history == {"epoch": [0.0, 1.0], "val/loss": [1.0, 0.5]}
+
+
+def test_wandbs_states_commits_and_files_cut_off(tmp_path):
+    folder = wandb_folder(tmp_path)
+    records = source("wandb").read(str(folder))
+    assert {record.status for record in records} == {"finished"}
+    assert records[0].config == {"dropout": {"p": 0.1}, "seed": 0, "optimizer": "sgd", "epochs": 3}
+    path = next(folder.rglob("*.wandb"))
+    path.write_bytes(path.read_bytes()[:-60])  # the exit is not there
+    assert [record.status for record in source("wandb").read(str(path))] == ["unfinished"]
+    path.write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match="is no run file of W&B"):
+        source("wandb").read(str(path))
+
+
+def test_a_project_of_wandb_is_read_through_its_package(monkeypatch):
+    run = types.SimpleNamespace(
+        name="a",
+        config={"lr": 0.1, "seed": 2, "_wandb": {}},
+        state="crashed",
+        commit="abc",
+        summary={"_runtime": 7.5},
+        scan_history=lambda: [{"_step": 0, "epoch": 1, "val": {"acc": 0.5}, "note": "x"}, {"_step": 1, "loss": 2}],
+    )
+    api = types.SimpleNamespace(Api=lambda: types.SimpleNamespace(runs=lambda place: [run]))
+    monkeypatch.setitem(sys.modules, "wandb", api)
+    (record,) = source("wandb").read("me/toy")
+    assert (record.status, record.seed, record.result["git"]["commit"]) == ("failed", 2, "abc")
+    assert record.history == {"epoch": [1.0], "val.acc": [0.5], "loss": [2.0]}
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"pip install wandb$"):
+        source("wandb").read("me/toy")
+
+
+def test_mlflows_database_is_not_written_to(tmp_path):
+    path = mlflow_database(tmp_path)
+    before = path.read_bytes()
+    assert len(source("mlflow").read(f"sqlite:///{path}")) == 6
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+def test_hydras_figures_may_be_json_and_a_run_without_is_unfinished(tmp_path):
+    for number, (name, text) in enumerate(
+        [("results.json", json.dumps({"val": {"acc": 0.5}, "note": "x"})), ("log.jsonl", '{"epoch": 1, "loss": 3}\n')]
+    ):
+        (tmp_path / f"{number}/.hydra").mkdir(parents=True)
+        (tmp_path / f"{number}/.hydra/config.yaml").write_text(f"lr: {number}\n")
+        (tmp_path / f"{number}" / name).write_text(text)
+    (tmp_path / "2/.hydra").mkdir(parents=True)
+    (tmp_path / "2/.hydra/config.yaml").write_text("lr: 2\n")
+    records = source("hydra").read(str(tmp_path))
+    assert [record.status for record in records] == ["finished", "finished", "unfinished"]
+    assert records[0].history["val.acc"] == [0.5]
+    assert records[1].history == {"epoch": [1.0], "loss": [3.0]}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--from", "aim", "x"], "--from aim: accepted: csv, hydra, mlflow, tensorboard, wandb"),
+        (["--from", "csv", "no.csv"], "No such file or directory: 'no.csv'; accepted: a CSV file"),
+        (["--from", "wandb", "."], ".: no run file (*.wandb); accepted: a folder with W&B's run files"),
+        (["--from", "mlflow", "."], ".: no run of MLflow; accepted: a file store (mlruns) or a sqlite database"),
+        (["--from", "tensorboard", "."], ".: no event file with scalars; accepted: a folder with event files"),
+        (["--from", "hydra", "."], ".: no run of Hydra; accepted: a multirun folder"),
+        (["--table", "t.yaml", "."], "--table t.yaml: accepted: with --from; else --experiment NAME"),
+        (["--from", "csv", "runs.csv", "--seed", "opt"], "--seed opt: is in no run a whole number"),
+        (
+            ["--from", "csv", "runs.csv", "--where", "opt=x"],
+            "--where: none of 4 runs is so; settings that vary: opt (a, b)",
+        ),
+    ],
+)
+def test_refusals_are_one_line_and_say_what_is_accepted(arguments, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    grid_csv(tmp_path, [{"opt": o, "seed": s, "val_acc": s / 3} for o in "ab" for s in (0, 1)])
+    with pytest.raises(SystemExit) as stopped:
+        main(["report", *arguments])
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_rows_of_one_epoch_are_one_and_steps_stand_in_for_epochs():
+    nan = float("nan")
+    rows = [{"epoch": 1, "a": 1.0}, {"epoch": 1, "a": 2.0, "b": 5.0}, {"epoch": 2, "a": nan}]
+    found = history_of(rows)
+    assert found["epoch"] == [1.0, 2.0]
+    assert found["a"][0] == 2.0
+    assert found["b"][0] == 5.0
+    assert all(found[name][1] != found[name][1] for name in "ab")
+    assert history_of([{"step": 50, "a": 1.0}, {"step": 100, "a": 2.0}]) == {"epoch": [50.0, 100.0], "a": [1.0, 2.0]}
+
+
+def test_seeds_and_epochs_are_found_by_their_usual_names():
+    assert seed_of({"trainer": {"seed": 4}, "seed": 1}) == 1
+    assert seed_of({"data": {"random_state": 3.0}}) == 3
+    assert seed_of({"seed": "a"}) == UNSEEDED
+    assert seed_of({"fold": 2}, "fold") == 2
+    assert planned_epochs({"trainer": {"max_epochs": 7}}, {"epoch": [1.0]}) == 7
+    assert planned_epochs({}, {"epoch": [0.0, 1.0, 2.0]}) == 3
+    assert planned_epochs({}, {"epoch": [50.0, 100.0]}) == 0

@@ -1,0 +1,135 @@
+"""The page of a sweep without an experiment: effects, pairs and best settings by hand, for one factor, two and many."""
+
+import html
+import itertools
+import json
+import re
+
+import pytest
+
+from retable.errors import ConfigError
+from retable.report import plots
+from retable.report.sweep_page import (
+    effect_size,
+    note_sweep,
+    pairs,
+    parallel,
+    sections,
+    sweep_lines,
+    sweep_of,
+    write_sweep_page,
+)
+from tests.report.test_site import Tags, text_of
+
+
+@pytest.fixture
+def swept(make_run):
+    """A sweep of every combination; value: validation accuracy of a setting and seed."""
+
+    def make(factors, value, seeds=(0, 1)):
+        records, settings = [], []
+        for point in itertools.product(*factors.values()):
+            for seed in seeds:
+                setting = dict(zip(factors, point, strict=True))
+                records.append(make_run("a", [value(setting, seed) - 0.1, value(setting, seed)], seed=seed))
+                settings.append(setting | {"seed": seed, "data": "sample"})
+        return sweep_of(records, settings, "toy/sweep")
+
+    return make
+
+
+def test_one_factor_is_a_row_a_value_with_its_effect(swept):
+    found = swept({"dropout.p": [0.5, 0.2]}, lambda s, seed: 0.9 - s["dropout.p"] + seed / 10)
+    assert found.found.table.rows == ("dropout.p",)
+    assert found.quality.column == "val/accuracy"
+    assert [row.cell.match for row in found.found.rows] == [{"dropout.p": 0.2}, {"dropout.p": 0.5}]
+    assert effect_size(found, "dropout.p") == pytest.approx(0.3)
+    said = sections(found)
+    assert said["best"][0] == {"settings": ["0.2"], "mean": "0.7500", "std": "0.0707", "n": 2}
+    assert said["pairs"] == []
+    assert said["parallel"] is None
+
+
+def test_two_factors_are_rows_and_columns_and_one_heat_map(swept):
+    value = {("sgd", 1): 0.1, ("sgd", 2): 0.3, ("sgd", 3): 0.5, ("adam", 1): 0.6, ("adam", 2): 0.7, ("adam", 3): 0.2}
+    found = swept({"optimizer": ["sgd", "adam"], "depth": [1, 2, 3]}, lambda s, seed: value[s["optimizer"], s["depth"]])
+    assert (found.found.table.rows, found.found.table.columns) == (("depth",), ("optimizer",))
+    assert effect_size(found, "optimizer") == pytest.approx(1.5 / 3 - 0.9 / 3)
+    assert effect_size(found, "depth") == pytest.approx(0.5 - 0.35)  # means 0.35, 0.5, 0.35
+    (pair,) = pairs(found)
+    assert (pair["down"], pair["across"], pair["heads"]) == ("depth", "optimizer", ["adam", "sgd"])
+    assert [(name, [cell["text"] for cell in cells]) for name, cells in pair["lines"]] == [
+        ("1", ["0.6000", "0.1000"]),
+        ("2", ["0.7000", "0.3000"]),
+        ("3", ["0.2000", "0.5000"]),
+    ]
+    assert [cell["share"] for _, cells in pair["lines"] for cell in cells] == [50, 0, 60, 20, 10, 40]
+
+
+def test_many_factors_are_ranked_and_drawn_in_parallel(swept):
+    factors = {"a": [1, 2], "b": [1, 2], "c": ["x", "y"]}
+    found = swept(factors, lambda s, seed: 0.1 * s["a"] + 0.2 * s["b"] + 0.01 * (s["c"] == "y"))
+    assert found.found.rows[0].cell.match == {"a": 2, "b": 2, "c": "y"}
+    assert found.found.table.rows == ()
+    assert [effect_size(found, key) for key in "abc"] == pytest.approx([0.1, 0.2, 0.01])
+    assert [(pair["down"], pair["across"]) for pair in pairs(found)] == [("b", "a"), ("b", "c"), ("a", "c")]
+    assert pairs(found)[0]["lines"][1][1][1]["text"] == "0.6050"  # a 2, b 2: mean of 0.60 and 0.61
+    drawn = parallel(found)
+    assert drawn.count("plot-parallel") == 8
+    assert "a 2, b 2, c y: 0.6100" in drawn
+
+
+def test_what_nobody_varied_is_refused(make_run):
+    with pytest.raises(ConfigError, match="differ in nothing but the seed"):
+        sweep_of([make_run("a", [0.5], seed=s) for s in (0, 1)], [{"p": 1, "seed": s} for s in (0, 1)], "t")
+
+
+def test_the_page_is_whole_links_its_runs_and_is_made_again_as_they_come(make_run, write_run, tmp_path):
+    runs = []
+    folder = tmp_path / "tables" / "toy" / "sweep"
+    for p, seed in itertools.product((0.1, 0.5), (0, 1)):
+        record = make_run("a", [0.3, 0.8 - p + seed / 100], seed=seed)
+        runs.append((tmp_path / f"runs/{p}-{seed}", {"p": p, "seed": seed, "task": "toy"}))
+        if p == 0.1:
+            write_run(record, f"runs/{p}-{seed}")
+    note_sweep(folder, "toy/sweep", "retable sweep p=0.1,0.5", runs)
+    assert write_sweep_page(folder) is None  # one value is no comparison
+    for seed in (0, 1):
+        write_run(make_run("a", [0.3, 0.3 + seed / 100], seed=seed), f"runs/0.5-{seed}")
+    page = write_sweep_page(folder, "../../index.html").read_text()
+    said = text_of(page)
+    assert "retable sweep p=0.1,0.5" in said
+    assert "Main effects on val accuracy" in said
+    assert "0.7050 ± 0.0071" in said
+    assert 'href="../../../runs/0.1-0/result.json"' in page
+    check = Tags()
+    check.feed(page)
+    assert check.faults == []
+    assert check.open == []
+    assert len(check.ids) == len(set(check.ids))
+    assert write_sweep_page(folder, "../../index.html").read_text() == page
+    assert sweep_lines(tmp_path / "tables") == [
+        {"title": "toy/sweep", "href": "toy/sweep/index.html", "runs": "4", "varied": "p: [0.1, 0.5]"}
+    ]
+
+
+def test_what_stands_in_settings_is_no_markup(make_run, write_run, tmp_path):
+    runs = [
+        (write_run(make_run("a", [0.1, 0.2 + place]), f"runs/{place}"), {"x": name})
+        for place, name in enumerate(("<b>", "c&d"))
+    ]
+    note_sweep(tmp_path / "t", "t", "c", runs)
+    page = write_sweep_page(tmp_path / "t").read_text()
+    assert "<b>" not in re.sub(r"<b aria-hidden", "", page)
+    assert "&lt;b&gt;" in page
+
+
+def test_drawings_place_points_where_their_values_are():
+    drawn = plots.curves([(0, "a", [(1, 0.0, 0.0, 0.0), (2, 1.0, 1.0, 1.0)])], "t", (0.0, 1.0))
+    assert (
+        f"M{plots._LEFT:.1f} {plots.HEIGHT - plots._BOTTOM:.1f}L{plots.WIDTH - plots._RIGHT:.1f} {plots._TOP:.1f}"
+        in drawn
+    )
+    assert html.escape("a<b") in plots.effect([("a<b", (0, 1.0, 0.0, 2.0))], "s", "t", (0.0, 2.0))
+    assert plots.limits([2.0, 2.0]) == (1.9, 2.1)
+    assert json.dumps(plots.ticks(0.31, 0.34)) == "[0.31, 0.32, 0.33, 0.34]"
