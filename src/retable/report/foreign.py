@@ -15,7 +15,7 @@ from retable.config.keys import flatten, lookup
 from retable.errors import ConfigError
 from retable.experiment.fields import listed
 from retable.experiment.table import Table, name_of, parse_table
-from retable.report.runs import Assigned, RunRecord, Runs, assign, canonical, cells_of, equal
+from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, canonical, cells_of, equal
 from retable.report.sources import source
 from retable.report.sources.base import SEEDS, UNSEEDED, nested, seed_of
 
@@ -60,7 +60,7 @@ class Foreign:
     """Runs of another program. notes: what a reader must know of them, a sentence each."""
 
     records: tuple[RunRecord, ...]
-    notes: tuple[str, ...]
+    notes: tuple[Remark, ...]
 
 
 def read_foreign(
@@ -98,7 +98,7 @@ def read_foreign(
     if not reader.status_recorded:
         title = f"{reader.title[0].upper()}{reader.title[1:]}"
         notes.append(f"{title} does not say which runs ended well: those with figures are taken as finished.")
-    return Foreign(tuple(records), tuple(notes))
+    return Foreign(tuple(records), tuple(Remark(note, "recorded") for note in notes))
 
 
 def _of(what: str, count: int, total: int) -> str:
@@ -133,7 +133,8 @@ def table_of(table: Table, foreign: Foreign) -> Assigned:
         raise ConfigError(f"{table.name}: no run meets a cell's match; settings that vary: {varying_text(records)}")
     records, repeats = without_repeats(numbered(records, places))
     assigned = assign(table, Runs(tuple(records), ()))
-    return replace(assigned, notes=(*foreign.notes, *repeats, *mixed(assigned.cells)))
+    said = (*repeats, *mixed(assigned.cells))
+    return replace(assigned, notes=(*foreign.notes, *(Remark(text, "recorded") for text in said)))
 
 
 def swept_of(foreign: Foreign, name: str) -> "Swept":
@@ -144,7 +145,7 @@ def swept_of(foreign: Foreign, name: str) -> "Swept":
     settings = [{key: lookup(record.config, key) for key in keys} for record in foreign.records]
     records, repeats = without_repeats(numbered(foreign.records, [canonical(one) for one in settings]))
     settings = [{key: lookup(record.config, key) for key in keys} for record in records]
-    return sweep_of(records, settings, name, (*foreign.notes, *repeats))
+    return sweep_of(records, settings, name, (*foreign.notes, *(Remark(text, "recorded") for text in repeats)))
 
 
 def complete(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:

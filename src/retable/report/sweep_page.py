@@ -22,7 +22,7 @@ from retable.report import plots
 from retable.report.draft import draft, order_of
 from retable.report.evaluated import Evaluated, Row, evaluate
 from retable.report.layout import heading, short
-from retable.report.runs import Assigned, RunRecord, canonical, read_run
+from retable.report.runs import Assigned, Remark, RunRecord, canonical, read_run
 
 NOTE = "sweep.json"
 _CURVES, _BEST, _PAIRS, _LINES = 15, 10, 10, 400
@@ -78,7 +78,7 @@ def sweep_of(
     records: Sequence[RunRecord],
     settings: Sequence[Mapping[str, Any]],
     name: str,
-    notes: Sequence[str] = (),
+    notes: Sequence[Remark] = (),
 ) -> Swept:
     """Group runs by everything that varied but the seed.
 
