@@ -15,6 +15,8 @@ from retable.errors import RetableError
 from retable.run import files, lease
 from retable.run.files import BROKEN, FAILED, INTERRUPTED, NEW, RUNNING
 
+_known_states: dict[Path, tuple[Any, tuple[str, str]]] = {}
+
 
 def status_of(directory: Path) -> str:
     """How far a run is, from its directory alone."""
@@ -28,6 +30,24 @@ def broken(directory: Path) -> str:
 
 def _state(directory: Path) -> tuple[str, str]:
     """A run's status and, where that is broken, what is wrong."""
+    marks = tuple(map(_mark, (directory / files.RUN, directory / files.RESULT, directory / files.HISTORY)))
+    if marks[1] is None:
+        return _read_state(directory)
+    known = _known_states.get(directory)  # a run that has ended is read once for as long as its files stay as they are
+    if known is None or known[0] != marks:
+        known = _known_states[directory] = marks, _read_state(directory)
+    return known[1]
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def _read_state(directory: Path) -> tuple[str, str]:
     run = files.described(directory)
     if isinstance(run, str) and _begun(directory):
         return BROKEN, f"{files.RUN} {run}"
