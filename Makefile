@@ -61,7 +61,7 @@ test-faults: install ## Kill sweeps 1,000 times, and let each of their file oper
 	FAULT_KILLS=1000 FAULT_EVERY=1 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
 
 test-cluster: install ## Sweep on a SLURM of one node (as root: apt-get install slurm-wlm munge) and on Ray's local cluster
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm,ray]'
 	if test $$(id -u) = 0 && command -v apt-get >/dev/null && ! command -v slurmctld >/dev/null; then \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends slurm-wlm munge; fi
 	$(PY) -m pytest -q -m cluster tests/cluster $(ARGS)
