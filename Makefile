@@ -64,7 +64,7 @@ fuzz: install ## Read mutated files: FORMAT=png COUNT=10000 SEED=0; all formats 
 	$(PY) -m tests.fuzz $(FORMAT) --count $(or $(COUNT),10000) --seed $(or $(SEED),0)
 
 test-cluster: install ## Sweep on a SLURM of one node (as root: apt-get install slurm-wlm munge) and on Ray's local cluster
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm]'
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,slurm,ray]'
 	if test $$(id -u) = 0 && command -v apt-get >/dev/null && ! command -v slurmctld >/dev/null; then \
 	  apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends slurm-wlm munge; fi
 	$(PY) -m pytest -q -m cluster tests/cluster $(ARGS)

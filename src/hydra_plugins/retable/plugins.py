@@ -118,6 +118,18 @@ class SlurmLauncher(WorkersLauncher):
         self.train, self.describe = cluster.train, cluster.describe
 
 
+class RayLauncher(WorkersLauncher):
+    """Trains in tasks of Ray (conf/hydra/launcher/ray.yaml)."""
+
+    def __init__(self, **parameters: Any) -> None:
+        from retable.sweeps.cluster import Cluster
+        from retable.sweeps.ray import Ray
+
+        with ending_the_program():
+            cluster = Cluster(Ray(**parameters))
+        self.train, self.describe = cluster.train, cluster.describe
+
+
 class RetableSweeper(_Plugin, Sweeper):
     """Unions of grids, resume, one table at the end. With a launcher of Hydra's own the runs go through that."""
 

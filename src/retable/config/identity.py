@@ -29,7 +29,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     """
     callbacks = {name: node for name, node in (config.get("callbacks") or {}).items() if not only_shows(node)}
     flat = flatten({**config, "callbacks": callbacks})
-    flat = {key: _settled(key, value) for key, value in flat.items() if is_part_of_a_run(key) and key != "callbacks"}
+    flat = {key: settled(key, value) for key, value in flat.items() if is_part_of_a_run(key) and key != "callbacks"}
     flat = {key: value for key, value in flat.items() if not _is_neutral(key, value)}
     if flat.get("dropout.p") == 0:
         flat = {key: value for key, value in flat.items() if not key.startswith("dropout.") or key == "dropout.p"}
@@ -38,12 +38,12 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
 
 def same_run(stored: dict[str, Any], wanted: dict[str, Any], defaults: dict[str, Any]) -> bool:
     """Whether a run stored under one identity is the run that another identity asks for."""
-    if any(key not in wanted or not _same(wanted[key], _settled(key, value)) for key, value in stored.items()):
+    if any(key not in wanted or not _same(wanted[key], settled(key, value)) for key, value in stored.items()):
         return False
     missing = wanted.keys() - stored.keys()
     if any(key in NEUTRAL or _is_of_another_callback(key, stored) for key in missing):
         return False
-    return all(key in defaults and _settled(key, defaults[key]) == wanted[key] for key in missing)
+    return all(key in defaults and settled(key, defaults[key]) == wanted[key] for key in missing)
 
 
 def _is_of_another_callback(key: str, stored: Collection[str]) -> bool:
@@ -58,7 +58,8 @@ def _is_neutral(key: str, value: Any) -> bool:
     return key in NEUTRAL and value == NEUTRAL[key] and (value == 0 or type(value) is type(NEUTRAL[key]))
 
 
-def _settled(key: str, value: Any) -> Any:
+def settled(key: str, value: Any) -> Any:
+    """A value as it stands in an identity: a class by its public path, a weights file by its name and content."""
     if key.endswith("_target_"):
         return public_target(value)
     if key == "model.weights" and isinstance(value, str | Path) and ":" not in str(value):
@@ -74,8 +75,12 @@ def _same(wanted: Any, stored: Any) -> bool:
     """Also where a weights file is no longer there to be compared: its name has to do then."""
     if wanted == stored:
         return True
-    named = isinstance(wanted, str) and isinstance(stored, str) and wanted.endswith(f":{_GONE}")
-    return named and wanted.partition(":")[0] == stored.partition(":")[0]
+    return is_gone(wanted) and isinstance(stored, str) and wanted.partition(":")[0] == stored.partition(":")[0]
+
+
+def is_gone(value: Any) -> bool:
+    """Whether a value is that of a weights file which is not there."""
+    return isinstance(value, str) and value.endswith(f":{_GONE}")
 
 
 def _content(path: Path) -> str:

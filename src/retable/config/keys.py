@@ -1,5 +1,6 @@
 """Keys of a config: the value at a dotted one, and which of them are part of what a run is."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,7 @@ def below(key: str, sections: Sequence[str]) -> bool:
     return any(key == section or key.startswith(f"{section}.") for section in sections)
 
 
+@functools.cache
 def is_part_of_a_run(key: str) -> bool:
     """Whether a key can change a run's result."""
     return not below(key, (*STEERING, *PLACE))

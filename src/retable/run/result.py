@@ -29,7 +29,8 @@ def write_plan(directory: Path, name: str, config: dict[str, Any], overrides: Se
     run |= {"name": name, "task": config["task"]["name"], "overrides": list(overrides)}
     run |= {"config": kept, "identity": identity(kept)}
     atomic.write_json(directory / files.RUN, run)
-    atomic.write_text(directory / files.CONFIG, yaml.safe_dump(kept, sort_keys=False))
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's, ten times as fast
+    atomic.write_text(directory / files.CONFIG, yaml.dump(kept, Dumper=dumper, sort_keys=False))
 
 
 def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], data: Any) -> None:

@@ -1,5 +1,6 @@
 """From a command line to the runs it asks for, each with its fixed config, its directory and how far it is."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -133,6 +134,21 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         plan.label = _own_label(plan)
     plan.unread = [own(config) for config, changed in unread.values() if changed or plan.pending]
     return plan
+
+
+def alike(runs: Sequence[Run]) -> list[list[Run]]:
+    """Groups of runs whose networks are built, and whose steps are computed, in the same way.
+
+    They differ in the seed, in rates and in probabilities at most: whether such a value is one that a run can have has
+    been checked when the sweep was planned.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        optimizer, dropout = run.config["optimizer"], run.config["dropout"]
+        optimizer = {key: "a rate" if type(value) is float else value for key, value in optimizer.items()}
+        kept = run.config | {"seed": None, "optimizer": optimizer, "dropout": dropout | {"p": bool(dropout["p"])}}
+        groups.setdefault(json.dumps(kept, sort_keys=True, default=str), []).append(run)
+    return list(groups.values())
 
 
 def write_runs(runs: Sequence[Run]) -> None:

@@ -1,6 +1,5 @@
 """`sweep.preview=true`: what a sweep would do, how long it would take and how much memory, training nothing."""
 
-import json
 import sys
 from typing import Any
 
@@ -8,7 +7,7 @@ from retable.errors import RetableError
 from retable.run import devices
 from retable.sweeps import results
 from retable.sweeps.display import duration
-from retable.sweeps.plan import Plan, Run
+from retable.sweeps.plan import Plan, Run, alike
 from retable.sweeps.processes import ask
 
 
@@ -68,10 +67,7 @@ def _counted(counts: dict[str, int]) -> str:
 
 def _calibrate(runs: list[Run], plan: Plan) -> dict[str, dict[str, Any]]:
     gpus = devices.gpus()
-    alike: dict[str, list[Run]] = {}  # runs that differ in nothing but the seed take the same time
-    for run in runs:
-        alike.setdefault(json.dumps(run.config | {"seed": None}, sort_keys=True, default=str), []).append(run)
-    groups = list(alike.values())
+    groups = alike(runs)  # which take the same time
     commands = [{"do": "calibrate", "config": first.config} for first, *_ in groups]
     found: dict[str, dict[str, Any]] = {}
     events = ask(commands, plan.settings["threads"], gpus[0].name if gpus else None)

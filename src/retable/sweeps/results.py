@@ -13,6 +13,8 @@ from retable.run.files import FINISHED
 from retable.sweeps.plan import Plan, Run
 from retable.sweeps.store import status_of
 
+_SHOWN = 200  # rows on a terminal
+
 
 def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """A row a run, in the order of the sweep: what varies, the final metrics, status, epochs, time, directory."""
@@ -88,9 +90,14 @@ def as_rich(found: Sequence[dict[str, Any]], title: str) -> Any:
     columns = _shown(found)
     for key in columns:
         table.add_column(key, justify="left" if key in ("run", "status") else "right", no_wrap=key == "status")
-    for row in found:
+    for row in found[:_SHOWN]:
         style = None if row["status"] == FINISHED else "yellow"
         table.add_row(*(Text(_text(key, row.get(key))) for key in columns), style=style)  # Text: no markup in values
+    if len(found) > _SHOWN:
+        table.caption, table.caption_justify = (
+            f"and {len(found) - _SHOWN:,} more, in results.md and results.csv",
+            "left",
+        )
     return table
 
 

@@ -18,7 +18,7 @@ from retable.run import files, tensorboard
 from retable.run.result import describe
 from retable.sweeps import results, store
 from retable.sweeps.display import Display
-from retable.sweeps.plan import Plan, Run, make_plan, write_runs
+from retable.sweeps.plan import Plan, Run, alike, make_plan, write_runs
 from retable.sweeps.pool import Outcome, Pool, refuse
 from retable.sweeps.processes import ask
 
@@ -94,12 +94,18 @@ def check_in_worker(plan: Plan, todo: list[Run]) -> None:
     Raises:
         ConfigError: the faults, a line each.
     """
-    configs = {str(run.directory): run.config for run in todo if run.status == files.NEW}
+    configs = _to_check(todo)
     found: dict[str, str] = {}
     with contextlib.suppress(RetableError):  # a config that crashed it: its run will tell
         for event in ask([{"do": "check", "configs": configs}], plan.settings["threads"]):
             found = event["errors"]
     refuse(found)
+
+
+def _to_check(todo: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """By directory the configs of runs not begun, one of those that are alike."""
+    new = [run for run in todo if run.status == files.NEW]
+    return {str(first.directory): first.config for first, *_ in alike(new)}
 
 
 def run_trial(overrides: Sequence[str]) -> float | None:
@@ -141,7 +147,7 @@ def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
         pool = Pool(todo, plan.settings, display, use_gpu)
         with _signals(pool):
             try:
-                pool.check({str(run.directory): run.config for run in todo if run.status == files.NEW})
+                pool.check(_to_check(todo))
                 if not pool.asked_to_stop:
                     prepare(plan, todo)
             except BaseException:

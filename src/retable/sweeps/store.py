@@ -1,6 +1,7 @@
 """What has run: the run directories below multirun/, found by what they are."""
 
 import contextlib
+import itertools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,13 @@ from typing import Any
 
 import yaml
 
-from retable.config.identity import digest, identity, same_run
+from retable.config.identity import digest, identity, is_gone, same_run, settled
 from retable.config.keys import lookup
 from retable.errors import RetableError
 from retable.run import files, lease
 from retable.run.files import BROKEN, FAILED, INTERRUPTED, NEW, RUNNING
+
+_known_states: dict[Path, tuple[Any, tuple[str, str]]] = {}
 
 
 def status_of(directory: Path) -> str:
@@ -27,6 +30,24 @@ def broken(directory: Path) -> str:
 
 def _state(directory: Path) -> tuple[str, str]:
     """A run's status and, where that is broken, what is wrong."""
+    marks = tuple(map(_mark, (directory / files.RUN, directory / files.RESULT, directory / files.HISTORY)))
+    if marks[1] is None:
+        return _read_state(directory)
+    known = _known_states.get(directory)  # a run that has ended is read once for as long as its files stay as they are
+    if known is None or known[0] != marks:
+        known = _known_states[directory] = marks, _read_state(directory)
+    return known[1]
+
+
+def _mark(path: Path) -> tuple[int, int, int] | None:
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_mtime_ns, state.st_size, state.st_ino
+
+
+def _read_state(directory: Path) -> tuple[str, str]:
     run = files.described(directory)
     if isinstance(run, str) and _begun(directory):
         return BROKEN, f"{files.RUN} {run}"
@@ -138,7 +159,8 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.lost: dict[Path, str] = {}
-        self._known: dict[Any, list[Stored]] = {}
+        self._known: dict[frozenset[str], dict[frozenset[Any], list[tuple[int, Stored]]]] = {}
+        self._count, self._has_results = 0, False
         try:
             folders = sorted(root.iterdir()) if root.exists() else []
         except OSError as error:
@@ -158,16 +180,29 @@ class Store:
                     self._add(Stored(folder, stated, None))
 
     def find(self, identity: dict[str, Any], defaults: dict[str, Any], fingerprint: str | None) -> Path | None:
-        """The directory of the run with this identity, made from this data or not begun yet."""
-        for stored in self._known.get(identity.get("seed"), []):
-            fits = stored.fingerprint is None or fingerprint is None or stored.fingerprint == fingerprint
-            if fits and same_run(stored.identity, identity, defaults):
+        """The directory of the run with this identity, made from this data or not begun yet.
+
+        It is looked up by its values, once for each set of keys that runs here have (`same_run` says what is the same).
+        """
+        found: list[tuple[int, Stored]] = []
+        for keys, alike in self._known.items():
+            if not keys <= identity.keys():
+                continue
+            if any(k not in defaults or settled(k, defaults[k]) != identity[k] for k in identity.keys() - keys):
+                continue
+            if any(is_gone(identity[key]) for key in keys):  # a weights file that can't be compared by its content
+                stored = itertools.chain.from_iterable(alike.values())
+                found += [entry for entry in stored if same_run(entry[1].identity, identity, defaults)]
+            else:
+                found += alike.get(_values({key: identity[key] for key in keys}), [])
+        for _, stored in sorted(found, key=lambda entry: entry[0]):
+            if stored.fingerprint is None or fingerprint is None or stored.fingerprint == fingerprint:
                 return stored.directory
         return None
 
     def has_results(self) -> bool:
         """Whether any run here has read its data, so that the data's fingerprint matters."""
-        return any(stored.fingerprint for group in self._known.values() for stored in group)
+        return self._has_results
 
     def allocate(self, name: str, identity: dict[str, Any], fingerprint: str | None) -> Path:
         """A directory for a new run: its name, with a hash where another run has taken that."""
@@ -179,7 +214,24 @@ class Store:
         return directory
 
     def _add(self, stored: Stored) -> None:
-        self._known.setdefault(stored.identity.get("seed"), []).append(stored)
+        values = {key: settled(key, value) for key, value in stored.identity.items()}
+        alike = self._known.setdefault(frozenset(values), {})
+        alike.setdefault(_values(values), []).append((self._count, stored))
+        self._count += 1
+        self._has_results |= bool(stored.fingerprint)
+
+
+def _values(flat: dict[str, Any]) -> frozenset[Any]:
+    """What is equal where two identities are: 1 and 1.0 are."""
+    return frozenset((key, _hashable(value)) for key, value in flat.items())
+
+
+def _hashable(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return tuple(map(_hashable, value))
+    if isinstance(value, dict):
+        return frozenset((key, _hashable(item)) for key, item in value.items())
+    return value
 
 
 def _from_yaml(directory: Path) -> dict[str, Any] | None:
