@@ -57,7 +57,13 @@ OPTIONS = {
         "he": {"init._target_": "retable.training.init.he", "init.where": "both"},
         "xavier": {"init._target_": "retable.training.init.xavier", "init.where": "both"},
     },
-    "logger": {"none": {"logger.tensorboard": False}, "tensorboard": {"logger.tensorboard": True}},
+    "logger": {
+        "csv": {"logger.csv._target_": "retable.training.CSVLog"},
+        "wandb": {"logger.wandb.offline": True},
+        "mlflow": {"logger.mlflow.experiment_name": "cifar"},
+        "none": {"logger.tensorboard": False},
+        "tensorboard": {"logger.tensorboard": True},
+    },
     "loss": {"cross_entropy": {"loss._target_": "torch.nn.CrossEntropyLoss", "loss.l1": 0.0}},
     "model": {
         "cnn": {"model.width": 32, "model.hidden": 100, "model.pool": "each"},
@@ -89,7 +95,7 @@ def names(group):
 
 TOP = (
     "activation, augment, callbacks, checkpoint, data, dropout, early_stop, init, logger, loss, model, optimizer,"
-    " output, preset, resume, scheduler, seed, seeds, sweep, table, task, trainer, trust"
+    " output, preset, resume, scheduler, seed, seeds, sweep, table, tags, task, trainer, trust"
 )
 
 

@@ -48,10 +48,11 @@ ROLES = {
     "augment": Role("", "retable.training"),
     "early_stop": Role("", "retable.training"),
     "callbacks": Role("pytorch_lightning.Callback", "retable.training", r"pytorch_lightning\.callbacks\.\w+"),
+    "logger": Role("pytorch_lightning.loggers.Logger", "retable.training", r"pytorch_lightning\.loggers\.\w+"),
     "task": Role("retable.tasks.Task", "retable.tasks"),
     "data": Role("retable.data.ImageData", "retable.data"),
 }
-_OF_SEVERAL = ("augment", "callbacks")  # which hold a node for each thing that is built
+_OF_SEVERAL = ("augment", "callbacks", "logger")  # which hold a node for each thing that is built
 _NONE = Role()  # of a section in which nothing is built
 _OPTIONAL = ("scheduler", "early_stop")  # whose target may be null
 _INIT = "retable.training.init"

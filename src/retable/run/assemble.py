@@ -15,6 +15,7 @@ from retable import checks
 from retable.config.build import build, target_of
 from retable.config.validate import validate
 from retable.errors import ConfigError, first_line
+from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
 from retable.training.augment import Augment
@@ -55,7 +56,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     _check_interval(config, data)
     make_early_stop(config)
     best_is_highest(config, task)
-    make_callbacks(config, task, Path())
+    check_loggers(config, make_callbacks(config, task, Path()))
     count = count_parameters(task)
     _check_memory(config, count)
     return {"parameters": count}
@@ -171,7 +172,13 @@ def make_early_stop(config: dict[str, Any]) -> Any:
 # Keys of trainer/ that are handed to Lightning's Trainer as they are, where a config has them.
 _TRAINERS = ("max_epochs", "min_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches")
 _TRAINERS += ("overfit_batches", "num_sanity_val_steps", "val_check_interval", "check_val_every_n_epoch")
-_TRAINERS += ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "deterministic")
+_TRAINERS += (
+    "log_every_n_steps",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "accumulate_grad_batches",
+    "deterministic",
+)
 # What Lightning's defaults would be for runs from before a key was there.
 _BEFORE = {"num_sanity_val_steps": 0, "deterministic": False}  # not None: it would keep what the last run had set
 

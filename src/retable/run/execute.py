@@ -26,6 +26,7 @@ from retable.run.assemble import (
     trainer_arguments,
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
+from retable.run.loggers import close_loggers, make_loggers
 from retable.run.record import Record
 from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
 from retable.run.tensorboard import write_images
@@ -129,7 +130,7 @@ def _execute(
         config["task"]["metric"],
         best_is_highest(config, task),
         extra=portable(config, data, run.get("name", directory.name)),
-        tensorboard=config["logger"]["tensorboard"],
+        tensorboard=config["logger"].get("tensorboard", False),
         on_epoch=on_epoch,
         early_stop=make_early_stop(config),
         keep_best=kept["best"],
@@ -138,7 +139,8 @@ def _execute(
     stepping = steps.choose(config, task, data, callbacks)
     how = "many in one Lightning step" if stepping["in_chunks"] else "one by one"
     print(f"steps: {how} ({stepping['because']})", flush=True)
-    trainer = _trainer(config["trainer"], kind, record, callbacks)
+    loggers = make_loggers(config, directory, run, callbacks)
+    trainer = _trainer(config["trainer"], kind, record, callbacks, loggers)
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": FINISHED}
     try:
@@ -151,6 +153,8 @@ def _execute(
     except BaseException:
         record.close()
         raise
+    finally:
+        close_loggers(loggers)
     record.close(identity(config))
     if not record.rows:
         files.write_history(directory / files.HISTORY, [])
@@ -158,7 +162,7 @@ def _execute(
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
         _draw(directory, record, task.to(kind, torch.float32), data, config)
-        if config["logger"]["tensorboard"]:
+        if config["logger"].get("tensorboard", False):
             write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
     seconds["total"] = seconds["setup"] + record.seconds
@@ -193,7 +197,9 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, config: dic
     record.add(last)
 
 
-def _trainer(node: dict[str, Any], kind: str, record: Record, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(
+    node: dict[str, Any], kind: str, record: Record, callbacks: list[pl.Callback], loggers: list[Any]
+) -> pl.Trainer:
     return pl.Trainer(
         # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
         plugins=[LightningEnvironment()],
@@ -202,7 +208,7 @@ def _trainer(node: dict[str, Any], kind: str, record: Record, callbacks: list[pl
         devices=1,
         **trainer_arguments(node, record.directory),
         callbacks=[*callbacks, record],
-        logger=False,
+        logger=loggers or False,
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
         use_distributed_sampler=False,
