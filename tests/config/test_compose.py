@@ -35,7 +35,12 @@ OPTIONS = {
         "none": {"checkpoint.last": False, "checkpoint.best": False},
     },
     "data": {"real": {"data.source": "real"}, "sample": {"data.source": "sample", "data.batch_size": 32}},
-    "debug": {"fast": {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2}},
+    "debug": {
+        "fast": {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2},
+        "overfit": {"trainer.overfit_batches": 3, "sweep.dir": "multirun/debug"},
+        "profiler": {"trainer.profiler": "simple", "output": "outputs/debug"},
+        "limit": {"trainer.max_epochs": 3, "trainer.limit_train_batches": 0.05},
+    },
     "dropout": {
         "none": {"dropout.p": 0.0},
         "0.37": {"dropout.p": 0.37, "dropout.where": "all", "dropout.channels": False},
@@ -48,6 +53,7 @@ OPTIONS = {
             "early_stop.metric": "dice",
             "early_stop.apply": True,
         },
+        "patience": {"early_stop.metric": "val/accuracy", "early_stop.patience": 10, "early_stop.min_delta": 0.0},
         "gap": {"early_stop._target_": "retable.training.Gap"},
     },
     "init": {
@@ -80,6 +86,8 @@ OPTIONS = {
         "none": {"scheduler._target_": None},
         "cosine": {"scheduler.T_max": 100, "scheduler.eta_min": 0.0},
         "step": {"scheduler.step_size": 10, "scheduler.gamma": 0.1},
+        "one_cycle": {"scheduler.interval": "step", "scheduler.max_lr": 0.001},
+        "warmup_cosine": {"scheduler.warmup": 0.05},
         "plateau": {"scheduler.patience": 10, "scheduler.factor": 0.1},
     },
     "task": {"cifar": {"task.name": "cifar"}, "mnist": {"task.name": "mnist"}},

@@ -22,6 +22,7 @@ NEUTRAL = {
     "trainer.gradient_clip_algorithm": "norm",
     "trainer.accumulate_grad_batches": 1,
     "trainer.deterministic": False,
+    "trainer.compile": False,
 }
 # Callbacks that only show or keep something.
 _SHOWING = ("LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "DeviceStatsMonitor", "ModelCheckpoint")

@@ -43,7 +43,7 @@ ROLES = {
     "loss": Role("torch.nn.Module", "retable.losses", r"torch\.nn\.\w+Loss"),
     "activation": Role("torch.nn.Module", "", r"torch\.nn\.\w+"),
     "optimizer": Role("torch.optim.Optimizer", "", r"torch\.optim\.\w+"),
-    "scheduler": Role("torch.optim.lr_scheduler.LRScheduler", "", r"torch\.optim\.lr_scheduler\.\w+"),
+    "scheduler": Role("torch.optim.lr_scheduler.LRScheduler", "retable.training", r"torch\.optim\.lr_scheduler\.\w+"),
     "init": Role(),
     "augment": Role("", "retable.training"),
     "early_stop": Role("", "retable.training"),

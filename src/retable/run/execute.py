@@ -122,6 +122,8 @@ def _execute(
         raise RetableError(f"{directory}: was begun with other data; remove the directory to train it anew")
     note_start(directory, run, config, data)
     print(about_data(data), flush=True)
+    if config["trainer"].get("compile"):
+        task.model.compile()  # in place: names of weights stay
     task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
     task.cuda_graph = config["trainer"].get("cuda_graph", False)
     kept = config.get("checkpoint") or {"last": True, "best": False}  # as for runs from before there was a choice
@@ -132,7 +134,7 @@ def _execute(
         extra=portable(config, data, run.get("name", directory.name)),
         tensorboard=config["logger"].get("tensorboard", False),
         on_epoch=on_epoch,
-        early_stop=make_early_stop(config),
+        early_stop=make_early_stop(config, task),
         keep_best=kept["best"],
     )
     callbacks = make_callbacks(config, task, directory)

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "augment": ["Augment", "GaussianNoise", "HorizontalFlip", "Rotate", "VerticalFlip"],
         "averaging": ["EMA", "SWA"],
         "csv_log": ["CSVLog"],
-        "early_stop": ["Change", "Gap"],
+        "early_stop": ["Change", "Gap", "Patience"],
+        "schedule": ["WarmupCosine"],
     },
 )
