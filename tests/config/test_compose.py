@@ -128,7 +128,18 @@ def test_every_group_composes_from_the_command_line(flat, group, option):
 
 def test_no_group_is_missing_above():
     entries = yaml.safe_load((CONF / "base.yaml").read_text())["defaults"]
-    assert {next(iter(entry)) for entry in entries if isinstance(entry, dict)} == set(OPTIONS)
+    groups = {next(iter(entry)) for entry in entries if isinstance(entry, dict)}
+    assert groups - {"optional local"} == set(OPTIONS)
+
+
+def test_a_file_of_this_machines_own(tmp_path, monkeypatch):
+    (tmp_path / "conf" / "local").mkdir(parents=True)
+    text = "# @package _global_\ndata: {root: /there}\nsweep: {threads: 2}\n"
+    (tmp_path / "conf" / "local" / "default.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    here = Composer().compose(["task=cifar", "dropout=0.3"])
+    assert (here.config["data"]["root"], here.config["sweep"]["threads"]) == ("/there", 2)
+    assert here.deviations == {"dropout.p": 0.3}
 
 
 def test_defaults_of_cifar(flat):

@@ -28,7 +28,7 @@ NEUTRAL = {
 _SHOWING = ("LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "DeviceStatsMonitor", "ModelCheckpoint")
 _SHOWING += ("ModelSummary", "RichModelSummary", "ThroughputMonitor")
 # Groups that only say which of the other keys are meant.
-CHOOSING = ("experiment", "task", "debug", "hydra")
+CHOOSING = ("experiment", "task", "debug", "local", "hydra")
 
 
 def lookup(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
