@@ -35,7 +35,12 @@ OPTIONS = {
         "none": {"checkpoint.last": False, "checkpoint.best": False},
     },
     "data": {"real": {"data.source": "real"}, "sample": {"data.source": "sample", "data.batch_size": 32}},
-    "debug": {"fast": {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2}},
+    "debug": {
+        "fast": {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2},
+        "overfit": {"trainer.overfit_batches": 3, "sweep.dir": "multirun/debug"},
+        "profiler": {"trainer.profiler": "simple", "output": "outputs/debug"},
+        "limit": {"trainer.max_epochs": 3, "trainer.limit_train_batches": 0.05},
+    },
     "dropout": {
         "none": {"dropout.p": 0.0},
         "0.37": {"dropout.p": 0.37, "dropout.where": "all", "dropout.channels": False},
@@ -48,6 +53,7 @@ OPTIONS = {
             "early_stop.metric": "dice",
             "early_stop.apply": True,
         },
+        "patience": {"early_stop.metric": "val/accuracy", "early_stop.patience": 10, "early_stop.min_delta": 0.0},
         "gap": {"early_stop._target_": "retable.training.Gap"},
     },
     "init": {
@@ -57,7 +63,13 @@ OPTIONS = {
         "he": {"init._target_": "retable.training.init.he", "init.where": "both"},
         "xavier": {"init._target_": "retable.training.init.xavier", "init.where": "both"},
     },
-    "logger": {"none": {"logger.tensorboard": False}, "tensorboard": {"logger.tensorboard": True}},
+    "logger": {
+        "csv": {"logger.csv._target_": "retable.training.CSVLog"},
+        "wandb": {"logger.wandb.offline": True},
+        "mlflow": {"logger.mlflow.experiment_name": "cifar"},
+        "none": {"logger.tensorboard": False},
+        "tensorboard": {"logger.tensorboard": True},
+    },
     "loss": {"cross_entropy": {"loss._target_": "torch.nn.CrossEntropyLoss", "loss.l1": 0.0}},
     "model": {
         "cnn": {"model.width": 32, "model.hidden": 100, "model.pool": "each"},
@@ -74,6 +86,8 @@ OPTIONS = {
         "none": {"scheduler._target_": None},
         "cosine": {"scheduler.T_max": 100, "scheduler.eta_min": 0.0},
         "step": {"scheduler.step_size": 10, "scheduler.gamma": 0.1},
+        "one_cycle": {"scheduler.interval": "step", "scheduler.max_lr": 0.001},
+        "warmup_cosine": {"scheduler.warmup": 0.05},
         "plateau": {"scheduler.patience": 10, "scheduler.factor": 0.1},
     },
     "task": {"cifar": {"task.name": "cifar"}, "mnist": {"task.name": "mnist"}},
@@ -89,7 +103,7 @@ def names(group):
 
 TOP = (
     "activation, augment, callbacks, checkpoint, data, dropout, early_stop, init, logger, loss, model, optimizer,"
-    " output, preset, resume, scheduler, seed, seeds, sweep, table, task, trainer, trust"
+    " output, preset, resume, scheduler, seed, seeds, sweep, table, tags, task, trainer, trust"
 )
 
 
@@ -114,7 +128,18 @@ def test_every_group_composes_from_the_command_line(flat, group, option):
 
 def test_no_group_is_missing_above():
     entries = yaml.safe_load((CONF / "base.yaml").read_text())["defaults"]
-    assert {next(iter(entry)) for entry in entries if isinstance(entry, dict)} == set(OPTIONS)
+    groups = {next(iter(entry)) for entry in entries if isinstance(entry, dict)}
+    assert groups - {"optional local"} == set(OPTIONS)
+
+
+def test_a_file_of_this_machines_own(tmp_path, monkeypatch):
+    (tmp_path / "conf" / "local").mkdir(parents=True)
+    text = "# @package _global_\ndata: {root: /there}\nsweep: {threads: 2}\n"
+    (tmp_path / "conf" / "local" / "default.yaml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    here = Composer().compose(["task=cifar", "dropout=0.3"])
+    assert (here.config["data"]["root"], here.config["sweep"]["threads"]) == ("/there", 2)
+    assert here.deviations == {"dropout.p": 0.3}
 
 
 def test_defaults_of_cifar(flat):

@@ -227,7 +227,9 @@ def test_what_is_refused(compose, overrides):
 
 
 def test_a_key_that_nothing_reads(choose):
-    with pytest.raises(ConfigError, match=r"^\+callback.ema=1: nothing reads callback; accepted: seed, .*callbacks"):
+    with pytest.raises(
+        ConfigError, match=r"^\+callback.ema=1: nothing reads callback; accepted: tags, seed, .*callbacks"
+    ):
         choose("+callback.ema=1")
 
 

@@ -1,8 +1,9 @@
 """Report B's two rules of early stopping, at exactly which epoch each ends a run."""
 
 import pytest
+import torch
 
-from retable.training.early_stop import Change, Gap
+from retable.training.early_stop import Change, Gap, Patience
 
 
 def rows(val, train=None, first=1):
@@ -65,3 +66,19 @@ def test_epochs_without_validation_say_nothing():
 def test_refusals(key, value):
     with pytest.raises(ValueError, match=f"^{key}="):
         Change(**{key: value})
+
+
+@pytest.mark.parametrize(("min_delta", "higher", "last"), [(0.0, True, 6), (0.05, True, 4), (0.0, False, 3)])
+def test_patience_counts_as_lightnings_early_stopping(min_delta, higher, last):
+    from pytorch_lightning.callbacks import EarlyStopping
+
+    values = [0.5, 0.6, 0.62, 0.64, 0.6, 0.63, 0.7]
+    history = rows(values)
+    rule = Patience("val/dice", higher, patience=2, min_delta=min_delta)
+    assert rule.stops_after(history) == last
+    assert Patience("val/dice", higher, 2, min_delta, apply=False).stops_after(history) is None
+    assert rule.both_forms(history) == {"patience": last}
+    theirs = EarlyStopping("val/dice", min_delta, 2, mode="max" if higher else "min")
+    stops = (n for n, value in enumerate(values, 1) if theirs._evaluate_stopping_criteria(torch.tensor(value))[0])
+    assert next(stops) == last
+    assert Patience("val/dice", higher, patience=7).stops_after(history) is None

@@ -25,7 +25,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
-from retable.config.keys import STEERING, below, flatten, lookup
+from retable.config.keys import CHOOSING, STEERING, below, flatten, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import override_text, translate
 from retable.errors import ConfigError
@@ -211,7 +211,7 @@ class Composer:
         """The task's defaults under the same choices, flat, unresolved and resolved; and the choices not its own."""
         task = choices["task"]
         _, own = self._merge((f"task={task}",))
-        own_groups = {g: c for g, c in choices.items() if g not in ("task", "experiment", "debug") and c is not None}
+        own_groups = {g: c for g, c in choices.items() if g not in CHOOSING and c is not None}
         changed = {group: choice for group, choice in own_groups.items() if own.get(group) != choice}
         files = (f"task={task}", *(override_text(group, choice) for group, choice in changed.items()))
         if files not in self._references:

@@ -8,7 +8,7 @@ from typing import Any
 STEERING = ("resume", "trust", "seeds", "output", "sweep", "table", "preset")
 # Where things are kept or how fast they are computed, not what is computed. A run's directory keeps them.
 PLACE = ("logger", "checkpoint", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
-PLACE += ("trainer.profiler", "trainer.num_sanity_val_steps")
+PLACE += ("tags", "trainer.log_every_n_steps", "trainer.profiler", "trainer.num_sanity_val_steps")
 # Keys with the value under which a run is what it was before there was the key: they are part of what a run is where
 # they stand at another one.
 NEUTRAL = {
@@ -23,12 +23,13 @@ NEUTRAL = {
     "trainer.gradient_clip_algorithm": "norm",
     "trainer.accumulate_grad_batches": 1,
     "trainer.deterministic": False,
+    "trainer.compile": False,
 }
 # Callbacks that only show or keep something.
 _SHOWING = ("LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "DeviceStatsMonitor", "ModelCheckpoint")
 _SHOWING += ("ModelSummary", "RichModelSummary", "ThroughputMonitor")
 # Groups that only say which of the other keys are meant.
-CHOOSING = ("experiment", "task", "debug", "hydra")
+CHOOSING = ("experiment", "task", "debug", "local", "hydra")
 
 
 def lookup(config: Mapping[str, Any], key: str, default: Any = None) -> Any:

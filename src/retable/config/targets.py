@@ -44,16 +44,17 @@ ROLES = {
     "loss": Role("torch.nn.Module", "retable.losses", r"torch\.nn\.\w+Loss"),
     "activation": Role("torch.nn.Module", "", r"torch\.nn\.\w+"),
     "optimizer": Role("torch.optim.Optimizer", "", r"torch\.optim\.\w+"),
-    "scheduler": Role("torch.optim.lr_scheduler.LRScheduler", "", r"torch\.optim\.lr_scheduler\.\w+"),
+    "scheduler": Role("torch.optim.lr_scheduler.LRScheduler", "retable.training", r"torch\.optim\.lr_scheduler\.\w+"),
     "init": Role(),
     "augment": Role("", "retable.training"),
     "early_stop": Role("", "retable.training"),
     "callbacks": Role("pytorch_lightning.Callback", "retable.training", r"pytorch_lightning\.callbacks\.\w+"),
+    "logger": Role("pytorch_lightning.loggers.Logger", "retable.training", r"pytorch_lightning\.loggers\.\w+"),
     "task": Role("retable.tasks.Task", "retable.tasks"),
     "data": Role("retable.data.ImageData", "retable.data"),
     "module": Role("pytorch_lightning.LightningModule"),
 }
-_OF_SEVERAL = ("augment", "callbacks")  # which hold a node for each thing that is built
+_OF_SEVERAL = ("augment", "callbacks", "logger")  # which hold a node for each thing that is built
 _FOREIGN_DATA = Role("pytorch_lightning.LightningDataModule")  # beside a module of somebody's own
 # What such a module or its data are given as arguments: parts to make a network and optimizers of.
 _PARTS = Role(torch=r"torch\.(nn|optim|optim\.lr_scheduler)\.\w+")

@@ -73,6 +73,11 @@ def _command(key: str, value: object) -> None:
         raise checks.refuse(key, value, "a shell command, or null")
 
 
+def _tags(key: str, value: object) -> None:
+    if not isinstance(value, list) or any(isinstance(tag, list | dict) for tag in value):
+        raise checks.refuse(key, value, "a list of words, e.g. [first,night]")
+
+
 def _folder(key: str, value: object) -> None:
     checks.folder(key, value)
 
@@ -89,6 +94,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "optimizer.weight_decay": lambda k, v: checks.number(k, v, 0, math.inf),
     "optimizer.momentum": lambda k, v: checks.number(k, v, 0, 1, open_high=True),
     "optimizer.betas": _betas,
+    "scheduler.interval": lambda k, v: checks.one_of(k, v, ("epoch", "step")),
     "scheduler.T_max": lambda k, v: checks.integer(k, v, 1),
     "scheduler.eta_min": lambda k, v: checks.number(k, v, 0),
     "scheduler.step_size": lambda k, v: checks.integer(k, v, 1),
@@ -104,6 +110,8 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
     "trainer.max_steps": _max_steps,
     "trainer.precision": lambda k, v: checks.one_of(k, str(v), PRECISIONS),
+    "trainer.compile": checks.boolean,
+    "trainer.log_every_n_steps": lambda k, v: checks.integer(k, v, 1),
     "trainer.min_epochs": _optional_count,
     "trainer.max_time": _max_time,
     "trainer.devices": _one_device,
@@ -125,6 +133,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "early_stop.epsilon": lambda k, v: checks.number(k, v, 0),
     "early_stop.from_epoch": lambda k, v: checks.integer(k, v, 1),
     "early_stop.apply": checks.boolean,
+    "tags": _tags,
     "checkpoint.last": checks.boolean,
     "checkpoint.best": checks.boolean,
     "logger.tensorboard": checks.boolean,
@@ -178,6 +187,8 @@ def validate(config: dict[str, Any]) -> None:
                 raise ConfigError(str(error)) from error
     for section, known in _CLOSED.items():
         for key in config.get(section) or {}:
+            if section == "logger" and isinstance(config[section][key], dict) and "_target_" in config[section][key]:
+                continue
             if key not in known and key != "name":
                 raise ConfigError(f"{section}.{key}: no such key; accepted: {', '.join(known)}")
     for section in ("scheduler", "early_stop"):

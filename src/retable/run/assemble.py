@@ -17,6 +17,7 @@ from retable.config.keys import is_foreign
 from retable.config.validate import validate
 from retable.errors import ConfigError, first_line
 from retable.run import foreign
+from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
 from retable.training.augment import Augment
@@ -51,6 +52,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     """
     validate(config)
     if is_foreign(config):
+        check_loggers(config, make_callbacks(config, None, Path()))
         return foreign.check(config)
     data = make_data(config)
     task = make_task(config, data, "meta")
@@ -59,9 +61,9 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     if config["trainer"].get("cuda_graph") and not task.fixed_work:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
     _check_interval(config, data)
-    make_early_stop(config)
+    make_early_stop(config, task)
     best_is_highest(config, task)
-    make_callbacks(config, task, Path())
+    check_loggers(config, make_callbacks(config, task, Path()))
     count = count_parameters(task)
     _check_memory(config, count)
     return {"parameters": count}
@@ -172,16 +174,39 @@ def known_metrics(task: Task) -> dict[str, bool]:
     return {f"{split}/{name}": higher for split in ("val", "train") for name, higher in task.metrics(split).items()}
 
 
-def make_early_stop(config: dict[str, Any]) -> Any:
-    """The rule of retable.training.early_stop that a config names, or None. Raises ConfigError."""
+def make_early_stop(config: dict[str, Any], task: pl.LightningModule) -> Any:
+    """The rule of retable.training.early_stop that a config names, or None.
+
+    Raises:
+        ConfigError: for a value that it refuses, and for a metric that the task has not.
+    """
     node = config.get("early_stop") or {}  # runs from before the rules were there have none
-    return build(node, "early_stop") if node.get("_target_") else None
+    if not node.get("_target_"):
+        return None
+    known = known_metrics(task) if isinstance(task, Task) else {}
+    column = node.get("metric", "dice")
+    if "/" not in column:
+        known = {name.removeprefix("val/"): higher for name, higher in known.items() if name.startswith("val/")}
+    try:
+        if known:
+            checks.one_of("early_stop.metric", column, known)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    if column not in known and column == config["task"]["metric"]:
+        known = {column: best_is_highest(config, task)}
+    return build(node, "early_stop", **({"higher_is_better": known[column]} if column in known else {}))
 
 
 # Keys of trainer/ that are handed to Lightning's Trainer as they are, where a config has them.
 _TRAINERS = ("max_epochs", "min_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches")
 _TRAINERS += ("overfit_batches", "num_sanity_val_steps", "val_check_interval", "check_val_every_n_epoch")
-_TRAINERS += ("gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches", "deterministic")
+_TRAINERS += (
+    "log_every_n_steps",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "accumulate_grad_batches",
+    "deterministic",
+)
 # What Lightning's defaults would be for runs from before a key was there.
 _BEFORE = {"num_sanity_val_steps": 0, "deterministic": False}  # not None: it would keep what the last run had set
 

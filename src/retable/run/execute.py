@@ -25,6 +25,7 @@ from retable.run.assemble import (
     trainer_arguments,
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
+from retable.run.loggers import close_loggers, make_loggers
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
 from retable.run.result import about_data, describe, note_start, phases, portable, result_of, write_failure
@@ -106,8 +107,12 @@ def _execute(
     if is_foreign(config):
         hooks = {"on_epoch": on_epoch, "on_chunk": on_chunk, "should_interrupt": should_interrupt}
         callbacks = make_callbacks(config, None, directory)
-        make_trainer = functools.partial(_trainer, config["trainer"], kind, callbacks=callbacks)
-        return foreign.execute(config, directory, kind, make_trainer, **hooks)
+        loggers = make_loggers(config, directory, atomic.read_json(directory / files.RUN) or {}, callbacks)
+        make_trainer = functools.partial(_trainer, config["trainer"], kind, callbacks=callbacks, loggers=loggers)
+        try:
+            return foreign.execute(config, directory, kind, make_trainer, **hooks)
+        finally:
+            close_loggers(loggers)
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     task = make_task(config, data)
@@ -116,6 +121,8 @@ def _execute(
         raise RetableError(f"{directory}: was begun with other data; remove the directory to train it anew")
     note_start(directory, run, config, data)
     print(about_data(data), flush=True)
+    if config["trainer"].get("compile"):
+        task.model.compile()  # in place: names of weights stay
     task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
     task.cuda_graph = config["trainer"].get("cuda_graph", False)
     kept = config.get("checkpoint") or {"last": True, "best": False}  # as for runs from before there was a choice
@@ -124,16 +131,17 @@ def _execute(
         config["task"]["metric"],
         best_is_highest(config, task),
         extra=portable(config, data, run.get("name", directory.name)),
-        tensorboard=config["logger"]["tensorboard"],
+        tensorboard=config["logger"].get("tensorboard", False),
         on_epoch=on_epoch,
-        early_stop=make_early_stop(config),
+        early_stop=make_early_stop(config, task),
         keep_best=kept["best"],
     )
     callbacks = make_callbacks(config, task, directory)
     stepping = steps.choose(config, task, data, callbacks)
     how = "many in one Lightning step" if stepping["in_chunks"] else "one by one"
     print(f"steps: {how} ({stepping['because']})", flush=True)
-    trainer = _trainer(config["trainer"], kind, record, callbacks)
+    loggers = make_loggers(config, directory, run, callbacks)
+    trainer = _trainer(config["trainer"], kind, record, callbacks, loggers)
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": FINISHED}
     try:
@@ -146,6 +154,8 @@ def _execute(
     except BaseException:
         record.close()
         raise
+    finally:
+        close_loggers(loggers)
     record.close(identity(config))
     if not record.rows:
         files.write_history(directory / files.HISTORY, [])
@@ -153,7 +163,7 @@ def _execute(
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
         _draw(directory, record, task.to(kind, torch.float32), data, config)
-        if config["logger"]["tensorboard"]:
+        if config["logger"].get("tensorboard", False):
             write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
     seconds["total"] = seconds["setup"] + record.seconds
@@ -188,7 +198,9 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, config: dic
     record.add(last)
 
 
-def _trainer(node: dict[str, Any], kind: str, record: Record, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(
+    node: dict[str, Any], kind: str, record: Record, callbacks: list[pl.Callback], loggers: list[Any]
+) -> pl.Trainer:
     return pl.Trainer(
         # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
         plugins=[LightningEnvironment()],
@@ -197,7 +209,7 @@ def _trainer(node: dict[str, Any], kind: str, record: Record, callbacks: list[pl
         devices=1,
         **trainer_arguments(node, record.directory),
         callbacks=[*callbacks, record],
-        logger=False,
+        logger=loggers or False,
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
         use_distributed_sampler=False,

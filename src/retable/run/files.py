@@ -7,6 +7,7 @@ history.csv   one row an epoch
 last.ckpt     model, optimizer, scheduler, epoch, random states after the last finished epoch
 previous.ckpt the same of the epoch before, while the run is unfinished
 best.ckpt     the same of the best epoch, where it is asked for (conf/checkpoint)
+loggers.json  what loggers call the run, where it has any
 result.json   how it ended; a directory without one is not finished
 job.json      which job of a cluster is to train it, where it was given to one
 train/, val/  TensorBoard events
@@ -40,7 +41,7 @@ RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES, JOB = (
     "job.json",
 )
 
-PREVIOUS, BEST = "previous.ckpt", "best.ckpt"
+PREVIOUS, BEST, LOGGERS = "previous.ckpt", "best.ckpt", "loggers.json"
 
 # What becomes of a run. The first three stand in result.json; the others are read off what else there is.
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"

@@ -401,7 +401,7 @@ def execute(
         metric=config["task"]["metric"],
         higher_is_better=None if mode is None else mode == "max",
         extra={"config": config, "name": run["name"]},
-        tensorboard=config["logger"]["tensorboard"],
+        tensorboard=config["logger"].get("tensorboard", False),
         keep_best=kept["best"],
         seed=config["seed"],
         on_epoch=on_epoch,
@@ -446,5 +446,5 @@ def _draw(directory: Path, record: Logged, config: dict[str, Any]) -> None:
 
     rows = [{_SPLIT.sub(r"\1/", name): value for name, value in row.items()} for row in record.rows]
     curves(rows, directory / files.FIGURES / "curves.png", f"{config['task']['name']} · {directory.name}")
-    if config["logger"]["tensorboard"]:
+    if config["logger"].get("tensorboard"):
         write_images(directory, record.epochs)

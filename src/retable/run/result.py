@@ -81,6 +81,7 @@ def result_of(
         "name": run.get("name"),
         "task": config["task"]["name"],
         "seed": config["seed"],
+        **({"tags": config["tags"]} if config.get("tags") else {}),
         "epochs": record.epochs,
         "step": steps,
         **({} if record.early_stop is None else {"early_stop": record.early_stop.both_forms(record.rows)}),

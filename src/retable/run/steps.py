@@ -65,6 +65,8 @@ def choose(
         ConfigError: for a step that is to be recorded (trainer.cuda_graph) where something asks for single steps.
     """
     reasons = list(_reasons(config, task, data, callbacks))
+    if config["trainer"].get("cuda_graph") and config["trainer"].get("compile"):
+        raise ConfigError("trainer.cuda_graph=true: accepted with trainer.compile=true: false")
     if config["trainer"].get("cuda_graph") and not reasons:
         in_chunks, because = True, "trainer.cuda_graph=true"  # chunks of one mini-batch where a limit counts them
     elif config["trainer"].get("cuda_graph"):

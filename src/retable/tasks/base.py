@@ -21,7 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from retable.data.arrays import ImageSet
 from retable.data.loader import Chunk, batches_per_chunk
-from retable.errors import DataError
+from retable.errors import ConfigError, DataError
 from retable.training.captured import CapturedStep, keep_on_device
 from retable.training.gradients import GRAD_NORM_EVERY, GradientNorms
 from retable.training.memory import keep_freed_memory
@@ -55,7 +55,8 @@ class Task(pl.LightningModule):
         model: (N, C, H, W) images -> outputs.
         loss: (outputs, targets) -> scalar, the mean over the batch.
         optimizer: parameters -> optimizer.
-        scheduler: optimizer -> learning-rate scheduler, or None; given `total_steps`, the training's, where it asks.
+        scheduler: optimizer -> learning-rate scheduler, or None; given `total_steps`, the training's, where
+            `scheduler_interval` is "step".
         l1: weight of the penalty l1 * sum(|parameter|); not part of the reported loss.
 
     Attributes:
@@ -182,11 +183,20 @@ class Task(pl.LightningModule):
             group["lr"] = self.lr
         if self._make_scheduler is None:
             return {"optimizer": optimizer}
-        scheduler = self._make_scheduler(optimizer)
+        scheduler = self._make_scheduler(optimizer, **self._length())
         config = {"scheduler": scheduler, "interval": self.scheduler_interval, "monitor": "val/loss"}
         if isinstance(scheduler, ReduceLROnPlateau):  # Lightning would step it behind the epoch's checkpoint
             config["frequency"] = _NEVER
         return {"optimizer": optimizer, "lr_scheduler": config}
+
+    def _length(self) -> dict[str, int]:
+        """What a scheduler that counts steps is told of the training's length; without a Trainer, a length to try."""
+        if self.scheduler_interval != "step":
+            return {}
+        steps = 1000 if self._trainer is None else self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ConfigError("scheduler.interval=step: a training without an end; accepted: with trainer.max_epochs")
+        return {"total_steps": int(steps)}
 
     def on_train_start(self) -> None:
         if self.device.type == "cpu":

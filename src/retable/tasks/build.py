@@ -58,6 +58,7 @@ def make_task(config: dict[str, Any], data: Described, device: str = "cpu") -> T
         optimizer=functools.partial(_make_optimizer, config["optimizer"]),
         scheduler=scheduler,
     )
+    task.scheduler_interval = config["scheduler"].get("interval", "epoch")
     task.save_hyperparameters(description(config, data), logger=False)
     return task
 
@@ -130,5 +131,5 @@ def _make_optimizer(node: dict[str, Any], weights: Any) -> torch.optim.Optimizer
     return build(node, "optimizer", weights)
 
 
-def _make_scheduler(node: dict[str, Any], optimizer: torch.optim.Optimizer) -> Any:
-    return build(node, "scheduler", optimizer)
+def _make_scheduler(node: dict[str, Any], optimizer: torch.optim.Optimizer, **context: Any) -> Any:
+    return build(node, "scheduler", optimizer, ignore=("interval",), **context)

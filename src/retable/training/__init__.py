@@ -8,6 +8,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "augment": ["Augment", "GaussianNoise", "HorizontalFlip", "Rotate", "VerticalFlip"],
         "averaging": ["EMA", "SWA"],
-        "early_stop": ["Change", "Gap"],
+        "csv_log": ["CSVLog"],
+        "early_stop": ["Change", "Gap", "Patience"],
+        "schedule": ["WarmupCosine"],
     },
 )

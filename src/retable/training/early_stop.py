@@ -5,6 +5,7 @@ also be watched only: the run trains all its epochs, and its result says after w
 stopped.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,48 @@ class Gap(_Rule):
 
     def _distance(self, rows: Sequence[dict[str, Any]], index: int) -> float | None:
         return _apart(rows[index].get(f"train/{self.metric}"), rows[index].get(f"val/{self.metric}"))
+
+
+class Patience:
+    """No gain of more than min_delta for `patience` validated epochs, as Lightning's EarlyStopping counts them.
+
+    Args:
+        metric: column of the history, e.g. val/dice.
+        higher_is_better: its direction.
+        patience: epochs.
+        min_delta: a gain must exceed it.
+        apply: false trains to the end and only notes where the rule would have stopped.
+    """
+
+    def __init__(
+        self, metric: str, higher_is_better: bool, patience: int = 10, min_delta: float = 0.0, apply: bool = True
+    ) -> None:
+        checks.integer("patience", patience, 1)
+        checks.number("min_delta", min_delta, 0)
+        checks.boolean("apply", apply)
+        self.metric, self.sign = metric, 1 if higher_is_better else -1
+        self.patience, self.min_delta, self.apply = patience, min_delta, apply
+
+    def stops_after(self, rows: Sequence[dict[str, Any]]) -> int | None:
+        """The epoch after which training ends, or None if it goes on. Args: rows: the history up to now."""
+        return self.exceeded_after(rows) if self.apply else None
+
+    def both_forms(self, rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+        """After which epoch of `rows` the rule would stop, 0 for never."""
+        return {"patience": self.exceeded_after(rows) or 0}
+
+    def exceeded_after(self, rows: Sequence[dict[str, Any]]) -> int | None:
+        """The epoch at whose end `patience` epochs have brought no gain, or None; epoch 0 was not trained."""
+        best, waited = -math.inf, 0
+        for row in rows:
+            value = row.get(self.metric)
+            if value is None or row["epoch"] == 0:
+                continue
+            gained = self.sign * value - self.min_delta > best
+            best, waited = (self.sign * value, 0) if gained else (best, waited + 1)
+            if waited >= self.patience:
+                return int(row["epoch"])
+        return None
 
 
 def _apart(one: float | None, other: float | None) -> float | None:
