@@ -97,6 +97,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "sweep.threads": lambda k, v: checks.integer(k, v, 1),
     "sweep.retry_failed": checks.boolean,
     "sweep.preview": checks.boolean,
+    "sweep.assumptions": checks.boolean,
     "sweep.on_failure": lambda k, v: checks.one_of(k, v, ("continue", "stop")),
 }
 _GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "init", "dropout", "activation", "augment", "early_stop")

@@ -20,6 +20,7 @@ from markupsafe import Markup
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
+from retable.report.alternatives import UNDER, nearest_text, variation_lines
 from retable.report.charts import charts
 from retable.report.curves import quality_of
 from retable.report.evaluated import Evaluated
@@ -95,6 +96,8 @@ def table_page(found: Evaluated, folder: Path, index: str) -> Page:
             notes=[(row.cell.name, row.cell.note) for row in found.rows if row.cell.note],
             claims=claims(found),
             baseline=baseline(found),
+            under=UNDER,
+            variations=[(variation_lines(found, one), nearest_text(one, found.metrics)) for one in found.variations],
             method=METHOD,
             resolved=RESOLVED,
             charts=[(chart, [Markup(panel) for panel in chart.panels]) for chart in charts(found)],
