@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -18,7 +19,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         type=Path,
         nargs="+",
         metavar="PATH",
-        help="a sweep's folder (multirun), a task's, or a run's directory",
+        help="a sweep's folder (multirun), a task's, or a run's directory; two with runs of the same cells are also"
+        " set side by side, in compare.md",
     )
     report.add_argument(
         "--experiment",
@@ -70,7 +72,24 @@ def _report(options: argparse.Namespace) -> None:
             " conf/experiment; accepted: runs of python train.py -m experiment=..."
         )
     folder = options.output or options.paths[0] / "tables"
+    if len(options.paths) == 2:
+        _compare(options.paths, names, where, folder)
     width = max(len(found.table.name) for found in entries)
     for found in entries:
         print(f"{found.table.name:<{width}}  {found.claims_line}  {write_table(found, folder)}")
     print(f"index: {write_site(entries, folder, options.paths[0] / 'receptive')}")
+
+
+def _compare(paths: list[Path], names: list[str], where: dict[str, Any], folder: Path) -> None:
+    """Two folders side by side, where they have runs of the same cells."""
+    from retable import atomic
+    from retable.report.evaluated import evaluate
+    from retable.report.match import tables_of
+    from retable.report.runs import read_runs
+    from retable.report.side_by_side import COMPARE, side_by_side
+
+    left, right = ([evaluate(*pair) for pair in tables_of(read_runs([path]), names, where)] for path in paths)
+    text = side_by_side((paths[0].as_posix(), paths[1].as_posix()), left, right)
+    if text:
+        atomic.write_text(folder / COMPARE, text)
+        print(f"side by side: {folder / COMPARE}")
