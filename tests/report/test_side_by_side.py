@@ -54,7 +54,8 @@ def test_cells_differences_and_what_changed(make_table, make_run, assigned, data
 def test_the_command(run_sweep, tmp_path, capsys):  # noqa: F811
     for number, root in enumerate(("one", "two")):
         run_sweep("experiment=cifar/activation", root=root, accuracy=lambda config, n=number: 0.4 + n / 10)
-    main(["report", str(tmp_path / "one"), str(tmp_path / "two"), "--output", str(tmp_path / "tables")])
+    paths = [str(tmp_path / name) for name in ("one", "two")]
+    main(["report", *paths, "--experiment", "cifar/activation", "--output", str(tmp_path / "tables")])
     assert f"side by side: {tmp_path / 'tables/compare.md'}" in capsys.readouterr().out
     text = (tmp_path / "tables/compare.md").read_text()
     assert "+10.00" in text

@@ -83,12 +83,17 @@ def _report(options: argparse.Namespace) -> None:
 def _compare(paths: list[Path], names: list[str], where: dict[str, Any], folder: Path) -> None:
     """Two folders side by side, where they have runs of the same cells."""
     from retable import atomic
+    from retable.config.compose import Composer
     from retable.report.evaluated import evaluate
     from retable.report.match import tables_of
     from retable.report.runs import read_runs
     from retable.report.side_by_side import COMPARE, side_by_side
 
-    left, right = ([evaluate(*pair) for pair in tables_of(read_runs([path]), names, where)] for path in paths)
+    # Tables that the first folder has not got are in no comparison: the second is asked for those of the first alone.
+    composer = Composer()
+    left = [evaluate(*pair) for pair in tables_of(read_runs([paths[0]]), names, where, composer)]
+    shared = [found.table.name for found in left]
+    right = [evaluate(*pair) for pair in tables_of(read_runs([paths[1]]), shared, where, composer)] if shared else []
     text = side_by_side((paths[0].as_posix(), paths[1].as_posix()), left, right)
     if text:
         atomic.write_text(folder / COMPARE, text)
