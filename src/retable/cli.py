@@ -14,6 +14,7 @@ COMMANDS = (init, status, view, predict, evaluate, compare, report, table, verif
 TRAINING = {
     "train": "train one run: what `python train.py` does; --help lists every key",
     "sweep": "train a sweep, or a published table: what `python train.py -m` does",
+    "assumptions": "train a published table again under each alternative to what its file assumes",
 }
 
 
@@ -45,6 +46,11 @@ def _train(words: list[str]) -> None:
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     command, *rest = words
+    if command == "assumptions":
+        if not rest or "=" in rest[0] or rest[0].startswith("-"):
+            print("retable assumptions EXPERIMENT [KEY=VALUE ...], e.g. cifar/blocks seeds=3", file=sys.stderr)
+            sys.exit(2)
+        command, rest = "sweep", [f"experiment={rest[0]}", "sweep.assumptions=true", *rest[1:]]
     sys.argv = [f"retable {command}", *(["-m"] if command == "sweep" else []), *rest]
     train()
 

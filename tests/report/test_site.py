@@ -93,6 +93,7 @@ def test_the_page_stands_alone_and_its_links_lead_to_the_runs_files(make_table, 
     assert {link.rpartition("/")[2] for link in links} >= {"config.yaml", "log.txt", "history.csv", "result.json"}
     assert any(link.endswith("figures/confusion_val.png") for link in links)
     assert page.count("data:image/png;base64,") == 2  # the best cell's and the baseline's
+    assert re.findall(r'<img src="([^"d][^"]*)"', page) == ["../../../runs/model-c__seed-0/figures/confusion_val.png"]
 
 
 def test_every_tag_is_closed_and_no_id_is_used_twice(make_table, three, tmp_path):

@@ -27,7 +27,8 @@ def add(commands: argparse._SubParsersAction) -> None:
         "paths",
         nargs="+",
         metavar="PATH",
-        help="a sweep's folder (multirun), a task's, or a run's directory; with --from: where that program's runs lie",
+        help="a sweep's folder (multirun), a task's, or a run's directory; two with runs of the same cells are also"
+        " set side by side, in compare.md; with --from: where that program's runs lie",
     )
     report.add_argument(
         "--experiment",
@@ -109,6 +110,8 @@ def make_pages(
             f"{shown}: none of {len(runs.records)} runs{' so chosen' if where else ''} is of a table in"
             " conf/experiment; accepted: runs of python train.py -m experiment=..."
         )
+    if len(paths) == 2:
+        _compare(paths, names, where, folder)
     _write(entries, folder, paths[0] / "receptive")
 
 
@@ -153,3 +156,23 @@ def _write(entries: "list[Evaluated]", folder: Path, studies: Path, command: str
     for found in entries:
         print(f"{found.table.name:<{width}}  {found.claims_line}  {write_table(found, folder, command)}")
     print(f"index: {write_site(entries, folder, studies, command)}")
+
+
+def _compare(paths: Sequence[Path], names: Sequence[str], where: Mapping[str, object] | None, folder: Path) -> None:
+    """Two folders side by side, where they have runs of the same cells."""
+    from retable import atomic
+    from retable.config.compose import Composer
+    from retable.report.evaluated import evaluate
+    from retable.report.match import tables_of
+    from retable.report.runs import read_runs
+    from retable.report.side_by_side import COMPARE, side_by_side
+
+    # Tables that the first folder has not got are in no comparison: the second is asked for those of the first alone.
+    composer = Composer()
+    left = [evaluate(*pair) for pair in tables_of(read_runs([paths[0]]), names, where, composer)]
+    shared = [found.table.name for found in left]
+    right = [evaluate(*pair) for pair in tables_of(read_runs([paths[1]]), shared, where, composer)] if shared else []
+    text = side_by_side((paths[0].as_posix(), paths[1].as_posix()), left, right)
+    if text:
+        atomic.write_text(folder / COMPARE, text)
+        print(f"side by side: {folder / COMPARE}")

@@ -152,6 +152,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "sweep.wait": checks.boolean,
     "sweep.cancel_removed": checks.boolean,
     "sweep.runs_per_job": lambda k, v: checks.integer(k, v, 1),
+    "sweep.assumptions": checks.boolean,
     "sweep.on_failure": lambda k, v: checks.one_of(k, v, ("continue", "stop")),
 }
 _GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "init", "dropout", "activation", "augment", "early_stop")

@@ -20,6 +20,8 @@ from hydra.errors import HydraException
 from retable.config.compose import Composer
 from retable.config.overrides import override_text
 from retable.errors import ConfigError
+from retable.experiment.assumptions import parse_assumed
+from retable.experiment.fields import Fields
 
 MOST = 100_000  # runs of a sweep: more are a slip of the keyboard
 
@@ -60,6 +62,7 @@ def expand(arguments: Sequence[str], composer: Composer) -> Grid:
         raise ConfigError(f"seeds={asked}: accepted: a number of seeds (3 is 0, 1, 2), or a list like [0,7]")
     if seeds and any(key.lstrip("+") == "seed" for key in choices):
         raise ConfigError(f"{seeds[0]}: seed= is given, too; accepted: one of them")
+    assumptions = choices.get("sweep.assumptions", [""])[-1].lower() == "sweep.assumptions=true"
     grid = Grid([], swept=[key for key in swept if key != "experiment"])
     for experiment in experiments:
         named = experiment not in ("null", "None", "")
@@ -68,11 +71,24 @@ def expand(arguments: Sequence[str], composer: Composer) -> Grid:
             grid.tables[experiment] = common[0]
         blocks = _expand_table(experiment, common[0], composer, ()) if named else [[]]
         fixed_seeds = _seeds(seeds[-1].partition("=")[2] if seeds else common[1], composer)
-        for block in blocks:
-            points = _on_top(block, choices, fixed_seeds if "seed" not in choices else None)
-            grid.points += points
-            grid.owners += [experiment if named else None] * len(points)
+        for other in [{}, *(_alternatives(experiment, common[0], choices) if assumptions and named else [])]:
+            for block in blocks:
+                points = _on_top(block, {**other, **choices}, fixed_seeds if "seed" not in choices else None)
+                grid.points += points
+                grid.owners += [experiment if named else None] * len(points)
     return grid
+
+
+def _alternatives(experiment: str, table: dict[str, Any], choices: dict[str, list[str]]) -> list[dict[str, list[str]]]:
+    """For each alternative to what the table assumes, the choice that sets it; not for what the command line sets."""
+    _, settings = parse_assumed(Fields(f"experiment={experiment}", table))
+    if not settings:
+        raise ConfigError(
+            f"experiment={experiment}: nothing to vary; accepted: a table with alternatives in `assumed`, such as"
+            " {data.batch_size: 32, or: [64, 128]}"
+        )
+    given = {key.lstrip("+") for key in choices}
+    return [{one.key: [one.override(value)]} for one in settings if one.key not in given for value in one.alternatives]
 
 
 def _on_top(base: list[str], choices: dict[str, list[str]], seeds: list[int] | None) -> list[list[str]]:

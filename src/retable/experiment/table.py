@@ -3,7 +3,7 @@
     table:
       source: A1.2                      where it was published
       title: Dropout position and probability
-      assumed: [..]                     settings the report does not state, short phrases
+      assumed: [..]                     settings the report does not state, see `assumptions`
       notes: [..]                       what else the report says of this table
       published_epochs: 100             a cell's `epochs` overrides it
       grid: [..]                        blocks of overrides, see `parse_grid`
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from retable.errors import ConfigError
+from retable.experiment.assumptions import Assumption, parse_assumed
 from retable.experiment.claims import Claim, parse_claims
 from retable.experiment.fields import Fields, is_list
 from retable.experiment.metrics import Metric, Published, parse_metrics, parse_published
@@ -67,6 +68,7 @@ class Table:
     ranked: str | None = None
     claims: tuple[Claim, ...] = ()
     assumed: tuple[str, ...] = ()
+    assumptions: tuple[Assumption, ...] = ()
     notes: tuple[str, ...] = ()
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -82,6 +84,7 @@ def parse_table(data: Any, name: str, origin: str | None = None) -> Table:
     """
     fields = Fields.of(origin or f"experiment={name}", data, TABLE_KEYS)
     epochs = fields.whole("published_epochs", 1)
+    assumed, assumptions = parse_assumed(fields)
     metrics = parse_metrics(fields)
     cells = parse_cells(fields, metrics)
     baseline = fields.names("baseline", cells)[0] if fields.has("baseline") else None
@@ -101,7 +104,8 @@ def parse_table(data: Any, name: str, origin: str | None = None) -> Table:
         baseline=baseline,
         ranked=fields.choice("ranked", metrics) if fields.has("ranked") else None,
         claims=parse_claims(fields, list(cells), metrics),
-        assumed=fields.texts("assumed"),
+        assumed=assumed,
+        assumptions=assumptions,
         notes=fields.texts("notes"),
         labels=parse_labels(fields, rows + columns),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
+from retable.report.alternatives import Variation, variations, with_assumptions
 from retable.report.curves import Plot, plots
 from retable.report.factors import differing
 from retable.report.intervals import Interval, corrected, interval
@@ -22,7 +23,7 @@ class Evaluated:
 
     metrics: those that are shown. verdicts: one a claim. differences: of each cell to the baseline in each metric, none
     in a table without one. by_epoch: a table for each metric that was published epoch by epoch. plots: what the charts
-    draw. remarks: what a reader must know before the figures.
+    draw. variations: what becomes of it under other assumptions. remarks: what a reader must know before the figures.
     """
 
     table: Table
@@ -33,6 +34,7 @@ class Evaluated:
     differences: tuple[Interval, ...]
     by_epoch: tuple[ByEpoch, ...]
     plots: tuple[Plot, ...]
+    variations: tuple[Variation, ...]
     remarks: tuple[Remark, ...]
 
     @property
@@ -52,15 +54,18 @@ class Evaluated:
 
 def evaluate(table: Table, runs: Assigned) -> Evaluated:
     rows = table_rows(table, runs)
+    verdicts = judge(table, runs)
+    varied = variations(table, rows, verdicts, runs.alternatives)
     return Evaluated(
         table=table,
         runs=runs,
         metrics=tuple(metric for metric in table.metrics.values() if metric.shown),
         rows=tuple(rows),
-        verdicts=tuple(judge(table, runs)),
+        verdicts=tuple(with_assumptions(verdicts, varied)),
         differences=tuple(corrected(differences(table, rows))),
         by_epoch=tuple(tables_by_epoch(table, rows)),
         plots=tuple(plots(table, rows)),
+        variations=tuple(varied),
         remarks=tuple(remarks(table, rows, runs)),
     )
 

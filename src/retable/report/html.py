@@ -20,6 +20,7 @@ from markupsafe import Markup
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
+from retable.report.alternatives import UNDER, nearest_text, variation_lines
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, interval_text
 from retable.report.layout import Layout, epoch_layout, heading, layout, published_text, quality_of
@@ -105,6 +106,8 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             notes=[(row.cell.name, row.cell.note) for row in found.rows if row.cell.note],
             claims=claims(found),
             baseline=baseline(found),
+            under=UNDER,
+            variations=[(variation_lines(found, one), nearest_text(one, found.metrics)) for one in found.variations],
             method=METHOD,
             resolved=RESOLVED,
             charts=[(chart, [Markup(panel) for panel in chart.panels]) for chart in drawn(found, swept)],
@@ -204,18 +207,28 @@ def baseline(found: Evaluated) -> dict[str, Any] | None:
 
 
 def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
-    """The best cell's own pictures, and of the baseline what can differ from them (no samples of the data)."""
+    """Every cell's own pictures, those of the best cell first; of the others what can differ (no samples of the data).
+
+    Those of the best cell and the baseline stand in the page, the others' files are shown from where they lie.
+    """
     room, shown = _PICTURES_BYTES, []
-    for role, record in representatives(found):
+    first = representatives(found)
+    inside, seen = len(first), {id(record) for _, record in first}
+    others = [
+        (row.cell.name, row.finished[0]) for row in found.rows if row.finished and id(row.finished[0]) not in seen
+    ]
+    for role, record in [*first, *others]:
         images = []
         for path in figures_of(record):
             if shown and "samples" in path.name:
                 continue
-            room -= path.stat().st_size
-            data = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if room > 0 else ""
+            data = ""
+            if len(shown) < inside:
+                room -= path.stat().st_size
+                data = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if room > 0 else ""
             images.append({"name": caption(path), "href": link(path, folder), "data": data})
         if images:
-            shown.append({"role": role, "run": record.name, "images": images})
+            shown.append({"role": role, "run": record.name, "images": images, "inside": len(shown) < inside})
     return shown
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from retable.experiment.metrics import Metric
+from retable.report.alternatives import UNDER, nearest_text, variation_lines
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, interval_text
 from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
@@ -29,7 +30,12 @@ def report(found: Evaluated, command: str = "") -> str:
         parts.append(differences_section(found))
     if found.verdicts:
         parts.append(claims_section(found))
-    return "\n\n".join(parts) + "\n"
+    if found.variations:
+        parts += ["## Under other assumptions", UNDER]
+    for variation in found.variations:
+        head, *lines = variation_lines(found, variation)
+        parts += [grid([head, *lines]), nearest_text(variation, found.metrics)]
+    return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def markdown_table(found: Evaluated) -> str:

@@ -109,7 +109,22 @@ def tables_of(
         if not experiments and not matcher.is_made(name, table, chosen.cells):
             continue
         assigned = assign(table, Runs(tuple(chosen.records), runs.broken))
-        found.append((table, Assigned(assigned.cells, assigned.others, assigned.broken, notes(chosen, others))))
+        varied = alternatives(table, chosen, others)
+        others = [group for group in others if not any(group is one for one in varied.values())]
+        under = {text: assign(table, Runs(tuple(group.records), ())) for text, group in varied.items()}
+        found.append((table, Assigned(assigned.cells, assigned.others, runs.broken, notes(chosen, others), under)))
+    return found
+
+
+def alternatives(table: Table, chosen: Group, others: Sequence[Group]) -> dict[str, Group]:
+    """The groups that are of the chosen one's settings and scale but for one assumed setting, by its override."""
+    found = {}
+    for one in table.assumptions:
+        for text in map(one.override, one.alternatives):
+            wanted = {*chosen.setting, text}
+            group = next((g for g in others if set(g.setting) == wanted and g.scale == chosen.scale), None)
+            if group:
+                found[text] = group
     return found
 
 

@@ -38,7 +38,7 @@ class Verdict:
     published: what the claim is worth on the published figures themselves.
     intervals: one a statement that sets one figure of runs over another, where the claim is judged. A choice among many
     (`best`) has none: its runner-up is picked after the fact. resolution: how sure it is that it holds, or does not.
-    differs: in which settings the cells that it compares do.
+    differs: in which settings the cells that it compares do. under: under which assumptions it holds.
     """
 
     id: str
@@ -53,6 +53,7 @@ class Verdict:
     intervals: tuple[Interval, ...] = ()
     resolution: Resolution | None = None
     differs: Differing = field(default_factory=Differing)
+    under: str = ""
 
     @property
     def sureness(self) -> str:
@@ -83,8 +84,8 @@ class Verdict:
             said += f" at this scale ({self.scale_note})" if self.verdict in (HOLDS, FAILS) else f" ({self.scale_note})"
         said += f", {self.sureness}" if self.sureness else ""
         confounded = ", ".join(self.differs.confounded)
-        reasons = (*self.reasons, f"confounded: the cells differ in {confounded}, too" if confounded else "")
-        details = "; ".join(part for part in (self.numbers, *reasons) if part)
+        more = f"confounded: the cells differ in {confounded}, too" if confounded else ""
+        details = "; ".join(part for part in (self.numbers, *self.reasons, more, self.under) if part)
         return f"{said}: {details}" if details else said
 
 

@@ -1,0 +1,148 @@
+"""What becomes of a table under other assumptions: claims, metrics, and which value comes nearest to the published.
+
+The runs of an alternative are those of the table's grid with that one setting changed (`retable assumptions`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from retable.experiment.assumptions import Assumption
+from retable.experiment.metrics import Metric
+from retable.experiment.table import Table
+from retable.report.layout import heading
+from retable.report.rows import Row, table_rows
+from retable.report.runs import Assigned
+from retable.report.verdicts import FAILS, HOLDS, Verdict, judge
+
+if TYPE_CHECKING:
+    from retable.report.evaluated import Evaluated
+
+UNDER = (
+    "The table again with one assumed setting changed: each claim's verdict; of each metric the mean change over the"
+    " cells from the figures above, and the mean distance over the cells from the published ones."
+)
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One value of an assumed setting, with the claims and figures that come of it.
+
+    setting: as an override. assumed: whether it is the table's own value. cells: that have a finished run. verdicts: a
+    word a claim. moved: by metric, the mean change over the cells from the table's own figures; distance: the mean
+    distance over the cells from the published ones. Metrics that can't be compared are not there.
+    """
+
+    setting: str
+    assumed: bool
+    cells: int
+    verdicts: tuple[str, ...]
+    moved: Mapping[str, float]
+    distance: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Variation:
+    """One assumed setting: its own value first. nearest: by metric, the value that comes nearest to the published."""
+
+    assumption: Assumption
+    values: tuple[Alternative, ...]
+
+    @property
+    def nearest(self) -> dict[str, Alternative]:
+        """Of the metrics that have a distance under every value that was trained."""
+        run = [one for one in self.values if one.cells]
+        shared = set.intersection(*(set(one.distance) for one in run)) if run else set()
+        names = [name for name in run[0].distance if name in shared] if run else []
+        return {name: min(run, key=lambda one: one.distance[name]) for name in names}
+
+
+def variations(
+    table: Table, rows: Sequence[Row], verdicts: Sequence[Verdict], alternatives: Mapping[str, Assigned]
+) -> list[Variation]:
+    """Args: rows, verdicts: the table's own; alternatives: runs by the override that sets the value.
+
+    Returns:
+        Those settings of which an alternative has been trained.
+    """
+    found = []
+    for one in table.assumptions:
+        values = [alternative(table, one.override(one.value), rows, rows, verdicts)]
+        for value in one.alternatives:
+            setting = one.override(value)
+            runs = alternatives.get(setting)
+            own = table_rows(table, runs) if runs else []
+            values.append(alternative(table, setting, rows, own, judge(table, runs) if runs else ()))
+        if any(value.cells for value in values[1:]):
+            found.append(Variation(one, (replace(values[0], assumed=True), *values[1:])))
+    return found
+
+
+def alternative(
+    table: Table, setting: str, base: Sequence[Row], rows: Sequence[Row], verdicts: Sequence[Verdict]
+) -> Alternative:
+    theirs = {row.cell.name: row for row in base}
+    moved: dict[str, list[float]] = {}
+    distance: dict[str, list[float]] = {}
+    for row in rows:
+        for name, entry in row.entries.items():
+            other = theirs[row.cell.name].entries[name]
+            if entry.mean is not None and other.mean is not None:
+                moved.setdefault(name, []).append(entry.mean - other.mean)
+                if entry.difference is not None:
+                    distance.setdefault(name, []).append(abs(entry.difference))
+    return Alternative(
+        setting,
+        False,
+        sum(bool(row.finished) for row in rows),
+        tuple(verdict.verdict for verdict in verdicts),
+        {name: fmean(values) for name, values in moved.items()},
+        {name: fmean(values) for name, values in distance.items()},
+    )
+
+
+def with_assumptions(verdicts: Sequence[Verdict], found: Sequence[Variation]) -> list[Verdict]:
+    """Each claim with the words under which assumptions it holds."""
+    others = [value for variation in found for value in variation.values[1:] if value.verdicts]
+    return [replace(verdict, under=under(verdict, place, others)) for place, verdict in enumerate(verdicts)]
+
+
+def under(verdict: Verdict, place: int, others: Sequence[Alternative]) -> str:
+    """E.g. `holds under 6 of 7 assumptions; fails with data.batch_size=128`; the own value counts."""
+    judged = {other.setting: other.verdicts[place] for other in others if other.verdicts[place] in (HOLDS, FAILS)}
+    if not judged or verdict.verdict not in (HOLDS, FAILS):
+        return ""
+    fails = [setting for setting, outcome in judged.items() if outcome == FAILS]
+    fails = (["as assumed"] if verdict.verdict == FAILS else []) + fails
+    total = len(judged) + 1
+    said = f"holds under {total - len(fails)} of {total} assumptions"
+    return f"{said}; fails {'with ' if fails[0] != 'as assumed' else ''}{', '.join(fails)}" if fails else said
+
+
+def value_text(value: Alternative, metric: Metric) -> str:
+    """E.g. `+1.20, 3.40 from published`; the own value has no change."""
+    if not value.cells:
+        return "not trained"
+    moved, distance = value.moved.get(metric.name), value.distance.get(metric.name)
+    said = [] if moved is None or value.assumed else [metric.signed(moved)]
+    said += [] if distance is None else [f"{metric.spell(distance)} from published"]
+    return ", ".join(said) or "–"
+
+
+def nearest_text(variation: Variation, metrics: Sequence[Metric]) -> str:
+    """E.g. `Nearest to the published figures: train: data.batch_size=128; val: data.batch_size=64.`"""
+    near = variation.nearest
+    told = [f"{m.name.replace('_', ' ')}: {near[m.name].setting}" for m in metrics if m.name in near]
+    return f"Nearest to the published figures: {'; '.join(told)}." if told else ""
+
+
+def variation_lines(found: "Evaluated", variation: Variation) -> list[list[str]]:
+    """A table of texts: a line a value, a column a claim and a metric."""
+    claims = [verdict.id for verdict in found.verdicts]
+    lines = [[variation.assumption.key, "cells", *claims, *map(heading, found.metrics)]]
+    for value in variation.values:
+        verdicts = value.verdicts or ("–",) * len(claims)
+        name = f"{value.setting.partition('=')[2]}{' (assumed)' if value.assumed else ''}"
+        lines.append([name, str(value.cells), *verdicts, *(value_text(value, metric) for metric in found.metrics)])
+    return lines
