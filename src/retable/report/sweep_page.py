@@ -303,7 +303,9 @@ def write_sweep_page(folder: Path, index: str | None = None) -> Path | None:
 
 def write_swept(swept: Swept, folder: Path, index: str, command: str) -> Path:
     from retable.report.html import table_page
+    from retable.report.site import write_files
 
+    write_files(swept.found, folder, command)
     page = table_page(swept.found, folder, index, command, swept)
     atomic.write_text(folder / "index.html", page.text)
     return folder / "index.html"
