@@ -161,3 +161,9 @@ def test_the_site_builds(tmp_path: Path) -> None:
     assert [group for group in groups if f'id="{group}"' not in reference] == []
     experiments = [path.stem for path in (ROOT / "src/retable/conf/experiment").rglob("*.yaml")]
     assert all(f"/{name}</code>" in reference for name in experiments)
+
+
+def test_tests_that_the_page_on_reliability_names_exist() -> None:
+    named = re.findall(r"`(tests/[\w./]+)`", (DOCS / "reliability.md").read_text())
+    assert len(named) > 10
+    assert [name for name in named if not (ROOT / name).exists()] == []

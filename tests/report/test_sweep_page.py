@@ -113,6 +113,13 @@ def test_the_page_is_whole_links_its_runs_and_is_made_again_as_they_come(make_ru
     ]
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": []}', '{"runs": [1]}', '{"runs": [{"directory": 1}]}'])
+def test_a_note_that_is_not_whole_is_none(text, tmp_path):
+    (tmp_path / "sweep.json").write_text(text)
+    assert write_sweep_page(tmp_path) is None
+    assert sweep_lines(tmp_path) == []
+
+
 def test_what_stands_in_settings_is_no_markup(make_run, write_run, tmp_path):
     runs = [
         (write_run(make_run("a", [0.1, 0.2 + place]), f"runs/{place}"), {"x": name})

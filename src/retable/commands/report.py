@@ -131,7 +131,6 @@ def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> No
     from retable.errors import ConfigError
     from retable.report.evaluated import evaluate
     from retable.report.foreign import read_foreign, read_table, swept_of, table_of
-    from retable.report.site import write_table
     from retable.report.sweep_page import write_swept
 
     if options.experiment:
@@ -141,7 +140,6 @@ def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> No
     folder = options.output or Path("tables")
     if not options.table:
         swept = swept_of(foreign, options.program)
-        write_table(swept.found, folder, shlex.join(command))
         print(f"page: {write_swept(swept, folder / options.program, '', shlex.join(command))}")
         return
     table = read_table(options.table)

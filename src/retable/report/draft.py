@@ -130,7 +130,7 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
 def digits(values: Sequence[float]) -> int:
     """Decimals that show four digits of figures of this size."""
     largest = max((abs(value) for value in values if value == value), default=0.0)
-    return 4 if largest < 2 else 2 if largest < 1000 else 0
+    return 4 if largest < 10 else 2 if largest < 1000 else 0
 
 
 def _is_less(column: str) -> bool:

@@ -61,7 +61,16 @@ def line_panel(panel: Panel) -> str:
     axis.xaxis.set_major_locator(MaxNLocator(8, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
     axis.set_xlabel("epoch", color=_INK)
     axis.set_ylabel(panel.axis, color=_INK)
-    return _svg(figure, axis, panel.title, titled=panel.titled)
+    return framed(_svg(figure, axis, panel.title, titled=panel.titled), axis)
+
+
+def framed(svg: str, axis: Axes) -> str:
+    """A drawing that says where its axes lie, in its own units and in those of the data, for values under a pointer."""
+    width, height = (72 * size for size in axis.figure.get_size_inches())
+    place = axis.get_position()
+    frame = [place.x0 * width, place.x1 * width, (1 - place.y0) * height, (1 - place.y1) * height]
+    numbers = " ".join(f"{value:.6g}" for value in [*frame, *axis.get_xlim(), *axis.get_ylim()])
+    return svg.replace(' role="img"', f' role="img" data-frame="{numbers}"', 1)
 
 
 def bar_panel(found: Sequence[tuple[str, Entry]], metric: Metric) -> str:

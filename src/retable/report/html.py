@@ -1,10 +1,10 @@
 """The HTML page of one table: everything about it in one file, from its run directories alone.
 
-The page refers to nothing but its runs' own files, by paths relative to itself; style, script, charts and the shown
-pictures stand in it. It reads without JavaScript, which only adds sorting and the picking out of a chart's line.
+The page refers to nothing but its runs' own files, pictures among them, and the table's other formats beside it, by
+paths relative to itself; style, script and charts stand in it. It reads without JavaScript, which adds sorting,
+filtering, columns to hide, values under the pointer, and copying.
 """
 
-import base64
 import functools
 import os
 from collections import Counter
@@ -23,7 +23,9 @@ from retable.experiment.table import Table
 from retable.report.alternatives import UNDER, nearest_text, variation_lines
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, interval_text
+from retable.report.latex import latex_table
 from retable.report.layout import Layout, epoch_layout, heading, layout, published_text, quality_of
+from retable.report.markdown import markdown_table
 from retable.report.reproduce import command, commit, device, sweep_command, versions, versions_text
 from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
@@ -43,7 +45,7 @@ SIGNS = {
     NOT_COMPARABLE: ("≠", "none"),
 }
 _FILES = (("config", "config.yaml"), ("log", "log.txt"), ("history", "history.csv"), ("result", "result.json"))
-_PICTURES_BYTES = 6_000_000  # of pictures that stand in a page; the rest is linked
+_COPIES = (("Markdown", "report.md"), ("CSV", "report.csv"), ("LaTeX", "report.tex"))
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,9 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             resolved=RESOLVED,
             charts=[(chart, [Markup(panel) for panel in chart.panels]) for chart in drawn(found, swept)],
             sweep=more(swept),
+            copies=[(name, file) for name, file in _COPIES if (folder / file).exists()],
+            latex=latex_table(found),
+            markdown=markdown_table(found),
             pictures=pictures(found, folder),
             runs=run_lines(found, folder),
             metrics=[heading(metric) for metric in found.metrics],
@@ -182,9 +187,14 @@ def figure(entry: Entry | None, metric: Metric) -> dict[str, Any] | None:
         "words": entry.words,
         "published": "" if entry.published is None else published_text(entry.published),
         "difference": difference,
-        "best": entry.best,
+        "best": entry.best and not measures_no_quality(metric),
         "sort": "" if entry.mean is None else repr(entry.mean),
     }
+
+
+def measures_no_quality(metric: Metric) -> bool:
+    """Whether no value is better than another: the epoch in which a rule would have stopped."""
+    return (metric.result or "").startswith("early_stop")
 
 
 def claims(found: Evaluated) -> list[tuple[Verdict, str, list[str]]]:
@@ -207,11 +217,11 @@ def baseline(found: Evaluated) -> dict[str, Any] | None:
 
 
 def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
-    """Every cell's own pictures, those of the best cell first; of the others what can differ (no samples of the data).
+    """Every cell's own pictures, those of the best cell and the baseline first.
 
-    Those of the best cell and the baseline stand in the page, the others' files are shown from where they lie.
+    Of all but the first what can differ: no samples of the data.
     """
-    room, shown = _PICTURES_BYTES, []
+    shown: list[dict[str, Any]] = []
     first = representatives(found)
     inside, seen = len(first), {id(record) for _, record in first}
     others = [
@@ -222,11 +232,7 @@ def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
         for path in figures_of(record):
             if shown and "samples" in path.name:
                 continue
-            data = ""
-            if len(shown) < inside:
-                room -= path.stat().st_size
-                data = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if room > 0 else ""
-            images.append({"name": caption(path), "href": link(path, folder), "data": data})
+            images.append({"name": caption(path), "href": link(path, folder)})
         if images:
             shown.append({"role": role, "run": record.name, "images": images, "inside": len(shown) < inside})
     return shown

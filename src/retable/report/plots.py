@@ -76,9 +76,12 @@ class _Axes:
             f'<text x="{(WIDTH + _LEFT) / 2:g}" y="{HEIGHT - 6:g}" text-anchor="middle">{escape(label)}</text>'
         )
 
-    def svg(self) -> str:
+    def svg(self, followed: bool = False) -> str:
+        """Args: followed: whether the page is to show values under the pointer, for which it needs the axes' place."""
+        frame = [_LEFT, WIDTH - _RIGHT, HEIGHT - _BOTTOM, _TOP, *self.across, *self.up]
+        data = f' data-frame="{" ".join(f"{value:.6g}" for value in frame)}"' if followed else ""
         return (
-            f'<svg viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" class="plot" aria-label="{escape(self.title)}">'
+            f'<svg{data} viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" class="plot" aria-label="{escape(self.title)}">'
             + "".join(self.parts)
             + "</svg>"
         )
@@ -103,7 +106,7 @@ def curves(lines: Sequence[tuple[int, str, Sequence[Point]]], title: str, up: tu
             f'<g class="line line-{look}" style="--own:var(--c{look % COLOURS})">'
             f"<title>{escape(label)}</title>{''.join(marks)}</g>"
         )
-    return axes.svg()
+    return axes.svg(followed=True)
 
 
 def effect(values: Sequence[tuple[str, Point]], setting: str, title: str, up: tuple[float, float]) -> str:

@@ -36,7 +36,11 @@ def write_table(found: Evaluated, folder: Path, command: str = "") -> Path:
     Returns:
         The path of report.md.
     """
-    place = folder / found.table.name
+    return write_files(found, folder / found.table.name, command)
+
+
+def write_files(found: Evaluated, place: Path, command: str = "") -> Path:
+    """Write a table's report.md, report.csv and report.tex into a folder; returns the first."""
     atomic.write_text(place / REPORT, report(found, command))
     atomic.write_text(place / "report.csv", csv_text(found))
     atomic.write_text(place / "report.tex", latex_table(found))

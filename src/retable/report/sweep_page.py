@@ -271,6 +271,17 @@ def points_of(records: Sequence[RunRecord], column: str) -> list[plots.Point]:
     return [(epoch, fmean(found), min(found), max(found)) for epoch, found in sorted(values.items())]
 
 
+def noted(folder: Path) -> dict[str, Any] | None:
+    """What the note in a folder says; None where there is none that is whole."""
+    note = atomic.read_json(folder / NOTE)
+    runs = note.get("runs") if note else None
+    if note is None or not isinstance(runs, list) or not runs:
+        return None
+    kinds = {"directory": str, "settings": dict}
+    whole = all(isinstance(one, dict) and all(isinstance(one.get(k), v) for k, v in kinds.items()) for one in runs)
+    return note if whole else None
+
+
 def note_sweep(folder: Path, title: str, command: str, runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
     """Leave beside a sweep's page which runs it is of. Args: runs: (directory, what was set for it)."""
     listed = [
@@ -284,8 +295,8 @@ def write_sweep_page(folder: Path, index: str | None = None) -> Path | None:
 
     Args: index: the address of the index, from the page.
     """
-    note = atomic.read_json(folder / NOTE)
-    if note is None or not isinstance(note.get("runs"), list):
+    note = noted(folder)
+    if note is None:
         return None
     records, settings = [], []
     for one in note["runs"]:
@@ -295,15 +306,17 @@ def write_sweep_page(folder: Path, index: str | None = None) -> Path | None:
             continue
         settings.append(one["settings"])
     try:
-        swept = sweep_of(records, settings, str(note["title"]))
+        swept = sweep_of(records, settings, str(note.get("title")))
     except ConfigError:
         return None
-    return write_swept(swept, folder, index or "", str(note["command"]))
+    return write_swept(swept, folder, index or "", str(note.get("command") or ""))
 
 
 def write_swept(swept: Swept, folder: Path, index: str, command: str) -> Path:
     from retable.report.html import table_page
+    from retable.report.site import write_files
 
+    write_files(swept.found, folder, command)
     page = table_page(swept.found, folder, index, command, swept)
     atomic.write_text(folder / "index.html", page.text)
     return folder / "index.html"
@@ -313,8 +326,8 @@ def sweep_lines(folder: Path) -> list[dict[str, str]]:
     """What an index says of the sweeps' pages below its folder."""
     found = []
     for path in sorted(folder.rglob(NOTE)):
-        note = atomic.read_json(path) or {}
-        if (path.parent / "index.html").exists() and isinstance(note.get("runs"), list):
+        note = noted(path.parent)
+        if note and (path.parent / "index.html").exists():
             keys = varied([one["settings"] for one in note["runs"]])
             found.append(
                 {

@@ -2,11 +2,14 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from retable.run import files
 from retable.run.files import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from retable.sweeps.plan import Run
+
+_NARROW = 100  # columns of a terminal below which a run takes two lines
 
 
 def duration(seconds: float | None) -> str:
@@ -23,6 +26,20 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60}m{whole % 60:02d}s"
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+
+
+def short_names(names: Sequence[str]) -> dict[str, str]:
+    """Names without the settings that all of them have; a name alone, or of nothing else, stays whole.
+
+    >>> short_names(["model-cnn__lr-0.1__seed-0", "model-cnn__lr-0.2__seed-0"])
+    {'model-cnn__lr-0.1__seed-0': 'lr-0.1', 'model-cnn__lr-0.2__seed-0': 'lr-0.2'}
+    """
+    parts = [name.split("__") for name in names]
+    shared = set.intersection(*map(set, parts)) if len(set(names)) > 1 else set()
+    return {
+        name: "__".join(part for part in own if part not in shared) or name
+        for name, own in zip(names, parts, strict=True)
+    }
 
 
 class Clock:
@@ -56,6 +73,12 @@ class Clock:
         """A run needs no more time."""
         self._left.pop(run.directory, None)
 
+    def left_of(self, run: Run) -> float | None:
+        """Seconds that one run has left, at the speed of all epochs so far; None while nothing is measured."""
+        if not self._epochs or run.directory not in self._left:
+            return None
+        return self._left[run.directory] * self._seconds / self._epochs
+
     def left(self, workers: int) -> float | None:
         """Seconds left with so many workers, or None while nothing is measured."""
         if not self._epochs:
@@ -74,6 +97,7 @@ class Display:
     def __init__(self, pending: list[Run], total: int) -> None:
         self.total, self.before = total, total - len(pending)
         self.clock = Clock(pending)
+        self.short = short_names([run.name for run in pending])
         self.counts = {FINISHED: 0, DIVERGED: 0, FAILED: 0, INTERRUPTED: 0}
         self.active: dict[int, tuple[Run, dict[str, Any]]] = {}
         self.begun: dict[Any, float] = {}
@@ -109,10 +133,10 @@ class Display:
         done = self.before + sum(self.counts.values()) - self.counts[INTERRUPTED]
         parts = [f"[{done}/{self.total}]", f"{status:<11}", run.name]
         result = files.read_result(run.directory) or {}
-        final = (result.get("metrics") or {}).get("final") or {}
-        parts += [
-            f"{key} {value:.4f}" for key, value in final.items() if key.endswith("/accuracy") and value is not None
-        ]
+        metrics = result.get("metrics") or {}
+        final, name = metrics.get("final") or {}, str(metrics.get("best_by") or "").partition("/")[2]
+        shown = {key: final.get(key) for key in (f"train/{name}", f"val/{name}")}
+        parts += [f"{key} {value:.4f}" for key, value in shown.items() if value is not None]
         if run.directory in self.begun:
             parts.append(duration(time.monotonic() - self.begun[run.directory]))
         if reason:
@@ -136,7 +160,8 @@ class Display:
         if self._live is not None or time.monotonic() < self._next_tick:
             return
         if self._next_tick and self.active:
-            self.say("  ".join(f"{run.name}: {_where(event)}" for run, event in self.active.values()))
+            lines = [f"{self.short[run.name]}: {self._where(run, event)}" for run, event in self.active.values()]
+            self.say("\n".join([*lines, self._total()]))
         self._next_tick = time.monotonic() + 30
 
     def say(self, line: str) -> None:
@@ -147,25 +172,36 @@ class Display:
             print(line, flush=True)
 
     def _panel(self) -> Any:
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
+        width = self._live.console.width if self._live is not None else 80
+        rows = [(worker, run, self._where(run, event)) for worker, (run, event) in sorted(self.active.items())]
+        if width < _NARROW:  # a line a run and one below it, so that neither is squeezed
+            lines = [
+                Text(f"{self.short[run.name]}\n  {where}", overflow="ellipsis", no_wrap=True) for _, run, where in rows
+            ]
+            return Group(*lines, Text(self._total()))
         grid = Table.grid(padding=(0, 2))
-        for worker, (run, event) in sorted(self.active.items()):
-            grid.add_row(f"worker {worker}", Text(run.name, overflow="ellipsis"), _where(event))
+        for worker, run, where in rows:
+            name = Text(self.short[run.name], overflow="ellipsis", no_wrap=True)
+            grid.add_row(Text(f"worker {worker}", no_wrap=True), name, Text(where, no_wrap=True))
+        return Group(grid, Text(self._total()))
+
+    def _total(self) -> str:
         done = self.before + sum(self.counts.values())
         left = duration(self.clock.left(len(self.active)))
         failed = f", {self.counts[FAILED]} failed" if self.counts[FAILED] else ""
         spent = duration(time.monotonic() - self.clock.start)
-        grid.add_row(
-            "", f"{done} of {self.total} done{failed}, {self.total - done} left", f"{spent} spent, {left} left"
-        )
-        return grid
+        return f"{done} of {self.total} done{failed}, {self.total - done} left; {spent} spent, {left} left"
 
-
-def _where(event: dict[str, Any]) -> str:
-    if not event:
-        return "starting"
-    loss = f"  loss {event['loss']:.4f}" if event.get("loss") is not None else ""
-    steps = f" +{event['steps']} steps" if event.get("steps") else ""
-    return f"epoch {event['epoch']}/{event['epochs']}{steps}{loss}"
+    def _where(self, run: Run, event: dict[str, Any]) -> str:
+        """How far a run is, its loss, the task's own metric after its last epoch, and how long it has left."""
+        if not event:
+            return "starting"
+        said = f"epoch {event['epoch']}/{event['epochs']}" + (f" +{event['steps']} steps" if event.get("steps") else "")
+        said += f"  loss {event['loss']:.4f}" if event.get("loss") is not None else ""
+        said += "".join(f"  {name} {value:.4f}" for name, value in (event.get("score") or {}).items())
+        left = self.clock.left_of(run)
+        return said + (f"  {duration(left)} left" if left is not None else "")

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from retable.atomic import read_json
 from retable.config.compose import Composer, Composition
 from retable.config.identity import identity, run_name, shared_deviations
 from retable.config.keys import CHOOSING, is_foreign, is_part_of_a_run, key_of, lookup, own
@@ -193,15 +192,18 @@ def _varied(overrides: Sequence[str], config: dict[str, Any]) -> dict[str, Any]:
 def _own_label(plan: Plan) -> str:
     """A sweep's name, with a number where a sweep over the same keys that was another lies there: with other settings
     for all its runs, or with runs that this one does not have."""
+    from retable.report.sweep_page import noted
+
     number, label = 1, plan.label
     mine = {os.path.realpath(run.directory) for run in plan.runs}
     while True:
         folder = Path(plan.settings["dir"]) / "tables" / label
-        noted = (read_json(folder / "sweep.json") or {}).get("runs")
-        if not isinstance(noted, list) or not noted:
+        note = noted(folder)
+        if note is None:
             return label
-        same = _fixed([one["settings"] for one in noted]) == _fixed([run.varied for run in plan.runs])
-        if same and {os.path.realpath(folder / one["directory"]) for one in noted} <= mine:
+        runs = note["runs"]
+        same = _fixed([one["settings"] for one in runs]) == _fixed([run.varied for run in plan.runs])
+        if same and {os.path.realpath(folder / one["directory"]) for one in runs} <= mine:
             return label
         number += 1
         label = f"{plan.label}-{number}"

@@ -167,7 +167,8 @@ def prepare(plan: Plan, todo: list[Run]) -> None:
     for run in todo:
         if run.status in (files.FAILED, files.BROKEN):
             store.clear_failure(run.directory)
-    results.note(plan)
+    with contextlib.suppress(OSError):  # for who looks on meanwhile; it is written again at the end
+        results.note(plan)
 
 
 def finish(plan: Plan, outcome: Outcome) -> None:

@@ -155,6 +155,7 @@ class _Progress:
     def __init__(self, worker: Worker, directory: str, epochs: int) -> None:
         self.worker, self.directory, self.epochs = worker, directory, epochs
         self.done, self.steps, self.last = 0, 0, 0.0
+        self.score: dict[str, float] = {}
 
     def epoch(self, row: dict[str, Any]) -> None:
         from retable.run import files
@@ -162,6 +163,9 @@ class _Progress:
         self.done, self.steps = row["epoch"], 0
         shown = "  ".join(f"{k} {v:.4f}" for k, v in files.metrics_of(row).items())
         print(f"epoch {row['epoch']}/{self.epochs}  {shown}", flush=True)
+        # The task's own metric comes first of those on validation data: accuracy, dice, mAP.
+        scores = ((k, v) for k, v in row.items() if k.startswith("val/") and not k.endswith("loss") and v == v)
+        self.score = dict(list(scores)[:1])
         self._tell(row.get("train/loss"))
 
     def chunk(self, steps: int, loss: float) -> None:
@@ -173,7 +177,7 @@ class _Progress:
         import torch
 
         self.last = time.monotonic()
-        where = {"epoch": self.done, "epochs": self.epochs, "steps": self.steps}
+        where: dict[str, Any] = {"epoch": self.done, "epochs": self.epochs, "steps": self.steps, "score": self.score}
         if torch.cuda.is_initialized():
             where["gpu_mb"] = torch.cuda.max_memory_reserved() / 2**20
             where["free_mb"] = torch.cuda.mem_get_info()[0] / 2**20

@@ -1,0 +1,107 @@
+"""What a sweep shows while it runs: the task's own metric, short names, time left, on any terminal and in a log."""
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from retable.run import files
+from retable.sweeps import display as module
+from retable.sweeps.display import Display, short_names
+from retable.sweeps.plan import Run
+
+
+class Time:
+    """A clock that is set."""
+
+    now = 1000.0
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    time = Time()
+    monkeypatch.setattr(module, "time", time)
+    return time
+
+
+@pytest.fixture
+def runs(tmp_path):
+    names = [f"data-sample__model-unet__lr-{lr}__seed-0" for lr in (0.1, 0.2)]
+    return [Run(name, tmp_path / name, {"trainer": {"max_epochs": 10}}, [], {}, "new") for name in names]
+
+
+@pytest.fixture
+def halfway(runs, clock):
+    """Two runs, of which the first has trained two of ten epochs in 20 seconds."""
+    display = Display(runs, 3)
+    display.started(runs[0], 0)
+    display.started(runs[1], 1)
+    for epoch in (1, 2):
+        clock.now += 10
+        event = {"epoch": epoch, "epochs": 10, "steps": 0, "loss": 0.5, "score": {"val/dice": 0.8123}}
+        display.progress(runs[0], 0, event)
+    return display
+
+
+def rendered(display, width):
+    console = Console(file=io.StringIO(), width=width)
+    display._live = type("Live", (), {"console": console})()
+    console.print(display._panel())
+    display._live = None
+    return console.file.getvalue()
+
+
+def test_names_say_what_differs():
+    assert short_names(["a-1__b-2", "a-1__b-3"]) == {"a-1__b-2": "b-2", "a-1__b-3": "b-3"}
+    assert short_names(["a-1__b-2"]) == {"a-1__b-2": "a-1__b-2"}
+    assert short_names(["a-1", "a-1__b-2"]) == {"a-1": "a-1", "a-1__b-2": "b-2"}
+    assert short_names([]) == {}
+
+
+def test_the_panel_says_each_run_its_metric_and_what_is_left(halfway):
+    lines = [line.rstrip() for line in rendered(halfway, 120).splitlines()]
+    assert lines == [
+        "worker 0  lr-0.1  epoch 2/10  loss 0.5000  val/dice 0.8123  1m20s left",
+        "worker 1  lr-0.2  starting",
+        "1 of 3 done, 2 left; 20s spent, 1m30s left",  # 8 + 10 epochs of 10 s, two at a time
+    ]
+
+
+def test_a_narrow_terminal_has_two_lines_a_run_and_none_is_cut(halfway):
+    lines = rendered(halfway, 60).splitlines()
+    assert [line.rstrip() for line in lines] == [
+        "lr-0.1",
+        "  epoch 2/10  loss 0.5000  val/dice 0.8123  1m20s left",
+        "lr-0.2",
+        "  starting",
+        "1 of 3 done, 2 left; 20s spent, 1m30s left",
+    ]
+
+
+def test_a_log_has_the_same_every_half_minute(halfway, clock, capsys):
+    halfway.tick()
+    assert capsys.readouterr().out == ""
+    clock.now += 31
+    halfway.tick()
+    assert capsys.readouterr().out.splitlines() == [
+        "lr-0.1: epoch 2/10  loss 0.5000  val/dice 0.8123  1m20s left",
+        "lr-0.2: starting",
+        "1 of 3 done, 2 left; 51s spent, 1m30s left",
+    ]
+
+
+@pytest.mark.parametrize("name", ["dice", "map", "accuracy"])
+def test_an_ended_run_says_the_tasks_own_metric(halfway, runs, capsys, name):
+    final = {f"train/{name}": 0.9, f"val/{name}": 0.75, "val/loss": 0.1, "val/other": 0.2}
+    result = {"status": "finished", "metrics": {"final": final, "best": final, "best_by": f"val/{name}"}}
+    runs[0].directory.mkdir()
+    Path(runs[0].directory / files.RESULT).write_text(json.dumps(result))
+    halfway.ended(runs[0], 0, "finished", None)
+    said = capsys.readouterr().out
+    assert f"finished     {runs[0].name}  train/{name} 0.9000  val/{name} 0.7500  20s" in said
+    assert "other" not in said
