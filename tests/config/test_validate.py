@@ -91,7 +91,7 @@ REFUSED = {
     ),
     "+trainer.gradient_clip_val=1": (
         "trainer.gradient_clip_val: no such key; accepted: max_epochs, max_steps, precision,"
-        " device, cuda_graph, limit_train_batches, limit_val_batches, validate_first"
+        " device, cuda_graph, limit_train_batches, limit_val_batches, strategy, devices, validate_first"
     ),
     "+logger.foo=1": "logger.foo: no such key; accepted: tensorboard",
     "+task.foo=1": "task.foo: no such key; accepted: metric",
@@ -166,7 +166,14 @@ def test_a_model_without_dropout_refuses_it(compose, monkeypatch):
 
 def test_every_check_speaks_of_a_key_in_conf(compose):
     """A check of a key that is nowhere would check nothing."""
-    options = ["optimizer=adam", "scheduler=step", "scheduler=cosine", "scheduler=plateau", "early_stop=gap"]
+    options = [
+        "optimizer=adam",
+        "scheduler=step",
+        "scheduler=cosine",
+        "scheduler=plateau",
+        "early_stop=gap",
+        "trainer=ddp",
+    ]
     keys = {key for option in ["seed=0", *options] for key in flatten(compose("task=cifar", option))}
     assert set(CHECKS) <= keys
 

@@ -81,6 +81,8 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "trainer.cuda_graph": checks.boolean,
     "trainer.limit_train_batches": _limit,
     "trainer.limit_val_batches": _limit,
+    "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto", "ddp")),
+    "trainer.devices": lambda k, v: checks.integer(k, v, 1),
     "trainer.validate_first": checks.boolean,
     "early_stop.epsilon": lambda k, v: checks.number(k, v, 0),
     "early_stop.from_epoch": lambda k, v: checks.integer(k, v, 1),
@@ -137,6 +139,7 @@ def validate(config: dict[str, Any]) -> None:
                 raise ConfigError(f"{section}.{key}: no such key; accepted: {', '.join(known)}")
     if is_foreign(config):
         _validate_foreign(config)
+    _validate_ranks(config.get("trainer") or {}, is_foreign(config))
     transforms = (config.get("augment") or {}).get("transforms", [])
     known = [name for name, node in (config.get("augment") or {}).items() if isinstance(node, dict)]
     if not isinstance(transforms, list):
@@ -165,3 +168,17 @@ def _validate_foreign(config: dict[str, Any]) -> None:
         checks.one_of("task.mode", config["task"].get("mode"), (None, "max", "min"))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _validate_ranks(trainer: dict[str, Any], foreign: bool) -> None:
+    strategy, devices = trainer.get("strategy", "auto"), trainer.get("devices", 1)
+    if strategy != "ddp" and devices != 1:
+        raise ConfigError(
+            f"trainer.devices={devices}: accepted with trainer.strategy={strategy}: 1; trainer=ddp has more"
+        )
+    if strategy == "ddp" and devices == 1:
+        raise ConfigError("trainer.devices=1: accepted with trainer.strategy=ddp: 2 or more")
+    if strategy == "ddp" and foreign:
+        raise ConfigError("trainer.strategy=ddp: accepted with a module of somebody's own: auto")
+    if strategy == "ddp" and trainer.get("cuda_graph"):
+        raise ConfigError("trainer.cuda_graph=true: accepted with trainer.strategy=ddp: false")

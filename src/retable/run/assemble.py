@@ -11,7 +11,7 @@ from retable.config.build import build
 from retable.config.keys import is_foreign
 from retable.config.validate import validate
 from retable.errors import ConfigError
-from retable.run import foreign
+from retable.run import ddp, foreign
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
 from retable.training.augment import Augment
@@ -53,6 +53,8 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     task.configure_optimizers()
     if config["trainer"].get("cuda_graph") and not task.fixed_work:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
+    if ddp.is_asked_for(config):
+        ddp.check(config, task)
     make_early_stop(config)
     best_is_highest(config, task)
     count = count_parameters(task)

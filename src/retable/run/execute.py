@@ -1,5 +1,6 @@
 """A run is a function from a config to a directory: `execute`."""
 
+import contextlib
 import functools
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import devices, facts, files, foreign, steps
+from retable.run import ddp, devices, facts, files, foreign, steps
 from retable.run.assemble import best_is_highest, make_data, make_early_stop, make_task
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
 from retable.run.output import quieten_lightning
@@ -107,8 +108,8 @@ def _execute(
     facts.reset_peak_memory(kind)
     if is_foreign(config):
         hooks = {"on_epoch": on_epoch, "on_chunk": on_chunk, "should_interrupt": should_interrupt}
-        make_trainer = functools.partial(_trainer, config["trainer"], kind)
-        return foreign.execute(config, directory, kind, make_trainer, **hooks)
+        its_trainer = functools.partial(make_trainer, config["trainer"], kind)
+        return foreign.execute(config, directory, kind, its_trainer, **hooks)
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     task = make_task(config, data)
@@ -131,11 +132,21 @@ def _execute(
     stepping = steps.choose(config, task, data, [])
     how = "many in one Lightning step" if stepping["in_chunks"] else "one by one"
     print(f"steps: {how} ({stepping['because']})", flush=True)
-    trainer = _trainer(config["trainer"], kind, record)
+    companions: Any = contextlib.nullcontext()
+    if ddp.is_asked_for(config):
+        port = ddp.free_port()
+        trainer = make_trainer(
+            config["trainer"], kind, record, ddp.settings(config, kind, 0, port), ddp.callback(config)
+        )
+        companions = ddp.companions(config, directory, port)
+        ddp.share(task, data, 0, config["trainer"]["devices"])
+    else:
+        trainer = make_trainer(config["trainer"], kind, record)
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": FINISHED}
     try:
-        _fit(trainer, task, data, record, directory / files.CHECKPOINT, config)
+        with companions:
+            fit(trainer, task, data, record, directory / files.CHECKPOINT, config)
     except Interrupted:
         record.close()
         return {"status": INTERRUPTED, "epochs": record.epochs}
@@ -165,8 +176,8 @@ def _execute(
     return result
 
 
-def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint: Path, config: dict[str, Any]) -> None:
-    """Train from the checkpoint, where there is one, to the end; then use the test set once."""
+def fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint: Path, config: dict[str, Any]) -> None:
+    """Train from the checkpoint, where there is one, to the end; then use the test set once. Every rank does this."""
     found = str(checkpoint) if checkpoint.exists() else None
     if found is None and config["trainer"].get("validate_first"):
         trainer.validate(task, datamodule=data, verbose=False)
@@ -184,20 +195,30 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, checkpoint:
     record.add(last)
 
 
-def _trainer(node: dict[str, Any], kind: str, record: Record) -> pl.Trainer:
+def make_trainer(
+    node: dict[str, Any], kind: str, record: Record, ranks: dict[str, Any] | None = None, *callbacks: pl.Callback
+) -> pl.Trainer:
+    """The Trainer of a run.
+
+    Args:
+        node: config's `trainer`, with the precision that it comes to.
+        kind: "cpu" or "cuda".
+        ranks: what retable.run.ddp gives where several processes train.
+        callbacks: beside the record.
+    """
+    # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
+    alone = {"plugins": [LightningEnvironment()], "devices": 1}
     return pl.Trainer(
-        # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
-        plugins=[LightningEnvironment()],
+        **(ranks or alone),
         default_root_dir=record.directory,
         accelerator="gpu" if kind == "cuda" else "cpu",
-        devices=1,
         precision={"32": "32-true"}.get(node["precision"], node["precision"]),
         max_epochs=node["max_epochs"],
         max_steps=node["max_steps"],
         limit_train_batches=node["limit_train_batches"],
         limit_val_batches=node["limit_val_batches"],
         limit_test_batches=node["limit_val_batches"],
-        callbacks=[record],
+        callbacks=[record, *callbacks],
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
