@@ -79,8 +79,8 @@ REFUSED = {
     "data.val_share=2": "data.val_share=2: accepted: a number in (0, 1)",
     "data.scale=big": "data.scale=big: accepted: unit, standard, imagenet",
     "+data.foo=1": (
-        "data.foo: no such key; accepted: files, val_share, source, root, cache, fraction, split_seed, batch_size,"
-        " eval_batch_size, scale"
+        "data.foo: no such key; accepted: files, val_share, source, root, cache, resident, fraction, split_seed,"
+        " batch_size, eval_batch_size, scale"
     ),
     "trainer.max_epochs=0": "trainer.max_epochs=0: accepted: a whole number of at least 1",
     "trainer.max_steps=0": "trainer.max_steps=0: accepted: a whole number of at least 1",

@@ -7,7 +7,7 @@ from typing import Any
 STEERING = ("resume", "trust", "seeds", "output", "sweep", "table", "preset")
 # Where things are kept or how fast they are computed, not what is computed. A run's directory keeps them.
 PLACE = ("logger", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
-PLACE += ("trainer.strategy", "trainer.devices")
+PLACE += ("trainer.strategy", "trainer.devices", "data.resident")
 # Groups that only say which of the other keys are meant.
 CHOOSING = ("experiment", "task", "debug", "hydra")
 

@@ -73,6 +73,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "data.fraction": lambda k, v: checks.number(k, v, 0, 1, open_low=True),
     "data.batch_size": lambda k, v: checks.integer(k, v, 1),
     "data.eval_batch_size": lambda k, v: checks.integer(k, v, 1),
+    "data.resident": lambda k, v: checks.one_of(k, v, ("auto", True, False)),
     "data.split_seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
     "trainer.max_steps": _max_steps,
