@@ -79,8 +79,8 @@ REFUSED = {
     "data.val_share=2": "data.val_share=2: accepted: a number in (0, 1)",
     "data.scale=big": "data.scale=big: accepted: unit, standard, imagenet",
     "+data.foo=1": (
-        "data.foo: no such key; accepted: files, val_share, source, root, cache, fraction, split_seed, batch_size,"
-        " eval_batch_size, scale"
+        "data.foo: no such key; accepted: files, val_share, source, root, cache, resident, fraction, split_seed,"
+        " batch_size, eval_batch_size, scale"
     ),
     "trainer.max_epochs=0": "trainer.max_epochs=0: accepted: a whole number of at least 1",
     "trainer.max_steps=0": "trainer.max_steps=0: accepted: a whole number of at least 1",
@@ -169,7 +169,14 @@ def test_a_model_without_dropout_refuses_it(compose, monkeypatch):
 
 def test_every_check_speaks_of_a_key_in_conf(compose):
     """A check of a key that is nowhere would check nothing."""
-    options = ["optimizer=adam", "scheduler=step", "scheduler=cosine", "scheduler=plateau", "early_stop=gap"]
+    options = [
+        "optimizer=adam",
+        "scheduler=step",
+        "scheduler=cosine",
+        "scheduler=plateau",
+        "early_stop=gap",
+        "trainer=ddp",
+    ]
     keys = {key for option in ["seed=0", *options] for key in flatten(compose("task=cifar", option))}
     assert set(CHECKS) <= keys
 

@@ -7,14 +7,14 @@ from torch import nn
 
 from retable.data.loader import EpochOrder
 from retable.run.assemble import make_data, make_task
-from retable.run.execute import _quieten
+from retable.run.output import quieten_lightning
 from retable.training.gradients import GRAD_NORM_EVERY
 
 SMALL = ("task=mnist", "data.fraction=0.2", "model.width=4", "trainer.max_epochs=2")  # 400 digits: 13 steps an epoch
 
 
 def parts(config):
-    _quieten()
+    quieten_lightning()
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     return data, make_task(config, data)

@@ -52,8 +52,6 @@ def _is_of_another_callback(key: str, stored: Collection[str]) -> bool:
 
 
 def _is_neutral(key: str, value: Any) -> bool:
-    if key == "trainer.devices":
-        return value in (1, "auto")
     # 1 is one batch, 1.0 is all of them.
     return key in NEUTRAL and value == NEUTRAL[key] and (value == 0 or type(value) is type(NEUTRAL[key]))
 

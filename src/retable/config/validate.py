@@ -42,11 +42,6 @@ def _deterministic(key: str, value: object) -> None:
         checks.one_of(key, value, (True, False, "warn"))
 
 
-def _one_device(key: str, value: object) -> None:
-    if isinstance(value, bool) or value not in (1, "auto"):
-        raise checks.refuse(key, value, "1, auto (a run has one device; a sweep fills several with runs)")
-
-
 def _betas(key: str, value: object) -> None:
     pair = isinstance(value, list) and len(value) == 2
     if not pair or not all(isinstance(b, int | float) and not isinstance(b, bool) and 0 <= b < 1 for b in value):
@@ -106,6 +101,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "data.fraction": lambda k, v: checks.number(k, v, 0, 1, open_low=True),
     "data.batch_size": lambda k, v: checks.integer(k, v, 1),
     "data.eval_batch_size": lambda k, v: checks.integer(k, v, 1),
+    "data.resident": lambda k, v: checks.one_of(k, v, ("auto", True, False)),
     "data.split_seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
     "trainer.max_steps": _max_steps,
@@ -114,8 +110,6 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "trainer.log_every_n_steps": lambda k, v: checks.integer(k, v, 1),
     "trainer.min_epochs": _optional_count,
     "trainer.max_time": _max_time,
-    "trainer.devices": _one_device,
-    "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto",)),
     "trainer.overfit_batches": _overfit,
     "trainer.num_sanity_val_steps": lambda k, v: checks.integer(k, v, -1),
     "trainer.val_check_interval": _limit,
@@ -129,6 +123,8 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "trainer.cuda_graph": checks.boolean,
     "trainer.limit_train_batches": _limit,
     "trainer.limit_val_batches": _limit,
+    "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto", "ddp")),
+    "trainer.devices": lambda k, v: checks.integer(k, v, 1),
     "trainer.validate_first": checks.boolean,
     "early_stop.epsilon": lambda k, v: checks.number(k, v, 0),
     "early_stop.from_epoch": lambda k, v: checks.integer(k, v, 1),
@@ -201,6 +197,7 @@ def validate(config: dict[str, Any]) -> None:
             raise ConfigError(f"callbacks.{name}: accepted: a mapping with the callback's class in _target_")
     if is_foreign(config):
         _validate_foreign(config)
+    _validate_ranks(config.get("trainer") or {}, is_foreign(config))
     transforms = (config.get("augment") or {}).get("transforms", [])
     known = [name for name, node in (config.get("augment") or {}).items() if isinstance(node, dict)]
     if not isinstance(transforms, list):
@@ -229,3 +226,17 @@ def _validate_foreign(config: dict[str, Any]) -> None:
         checks.one_of("task.mode", config["task"].get("mode"), (None, "max", "min"))
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def _validate_ranks(trainer: dict[str, Any], foreign: bool) -> None:
+    strategy, devices = trainer.get("strategy", "auto"), trainer.get("devices", 1)
+    if strategy != "ddp" and devices != 1:
+        raise ConfigError(
+            f"trainer.devices={devices}: accepted with trainer.strategy={strategy}: 1; trainer=ddp has more"
+        )
+    if strategy == "ddp" and devices == 1:
+        raise ConfigError("trainer.devices=1: accepted with trainer.strategy=ddp: 2 or more")
+    if strategy == "ddp" and foreign:
+        raise ConfigError("trainer.strategy=ddp: accepted with a module of somebody's own: auto")
+    if strategy == "ddp" and trainer.get("cuda_graph"):
+        raise ConfigError("trainer.cuda_graph=true: accepted with trainer.strategy=ddp: false")

@@ -19,7 +19,7 @@ from retable.config.keys import public_target
 from retable.errors import DataError
 
 # Neither changes which images are read; seed and augment are handed to a DataModule beside its configuration.
-NO_PART = ("batch_size", "eval_batch_size", "cache", "seed", "augment")
+NO_PART = ("batch_size", "eval_batch_size", "cache", "resident", "seed", "augment")
 
 
 def paths_in(found: Any) -> list[Path]:

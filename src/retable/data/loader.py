@@ -6,8 +6,10 @@ mini-batch, though; a module that knows how to split a chunk is handed whole one
 """
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,6 +84,7 @@ class DeviceLoader:
         augment: None, or (float32 images in [0, 1], generator on the device) -> images; for masks, which it is given as
             a third argument, -> (images, masks). It draws for a chunk at once, so its draws depend on `chunk` also.
         chunk: mini-batches that are prepared together.
+        device: where mini-batches are wanted, if that is not where the images lie.
         whole: hand out each `Chunk` as it is, in place of its mini-batches (images, targets).
     """
 
@@ -96,9 +99,11 @@ class DeviceLoader:
         augment: Callable[..., Any] | None = None,
         chunk: int = 1,
         whole: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         self.images, self.targets = images, targets
         self.batch_size, self.chunk, self.whole = batch_size, chunk, whole
+        self.device = device or images.device
         self.normalise, self.augment, self.seed = normalise, augment, seed
         length = len(targets)
         self.batch_sampler = None  # Lightning asks every loader that has a sampler
@@ -123,10 +128,10 @@ class DeviceLoader:
 
     def _chunks(self) -> Iterator[Chunk]:
         # A generator: Lightning calls iter() once before it sets the first epoch, so the epoch is read at next().
-        device, step = self.images.device, self.batch_size * self.chunk
+        device, step = self.device, self.batch_size * self.chunk
         order = generator = None
         if isinstance(self.sampler, EpochOrder):
-            order = self.sampler.permutation().to(device)
+            order = self.sampler.permutation().to(self.images.device)
         if self.augment is not None:
             epoch = getattr(self.sampler, "epoch", 0)
             generator = torch.Generator(device).manual_seed(mixed_seed(self.seed, epoch, 1))
@@ -136,6 +141,7 @@ class DeviceLoader:
             else:
                 index = order[start : start + step]
                 images, targets = self.images.index_select(0, index), self.targets.index_select(0, index)
+            images, targets = images.to(device), targets.to(device)
             if self.augment is not None:
                 images = images.to(torch.float32).div_(255) if images.dtype == torch.uint8 else images
                 if targets.ndim == 1:
@@ -179,6 +185,32 @@ class Resident:
                 for name, part in self.splits.parts.items()
             }
         return self.tensors[device]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all images and targets."""
+        distinct = {id(part): part for part in self.splits.parts.values()}.values()
+        return sum(part.images.nbytes + part.targets.nbytes for part in distinct)
+
+    def mapped(self) -> Tensors:
+        """Images and targets of train, val and test as they lie in the cache's files; must not be written to."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*not writable.*")
+            return {
+                name: (torch.from_numpy(part.images), torch.from_numpy(part.targets))
+                for name, part in self.splits.parts.items()
+            }
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes that are free on a device; infinite where that is not known."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(1024.0 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return math.inf
 
 
 _last: list[Resident] = []

@@ -42,6 +42,7 @@ from retable.data.loader import (
     batches_per_chunk,
     channel_statistics,
     enlarged,
+    free_memory,
     resident,
     statistics,
 )
@@ -49,7 +50,18 @@ from retable.data.split import proportional_share
 from retable.errors import DataError
 
 # Keys that change where images come from, which of them are used and how, but not what reading them gives.
-NOT_READ = ("source", "root", "cache", "fraction", "batch_size", "eval_batch_size", "scale", "seed", "augment")
+NOT_READ = (
+    "source",
+    "root",
+    "cache",
+    "resident",
+    "fraction",
+    "batch_size",
+    "eval_batch_size",
+    "scale",
+    "seed",
+    "augment",
+)
 
 
 class ImageData(pl.LightningDataModule):
@@ -59,6 +71,9 @@ class ImageData(pl.LightningDataModule):
         source: real, or sample: a small synthetic set in the same file formats.
         root: folder of the real sets; this one's lies in `folder` below it.
         cache: folder of decoded arrays, fingerprints and samples.
+        resident: whether images are kept in memory, on a GPU in its own; False: they are read from the cache's files as
+            they are needed, which the processes of a machine share; auto: False where they take more than half of what
+            is free. The same figures either way.
         fraction: share of the training set that is used, in (0, 1], in proportion to the classes.
         split_seed: which images are held out, and which share is used.
         batch_size, eval_batch_size: images a mini-batch in training and in validation.
@@ -105,6 +120,7 @@ class ImageData(pl.LightningDataModule):
         source: str = "real",
         root: str | Path = "data",
         cache: str | Path = "~/.cache/retable",
+        resident: bool | str = "auto",
         fraction: float = 1.0,
         split_seed: int = 0,
         batch_size: int = 32,
@@ -116,6 +132,7 @@ class ImageData(pl.LightningDataModule):
         super().__init__()
         checks.one_of("source", source, ("real", "sample"))
         checks.one_of("scale", scale, ("unit", "standard", "imagenet"))
+        checks.one_of("resident", resident, ("auto", True, False))
         checks.number("fraction", fraction, 0, 1, open_low=True)
         for key, value, least in (
             ("split_seed", split_seed, 0),
@@ -132,7 +149,7 @@ class ImageData(pl.LightningDataModule):
             eval_batch_size,
             seed,
         )
-        self.augment = augment
+        self.augment, self.resident = augment, resident
         if self.augment_mode not in ("none", "copies", "fly"):
             raise ValueError(f"augment.mode={self.augment_mode}: accepted: none, copies, fly")
         self._location: Path | None = None
@@ -142,6 +159,8 @@ class ImageData(pl.LightningDataModule):
         self.mean: tuple[float, ...] = ()
         self.std: tuple[float, ...] = ()
         self.train_images: torch.Tensor | None = None
+        self._device: torch.device | None = None
+        self._fits: dict[torch.device, bool] = {}
         self._shift_scale: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
     # What a task writes
@@ -273,16 +292,27 @@ class ImageData(pl.LightningDataModule):
         """Put the images on the trainer's device, or on the CPU when there is no trainer."""
         self.prepare()
         device = self.trainer.strategy.root_device if self.trainer is not None else torch.device("cpu")
-        if self.train_images is not None and self.train_images.device == device:
+        if self.train_images is not None and self._device == device:
             return
-        parts = self.resident_on(device)
+        self._device = device
+        parts = self.resident_on(device) if self.is_resident(device) else self._resident.mapped()
         self.train_images, self.train_targets = parts["train"]
         self.val_images, self.val_targets = parts["val"]
         self.test_images, self.test_targets = parts.get("test", (None, None))
+        if self.augment_mode == "copies" and not self.is_resident(device):
+            raise DataError("augment=copies: keeps them all in memory; accepted with data.resident=false: none, fly")
         if self.augment_mode == "copies":
             self.train_images, self.train_targets = enlarged(
                 self.train_images, self.train_targets, self.augment.copies, self.seed
             )
+
+    def is_resident(self, device: torch.device) -> bool:
+        """Whether the images are kept in a device's memory. Measured when it is first asked: later they take it up."""
+        if self.resident != "auto":
+            return bool(self.resident)
+        if device not in self._fits:
+            self._fits[device] = device in self._resident.tensors or self._resident.size <= free_memory(device) / 2
+        return self._fits[device]
 
     def resident_on(self, device: torch.device) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         """Images and targets of each part, as read, on a device."""
@@ -316,16 +346,20 @@ class ImageData(pl.LightningDataModule):
             augment=self.augment.batch if self.augment_mode == "fly" else None,
             chunk=self._chunk(),
             whole=self.whole_chunks,
+            device=self._device,
         )
 
     def val_dataloader(self) -> DeviceLoader:
-        return DeviceLoader(self.val_images, self.val_targets, self.eval_batch_size, self.normalise, shuffle=False)
+        return self._in_order(self.val_images, self.val_targets)
 
     def test_dataloader(self) -> DeviceLoader:
         """The test split; that of validation for a set without one."""
         if self.test_images is None:
             return self.val_dataloader()
-        return DeviceLoader(self.test_images, self.test_targets, self.eval_batch_size, self.normalise, shuffle=False)
+        return self._in_order(self.test_images, self.test_targets)
+
+    def _in_order(self, images: torch.Tensor, targets: torch.Tensor) -> DeviceLoader:
+        return DeviceLoader(images, targets, self.eval_batch_size, self.normalise, shuffle=False, device=self._device)
 
     def predict_dataloader(self) -> DeviceLoader:
         """The images, with their targets, of `test_dataloader`."""

@@ -16,7 +16,7 @@ from retable.config.build import build, target_of
 from retable.config.keys import is_foreign
 from retable.config.validate import validate
 from retable.errors import ConfigError, first_line
-from retable.run import foreign
+from retable.run import ddp, foreign
 from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
@@ -60,6 +60,8 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     task.configure_optimizers()
     if config["trainer"].get("cuda_graph") and not task.fixed_work:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
+    if ddp.is_asked_for(config):
+        ddp.check(config, task)
     _check_interval(config, data)
     make_early_stop(config, task)
     best_is_highest(config, task)

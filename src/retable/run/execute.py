@@ -1,8 +1,9 @@
 """A run is a function from a config to a directory: `execute`."""
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import checkpoints, devices, facts, files, foreign, lease, steps
+from retable.run import checkpoints, ddp, devices, facts, files, foreign, lease, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -108,9 +109,9 @@ def _execute(
         hooks = {"on_epoch": on_epoch, "on_chunk": on_chunk, "should_interrupt": should_interrupt}
         callbacks = make_callbacks(config, None, directory)
         loggers = make_loggers(config, directory, atomic.read_json(directory / files.RUN) or {}, callbacks)
-        make_trainer = functools.partial(_trainer, config["trainer"], kind, callbacks=callbacks, loggers=loggers)
+        its_trainer = functools.partial(make_trainer, config["trainer"], kind, callbacks=callbacks, loggers=loggers)
         try:
-            return foreign.execute(config, directory, kind, make_trainer, **hooks)
+            return foreign.execute(config, directory, kind, its_trainer, **hooks)
         finally:
             close_loggers(loggers)
     pl.seed_everything(config["seed"], verbose=False)
@@ -141,11 +142,21 @@ def _execute(
     how = "many in one Lightning step" if stepping["in_chunks"] else "one by one"
     print(f"steps: {how} ({stepping['because']})", flush=True)
     loggers = make_loggers(config, directory, run, callbacks)
-    trainer = _trainer(config["trainer"], kind, record, callbacks, loggers)
+    found = checkpoints.usable(directory)
+    companions: Any = contextlib.nullcontext()
+    if ddp.is_asked_for(config):
+        port = ddp.free_port()
+        ranks = ddp.settings(config, kind, 0, port)
+        trainer = make_trainer(config["trainer"], kind, record, [*callbacks, ddp.callback(config)], loggers, ranks)
+        companions = ddp.companions(config, directory, port, found)
+        ddp.share(task, data, 0, config["trainer"]["devices"])
+    else:
+        trainer = make_trainer(config["trainer"], kind, record, callbacks, loggers)
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": FINISHED}
     try:
-        _fit(trainer, task, data, record, config)
+        with companions:
+            fit(trainer, task, data, record, found, config)
     except Interrupted:
         record.close()
         return {"status": INTERRUPTED, "epochs": record.epochs}
@@ -179,9 +190,8 @@ def _execute(
     return result
 
 
-def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, config: dict[str, Any]) -> None:
-    """Train from the checkpoint, where there is one, to the end; then use the test set once."""
-    found = checkpoints.usable(record.directory)
+def fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, found: Path | None, config: dict[str, Any]) -> None:
+    """Train from a checkpoint, where there is one, to the end; then use the test set once. Every rank does this."""
     if found is None and config["trainer"].get("validate_first"):
         trainer.validate(task, datamodule=data, verbose=False)
         record.before_training(task.epoch_metrics)
@@ -198,18 +208,31 @@ def _fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, config: dic
     record.add(last)
 
 
-def _trainer(
-    node: dict[str, Any], kind: str, record: Record, callbacks: list[pl.Callback], loggers: list[Any]
+def make_trainer(
+    node: dict[str, Any],
+    kind: str,
+    record: Record,
+    callbacks: Sequence[pl.Callback] = (),
+    loggers: Sequence[Any] = (),
+    ranks: dict[str, Any] | None = None,
 ) -> pl.Trainer:
+    """The Trainer of a run.
+
+    Args:
+        node: config's `trainer`, with the precision that it comes to.
+        kind: "cpu" or "cuda".
+        callbacks: beside the record.
+        ranks: what retable.run.ddp gives where several processes train.
+    """
+    # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
+    alone = {"plugins": [LightningEnvironment()], "devices": 1}
     return pl.Trainer(
-        # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
-        plugins=[LightningEnvironment()],
+        **(ranks or alone),
         default_root_dir=record.directory,
         accelerator="gpu" if kind == "cuda" else "cpu",
-        devices=1,
         **trainer_arguments(node, record.directory),
         callbacks=[*callbacks, record],
-        logger=loggers or False,
+        logger=list(loggers) or False,
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
         use_distributed_sampler=False,

@@ -49,6 +49,7 @@ class Record(Checkpoint):
         self.tensorboard, self.on_epoch, self.early_stop = tensorboard, on_epoch, early_stop
         self.keep_best = keep_best
         self.rows: list[dict[str, Any]] = []
+        self.writes = True  # of several processes that train together the first alone
         self.earlier_seconds = 0.0
         self._start = time.perf_counter()
         self._writers: dict[str, Any] = {}
@@ -106,13 +107,15 @@ class Record(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **self.figures(trainer, pl_module)}
         self.rows.append(row)
-        files.write_history(self.directory / files.HISTORY, self.rows)
+        if self.writes:
+            files.write_history(self.directory / files.HISTORY, self.rows)
         self._write_events(row)
         if self.stopped_after is not None:
             trainer.should_stop = True
         temporary = self.directory / f".{files.CHECKPOINT}"
         trainer.save_checkpoint(temporary)
-        checkpoints.put(self.directory, temporary, self.keep_best and self._best_of(self.trained) is row)
+        if self.writes:
+            checkpoints.put(self.directory, temporary, self.keep_best and self._best_of(self.trained) is row)
         self.on_epoch(row)
 
     def figures(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
@@ -126,7 +129,8 @@ class Record(Checkpoint):
     def add(self, metrics: dict[str, float]) -> None:
         """Add figures to the last epoch's row: those of the test set, which is used once."""
         self.rows[-1] |= metrics
-        files.write_history(self.directory / files.HISTORY, self.rows)
+        if self.writes:
+            files.write_history(self.directory / files.HISTORY, self.rows)
 
     def close(self, hyperparameters: dict[str, Any] | None = None) -> None:
         """End the event files, with the run's hyperparameters and final metrics for the HParams tab."""

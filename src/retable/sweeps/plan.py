@@ -105,6 +105,10 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         except ConfigError as error:
             shown = " ".join(text for text in overrides if not text.startswith("experiment="))
             raise ConfigError(f"{error} (in the run: {shown})" if len(grid.points) > 1 else str(error)) from error
+        if trainer.get("strategy") == "ddp" and trainer["device"] != "cpu" and devices.gpus():
+            raise ConfigError(
+                "trainer.strategy=ddp: a sweep gives each run one GPU; accepted: auto, or one run by itself"
+            )
         root = Path(config["sweep"]["dir"]) / config["task"]["name"]
         store = stores.setdefault(root, Store(root)) if root not in stores else stores[root]
         flat = identity(config)

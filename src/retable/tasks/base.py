@@ -25,6 +25,7 @@ from retable.errors import ConfigError, DataError
 from retable.training.captured import CapturedStep, keep_on_device
 from retable.training.gradients import GRAD_NORM_EVERY, GradientNorms
 from retable.training.memory import keep_freed_memory
+from retable.training.ranks import Ranks
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,11 +65,14 @@ class Task(pl.LightningModule):
         lr: None, or a learning rate in place of the optimizer's own, as `Tuner.lr_find` sets it.
         cuda_graph: on a GPU, record the training step once and replay it (retable.training.captured).
         any_size: whether images of other sizes than those trained on are accepted.
+        shareable: whether several processes can train it together, each on its share of a mini-batch.
+        ranks: None, or what these processes ask each other (retable.training.ranks).
         fixed_work: whether the work of a training step depends on nothing but shapes, so that it can be recorded.
     """
 
     any_size = False
     fixed_work = True
+    shareable = True
 
     def __init__(
         self,
@@ -86,6 +90,7 @@ class Task(pl.LightningModule):
         self.lr: float | None = None
         self.epoch_metrics: dict[str, float] = {}
         self.cuda_graph = False
+        self.ranks: Ranks | None = None
         self.should_interrupt: Callable[[], bool] = _never
         self.on_chunk: Callable[[int, float], None] = _nothing
         self._seconds = {"train": 0.0, "val": 0.0}
@@ -230,7 +235,8 @@ class Task(pl.LightningModule):
             self._most_pending = batches_per_chunk(len(targets), images.shape[1:])
         with self._autocast():
             loss, kept = self.shared_step("train", images, targets)
-            total = self._penalised(loss)
+            weight = 1 if self.ranks is None else self.ranks.weight(len(targets), loss.device)
+            total = self._penalised(loss if weight == 1 else loss * weight)
         self._pending.append((loss.detach(), kept, targets))
         if len(self._pending) == self._most_pending:
             self._take_in_pending()
@@ -250,6 +256,8 @@ class Task(pl.LightningModule):
             self._seconds["train"] += now - self._clock
             self._training_since_clock = False
         self._clock = now
+        if self.ranks is not None:
+            self.ranks.agree(self.model)
         self.start("val")
 
     def validation_step(self, batch: Any, index: int) -> None:
@@ -379,9 +387,12 @@ class Task(pl.LightningModule):
         """
         loss_K = torch.stack(losses)
         sizes_K = torch.tensor([len(y) for y in targets], dtype=torch.float64)
+        outputs, truth = torch.cat(kept), torch.cat(targets)
+        if self.ranks is not None:
+            loss_K, sizes_K, outputs, truth = self.ranks.joined(loss_K, sizes_K, outputs, truth)
         self._losses["train"] += (loss_K.double() * sizes_K.to(loss_K.device)).sum()
         self._counts["train"] += int(sizes_K.sum())
-        self.update("train", torch.cat(kept), torch.cat(targets))
+        self.update("train", outputs, truth)
         finite = torch.isfinite(loss_K)
         if not bool(finite.all()):
             batch = int((~finite).nonzero()[0])

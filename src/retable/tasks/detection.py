@@ -48,6 +48,7 @@ class Detection(Task):
 
     any_size = True
     fixed_work = False  # matching anchors to boxes
+    shareable = False  # its loss is no mean over images
 
     def __init__(
         self,

@@ -1,0 +1,113 @@
+"""Images that are read from the cache's files as they are needed give the figures of those in memory."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from retable.errors import ConfigError, DataError
+from retable.run import files
+from retable.run.assemble import check, make_data
+from retable.run.execute import execute
+from retable.run.files import read_history
+
+SMALL = (
+    "task=mnist",
+    "data.fraction=1.0",
+    "model.width=4",
+    "dropout=none",
+    "trainer.device=cpu",
+    "trainer.max_epochs=2",
+)
+
+
+def figures(directory):
+    rows = read_history(directory / files.HISTORY)
+    return [{k: v for k, v in row.items() if not k.startswith(("seconds/", "images_per"))} for row in rows]
+
+
+def test_the_history_is_the_same(compose, tmp_path):
+    for value in ("true", "false"):
+        execute(compose(*SMALL, "augment=fly", f"data.resident={value}"), tmp_path / value)
+    assert figures(tmp_path / "true") == figures(tmp_path / "false")
+
+
+def test_mapped_images_take_no_memory_of_their_own(compose):
+    data = make_data(compose(*SMALL, "data.resident=false"))
+    data.setup()
+    assert data.train_images.data_ptr() == data.splits.train.images.ctypes.data  # the cache's map itself
+    kept = make_data(compose(*SMALL, "data.resident=true"))
+    kept.setup()
+    assert kept.train_images.data_ptr() != kept.splits.train.images.ctypes.data
+    assert torch.equal(kept.train_images, data.train_images)
+
+
+def test_auto_goes_by_what_is_free(compose, monkeypatch):
+    for free, wanted in ((10**12, True), (10**3, False)):
+        data = make_data(compose(*SMALL))
+        data._resident.tensors.clear()
+        monkeypatch.setattr("retable.data.module.free_memory", lambda device, free=free: free)
+        assert data.is_resident(torch.device("cpu")) is wanted
+
+
+def test_refusals(compose, tmp_path):
+    with pytest.raises(ConfigError, match=r"data\.resident=maybe: accepted: "):
+        check(compose(*SMALL, "data.resident=maybe"))
+    config = compose("task=cifar", "augment=copies", "data.resident=false", "trainer.device=cpu", "debug=fast")
+    with pytest.raises(
+        DataError, match=r"augment=copies: keeps them all in memory; accepted with data\.resident=false"
+    ):
+        execute(config, tmp_path)
+
+
+LARGE = """
+import resource, sys
+import numpy as np, pytorch_lightning as pl, torch
+from torch import nn
+from retable.data import ImageData, ImageSet, Splits
+from retable.tasks import Classification
+
+torch.set_num_threads(1)
+
+class Large(ImageData):
+    folder = "large"
+
+    def files(self):
+        return []
+
+    def read(self, files):
+        images = np.zeros((75, 1, 1024, 1024), np.float32)  # 300 MiB
+        part = ImageSet(images, np.arange(75) % 2)
+        return Splits(part, part, ("a", "b"))
+
+data = Large(cache=sys.argv[1], resident=sys.argv[2] == "true", batch_size=4, eval_batch_size=4)
+if sys.argv[2] == "build":
+    data.prepare()
+    sys.exit()
+model = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(16, 2))
+task = Classification(model, nn.CrossEntropyLoss(), lambda p: torch.optim.SGD(p, lr=0.1), ("a", "b"))
+quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + 250 * 2**20,) * 2)
+pl.Trainer(max_epochs=1, accelerator="cpu", num_sanity_val_steps=0, **quiet).fit(task, datamodule=data)
+print("trained on", int(task.matrices["train"].sum()))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA")
+def test_a_set_larger_than_the_memory_limit_is_trained_on(tmp_path):
+    (tmp_path / "large.py").write_text(LARGE)
+
+    def run(how):
+        command = [sys.executable, "large.py", str(tmp_path / "cache"), how]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+
+    built = run("build")
+    assert built.returncode == 0, built.stderr
+    streamed = run("false")
+    assert "trained on 75" in streamed.stdout, streamed.stderr
+    kept = run("true")
+    assert kept.returncode == 1
+    assert "Unable to allocate 300. MiB" in kept.stderr

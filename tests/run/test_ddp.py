@@ -1,0 +1,103 @@
+"""Two processes that train one run together give what one process gives, and one set of files."""
+
+import pytest
+
+from retable.errors import ConfigError
+from retable.run import files
+from retable.run.assemble import check
+from retable.run.execute import execute
+from retable.run.files import read_history
+
+TASKS = {
+    # 200 digits in batches of 48: the last one, of 8, is cut into 4 and 4. Of 197 and 64 it is cut into 3 and 2.
+    "mnist": ("data.fraction=0.1", "model.width=4", "dropout=none", "data.batch_size=48", "scheduler=cosine"),
+    "gland": ("data.size=32", "data.batch_size=4", "model=fcn_small", "data.eval_batch_size=4"),
+}
+TIMED = ("seconds/", "images_per_second")
+
+
+@pytest.fixture
+def config(compose):
+    def make(task: str, *more: str):
+        return compose(f"task={task}", *TASKS[task], "trainer.device=cpu", "trainer.max_epochs=2", *more)
+
+    return make
+
+
+def figures(directory):
+    rows = read_history(directory / files.HISTORY)
+    return [{key: value for key, value in row.items() if not key.startswith(TIMED)} for row in rows]
+
+
+def same(one, other, tolerance=2e-4):
+    assert [row.keys() for row in one] == [row.keys() for row in other]
+    for row, wanted in zip(one, other, strict=True):
+        assert row == {key: pytest.approx(value, rel=tolerance, abs=1e-6) for key, value in wanted.items()}
+
+
+@pytest.mark.parametrize(
+    ("task", "more"),
+    [("mnist", ("loss.l1=0.0001",)), ("mnist", ("data.fraction=0.0985", "data.batch_size=64")), ("gland", ())],
+)
+def test_two_processes_equal_one(config, tmp_path, task, more):
+    alone = execute(config(task, *more), tmp_path / "alone")
+    together = execute(config(task, "trainer=ddp", "trainer.max_epochs=2", *more), tmp_path / "together")
+    assert together["status"] == "finished"
+    same(figures(tmp_path / "together"), figures(tmp_path / "alone"))
+    assert together["step"] == alone["step"]
+    assert together["confusion"]["train"] == alone["confusion"]["train"]
+    assert together["confusion"]["val"] == alone["confusion"]["val"]
+    assert together["stepping"] == {"in_chunks": False, "because": "trainer.strategy=ddp"}
+    left = {path.name for path in (tmp_path / "alone").iterdir()}
+    assert {path.name for path in (tmp_path / "together").iterdir()} == left
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_resumed_run_equals_an_undisturbed_one(config, tmp_path):
+    def stop(row):
+        raise Stopped
+
+    wanted = config("mnist", "trainer=ddp", "trainer.max_epochs=2", "dropout=0.3")
+    execute(wanted, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        execute(wanted, tmp_path / "parts", on_epoch=stop)
+    files.remove([tmp_path / "parts" / files.RESULT])
+    execute(wanted, tmp_path / "parts")
+    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.batch_size=33"], "data.batch_size=33: accepted with trainer.devices=2: a multiple of it"),
+        (["trainer.devices=1"], "trainer.devices=1: accepted with trainer.strategy=ddp: 2 or more"),
+        (["trainer.cuda_graph=true"], "trainer.cuda_graph=true: accepted with trainer.strategy=ddp: false"),
+        (["trainer.strategy=auto"], "trainer.devices=2: accepted with trainer.strategy=auto: 1; trainer=ddp has more"),
+    ],
+)
+def test_refusals(compose, overrides, said):
+    with pytest.raises(ConfigError) as refused:
+        check(compose("task=mnist", "trainer=ddp", *overrides))
+    assert str(refused.value) == said
+
+
+def test_detection_is_refused(compose):
+    config = compose(
+        "task=wildlife", "trainer=ddp", "data.batch_size=2", "model.weights=none", "model.backbone=resnet18"
+    )
+    with pytest.raises(ConfigError, match=r"trainer\.strategy=ddp: accepted by task=wildlife: auto"):
+        check(config)
+
+
+def test_a_last_mini_batch_that_is_too_small_is_refused(config, tmp_path):
+    wanted = config("mnist", "trainer=ddp", "data.batch_size=199")
+    with pytest.raises(ConfigError):
+        check(wanted)
+    wanted = config("mnist", "trainer=ddp", "data.fraction=0.0505", "data.batch_size=50")
+    with pytest.raises(
+        ConfigError, match=r"leaves 1 of 101 images to the last mini-batch; accepted with trainer\.devices=2: one"
+    ):
+        execute(wanted, tmp_path)
