@@ -169,14 +169,8 @@ def test_a_model_without_dropout_refuses_it(compose, monkeypatch):
 
 def test_every_check_speaks_of_a_key_in_conf(compose):
     """A check of a key that is nowhere would check nothing."""
-    options = [
-        "optimizer=adam",
-        "scheduler=step",
-        "scheduler=cosine",
-        "scheduler=plateau",
-        "early_stop=gap",
-        "trainer=ddp",
-    ]
+    options = ["optimizer=adam", "scheduler=step", "scheduler=cosine", "scheduler=plateau"]
+    options += ["scheduler=warmup_cosine", "early_stop=gap", "trainer=ddp"]
     keys = {key for option in ["seed=0", *options] for key in flatten(compose("task=cifar", option))}
     assert set(CHECKS) <= keys
 
