@@ -214,7 +214,7 @@ REFUSED = {
     "+early_stop.patience=2": "early_stop.patience: nothing reads it with early_stop=none",
     "+sweep.worker=2": (
         "sweep.worker: no such key; accepted: workers, dir, timeout, stalled, budget, on_end, same_reason_limit,"
-        " threads, retry_failed, preview, on_failure"
+        " threads, retry_failed, preview, wait, cancel_removed, runs_per_job, assumptions, on_failure"
     ),
 }
 

@@ -60,6 +60,7 @@ SMALL = {
             "data.batch_size=4",
             "data.fraction=0.3",
             "trainer.validate_first=false",
+            "trainer.gradient_clip_val=null",
         ),
         *("model.backbone=resnet18", "model.width=8", "model.weights=none", "optimizer=adam"),
     ],
