@@ -46,7 +46,7 @@ def existing(word: str, folder: Path) -> str:
     if top not in ("multirun", "outputs") or not rest or rest.startswith("tables") or (folder / word).exists():
         return word
     task, _, name = rest.partition("/")
-    found = sorted(path.parent for path in (folder / top / task).rglob("run.json"))
+    found = sorted(path.parent for path in (folder / top).rglob("run.json") if task in path.relative_to(folder).parts)
     wanted = [part for part in name.split("/")[0].split("__") if not part.startswith("data-")]
     return str(max(found, key=lambda run: sum(part in str(run) for part in wanted)).relative_to(folder))
 

@@ -142,8 +142,8 @@ REFUSED = {
     "num_sanity_val_steps=-2": "a whole number of at least -1",
     "max_time=1h": "days:hours:minutes:seconds, e.g. 00:12:00:00, or null",
     "min_epochs=0": "a whole number of at least 1",
-    "devices=2": "1, auto (a run has one device; a sweep fills several with runs)",
-    "strategy=ddp": "auto",
+    "devices=0": "a whole number of at least 1",
+    "strategy=fsdp": "auto, ddp",
 }
 
 

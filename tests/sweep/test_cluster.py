@@ -103,7 +103,7 @@ def test_submitting_and_leaving(queue, base, capsys):
     words = [*base, "seed=0,1", "sweep.wait=false"]
     plan, outcome = go(queue, *words)
     assert exit_code(plan, outcome) == 0
-    assert not plan.folder.exists()
+    assert not (plan.folder / "results.md").exists()
     assert "2 runs: 2 in the queue\n" in capsys.readouterr().out
     queue.end("0")
     queue.fate["1"] = (RUNNING, "RUNNING")

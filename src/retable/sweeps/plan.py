@@ -133,7 +133,8 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         runs.append(run)
     lost = {directory: reason for store in stores.values() for directory, reason in store.lost.items()}
     plan = Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs), composer, lost)
-    if not plan.tables and plan.runs:
+    # Who cancels runs that have left a grid means the sweep that had them.
+    if not plan.tables and plan.runs and not settings["cancel_removed"]:
         plan.label = _own_label(plan)
     plan.unread = [own(config) for config, changed in unread.values() if changed or plan.pending]
     return plan
@@ -147,9 +148,11 @@ def alike(runs: Sequence[Run]) -> list[list[Run]]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        optimizer, dropout = run.config["optimizer"], run.config["dropout"]
-        optimizer = {key: "a rate" if type(value) is float else value for key, value in optimizer.items()}
-        kept = run.config | {"seed": None, "optimizer": optimizer, "dropout": dropout | {"p": bool(dropout["p"])}}
+        kept = run.config | {"seed": None}
+        if optimizer := run.config.get("optimizer"):
+            kept["optimizer"] = {key: "a rate" if type(value) is float else value for key, value in optimizer.items()}
+        if dropout := run.config.get("dropout"):
+            kept["dropout"] = dropout | {"p": bool(dropout["p"])}
         groups.setdefault(json.dumps(kept, sort_keys=True, default=str), []).append(run)
     return list(groups.values())
 
