@@ -417,3 +417,17 @@ def test_dicom_element_of_no_known_kind(tmp_path):
     raw = path.read_bytes()
     path.write_bytes(raw.replace(b"\x28\x00\x30\x00DS", b"\x28\x00\x30\x00D\x00"))
     refused(path, "is not as DICOM has it", read_slice)
+
+
+def test_uncompressed_tiff_that_claims_more_pixels_than_it_has_bits(tmp_path):
+    path = tmp_path / "a.tif"
+    Image.new("1", (17, 12)).save(path)
+    assert read_image(path).shape == (3, 12, 17)
+    raw = bytearray(path.read_bytes())
+    (directory,) = struct.unpack("<I", raw[4:8])
+    (entries,) = struct.unpack("<H", raw[directory : directory + 2])
+    for place in range(directory + 2, directory + 2 + 12 * entries, 12):
+        if struct.unpack("<H", raw[place : place + 2]) == (256,):  # ImageWidth
+            raw[place : place + 12] = struct.pack("<HHII", 256, 4, 1, 7077900)
+    path.write_bytes(raw)
+    refused(path, "7077900x12 pixels in", read_image)

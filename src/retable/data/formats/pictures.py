@@ -316,6 +316,9 @@ def _check_size(picture: Image.Image, length: int) -> None:
     # Of 1 bit a pixel at least, and nothing that is deflated shrinks further.
     if picture.format == "PNG" and pixels > 8 * DEFLATED * length:
         raise ValueError(f"{picture.width}x{picture.height} pixels in {length} bytes")
+    # Its first strips may be all that Pillow looks for, and the rest of the picture left empty.
+    if picture.format == "TIFF" and picture.info.get("compression") == "raw" and pixels > 8 * length:
+        raise ValueError(f"{picture.width}x{picture.height} pixels in {length} bytes")
     # Of twelve bits that stand for 4,096 pixels at most; a canvas may be larger than what is drawn on it.
     if picture.format == "GIF" and pixels > max(SMALL, LZW * length):
         raise ValueError(f"{picture.width}x{picture.height} pixels in {length} bytes")
