@@ -431,3 +431,16 @@ def test_uncompressed_tiff_that_claims_more_pixels_than_it_has_bits(tmp_path):
             raw[place : place + 12] = struct.pack("<HHII", 256, 4, 1, 7077900)
     path.write_bytes(raw)
     refused(path, "7077900x12 pixels in", read_image)
+
+
+def test_messages_do_not_quote_all_that_a_file_says(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a" * 3000 + ".png", b"x")
+    path.write_bytes(path.read_bytes().replace(b"aaa", b"bbb", 1))  # the member's own header, not the archive's list
+    with pytest.raises(DataError, match="cannot be unpacked") as caught:
+        unpack(path, tmp_path, lambda name: True)
+    assert len(str(caught.value)) < 400 + len(str(tmp_path))
+
+    path = write_dicom(tmp_path / "a.dcm", np.zeros((4, 4), np.uint16), PhotometricInterpretation="A\x00\x01\x7f" * 30)
+    refused(path, r"'A\x00\x01\x7fA\x00\x01\x7fA\x00\x01\x7fA\x00\x01\x7f', 1 frames of 1", read_slice)
