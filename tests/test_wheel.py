@@ -76,7 +76,7 @@ def test_a_sweep_in_an_empty_folder_with_the_wheel_alone(built, tmp_path):
     words = ["sweep", "experiment=cifar/dropout", "data=sample", "debug=fast", "dropout.p=0.2", "sweep.workers=1"]
     done = subprocess.run([*command, *words], cwd=folder, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
-    page = (folder / "multirun/tables/cifar/dropout/report.md").read_text()
+    page = (folder / "multirun/debug/tables/cifar/dropout/report.md").read_text()
     assert "Dropout" in page
     done = subprocess.run([*command, "init", "leaves", "--module"], cwd=folder, env=environment, timeout=60)
     assert done.returncode == 0
