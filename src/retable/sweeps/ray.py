@@ -86,7 +86,7 @@ class Ray:
         return found
 
     def log(self, name: str) -> Path | None:
-        """Ray keeps what its workers print below /tmp/ray on their node."""
+        """None: what its workers print stays on their node, in a folder of Ray's."""
         return None
 
     def cancel(self, names: Collection[str]) -> None:
