@@ -26,6 +26,7 @@ from retable.run.assemble import (
     trainer_arguments,
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
+from retable.run.fused import Seat
 from retable.run.loggers import close_loggers, make_loggers
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
@@ -49,6 +50,7 @@ def execute(
     on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
     on_chunk: Callable[[int, float], None] = lambda done, loss: None,
     should_interrupt: Callable[[], bool] = lambda: False,
+    company: Seat | None = None,
 ) -> dict[str, Any]:
     """Train a run, from its checkpoint where there is one, and leave its files in the directory.
 
@@ -58,6 +60,7 @@ def execute(
         on_epoch: called with each finished row of the history.
         on_chunk: called with the number of steps just done and the last loss.
         should_interrupt: asked between chunks; true stops the run, which goes on from its last epoch when called again.
+        company: the run's place among those that it may take its steps with.
 
     Returns:
         What result.json holds; {"status": "interrupted"} with no result.json when it was interrupted.
@@ -82,7 +85,7 @@ def execute(
                 return should_interrupt()
 
             try:
-                return _execute(config, directory, on_epoch, on_chunk, interrupted)
+                return _execute(config, directory, on_epoch, on_chunk, interrupted, company)
             except Gone:
                 raise  # nothing is written where another run may be by now
             except BaseException as error:
@@ -98,6 +101,7 @@ def _execute(
     on_epoch: Callable[[dict[str, Any]], None],
     on_chunk: Callable[[int, float], None],
     should_interrupt: Callable[[], bool],
+    company: Seat | None,
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     quieten_lightning()
@@ -141,6 +145,8 @@ def _execute(
     stepping = steps.choose(config, task, data, callbacks)
     how = "many in one Lightning step" if stepping["in_chunks"] else "one by one"
     print(f"steps: {how} ({stepping['because']})", flush=True)
+    if company is not None and stepping["in_chunks"]:
+        task.company = functools.partial(company.take_steps, task, record)
     loggers = make_loggers(config, directory, run, callbacks)
     found = checkpoints.usable(directory)
     companions: Any = contextlib.nullcontext()
@@ -182,6 +188,7 @@ def _execute(
     result = (
         outcome
         | result_of(config, run, record, task, data, kind, trainer.global_step)
+        | ({"execution": {"fused": record.fused}} if record.fused else {})
         | {"stepping": stepping, "seconds": seconds}
     )
     checkpoints.flush(directory)

@@ -51,6 +51,7 @@ class Record(Checkpoint):
         self.rows: list[dict[str, Any]] = []
         self.writes = True  # of several processes that train together the first alone
         self.earlier_seconds = 0.0
+        self.fused = 0  # runs that took steps together with this one, itself among them, at most; 0: it was alone
         self._start = time.perf_counter()
         self._writers: dict[str, Any] = {}
         self._rng: dict[str, Any] | None = None
@@ -142,10 +143,11 @@ class Record(Checkpoint):
             write_hparams(self.directory, hyperparameters)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self.seconds, "rng": rng_state()}
+        return {"rows": self.rows, "seconds": self.seconds, "rng": rng_state(), "fused": self.fused}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.earlier_seconds, self._rng = state_dict["rows"], state_dict["seconds"], state_dict["rng"]
+        self.fused = state_dict.get("fused", 0)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         checkpoint["retable"] = self.extra

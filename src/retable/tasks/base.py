@@ -10,7 +10,7 @@ a hand-written loop, with no host synchronisation and no logging. It is the same
 import contextlib
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +67,8 @@ class Task(pl.LightningModule):
         any_size: whether images of other sizes than those trained on are accepted.
         shareable: whether several processes can train it together, each on its share of a mini-batch.
         ranks: None, or what these processes ask each other (retable.training.ranks).
+        company: None, or what takes a chunk's steps in place of `take_steps`, together with other runs
+            (retable.run.fused).
         fixed_work: whether the work of a training step depends on nothing but shapes, so that it can be recorded.
     """
 
@@ -91,6 +93,7 @@ class Task(pl.LightningModule):
         self.epoch_metrics: dict[str, float] = {}
         self.cuda_graph = False
         self.ranks: Ranks | None = None
+        self.company: Callable[..., tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]] | None = None
         self.should_interrupt: Callable[[], bool] = _never
         self.on_chunk: Callable[[int, float], None] = _nothing
         self._seconds = {"train": 0.0, "val": 0.0}
@@ -233,7 +236,7 @@ class Task(pl.LightningModule):
         if not self._pending:
             self._first_pending = self.trainer.global_step
             self._most_pending = batches_per_chunk(len(targets), images.shape[1:])
-        with self._autocast():
+        with self.autocast():
             loss, kept = self.shared_step("train", images, targets)
             weight = 1 if self.ranks is None else self.ranks.weight(len(targets), loss.device)
             total = self._penalised(loss if weight == 1 else loss * weight)
@@ -315,7 +318,7 @@ class Task(pl.LightningModule):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to the run that trains it: a copy, as for averaged weights, tells nobody anything."""
-        hooks = {"should_interrupt": _never, "on_chunk": _nothing}
+        hooks = {"should_interrupt": _never, "on_chunk": _nothing, "company": None}
         return super().__getstate__() | hooks
 
     @classmethod
@@ -412,38 +415,58 @@ class Task(pl.LightningModule):
             self.trainer.should_stop = left <= len(images)
         first, last_chunk = self.trainer.global_step, self.trainer.is_last_batch
         self._last_lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
-        losses, kept = [], []
-        for step, (x, y) in enumerate(zip(images, targets, strict=True)):
+        norms_at = [step for step in range(len(images)) if (first + step + 1) % GRAD_NORM_EVERY == 0]
+        if last_chunk and len(images) - 1 not in norms_at:
+            norms_at.append(len(images) - 1)
+        take = self.take_steps if self.company is None else self.company
+        losses, kept = take(images, targets, norms_at)
+        for _ in losses:
             progress.increment_ready()
-            loss, kept_of_batch = self._take_step(x, y)
             progress.increment_completed()
-            losses.append(loss)
-            kept.append(kept_of_batch)
-            if (first + step + 1) % GRAD_NORM_EVERY == 0 or (last_chunk and step + 1 == len(images)):
-                self._norms.take()
         loop._batches_that_stepped += len(images) - 1  # by which loggers count; Lightning adds the last one
         self._take_in(losses, kept, targets, first)
         if self.should_interrupt():
             raise Interrupted
 
+    def take_steps(
+        self, images: Sequence[torch.Tensor], targets: Sequence[torch.Tensor], norms_at: Collection[int]
+    ) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+        """Train on mini-batches one after another: their losses, and what is kept of their outputs.
+
+        Args:
+            norms_at: the steps, from 0, after which the gradients' norms are taken.
+        """
+        losses, kept = [], []
+        for step, (x, y) in enumerate(zip(images, targets, strict=True)):
+            loss, kept_of_batch = self._take_step(x, y)
+            losses.append(loss)
+            kept.append(kept_of_batch)
+            if step in norms_at:
+                self._norms.take()
+        return losses, kept
+
     def _step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Train on a mini-batch: its loss, and what is kept of its outputs."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         optimizer.zero_grad()
-        with self._autocast():
+        with self.autocast():
             loss, kept = self.shared_step("train", x, y)
             total = self._penalised(loss)
-        with self._autocast(False):  # backward stays outside autocast, as torch asks
+        with self.autocast(False):  # backward stays outside autocast, as torch asks
             total.backward()
         optimizer.step()
         return loss.detach(), kept
 
-    def _autocast(self, wanted: bool = True) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self, wanted: bool = True) -> contextlib.AbstractContextManager[Any]:
         """A step's own context where the caller has one, which may span a chunk: its cache would keep old weights."""
         kind = self.device.type
         if not torch.is_autocast_enabled(kind):
             return contextlib.nullcontext()
         return torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=wanted, cache_enabled=False)
+
+    def take_norms(self) -> None:
+        """Note the gradients' norms as they are now."""
+        self._norms.take()
 
     def _penalised(self, loss: torch.Tensor) -> torch.Tensor:
         if self.l1 == 0:
