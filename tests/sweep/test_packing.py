@@ -17,7 +17,7 @@ class FakeWorker:
 
     def __init__(self, number, events, gpu, threads, server):
         assert gpu is not None  # none of these tests starts a process that would fork workers
-        self.number, self.gpu, self.run, self.ready, self.begun = number, gpu, None, True, False
+        self.number, self.gpu, self.runs, self.ready, self.begun = number, gpu, [], True, False
         self.gpu_mb = None
 
 

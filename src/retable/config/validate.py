@@ -53,6 +53,11 @@ def _workers(key: str, value: object) -> None:
         raise checks.refuse(key, value, "auto, or a whole number of at least 1")
 
 
+def _fuse(key: str, value: object) -> None:
+    if value not in ("auto", "never") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise checks.refuse(key, value, "auto, never, or a whole number of at least 1")
+
+
 def _optional_count(key: str, value: object) -> None:
     if value is not None:
         checks.integer(key, value, 1)
@@ -134,6 +139,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "checkpoint.best": checks.boolean,
     "logger.tensorboard": checks.boolean,
     "sweep.workers": _workers,
+    "sweep.fuse": _fuse,
     "data.cache": _folder,
     "output": _folder,
     "sweep.dir": _folder,

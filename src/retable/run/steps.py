@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import (
 )
 
 from retable.config.build import target_of
+from retable.config.keys import INDIFFERENT_TO_STEPS
 from retable.data.module import ImageData
 from retable.errors import ConfigError
 from retable.tasks.base import Task
@@ -39,18 +40,6 @@ _STEP_METHODS = (
     "configure_gradient_clipping",
     "lr_scheduler_step",
 )
-# Trainer keys with the values under which no single step matters.
-_INDIFFERENT: dict[str, tuple[Any, ...]] = {
-    "gradient_clip_val": (None,),
-    "accumulate_grad_batches": (1,),
-    "max_time": (None,),
-    "val_check_interval": (1.0,),
-    "overfit_batches": (0, 0.0),
-    "profiler": (None,),
-    "strategy": ("auto",),
-    "devices": (1, "auto"),
-    "num_nodes": (1,),
-}
 
 
 def choose(
@@ -95,7 +84,7 @@ def _reasons(
     for callback in callbacks:
         if _wants_steps(callback):
             yield f"callback {type(callback).__name__}"
-    for key, indifferent in _INDIFFERENT.items():
+    for key, indifferent in INDIFFERENT_TO_STEPS.items():
         if trainer.get(key, indifferent[0]) not in indifferent:
             yield f"trainer.{key}={trainer[key]}"
     if str(trainer["precision"]) == "16-mixed":

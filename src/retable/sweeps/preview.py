@@ -5,7 +5,7 @@ from typing import Any
 
 from retable.errors import RetableError
 from retable.run import devices
-from retable.sweeps import results
+from retable.sweeps import fuse, results
 from retable.sweeps.display import duration
 from retable.sweeps.plan import Plan, Run, alike
 from retable.sweeps.processes import ask
@@ -45,6 +45,9 @@ def preview(plan: Plan) -> list[dict[str, Any]]:
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
     console.out(_total(plan, rows), highlight=False)
+    gpus = devices.gpus() if any(run.config["trainer"]["device"] != "cpu" for run in left) else ()
+    for line in fuse.describe(left, plan.settings, len(gpus)):
+        console.out(line, highlight=False)
     return rows
 
 

@@ -37,9 +37,9 @@ class WorkerProcess:
         self, number: int, events: "queue.Queue[Any]", gpu: str | None, threads: int, server: ForkServer | None = None
     ) -> None:
         self.number, self.gpu = number, gpu
-        self.run: Any = None
+        self.runs: list[Any] = []  # that it has been given and that have not ended
         self.ready = self.begun = False  # has it imported; has it begun a run
-        self.given = self.heard = 0.0  # when it was given its run, and when it last said something
+        self.given = self.heard = 0.0  # when it was given its runs, and when it last said something
         self.asked_to_stop = False
         self.told_of = False  # that it has said nothing for long
         self.verdict: str | None = None  # why it was ended
@@ -138,12 +138,12 @@ class Crew:
     @property
     def busy(self) -> list[WorkerProcess]:
         """Workers that have a run."""
-        return [worker for worker in self.workers if worker.run is not None]
+        return [worker for worker in self.workers if worker.runs]
 
     @property
     def idle(self) -> list[WorkerProcess]:
         """Workers that wait for a run."""
-        return [worker for worker in self.workers if worker.run is None and worker.ready]
+        return [worker for worker in self.workers if not worker.runs and worker.ready]
 
     def next_event(self, seconds: float) -> tuple[WorkerProcess, dict[str, Any]] | tuple[None, None]:
         """What a worker has said, or (None, None) when none said anything for so long."""
@@ -221,7 +221,7 @@ class Crew:
     def close(self) -> None:
         """End the workers; those without a run at once."""
         for worker in self.workers:
-            if worker.run is None:
+            if not worker.runs:
                 worker.kill()
         if self._server is not None and not self._server.imported:
             self._server.close()  # the workers that it hasn't forked yet need not be waited for
