@@ -116,6 +116,8 @@ def train_together(
         predicted.append(logits.detach().argmax(2))
     model.give_back(steps)
     update.give_back()
+    for part in parts:
+        part.optimizer._opt_called = True  # what torch's schedulers look at, and warn without
     return torch.stack(losses, 1), torch.cat(predicted, 1)
 
 
