@@ -14,7 +14,7 @@ from retable.run import files, fused
 from retable.run.execute import execute
 
 # Two epochs of some chunks each, with all that a run draws of its own: order, augmentation, dropout, noise.
-SMALL = ["task=mnist", "data.fraction=0.1", "model.width=2", "augment=fly", "trainer.max_epochs=2"]
+SMALL = ["task=mnist", "data.fraction=0.1", "model.width=4", "augment=fly", "trainer.max_epochs=2"]
 SMALL += ["trainer.device=cpu", "trainer.precision=64-true", "checkpoint=both"]
 SETTINGS = [
     ["seed=0", "dropout=0.3"],
