@@ -3,9 +3,9 @@
 Small networks keep a device waiting between kernels. Runs whose networks have the same shapes share each kernel: their
 weights lie side by side, run by run, and every product of matrices is a batched one. A run's part of a batched product
 is computed by itself, so neither the number of the others nor what becomes of them (a loss that is not finite) shows in
-it, to the last bit but for matrices of a few elements, which MKL rounds by where they lie in memory. What differs between
-runs is a number each (learning rate, momentum, weight decay, L1) or a tensor each (dropout's masks, drawn from the run's
-own random state by the call that its own dropout layer would have made).
+it, to the last bit but for matrices of a few elements, which MKL rounds by where they lie in memory. What differs
+between runs is a number each (learning rate, momentum, weight decay, L1) or a tensor each (dropout's masks, drawn from
+the run's own random state by the call that its own dropout layer would have made).
 
 Weights and the optimizer's state are taken from the runs before some steps in a row and given back after them. So
 validation, checkpoints, schedulers and a change of the company find all that they look for in the runs themselves.

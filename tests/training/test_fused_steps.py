@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from retable.models import CNN, FNN
 from retable.models.parts import Dropout
 from retable.training.fused import Part, program, refusal, train_together
 
-STEPS, N, CLASSES = 30, 8, 5
+STEPS, N, CLASSES = 30, 4, 5
 SHAPE = (3, 8, 8)
 DROPOUTS = [Dropout(), Dropout(0.3, "all"), Dropout(0.5, "fc"), Dropout(0.2, "all")]
 MODELS = {
@@ -49,14 +50,15 @@ class OneRun:
     def take_norms(self) -> None:
         self.norms.append(torch.stack([p.grad.norm() for p in self.model.parameters()]))
 
-    def alone(self, steps: range) -> tuple[list[float], list[int]]:
+    def alone(self, steps: range, autocast: Any = contextlib.nullcontext) -> tuple[list[float], list[int]]:
         """The plain loop, with torch's own layers and optimizers."""
         losses, predicted = [], []
         torch.set_rng_state(self.random)
         for step in steps:
             self.optimizer.zero_grad()
-            outputs = self.model(self.images[step])
-            loss = F.cross_entropy(outputs, self.targets[step])
+            with autocast():
+                outputs = self.model(self.images[step])
+                loss = F.cross_entropy(outputs, self.targets[step])
             (loss + self.l1 * sum(p.abs().sum() for p in self.model.parameters())).backward()
             if step == 4:
                 self.take_norms()
@@ -114,6 +116,17 @@ def test_thirty_steps_together_equal_those_alone(model: str, optimizer: str) -> 
         for (name, one), other in zip(ours.items(), theirs.values(), strict=True):
             within = tolerance(model, name)
             torch.testing.assert_close(one, other, rtol=within, atol=within)
+
+
+@pytest.mark.parametrize("model", ["cnn", "fnn"])
+def test_in_mixed_precision_losses_are_those_of_each_run_alone(model: str) -> None:
+    def autocast(wanted: bool = True) -> torch.autocast:
+        return torch.autocast("cpu", torch.bfloat16, enabled=wanted, cache_enabled=False)
+
+    runs = [OneRun(model, "adam", number, torch.float32) for number in (0, 1)]
+    found, _ = train_together([run.part(range(STEPS)) for run in runs], nn.CrossEntropyLoss(), autocast)
+    for losses, run in zip(found, [OneRun(model, "adam", number, torch.float32) for number in (0, 1)], strict=True):
+        torch.testing.assert_close(losses.tolist(), run.alone(range(STEPS), autocast)[0], rtol=1e-6, atol=1e-6)
 
 
 def test_a_runs_bits_are_the_same_whatever_its_company() -> None:

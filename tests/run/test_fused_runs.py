@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import torch
 
+from retable.commands.verify import again, compared
 from retable.run import execute as execution
 from retable.run import files, fused
 from retable.run.execute import execute
+from retable.run.result import write_plan
 
 # Two epochs of some chunks each, with all that a run draws of its own: order, augmentation, dropout, noise.
 SMALL = ["task=mnist", "data.fraction=0.1", "model.width=4", "augment=fly", "trainer.max_epochs=2"]
+SMALL += ["trainer.limit_val_batches=1", "trainer.num_sanity_val_steps=0"]
 SMALL += ["trainer.device=cpu", "trainer.precision=64-true", "checkpoint=both"]
 SETTINGS = [
     ["seed=0", "dropout=0.3"],
@@ -125,14 +128,15 @@ def test_one_that_diverges_touches_no_other(configs, tmp_path):
         assert_same_run(tmp_path / "fused" / str(number), tmp_path / "others" / str(other), 0)
 
 
+@pytest.mark.slow
 def test_one_that_stops_early_is_not_waited_for(configs, compose, tmp_path):
     for config in configs:
-        config["trainer"]["max_epochs"] = 4
+        config["trainer"]["max_epochs"] = 3
     rule = {"epsilon": 10.0, "from_epoch": 2, "metric": "accuracy", "apply": True, "name": "change"}
     configs[0]["early_stop"] = rule | {"_target_": "retable.training.Change"}
     configs[2]["early_stop"] = rule | {"_target_": "retable.training.Change", "epsilon": 0.0}
     ends = together(configs, tmp_path / "fused")
-    assert [end["epochs"] for end in ends] == [4, 4, 2]
+    assert [end["epochs"] for end in ends] == [3, 3, 2]
     execute(configs[2], tmp_path / "alone")
     assert_same_run(tmp_path / "fused/2", tmp_path / "alone", 1e-10)
 
@@ -151,6 +155,7 @@ def test_interrupted_runs_go_on_bit_for_bit(configs, tmp_path):
         assert_same_run(tmp_path / "cut" / str(number), tmp_path / "whole" / str(number), 0)
 
 
+@pytest.mark.slow
 def test_a_run_that_began_together_goes_on_alone_and_says_so(configs, tmp_path):
     rows: list[int] = []
     note = {"on_epoch": lambda row: rows.append(1)}
@@ -162,6 +167,18 @@ def test_a_run_that_began_together_goes_on_alone_and_says_so(configs, tmp_path):
     assert_same_run(tmp_path / "cut/2", tmp_path / "alone", 1e-10)
 
 
+@pytest.mark.slow
+def test_a_fused_run_is_verified_by_itself_bit_for_bit(configs, tmp_path):
+    for number, config in enumerate(configs):
+        config["trainer"] |= {"precision": "32", "max_epochs": 1}
+        write_plan(tmp_path / str(number), str(number), config, [])
+    together(configs, tmp_path)
+    line, same = compared(*again(tmp_path / "2"), [tmp_path / "2"])
+    assert same
+    assert line.startswith("the same, bit for bit: ")
+
+
+@pytest.mark.slow
 def test_what_can_not_be_fused_trains_beside_the_others_as_it_would_alone(configs, tmp_path):
     configs[1]["optimizer"] = {"_target_": "torch.optim.RMSprop", "lr": 0.001, "name": "rmsprop"}
     ends = together(configs, tmp_path / "fused")
@@ -180,6 +197,7 @@ def test_a_common_step_that_fails_is_no_runs_own_failure(configs, tmp_path, monk
     assert all(isinstance(end, fused.FusedStepFailed) for end in ends)
 
 
+@pytest.mark.slow
 def test_one_that_fails_between_steps_fails_alone(configs, tmp_path):
     def fails(row: dict[str, Any]) -> None:
         if row["epoch"] == 2 and not failed:
