@@ -134,13 +134,10 @@ class ImageData(pl.LightningDataModule):
         checks.one_of("scale", scale, ("unit", "standard", "imagenet"))
         checks.one_of("resident", resident, ("auto", True, False))
         checks.number("fraction", fraction, 0, 1, open_low=True)
-        for key, value, least in (
-            ("split_seed", split_seed, 0),
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("seed", seed, 0),
-        ):
-            checks.integer(key, value, least)
+        for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            checks.integer(key, value, 1)
+        for key, value in (("split_seed", split_seed), ("seed", seed)):
+            checks.integer(key, value, 0, 2**32 - 1)
         self.source, self.scale, self.fraction = source, scale, float(fraction)
         self.root, self.cache = checks.folder("root", root), checks.folder("cache", cache)
         self.split_seed, self.batch_size, self.eval_batch_size, self.seed = (
@@ -150,8 +147,6 @@ class ImageData(pl.LightningDataModule):
             seed,
         )
         self.augment, self.resident = augment, resident
-        if self.augment_mode not in ("none", "copies", "fly"):
-            raise ValueError(f"augment.mode={self.augment_mode}: accepted: none, copies, fly")
         self._location: Path | None = None
         self.splits: Splits | None = None
         self.fingerprint: str | None = None
