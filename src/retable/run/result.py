@@ -13,7 +13,7 @@ import yaml
 from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import own
-from retable.errors import RetableError, first_line
+from retable.errors import RetableError, first_line, out_of_memory
 from retable.run import facts, files
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def describe(error: BaseException) -> str:
     """An exception as a one-line reason."""
     if isinstance(error, SystemExit):
         return f"the run called sys.exit({error.code})"
+    error = out_of_memory(error) or error
     line, kind = first_line(error), type(error).__name__
     if isinstance(error, RetableError):
         return line
