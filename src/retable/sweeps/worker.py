@@ -178,7 +178,8 @@ class _Progress:
         self.last = time.monotonic()
         where: dict[str, Any] = {"epoch": self.done, "epochs": self.epochs, "steps": self.steps, "score": self.score}
         if torch.cuda.is_initialized():
-            where["gpu_mb"] = torch.cuda.max_memory_reserved() / 2**20
+            if self.done:  # what a run needs is known when it has trained and validated once, and recorded its steps
+                where["gpu_mb"] = torch.cuda.max_memory_reserved() / 2**20
             where["free_mb"] = torch.cuda.mem_get_info()[0] / 2**20
         self.worker._say(event="progress", directory=self.directory, **where, loss=loss)
 
