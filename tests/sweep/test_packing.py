@@ -176,10 +176,12 @@ def test_gpus_that_give_no_answer_are_said_in_a_line(monkeypatch, tmp_path):
     ("gpus", "device", "wanted", "expected"),
     [
         ((), "auto", "auto", "32"),
-        ((BIG,), "auto", "auto", "bf16-mixed"),
+        ((BIG,), "auto", "auto", "bf16-auto"),
         ((BIG,), "cpu", "auto", "32"),
         ((BIG,), "auto", 32, "32"),
-        ((BIG, Gpu("1", 8000, 8000, 7.5)), "auto", "auto", "32"),
+        ((BIG, Gpu("1", 8000, 8000, 7.5)), "auto", "auto", "16-auto"),
+        ((BIG, Gpu("1", 8000, 8000, 6.1)), "auto", "auto", "32"),
+        ((BIG,), "auto", "tf32", "tf32"),
     ],
 )
 def test_precision_is_resolved_without_torch(monkeypatch, gpus, device, wanted, expected):

@@ -21,7 +21,14 @@ from retable.errors import RetableError
 # What a process holds on a GPU beside its tensors (context, kernels), and the share of a GPU that sweeps may fill.
 CONTEXT_MB = 600
 FILL = 0.9
-_MIXED_FROM = 8.0  # compute capability of the first GPUs with bf16
+# What trainer.precision=auto comes to on GPUs: by the work of a step (retable.run.precision) the first or the second.
+BY_WORK = {"bf16-auto": ("bf16-mixed", "tf32"), "16-auto": ("16-mixed", "32")}
+# The same for a module of somebody's own, the work of whose steps nobody knows.
+BY_UNKNOWN_WORK = {"bf16-auto": "bf16-mixed", "16-auto": "32"}
+# Lightning's names of precisions, where they are others than ours.
+LIGHTNINGS = {"32": "32-true", "tf32": "32-true", "bf16-auto": "bf16-mixed", "16-auto": "32-true"}
+_BF16_FROM = 8.0  # compute capability of the first GPUs with bf16 and TF32
+_HALF_FROM = 7.0  # and of those whose float16 is faster by more than it costs
 _PATIENCE = 120  # seconds: a cold import of torch, and a context on each GPU
 
 
@@ -111,7 +118,9 @@ def cores() -> int:
 
 
 def precision(wanted: object, device: str, capabilities: Sequence[float] | None = None) -> str:
-    """What trainer.precision comes to: auto is bf16-mixed on GPUs that all have bf16, else 32.
+    """What trainer.precision comes to as far as devices decide: auto is 32 on CPUs, else one of `BY_WORK` or 32.
+
+    What `BY_WORK` comes to is a matter of the run itself, so that a run is the same one on all GPUs of a machine.
 
     Args:
         wanted: trainer.precision.
@@ -131,7 +140,8 @@ def precision(wanted: object, device: str, capabilities: Sequence[float] | None 
         )
     if str(wanted) == "16-mixed":
         return "16-mixed"
-    return "bf16-mixed" if capabilities and min(capabilities) >= _MIXED_FROM else "32"
+    oldest = min(capabilities, default=0.0)
+    return "bf16-auto" if oldest >= _BF16_FROM else "16-auto" if oldest >= _HALF_FROM else "32"
 
 
 def resolve(device: str) -> tuple[str, list[float]]:
