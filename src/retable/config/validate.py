@@ -82,7 +82,7 @@ def _folder(key: str, value: object) -> None:
     checks.folder(key, value)
 
 
-PRECISIONS = ("auto", "32", "64-true", "bf16-mixed", "bf16-true", "16-mixed")
+PRECISIONS = ("auto", "32", "tf32", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "bf16-auto", "16-auto")
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "loss.l1": lambda k, v: checks.number(k, v, 0, math.inf),

@@ -16,7 +16,7 @@ from retable.config.build import build, target_of
 from retable.config.keys import is_foreign
 from retable.config.validate import validate
 from retable.errors import ConfigError, first_line
-from retable.run import ddp, foreign
+from retable.run import ddp, devices, foreign
 from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
@@ -222,7 +222,7 @@ def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
     """
     given = _BEFORE | {key: node[key] for key in _TRAINERS if key in node}
     given |= {"limit_test_batches": node["limit_val_batches"]}
-    given |= {"precision": {"32": "32-true"}.get(node["precision"], node["precision"])}
+    given |= {"precision": devices.LIGHTNINGS.get(node["precision"], node["precision"])}
     if profiler := node.get("profiler"):
         kind = {"simple": profilers.SimpleProfiler, "advanced": profilers.AdvancedProfiler}[profiler]
         given["profiler"] = kind(dirpath=directory, filename="profile")

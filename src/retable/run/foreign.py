@@ -167,7 +167,7 @@ def calibrate(config: dict[str, Any], kind: str) -> dict[str, float | None]:
     limits = {"limit_train_batches": _WARM_UP + _STEPS, "limit_val_batches": 2, "num_sanity_val_steps": 0}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     device = {"accelerator": "gpu" if kind == "cuda" else "cpu", "devices": 1}
-    precision = {"precision": {"32": "32-true"}.get(settings["precision"], settings["precision"])}
+    precision = {"precision": devices.LIGHTNINGS.get(settings["precision"], settings["precision"])}
     trainer = pl.Trainer(max_epochs=1, logger=False, callbacks=[watch], **limits, **quiet, **device, **precision)
     trainer.fit(make_module(config), datamodule=make_data(config))
     memory = facts.peak_memory_mb(kind)
