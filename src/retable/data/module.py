@@ -301,6 +301,11 @@ class ImageData(pl.LightningDataModule):
                 self.train_images, self.train_targets, self.augment.copies, self.seed
             )
 
+    @property
+    def size(self) -> int:
+        """Bytes of all images and targets, as read."""
+        return self._resident.size
+
     def is_resident(self, device: torch.device) -> bool:
         """Whether the images are kept in a device's memory. Measured when it is first asked: later they take it up."""
         if self.resident != "auto":

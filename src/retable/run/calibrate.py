@@ -17,7 +17,9 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     """Time a few training steps and one validation batch on the run's own data and device; trains nothing that stays.
 
     Returns:
-        {"seconds": estimate of the whole run, "seconds_per_step", "host_mb", "gpu_mb": peak memory so far}.
+        {"seconds": estimate of the whole run, "seconds_per_step", "host_mb", "gpu_mb": peak memory so far, "data_mb":
+        size of the images and targets, "resident": whether they are kept in memory, "bf16_share": what part of a
+        float32 step's time one under bf16-mixed takes, None where the run is none of float32 on a CPU that has bf16}.
     """
     kind, _ = devices.resolve(config["trainer"]["device"])
     facts.reset_peak_memory(kind)
@@ -34,7 +36,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     train, val = data.train_dataloader(), data.val_dataloader()
     batches = list(itertools.islice(train, _STEPS))
 
-    def step(index: int) -> None:
+    def step(index: int, mixed: bool) -> None:
         images, targets = (part.to(kind) for part in batches[index % len(batches)])
         optimizer.zero_grad()
         with torch.autocast(kind, **half):
@@ -42,9 +44,14 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
         loss.backward()
         optimizer.step()
 
-    for index in range(_WARM_UP):
-        step(index)
-    per_step = _timed(lambda: [step(index) for index in range(_STEPS)], kind) / _STEPS
+    def timed_steps(mixed: bool) -> float:
+        for index in range(_WARM_UP):
+            step(index, mixed)
+        return _timed(lambda: [step(index, mixed) for index in range(_STEPS)], kind) / _STEPS
+
+    per_step, share = timed_steps(mixed), None
+    if kind == "cpu" and str(config["trainer"]["precision"]) == "32" and devices.has_bf16_instructions():
+        share = timed_steps(True) / per_step
     held_out, _ = next(iter(val))
     task.eval()
     with torch.inference_mode(), torch.autocast(kind, **half):
@@ -61,6 +68,9 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
         "seconds_per_step": per_step,
         "host_mb": memory["host"],
         "gpu_mb": memory["gpu"],
+        "data_mb": data.size / 2**20,
+        "resident": data.is_resident(torch.device(kind)),
+        "bf16_share": share,
     }
 
 
