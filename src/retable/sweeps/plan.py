@@ -75,7 +75,7 @@ class Plan:
 
 
 def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Plan:
-    """Plan a sweep; composes and checks every run, reads no data, writes nothing.
+    """Plan a sweep; composes and checks every run, reads no data, writes nothing but an index.
 
     Whether a finished run is of the data that are there now is told by what was noted when they were last read. Without
     such a note it is taken to be; `Plan.unread` says where that is to be looked at.
@@ -131,6 +131,8 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         run.tables += [owner] if owner else []
         taken[directory] = run
         runs.append(run)
+    for store in stores.values():
+        store.save()
     lost = {directory: reason for store in stores.values() for directory, reason in store.lost.items()}
     plan = Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs), composer, lost)
     # Who cancels runs that have left a grid means the sweep that had them.
