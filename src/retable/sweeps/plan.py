@@ -40,6 +40,12 @@ class Run:
     status: str
     tables: list[str] = field(default_factory=list)
 
+    @property
+    def processes(self) -> int:
+        """How many train it together, each on a GPU of its own where there are GPUs (`trainer=ddp`)."""
+        trainer = self.config["trainer"]
+        return int(trainer.get("devices", 1)) if trainer.get("strategy") == "ddp" else 1
+
 
 @dataclass
 class Plan:
@@ -105,10 +111,6 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         except ConfigError as error:
             shown = " ".join(text for text in overrides if not text.startswith("experiment="))
             raise ConfigError(f"{error} (in the run: {shown})" if len(grid.points) > 1 else str(error)) from error
-        if trainer.get("strategy") == "ddp" and trainer["device"] != "cpu" and devices.gpus():
-            raise ConfigError(
-                "trainer.strategy=ddp: a sweep gives each run one GPU; accepted: auto, or one run by itself"
-            )
         root = Path(config["sweep"]["dir"]) / config["task"]["name"]
         store = stores.setdefault(root, Store(root)) if root not in stores else stores[root]
         flat = identity(config)
