@@ -40,6 +40,12 @@ class Run:
     status: str
     tables: list[str] = field(default_factory=list)
 
+    @property
+    def processes(self) -> int:
+        """How many train it together, each on a GPU of its own where there are GPUs (`trainer=ddp`)."""
+        trainer = self.config["trainer"]
+        return int(trainer.get("devices", 1)) if trainer.get("strategy") == "ddp" else 1
+
 
 @dataclass
 class Plan:
@@ -75,7 +81,7 @@ class Plan:
 
 
 def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Plan:
-    """Plan a sweep; composes and checks every run, reads no data, writes nothing.
+    """Plan a sweep; composes and checks every run, reads no data, writes nothing but an index.
 
     Whether a finished run is of the data that are there now is told by what was noted when they were last read. Without
     such a note it is taken to be; `Plan.unread` says where that is to be looked at.
@@ -105,10 +111,6 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         except ConfigError as error:
             shown = " ".join(text for text in overrides if not text.startswith("experiment="))
             raise ConfigError(f"{error} (in the run: {shown})" if len(grid.points) > 1 else str(error)) from error
-        if trainer.get("strategy") == "ddp" and trainer["device"] != "cpu" and devices.gpus():
-            raise ConfigError(
-                "trainer.strategy=ddp: a sweep gives each run one GPU; accepted: auto, or one run by itself"
-            )
         root = Path(config["sweep"]["dir"]) / config["task"]["name"]
         store = stores.setdefault(root, Store(root)) if root not in stores else stores[root]
         flat = identity(config)
@@ -131,6 +133,8 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         run.tables += [owner] if owner else []
         taken[directory] = run
         runs.append(run)
+    for store in stores.values():
+        store.save()
     lost = {directory: reason for store in stores.values() for directory, reason in store.lost.items()}
     plan = Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs), composer, lost)
     # Who cancels runs that have left a grid means the sweep that had them.
