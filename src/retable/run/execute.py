@@ -74,6 +74,7 @@ def execute(
             files.sweep_up(directory)
             done = files.read_result(directory)
             if done is not None:
+                checkpoints.settle_again(directory)
                 return done  # also what another sweep ended meanwhile; who tries a failed run again clears its result
 
             def interrupted() -> bool:

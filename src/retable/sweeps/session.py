@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from retable.errors import ConfigError, DataError, RetableError
-from retable.run import files, tensorboard
+from retable.run import checkpoints, files, tensorboard
 from retable.run.result import describe
 from retable.sweeps import results, store
 from retable.sweeps.display import Display
@@ -175,6 +175,8 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     """The table, the failures and how to go on: on screen and on disk."""
     from rich.console import Console
 
+    for run in plan.runs:
+        checkpoints.settle_again(run.directory)
     found = results.rows(plan.runs)
     with _noting_what_fails(outcome):  # before anything is shown: no terminal may cost the table
         results.write(plan, found)
