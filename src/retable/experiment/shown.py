@@ -1,4 +1,5 @@
-"""What a table's page shows beside the figures of its cells: counts of the data by class, and pictures side by side.
+"""What a table's page shows beside the figures of its cells: counts of the data by class, pictures side by side, and
+the images on which a first model did worst.
 
 class_tables:
   - title: Pixels of the training patches by class
@@ -9,6 +10,8 @@ class_tables:
 pictures:
   - stitched                                             of every cell
   - {picture: curves, cells: [batch 8, batch 64]}
+compare:
+  - {picture: first_and_best, experiment: gland/models, cell: fcn, beside: best, images: 3}
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,6 +53,20 @@ class Beside:
 
     picture: str
     cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Compare:
+    """A picture that a sweep draws of two finished runs of one seed: the images on which the first did worst.
+
+    experiment, cell: the first; beside: the cell of this table whose run is the second, and gets the picture.
+    """
+
+    picture: str
+    experiment: str
+    cell: str
+    beside: str
+    images: int = 3
 
 
 def parse_class_tables(table: Fields) -> tuple[ClassTable, ...]:
@@ -102,4 +119,17 @@ def parse_pictures(table: Fields, cells: Sequence[str]) -> tuple[Beside, ...]:
         found.append(
             Beside(fields.text("picture"), fields.names("cells", cells) if fields.has("cells") else tuple(cells))
         )
+    return tuple(found)
+
+
+def parse_compare(table: Fields, cells: Sequence[str]) -> tuple[Compare, ...]:
+    """Raises: ConfigError."""
+    entries = table.data.get("compare") or []
+    if not is_list(entries):
+        raise table.fault("compare", "a list of {picture, experiment, cell, beside, images}")
+    found = []
+    for number, entry in enumerate(entries):
+        fields = Fields.of(f"{table.where}: compare[{number}]", entry, Compare.__dataclass_fields__)
+        texts = (fields.text(key) for key in ("picture", "experiment", "cell"))
+        found.append(Compare(*texts, fields.choice("beside", cells), fields.whole("images", 1, 3)))
     return tuple(found)

@@ -30,11 +30,12 @@ from retable.experiment.assumptions import Assumption, parse_assumed
 from retable.experiment.claims import Claim, parse_claims
 from retable.experiment.fields import Fields, is_list
 from retable.experiment.metrics import Metric, Published, parse_metrics, parse_published
-from retable.experiment.shown import Beside, ClassTable, parse_class_tables, parse_pictures
+from retable.experiment.shown import Beside, ClassTable, Compare, parse_class_tables, parse_compare, parse_pictures
 
 TABLE_KEYS = (
     *("source", "title", "assumed", "notes", "published_epochs", "grid"),
-    *("rows", "columns", "labels", "metrics", "baseline", "ranked", "cells", "claims", "class_tables", "pictures"),
+    *("rows", "columns", "labels", "metrics", "baseline", "ranked", "cells", "claims"),
+    *("class_tables", "pictures", "compare"),
 )
 
 
@@ -74,6 +75,7 @@ class Table:
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     class_tables: tuple[ClassTable, ...] = ()
     pictures: tuple[Beside, ...] = ()
+    compare: tuple[Compare, ...] = ()
 
     @property
     def task(self) -> str:
@@ -113,6 +115,7 @@ def parse_table(data: Any, name: str, origin: str | None = None) -> Table:
         labels=parse_labels(fields, rows + columns),
         class_tables=parse_class_tables(fields),
         pictures=parse_pictures(fields, list(cells)),
+        compare=parse_compare(fields, list(cells)),
     )
 
 

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.shown import Beside
 from retable.experiment.table import Table
 from retable.report.alternatives import UNDER, nearest_text, variation_lines
 from retable.report.evaluated import Evaluated
@@ -244,7 +245,8 @@ def beside(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
     """What the table wants to be seen side by side: one picture of the first seed of each of the cells."""
     by_cell = {row.cell.name: row.finished[0] for row in found.rows if row.finished}
     shown = []
-    for one in found.table.pictures:
+    drawn = (Beside(one.picture, (one.beside,)) for one in found.table.compare)
+    for one in (*found.table.pictures, *drawn):
         paths = {
             cell: Path(by_cell[cell].path, "figures", f"{one.picture}.png") for cell in one.cells if cell in by_cell
         }
