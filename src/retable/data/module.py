@@ -97,7 +97,8 @@ class ImageData(pl.LightningDataModule):
     read_version: ClassVar[int] = 1
     # Training targets by a mask's value, where a mask's values are codes: label = code % number of classes (report E).
     levels: tuple[float, ...] | None = None
-    # What a run's figures can show beside images and masks: "volumes" (see BrainData) or "copies" (see GlandData).
+    # What a run's figures can show beside images and masks: "volumes" (see BrainData), "copies" (see
+    # GlandData) or "styles" (see VentricleData).
     extras: tuple[str, ...] = ()
 
     _sources: ClassVar[dict[str, str]] = {}  # sha256 of the files of such classes, as they were when they were imported
