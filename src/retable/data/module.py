@@ -303,7 +303,7 @@ class ImageData(pl.LightningDataModule):
             )
 
     @property
-    def size(self) -> int:
+    def nbytes(self) -> int:
         """Bytes of all images and targets, as read."""
         return self._resident.size
 
