@@ -12,7 +12,7 @@ import pytest
 import pytorch_lightning as pl
 
 from retable.config.compose import Composer
-from retable.errors import ConfigError, DataError
+from retable.errors import ConfigError, DataError, RetableError
 from retable.run import files, foreign
 from retable.run.assemble import check
 from retable.run.calibrate import calibrate
@@ -236,6 +236,46 @@ def test_predict_and_evaluate_refuse_in_a_line(project):
 
     with pytest.raises(DataError, match=r"last\.ckpt: of stranger\.LitNet, which this command knows nothing of"):
         load(project / "run")
+
+
+# What is known of the data ---------------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_of_what_is_trained_on_and_what_it_covers(project):
+    known = {}
+    for name, words in {
+        "plain": [],
+        "small": ["data.batch_size=16", "module.lr=0.1"],  # the same data in other batches
+        "subclass": ["data._target_=stranger.Ordered"],  # the same items, another class
+        "shifted": ["data._target_=stranger.Shifted"],
+    }.items():
+        data = execute(composed("trainer.max_epochs=1", *words), project / name)["data"]
+        known[name] = data["fingerprint"]
+        assert len(known[name]) == 64
+        assert json.loads((project / name / files.RUN).read_text())["fingerprint"] == known[name]
+        assert data["covers"].startswith("the number of items and the first item of training and validation; the sourc")
+    assert data["covers"].endswith("the source of Shifted, LeavesData; nothing else")
+    assert known["plain"] == known["small"]
+    assert known["subclass"] != known["plain"]
+    assert foreign.same_items(known["subclass"], known["plain"])
+    assert not foreign.same_items(known["shifted"], known["plain"])
+
+
+def test_a_run_does_not_go_on_with_other_data(project):
+    config = composed("trainer.max_epochs=2")
+    with pytest.raises(Stopped):
+        execute(config, project / "run", on_epoch=stop_after(1))
+    files.remove([project / "run" / files.RESULT])
+    other = config | {"data": config["data"] | {"_target_": "stranger.Shifted"}}
+    with pytest.raises(RetableError, match="was begun with other data; remove the directory to train it anew"):
+        execute(other, project / "run")
+
+
+def test_of_a_set_that_is_iterated_over_nothing_is_known_but_its_source(project):
+    data = execute(composed("data._target_=stranger.Streamed", "trainer.max_epochs=1"), project / "run")["data"]
+    assert data["covers"] == "the number of items and the first item of validation; " + (
+        "the source of Streamed, LeavesData; nothing else"
+    )
 
 
 # The package `lightning` --------------------------------------------------------------------------------------------
