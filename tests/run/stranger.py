@@ -114,3 +114,14 @@ class Endless(IterableDataset):
 class Streamed(LeavesData):
     def train_dataloader(self):
         return DataLoader(Endless(), self.hparams.batch_size)
+
+
+class Predicted(LeavesData):
+    def predict_dataloader(self):
+        return DataLoader(self.train.dataset.tensors[0], batch_size=64)
+
+
+class Named(LitNet):
+    def predict_step(self, batch, batch_idx):
+        logits = self(batch)
+        return {"label": logits.argmax(1), "margin": logits.max() - logits.min()}

@@ -363,7 +363,7 @@ def _fit(
     seeded = functools.partial(pl.seed_everything, config["seed"], workers=True, verbose=False)
     if found is None and config["trainer"].get("validate_first"):
         seeded()
-        record.before_training(_merged(trainer.validate(module, datamodule=data, verbose=False)))
+        record.before_training(merged(trainer.validate(module, datamodule=data, verbose=False)))
     seeded()
     trainer.fit(module, datamodule=data, ckpt_path=found, weights_only=True)
     if not record.rows:
@@ -373,10 +373,10 @@ def _fit(
     _check_metric(config, list(logged), declared)
     if is_overridden("test_step", module) and is_overridden("test_dataloader", data):
         seeded()
-        record.add(_merged(trainer.test(module, datamodule=data, verbose=False)))
+        record.add(merged(trainer.test(module, datamodule=data, verbose=False)))
 
 
-def _merged(results: list[Mapping[str, float]]) -> dict[str, float]:
+def merged(results: list[Mapping[str, float]]) -> dict[str, float]:
     """What each of several loaders gave."""
     return {name: value for found in results for name, value in found.items()}
 
