@@ -307,8 +307,8 @@ class ImageData(pl.LightningDataModule):
             )
 
     @property
-    def size(self) -> int:
-        """Bytes of all images and targets, as read."""
+    def nbytes(self) -> int:
+        """Of all images and targets, as read."""
         return self._resident.size
 
     def is_resident(self, device: torch.device) -> bool:

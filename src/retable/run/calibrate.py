@@ -66,7 +66,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
         "seconds_per_step": per_step,
         "host_mb": memory["host"],
         "gpu_mb": memory["gpu"],
-        "data_mb": data.size / 2**20,
+        "data_mb": data.nbytes / 2**20,
         "resident": data.is_resident(torch.device(kind)),
         "bf16_share": share,
     }
