@@ -152,6 +152,20 @@ def test_a_run_that_is_longer_than_its_job_is_requeued_before_its_time_is_up(a_s
     assert epochs(run) == 25
 
 
+def test_a_run_that_no_job_has_the_time_for_has_failed_and_the_rest_is_trained(a_sweep):
+    """It hangs in its first epoch, deaf to the signal that its time is nearly up."""
+    words = [*FAULTY, "hydra/launcher=slurm", "hydra.launcher.memory=2500MB", "hydra.launcher.notice=15"]
+    words += ["hydra.launcher.time=1m", "+model.fault=hang,none", "trainer.max_epochs=2"]
+    shown = a_sweep(*words, code=1)
+    results = a_sweep.results()
+    assert results["hang"]["status"] == "failed"
+    assert results["hang"]["reason"] == "SLURM: TIMEOUT", shown
+    assert results["none"]["status"] == "finished"
+    (late,) = [log for log in (a_sweep.folder / "jobs").glob("*_log.err") if "DUE TO TIME LIMIT" in log.read_text()]
+    (run,) = [run for run in a_sweep.runs() if "fault-hang" in run.name]
+    assert late.name.startswith(f"{record(run)['job']}_")
+
+
 def test_a_node_that_is_lost_costs_its_runs_only(a_sweep):
     host = os.uname().nodename.partition(".")[0]
     words = [*FAULTY, *SLURM, "+model.fault=hang", "+hydra.launcher.extra.no-requeue=true"]
