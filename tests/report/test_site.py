@@ -57,12 +57,6 @@ def three(make_run, write_run, tmp_path):
     return tmp_path / "runs"
 
 
-@pytest.fixture
-def no_charts(monkeypatch):
-    """Pages without charts, for what has nothing to do with them: most of a page's time is theirs."""
-    monkeypatch.setattr("retable.report.charts.charts", lambda found: [])
-
-
 @pytest.mark.usefixtures("no_charts")
 def test_the_page_says_each_figure_with_its_spread_seeds_and_published_value(make_table, three, tmp_path):
     said = text_of(page_of(make_table(B_BEST, C_BEST), tmp_path / "tables", three))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import pytorch_lightning as pl
@@ -235,6 +236,52 @@ def test_predict_and_evaluate_refuse_in_a_line(project):
 
     with pytest.raises(DataError, match=r"last\.ckpt: of stranger\.LitNet, which this command knows nothing of"):
         load(project / "run")
+
+
+# The package `lightning` --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_package(project, monkeypatch):
+    """The same module and data as somebody writes them for `lightning`; without that package, on its first lines."""
+    try:
+        import lightning  # noqa: F401
+    except ImportError:
+        (project / "lightning").mkdir()
+        lines = "from lightning.pytorch import LightningDataModule, LightningModule\n"
+        (project / "lightning/__init__.py").write_text(lines + "from lightning.fabric import Fabric\n")
+        monkeypatch.syspath_prepend(str(project))
+    text = (HERE / "stranger.py").read_text().replace("import pytorch_lightning as pl", "import lightning as L")
+    text = text.replace("pl.", "L.").replace(
+        "class LitNet", "from lightning.pytorch.callbacks import Callback\n\n\nclass LitNet"
+    )
+    (project / "fellow.py").write_text(text)
+    monkeypatch.syspath_prepend(str(project))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] in ("lightning", "fellow")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_module_of_the_package_lightning_is_the_same_run(project, other_package):
+    own = composed("trainer.max_epochs=2")
+    other = composed("trainer.max_epochs=2", "module._target_=fellow.LitNet", "data._target_=fellow.LeavesData")
+    check(other)
+    execute(own, project / "own")
+    execute(other, project / "other")
+    assert figures(project / "own") == figures(project / "other")
+    import fellow
+
+    assert issubclass(fellow.LitNet, pl.LightningModule)
+    assert fellow.Callback is pl.Callback
+    assert pl.__spec__.name == "pytorch_lightning"
+
+
+def test_one_that_was_imported_before_is_refused_in_a_line(project, monkeypatch):
+    theirs = type("LightningModule", (), {"__module__": "lightning.pytorch.core.module"})
+    monkeypatch.setitem(sys.modules, "early", SimpleNamespace(Net=type("Net", (theirs,), {})))
+    said = r"early\.Net: is no pytorch_lightning\.LightningModule; `lightning` was imported before retable"
+    with pytest.raises(ConfigError, match=said):
+        check(composed("module._target_=early.Net"))
 
 
 # The whole way, from the command line ---------------------------------------------------------------------------------

@@ -63,10 +63,16 @@ def settled(key: str, value: Any) -> Any:
     if key == "model.weights" and isinstance(value, str | Path) and ":" not in str(value):
         path = Path(value).expanduser()
         if path.is_dir():
-            path = path / "last.ckpt"  # another run's weights
+            path = kept_checkpoint(path)  # another run's weights
         if path.suffix:
             return f"{path.name}:{_content(path)}"
     return value
+
+
+def kept_checkpoint(directory: Path) -> Path:
+    """The file of a run's weights: of its last epoch or, where it has kept the best epoch's alone, of that one."""
+    last, best = directory / "last.ckpt", directory / "best.ckpt"
+    return best if best.exists() and not last.exists() else last
 
 
 def _same(wanted: Any, stored: Any) -> bool:

@@ -19,6 +19,7 @@ from markupsafe import Markup
 
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.shown import Beside
 from retable.experiment.table import Table
 from retable.report.alternatives import UNDER, nearest_text, variation_lines
 from retable.report.evaluated import Evaluated
@@ -105,6 +106,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             broken=broken,
             grid=grid(layout(found)),
             by_epoch=[(heading(one.metric), grid(epoch_layout(one))) for one in found.by_epoch],
+            class_tables=found.class_tables,
             notes=[(row.cell.name, row.cell.note) for row in found.rows if row.cell.note],
             claims=claims(found),
             baseline=baseline(found),
@@ -117,6 +119,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             copies=[(name, file) for name, file in _COPIES if (folder / file).exists()],
             latex=latex_table(found),
             markdown=markdown_table(found),
+            beside=beside(found, folder),
             pictures=pictures(found, folder),
             runs=run_lines(found, folder),
             metrics=[heading(metric) for metric in found.metrics],
@@ -235,6 +238,21 @@ def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
             images.append({"name": caption(path), "href": link(path, folder)})
         if images:
             shown.append({"role": role, "run": record.name, "images": images, "inside": len(shown) < inside})
+    return shown
+
+
+def beside(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
+    """What the table wants to be seen side by side: one picture of the first seed of each of the cells."""
+    by_cell = {row.cell.name: row.finished[0] for row in found.rows if row.finished}
+    shown = []
+    drawn = (Beside(one.picture, (one.beside,)) for one in found.table.compare)
+    for one in (*found.table.pictures, *drawn):
+        paths = {
+            cell: Path(by_cell[cell].path, "figures", f"{one.picture}.png") for cell in one.cells if cell in by_cell
+        }
+        images = [{"cell": cell, "href": link(path, folder)} for cell, path in paths.items() if path.is_file()]
+        if images:
+            shown.append({"name": caption(Path(one.picture)), "images": images})
     return shown
 
 

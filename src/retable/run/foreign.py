@@ -25,6 +25,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from retable import atomic
 from retable.config.build import build, target_of
 from retable.config.identity import identity
+from retable.config.one_lightning import is_of_the_other
 from retable.data.loader import mixed_seed
 from retable.errors import ConfigError, first_line
 from retable.run import checkpoints, devices, facts, files
@@ -75,7 +76,8 @@ def _build(config: dict[str, Any], section: str, kind: type) -> Any:
     node = config.get(section) or {}
     target = target_of(node, section)
     if not (isinstance(target, type) and issubclass(target, kind)):
-        raise ConfigError(f"{section}._target_={node['_target_']}: is no pytorch_lightning.{kind.__name__}")
+        hint = "; `lightning` was imported before retable, which makes the two one" if is_of_the_other(target) else ""
+        raise ConfigError(f"{section}._target_={node['_target_']}: is no pytorch_lightning.{kind.__name__}{hint}")
     try:
         given = {key: instantiate(v, _convert_="all") if isinstance(v, dict | list) else v for key, v in node.items()}
     except HydraException as error:
@@ -167,7 +169,7 @@ def calibrate(config: dict[str, Any], kind: str) -> dict[str, float | None]:
     limits = {"limit_train_batches": _WARM_UP + _STEPS, "limit_val_batches": 2, "num_sanity_val_steps": 0}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     device = {"accelerator": "gpu" if kind == "cuda" else "cpu", "devices": 1}
-    precision = {"precision": {"32": "32-true"}.get(settings["precision"], settings["precision"])}
+    precision = {"precision": devices.LIGHTNINGS.get(settings["precision"], settings["precision"])}
     trainer = pl.Trainer(max_epochs=1, logger=False, callbacks=[watch], **limits, **quiet, **device, **precision)
     trainer.fit(make_module(config), datamodule=make_data(config))
     memory = facts.peak_memory_mb(kind)

@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any
 
 from retable.errors import ConfigError, DataError, RetableError
-from retable.run import files, tensorboard
+from retable.run import checkpoints, files, tensorboard
 from retable.run.result import describe
 from retable.sweeps import curves, results, store
 from retable.sweeps.display import Display
@@ -176,6 +176,8 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     """The table, the failures and how to go on: on screen and on disk."""
     from rich.console import Console
 
+    for run in plan.runs:
+        checkpoints.settle_again(run.directory)
     found = results.rows(plan.runs)
     with _noting_what_fails(outcome):  # before anything is shown: no terminal may cost the table
         results.write(plan, found)
@@ -291,12 +293,17 @@ def _regenerate(plan: Plan, console: Any) -> list[Path]:
     from retable.report.match import tables_of
     from retable.report.runs import read_runs
     from retable.report.site import REPORT, write_site, write_table
+    from retable.sweeps.compared import draw_compared
 
     root = Path(plan.settings["dir"])
     folder = root / "tables"
     runs, own = read_runs([root]), [run.directory for run in plan.runs]
     entries, pages, changed = [], [], not (folder / "index.html").exists()
-    for table, assigned in tables_of(runs, list(plan.tables), composer=plan.composer, shown=own):
+    chosen = tables_of(runs, list(plan.tables), composer=plan.composer, shown=own)
+    for drawn, line in draw_compared(chosen, runs, plan.composer, plan.settings["threads"]):
+        console.out(line, highlight=False)
+        changed |= drawn
+    for table, assigned in chosen:
         page = folder / table.name / REPORT
         before = page.read_text(encoding="utf-8") if page.exists() else None
         entries.append(evaluate(table, assigned))

@@ -185,7 +185,7 @@ class Segmentation(Task):
 
     def draw(self, folder: Path, data: Any, config: dict[str, Any], title: str) -> None:
         """Confusion matrices, pictures of predictions, and what else a set has to show (`ImageData.extras`)."""
-        from retable.figures import brain, flips
+        from retable.figures import brain, flips, styles
         from retable.figures import classification as figures
         from retable.figures import segmentation as figures_masks
 
@@ -198,3 +198,5 @@ class Segmentation(Task):
             brain.draw(data, folder, lambda x: self.predict(data.normalise(torch.from_numpy(x))).numpy(), title)
         if "copies" in data.extras:
             flips.draw(data.splits.train, folder / "flips.png", title)
+        if "styles" in data.extras:
+            styles.draw(data, folder / "styles.png", title)

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from retable.errors import RetableError
+from retable.errors import RetableError, out_of_memory
 
 Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 WARM_UP = 3  # eager steps before the first recording: they allocate what lasts, e.g. an optimizer's momentum
@@ -70,7 +70,7 @@ class CapturedStep:
         recorder: where it is recorded.
 
     Raises:
-        RetableError: when called, for a step that can't be recorded.
+        RetableError: when called, for a step that can't be recorded. Want of memory is told as what it is.
     """
 
     def __init__(
@@ -112,6 +112,8 @@ class CapturedStep:
         try:
             return self._recorder.record(work, self._parameters)
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise  # it may fit another time, alone or in smaller mini-batches
             reason = str(error).splitlines()[0]
             raise RetableError(
                 f"trainer.cuda_graph=true: a training step of this model, loss and optimizer can't be captured"
