@@ -1,8 +1,8 @@
 """The pictures in the README and the documentation, made anew:   python docs/screenshots.py [NAME ...]
 
-Needs Chromium, and playwright and pillow (`pip install playwright pillow`). The runs of the pictures are trained on sample
-data in a folder of the moment, by the command that the variable RETABLE holds, else by `retable`. Pictures have 64 colours,
-so that they are small enough to be committed.
+Needs Chromium, and playwright and pillow (`pip install playwright pillow`). The runs of the pictures are trained on
+sample data in a folder of the moment, by the command that the variable RETABLE holds, else by `retable`. Pictures have
+64 colours, so that they are small enough to be committed.
 
     table   the gallery's table B2.4, from results/
     sweep   the page of a sweep without an experiment
