@@ -104,7 +104,7 @@ sweep-receptive: install ## Study what a unit of ResNet-18 looks at, report D2: 
 sweep-all: sweep-cifar sweep-mnist sweep-seg sweep-detect sweep-receptive ## Regenerate every table
 
 tensorboard: install ## Show the curves of all sweeps
-	$(VENV)/bin/tensorboard --logdir multirun
+	$(VENV)/bin/tensorboard --logdir multirun/tables
 
 docs: $(VENV)/.docs ## Build the documentation into site/; a broken link or name ends it
 	$(PY) -m mkdocs build --strict $(ARGS)

@@ -64,6 +64,7 @@ def words_of(line: str, folder: Path) -> list[str]:
     words = [word for word in words if not word.startswith("trainer.max_epochs=")]
     tasks = [path.read_text() for path in (folder / "conf/task").glob("*.yaml")]
     small = [word for word in SMALL if word != "data=sample" or not any("[/lightning" in task for task in tasks)]
+    small = [word for word in small if not word.startswith("logger") or not any("logger=" in one for one in words)]
     return words if "--help" in words else [*words, *small]
 
 

@@ -100,7 +100,9 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
     fingerprints: dict[str, str | None] = {}
     unread: dict[str, tuple[dict[str, Any], bool]] = {}
     compositions = [composer.compose(overrides) for overrides in grid.points]
-    shared = _shared(compositions, grid.owners, arguments)
+    alike = _alike(compositions, grid.owners)
+    asked = {key_of(text) for text in arguments}  # what the command line sets is named in each run's name
+    shared = {owner: keys - asked if owner else set() for owner, keys in alike.items()}
     for overrides, owner, composition in zip(grid.points, grid.owners, compositions, strict=True):
         config = composition.config
         settings = settings or config["sweep"]
@@ -124,7 +126,9 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
                 unread[key] = (config, has_changed(cache, config["data"]))
         directory = store.find(flat, composition.defaults | _resolved(trainer), fingerprints[key])
         if directory is None:
-            directory = store.allocate(run_name(composition, owner, shared[owner]), flat, fingerprints[key])
+            directory = store.allocate(
+                run_name(composition, owner, shared[owner], alike[owner]), flat, fingerprints[key]
+            )
         if directory in taken:
             taken[directory].tables += [owner] if owner and owner not in taken[directory].tables else []
             continue
@@ -172,16 +176,12 @@ def write_runs(runs: Sequence[Run]) -> None:
         write_plan(run.directory, run.name, run.config, run.overrides)
 
 
-def _shared(
-    compositions: Sequence[Composition], owners: Sequence[str | None], arguments: Sequence[str]
-) -> dict[str | None, set[str]]:
-    """By experiment what its table sets for all its runs; what the command line sets is named in each run's name."""
-    asked = {key_of(text) for text in arguments}
-    found: dict[str | None, set[str]] = {}
-    for owner in set(owners):
-        own_compositions = [c for c, o in zip(compositions, owners, strict=True) if o == owner]
-        found[owner] = shared_deviations(own_compositions) - asked if owner else set()
-    return found
+def _alike(compositions: Sequence[Composition], owners: Sequence[str | None]) -> dict[str | None, set[str]]:
+    """By experiment, or None, what is set alike for all its runs."""
+    runs: dict[str | None, list[Composition]] = {}
+    for owner, composition in zip(owners, compositions, strict=True):
+        runs.setdefault(owner, []).append(composition)
+    return {owner: shared_deviations(found) for owner, found in runs.items()}
 
 
 def _resolved(trainer: dict[str, Any]) -> dict[str, Any]:

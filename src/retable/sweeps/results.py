@@ -3,7 +3,6 @@
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from retable import atomic
@@ -128,8 +127,3 @@ def _at(config: dict[str, Any], key: str) -> Any:
     if isinstance(node, dict):
         return node.get("name")
     return node
-
-
-def tensorboard_command(plan: Plan) -> str:
-    """What to type to see the curves."""
-    return f"tensorboard --logdir {Path(plan.settings['dir'])}"
