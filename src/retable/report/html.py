@@ -34,8 +34,8 @@ from retable.report.runs import UNFINISHED, RunRecord
 from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED, Verdict
 
 if TYPE_CHECKING:
-    from retable.report.charts import Chart
-    from retable.report.sweep_page import Panel, Swept
+    from retable.report.plots import Chart
+    from retable.report.sweep_page import Swept
 
 # Sign and style of a verdict: told apart without colour too.
 SIGNS = {
@@ -131,7 +131,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
     return Page(found, text, statuses, tuple(marks(found, used)), broken)
 
 
-def drawn(found: Evaluated, swept: "Swept | None") -> "Sequence[Chart | Panel]":
+def drawn(found: Evaluated, swept: "Swept | None") -> "Sequence[Chart]":
     """A table's charts, or a sweep's lighter ones."""
     if swept:
         from retable.report.sweep_page import curves
