@@ -198,6 +198,16 @@ def test_differences_of_many_metrics_are_a_line_a_metric_so_that_the_page_holds_
 
 
 @pytest.mark.usefixtures("no_charts")
+def test_every_cell_shows_its_predictions_and_the_first_alone_the_datas_classes(make_table, three, tmp_path):
+    for folder in three.iterdir():
+        for name in ("samples", "class_samples"):
+            (folder / "figures" / f"{name}.png").write_bytes(PNG)
+    page = page_of(make_table(B_BEST), tmp_path / "tables", three)
+    shown = re.findall(r'<img src="[^"]*figures/(\w+)\.png"', page[page.index('id="pictures"') :])
+    assert (shown.count("samples"), shown.count("class_samples"), shown.count("confusion_val")) == (3, 1, 3)
+
+
+@pytest.mark.usefixtures("no_charts")
 def test_the_epoch_of_a_stopping_rule_is_never_best(data, make_run, write_run, tmp_path):
     metrics = {"rule": {"result": "early_stop.change", "digits": 0, "better": "lower"}, "val": data["metrics"]["val"]}
     cells = {name: {"match": cell["match"]} for name, cell in data["cells"].items()}

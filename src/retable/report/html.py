@@ -233,7 +233,7 @@ def baseline(found: Evaluated) -> dict[str, Any] | None:
 def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
     """Every cell's own pictures, those of the best cell and the baseline first.
 
-    Of all but the first what can differ: no samples of the data.
+    Of all but the first what can differ: no sheet of the data's classes.
     """
     shown: list[dict[str, Any]] = []
     first = representatives(found)
@@ -244,7 +244,7 @@ def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
     for role, record in [*first, *others]:
         images = []
         for path in figures_of(record):
-            if shown and "samples" in path.name:
+            if shown and path.stem == "class_samples":  # `samples` are a model's predictions
                 continue
             images.append({"name": caption(path), "href": link(path, folder)})
         if images:
