@@ -26,6 +26,7 @@ from retable.run.assemble import (
     trainer_arguments,
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
+from retable.run.images import write_images as write_image_figures
 from retable.run.loggers import close_loggers, make_loggers
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
@@ -186,6 +187,8 @@ def _execute(
         | result_of(trained, run, record, task, data, kind, trainer.global_step)
         | {"stepping": stepping, "seconds": seconds}
     )
+    if outcome["status"] == FINISHED:
+        write_image_figures(directory, task)
     checkpoints.flush(directory)
     atomic.write_json(directory / files.RESULT, result)
     checkpoints.settle(directory, kept)

@@ -166,7 +166,7 @@ class VentricleData(ImageData):
         return np.asarray(resized), mask, (spacing[0] * scale[0], spacing[1] * scale[1])
 
     def _drawn(self, found: CineSlice) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[float, float]]:
-        """Image as stored, region (size, size), the contour's line where there is one, and millimetres a pixel."""
+        """Image as stored, region (size, size), the line of a contour where there is one, and millimetres a pixel."""
         size = (self.size, self.size)
         if found.image.suffix.lower() == DICOM:
             stored = read_slice(found.image)
