@@ -422,8 +422,7 @@ def execute(
         record.close()
         raise
     record.close(identity(config))
-    if not record.rows:
-        files.write_history(directory / files.HISTORY, [])
+    files.write_history(directory / files.HISTORY, record.rows)  # a loss of power may have left less than a checkpoint
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == files.FINISHED:
@@ -434,8 +433,9 @@ def execute(
     seen = SimpleNamespace(model=module, counts=lambda data: {})
     result = outcome | result_of(config, run, record, seen, _UNKNOWN, kind, trainer.global_step)
     result |= {"stepping": {"in_chunks": False, "because": f"module={type(module).__name__}"}, "seconds": seconds}
-    checkpoints.flush(directory)
+    atomic.sync(directory)  # before a result says that all of it is there
     atomic.write_json(directory / files.RESULT, result)
+    atomic.sync(directory)  # and before anything is deleted that is not needed any more
     checkpoints.settle(directory, kept)
     return result
 
