@@ -171,8 +171,7 @@ def _execute(
     finally:
         close_loggers(loggers)
     record.close(identity(config))
-    if not record.rows:
-        files.write_history(directory / files.HISTORY, [])
+    files.write_history(directory / files.HISTORY, record.rows)  # a loss of power may have left less than a checkpoint
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
@@ -189,8 +188,9 @@ def _execute(
     )
     if outcome["status"] == FINISHED:
         write_image_figures(directory, task)
-    checkpoints.flush(directory)
+    atomic.sync(directory)  # before a result says that all of it is there
     atomic.write_json(directory / files.RESULT, result)
+    atomic.sync(directory)  # and before anything is deleted that is not needed any more
     checkpoints.settle(directory, kept)
     return result
 
