@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from retable.models import CNN, FNN
 from retable.models.parts import Dropout
 from retable.training.fused import Part, program, refusal, train_together
+from retable.training.output import keep_in_float32, last_layer
 
 STEPS, N, CLASSES = 30, 4, 5
 SHAPE = (3, 8, 8)
@@ -123,9 +124,18 @@ def test_in_mixed_precision_losses_are_those_of_each_run_alone(model: str) -> No
     def autocast(wanted: bool = True) -> torch.autocast:
         return torch.autocast("cpu", torch.bfloat16, enabled=wanted, cache_enabled=False)
 
-    runs = [OneRun(model, "adam", number, torch.float32) for number in (0, 1)]
+    """Also of a last layer that is kept in float32, as runs have it."""
+
+    def both() -> list[OneRun]:
+        made = [OneRun(model, "adam", number, torch.float32) for number in (0, 1)]
+        for run in made:
+            keep_in_float32(run.model, last_layer(run.model, run.images[0]))
+            assert refusal(run.model, nn.CrossEntropyLoss(), run.optimizer) is None
+        return made
+
+    runs = both()
     found, _ = train_together([run.part(range(STEPS)) for run in runs], nn.CrossEntropyLoss(), autocast)
-    for losses, run in zip(found, [OneRun(model, "adam", number, torch.float32) for number in (0, 1)], strict=True):
+    for losses, run in zip(found, both(), strict=True):
         torch.testing.assert_close(losses.tolist(), run.alone(range(STEPS), autocast)[0], rtol=1e-6, atol=1e-6)
 
 

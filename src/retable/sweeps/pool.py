@@ -99,8 +99,9 @@ class Pool:
         self.alone: deque[Run] = deque()  # died of memory once: tried again with no other run beside it
         self.elsewhere: list[Run] = []  # another sweep trains these now
         self.outcome = Outcome()
-        self.crew = Crew(settings, use_gpu)
-        self.waiting = deque(fuse.groups(runs, settings, len(self.crew.gpus)))  # each for one worker
+        ordered = sorted(runs, key=lambda run: run.processes)
+        self.crew = Crew(settings, use_gpu, ordered[0].processes if ordered else 1)
+        self.waiting = deque(fuse.groups(ordered, settings, len(self.crew.gpus)))  # each for one worker
         self._rules = StopRules(settings, self.outcome)
         self._retried: set[Path] = set()
         self._free_since: dict[Path, float] = {}
@@ -192,10 +193,12 @@ class Pool:
             self.crew.ask_to_stop()
             return
         self._look_elsewhere()
-        self.crew.grow(len(self.waiting) + len(self.crew.busy))
+        self._fit_width()
+        fitting = sum(first.processes == self.crew.width for first, *_ in self.waiting)
+        self.crew.grow(fitting + len(self.crew.busy))
         idle = self.crew.idle
         for worker in idle:
-            if self.waiting:
+            if self.waiting and self.waiting[0][0].processes == self.crew.width:
                 self._give(worker, self.waiting.popleft())
         if self.alone and not self.waiting and not self.crew.busy:
             if not self.crew.workers:
@@ -203,6 +206,13 @@ class Pool:
             elif idle:
                 self.crew.dismiss(worker for worker in self.crew.workers if worker is not idle[0])  # they hold memory
                 self._give(idle[0], [self.alone.popleft()])
+
+    def _fit_width(self) -> None:
+        """Runs that several processes train have workers of their own, once those with other runs have ended."""
+        following = [*(group[0] for group in list(self.waiting)[:1]), *list(self.alone)[:1]]
+        if following and following[0].processes != self.crew.width and not self.crew.busy:
+            self.crew.dismiss(self.crew.workers)
+            self.crew.width = following[0].processes
 
     def _give(self, worker: WorkerProcess, runs: Sequence[Run]) -> None:
         worker.runs, worker.begun = list(runs), False

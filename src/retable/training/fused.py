@@ -29,6 +29,7 @@ from retable.models.fnn import FNN
 from retable.models.parts import MaxPool2x2
 from retable.training import fused_update
 from retable.training.fused_update import as_given, as_kept, flat, split, unpack, update_of
+from retable.training.output import InFloat32
 
 _MODELS = (CNN, FNN)  # whose forward is their leaves one after another; not classes that derive from them
 _WITHOUT_WEIGHTS = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.MaxPool2d, MaxPool2x2, nn.Flatten)
@@ -63,7 +64,8 @@ def refusal(model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer)
     for layer in _leaves(model):
         known = type(layer) in (*_WITHOUT_WEIGHTS, *_DROPOUT, nn.Linear) or _is_conv3x3(layer)
         batch_norm = type(layer) is nn.BatchNorm2d and None not in (layer.momentum, layer.weight, layer.running_mean)
-        if not known and not batch_norm:
+        its_own = "forward" in vars(layer) and not (type(layer) is nn.Linear and _in_float32(layer))
+        if its_own or not (known or batch_norm):
             return f"layer {type(layer).__name__}"
     if len({(p.dtype, p.requires_grad) for p in model.parameters()}) != 1:
         return "parameters of several kinds"
@@ -157,7 +159,10 @@ class _Stacked:
                 x = _conv3x3(x, next(weights), next(weights))
             elif isinstance(layer, nn.Linear):
                 weight_SOI, bias_SO = next(weights), next(weights)
-                x = torch.baddbmm(bias_SO[:, None], x.view(runs, -1, x.shape[1]), weight_SOI.mT).flatten(0, 1)
+                x_SNI, mixed = x.view(runs, -1, x.shape[1]), not _in_float32(layer)
+                with contextlib.nullcontext() if mixed else torch.autocast(x.device.type, enabled=False):
+                    x_SNI = x_SNI if mixed else x_SNI.float()
+                    x = torch.baddbmm(bias_SO[:, None], x_SNI, weight_SOI.mT).flatten(0, 1)
             elif isinstance(layer, nn.BatchNorm2d):
                 x = self._normalised(x, layer, weights, next(statistics))
             else:
@@ -199,6 +204,11 @@ def _leaves(model: nn.Module) -> list[nn.Module]:
 
 def _drops(layer: nn.Module) -> bool:
     return isinstance(layer, _DROPOUT)
+
+
+def _in_float32(layer: nn.Module) -> bool:
+    """Whether a layer computes outside autocast (retable.training.output)."""
+    return isinstance(vars(layer).get("forward"), InFloat32)
 
 
 def _is_conv3x3(layer: nn.Module) -> bool:
