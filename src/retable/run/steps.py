@@ -20,6 +20,7 @@ from retable.config.build import target_of
 from retable.data.module import ImageData
 from retable.errors import ConfigError
 from retable.tasks.base import Task
+from retable.training.captured import BLOCK
 
 # What a callback or a task may do at each step.
 _STEP_HOOKS = (
@@ -77,6 +78,7 @@ def choose(
     if in_chunks:
         task.automatic_optimization = False
         data.whole_chunks = True
+        data.block = BLOCK if config["trainer"].get("cuda_graph") else None
     return {"in_chunks": in_chunks, "because": because}
 
 
