@@ -217,7 +217,7 @@ def find_slices(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, 
     """All slices that have a contour (or mask), in the order of their names, and how many were left out and why.
 
     Args:
-        folder: of the set; its layout is told by what it holds.
+        folder: of the set; what it holds decides how it is read.
         contour: "i" or "o", inner or outer; masks have no choice.
 
     Raises:
