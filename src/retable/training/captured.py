@@ -125,8 +125,8 @@ class CapturedStep:
 def keep_on_device(optimizer: torch.optim.Optimizer, wanted: bool) -> None:
     """Have an optimizer count its steps on the device, as a recorded step needs it, or as torch does by itself.
 
-    Fused optimizers count there always. To be called when its state is restored: a checkpoint brings along how it was when
-    it was written.
+    Fused optimizers count there always. To be called when its state is restored: a checkpoint brings along how it was
+    when it was written.
     """
     for group in optimizer.param_groups:
         if "capturable" in group:
