@@ -10,6 +10,7 @@ import pytest
 
 from retable.report.intervals import seeds_needed
 from retable.report.predicted import predicted_variance
+from retable.report.resolution import believed
 from retable.report.verdicts import judge
 from retable.run.images import decoded, encoded, read_images, write_images
 
@@ -109,6 +110,16 @@ def test_the_seeds_that_would_decide_are_by_the_predicted_spread(make_table, run
     assert two.resolution.needed == seeds_needed(12.5, 100 * math.sqrt(3 * 0.5 / 16))
     (one,) = judge(table, runs(1))
     assert one.resolution.needed is None
+
+
+def test_a_spread_that_is_too_large_for_the_prediction_is_taken_as_it_is_seen():
+    """2 (s / 25)² is chi-squared with 2 degrees of freedom, above 5.991 in 5 % of cases: s = 43.27."""
+    for s, known in ((43.2, 25.0), (43.3, None)):
+        values = [10 - s, 10.0, 10 + s]
+        assert stdev(values) == pytest.approx(s)
+        assert believed(25.0, values) == known
+    assert believed(None, [1.0, 2.0]) is None
+    assert believed(0.0, [1.0, 2.0]) is None
 
 
 def test_the_mean_of_two_cells_has_a_quarter_of_their_summed_variance(make_table, runs):
