@@ -382,6 +382,9 @@ STORED = np.array([[0, 100], [200, 300]], np.uint16)
     [
         ({"WindowCenter": "NaN", "WindowWidth": 5}, "window"),
         ({"WindowCenter": 5, "WindowWidth": "inf"}, "window"),
+        ({"WindowCenter": 5, "WindowWidth": "-inf"}, "as DICOM has it (a window of -inf around 5.0)"),
+        ({"WindowCenter": "nan", "WindowWidth": 0}, "as DICOM has it (a window of 0.0 around nan)"),
+        ({"WindowWidth": "nan"}, "as DICOM has it (a window of nan around None)"),
         ({"RescaleSlope": "nan"}, "window from"),
         ({"RescaleIntercept": "-inf"}, "window from"),
         ({"PixelSpacing": [0, 1]}, "pixel spacing 0, 1 mm; accepted: two numbers above 0"),
