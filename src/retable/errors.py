@@ -20,7 +20,13 @@ class ConfigError(RetableError):
 
 
 class DataError(RetableError):
-    """A file that is missing or not what it should be; the message names the file and the fault."""
+    """A file that is missing or not what it should be; the message names the file and the fault, in one line.
+
+    What it cites of the file may be anything: what moves a terminal's cursor is written as escapes.
+    """
+
+    def __str__(self) -> str:
+        return _printable(super().__str__())
 
 
 def first_line(error: BaseException) -> str:
@@ -34,7 +40,11 @@ def first_line(error: BaseException) -> str:
         text = ""
     line = (text or type(error).__name__).splitlines()[0]
     cut = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return _printable(cut)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 # What the CUDA runtime, cuBLAS, cuDNN and their kin, and torch's CPU allocator say when memory is short. A cuBLAS
