@@ -1,6 +1,7 @@
 """Errors that a user can mend: printed as one line, without a traceback."""
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -34,6 +35,30 @@ def first_line(error: BaseException) -> str:
     line = (text or type(error).__name__).splitlines()[0]
     cut = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)"
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+
+
+# What the CUDA runtime, cuBLAS, cuDNN and their kin, and torch's CPU allocator say when memory is short. A cuBLAS
+# handle that can't be made wants for the same: its workspace is the first thing that it allocates.
+_SHORT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "not enough memory", "can't allocate memory")
+_SHORT_OF_MEMORY += ("CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",)
+
+
+def out_of_memory(error: BaseException | None) -> BaseException | None:
+    """The want of memory behind an error: itself, or what it was raised from or after; None where it is another fault.
+
+    A graph that could not be recorded says so twice: by what was short, and by the recording's own end, which failed.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__:
+            return error
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            return error
+        if isinstance(error, RuntimeError) and any(word in first_line(error) for word in _SHORT_OF_MEMORY):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def wants_all() -> bool:

@@ -31,8 +31,21 @@ class Replaying:
 
 
 class Refusing(Replaying):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
     def record(self, work, parameters):
-        raise RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors ...")
+        raise self.error
+
+
+def recording(error):
+    """A step whose recording fails, called until it is tried."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    step = CapturedStep(stepping(model, optimizer), optimizer, list(model.parameters()), Refusing(error))
+    for images, targets in batches()[:4]:
+        step(images, targets)
 
 
 def network():
@@ -82,18 +95,22 @@ def test_two_epochs_are_those_of_the_plain_loop_with_a_new_record_where_the_rate
 
 
 def test_a_step_that_cannot_be_recorded_is_refused_in_one_line():
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    step = CapturedStep(stepping(model, optimizer), optimizer, list(model.parameters()), Refusing())
-    full = batches()[:4]
-    for images, targets in full[:3]:
-        step(images, targets)
     with pytest.raises(
         RetableError,
         match=r"^trainer\.cuda_graph=true: .*can't be captured \(operation not permitted when stream is capturing\);"
         r" accepted: false$",
     ):
-        step(*full[3])
+        recording(RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors ..."))
+
+
+def test_want_of_memory_while_a_step_is_recorded_is_told_as_that():
+    short = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+    ended = RuntimeError("CUDA error: operation failed due to a previous error during capture")
+    ended.__context__ = short  # as the recording's end finds it
+    for error in (short, ended, RuntimeError("CUDA error: out of memory\nCUDA kernel errors ...")):
+        with pytest.raises(RuntimeError) as raised:
+            recording(error)
+        assert raised.value is error
 
 
 def test_the_count_of_steps_goes_to_the_device_and_back():
@@ -107,6 +124,15 @@ def test_the_count_of_steps_goes_to_the_device_and_back():
     assert optimizer.param_groups[0]["capturable"] is True
     assert optimizer.state[weight]["step"].device.type == "meta"
     keep_on_device(torch.optim.SGD([weight], lr=0.1), True)  # has nothing to count
+
+
+def test_a_fused_optimizer_counts_its_steps_where_its_weights_are():
+    weight = nn.Parameter(torch.zeros(2, device="meta"))
+    optimizer = torch.optim.Adam([weight])
+    optimizer.param_groups[0]["fused"] = True
+    optimizer.state[weight]["step"] = torch.zeros((), device="meta")
+    keep_on_device(optimizer, False)  # as when a run goes on from its checkpoint
+    assert optimizer.state[weight]["step"].device.type == "meta"
 
 
 def test_on_cpu_it_is_the_same_run(compose, tmp_path):

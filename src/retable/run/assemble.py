@@ -16,11 +16,10 @@ from retable.config.build import build, target_of
 from retable.config.keys import is_foreign
 from retable.config.validate import validate
 from retable.errors import ConfigError, first_line
-from retable.run import ddp, foreign
+from retable.run import ddp, devices, foreign
 from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
-from retable.training.augment import Augment
 
 _FLOAT_BYTES = 4
 
@@ -35,7 +34,8 @@ def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
         return foreign.make_data(config)
     node = config["augment"]
     transforms = [build(node[name], f"augment.{name}") for name in node["transforms"]]
-    augment = Augment(node["mode"], transforms) if transforms else None
+    given = {"_target_": "retable.training.augment.Augment", "mode": node["mode"]}
+    augment = build(given, "augment", transforms=transforms) if transforms else None
     data = build(config["data"], "data", seed=config["seed"], augment=augment)
     data.prepare()
     return data
@@ -222,7 +222,7 @@ def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
     """
     given = _BEFORE | {key: node[key] for key in _TRAINERS if key in node}
     given |= {"limit_test_batches": node["limit_val_batches"]}
-    given |= {"precision": {"32": "32-true"}.get(node["precision"], node["precision"])}
+    given |= {"precision": devices.LIGHTNINGS.get(node["precision"], node["precision"])}
     if profiler := node.get("profiler"):
         kind = {"simple": profilers.SimpleProfiler, "advanced": profilers.AdvancedProfiler}[profiler]
         given["profiler"] = kind(dirpath=directory, filename="profile")

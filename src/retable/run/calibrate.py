@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from retable.config.keys import is_foreign
-from retable.run import devices, facts, foreign
+from retable.run import devices, facts, foreign, precision
 from retable.run.assemble import make_data, make_task
 
 _WARM_UP, _STEPS = 2, 5
@@ -28,16 +28,18 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     torch.manual_seed(config["seed"])
     data = make_data(config)
     data.setup("fit")
-    task = make_task(config, data).to(kind)
+    task = make_task(config, data)
+    found = precision.settle(config, task, data, kind)
+    task = task.to(kind)
     optimizer = task.configure_optimizers()["optimizer"]
-    mixed = config["trainer"]["precision"] == "bf16-mixed"
+    half, mixed = torch.float16 if found == "16-mixed" else torch.bfloat16, found.endswith("-mixed")
     train, val = data.train_dataloader(), data.val_dataloader()
     batches = list(itertools.islice(train, _STEPS))
 
     def step(index: int, mixed: bool) -> None:
         images, targets = (part.to(kind) for part in batches[index % len(batches)])
         optimizer.zero_grad()
-        with torch.autocast(kind, torch.bfloat16, enabled=mixed):
+        with torch.autocast(kind, half, enabled=mixed):
             loss, _ = task.shared_step("train", images, targets)
         loss.backward()
         optimizer.step()
@@ -52,7 +54,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
         share = timed_steps(True) / per_step
     held_out, _ = next(iter(val))
     task.eval()
-    with torch.inference_mode(), torch.autocast(kind, torch.bfloat16, enabled=mixed):
+    with torch.inference_mode(), torch.autocast(kind, half, enabled=mixed):
         per_image = _timed(lambda: task.model(held_out.to(kind)), kind) / len(held_out)
     trainer = config["trainer"]
     steps = foreign.limited(train.batches, trainer["limit_train_batches"])

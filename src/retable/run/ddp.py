@@ -145,7 +145,7 @@ def companions(config: dict[str, Any], directory: Path, port: int, found: Path |
 
 def _follow(config: dict[str, Any], directory: Path, rank: int, port: int, threads: int, found: str | None) -> None:
     """Train as one of the other ranks: what `execute` does, writing nothing."""
-    from retable.run import devices, execute, steps
+    from retable.run import devices, execute, precision, steps
     from retable.run.assemble import best_is_highest, make_callbacks, make_data, make_early_stop, make_task
     from retable.run.output import quieten_lightning
     from retable.run.record import Record
@@ -156,6 +156,7 @@ def _follow(config: dict[str, Any], directory: Path, rank: int, port: int, threa
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     task = make_task(config, data)
+    precision.settle(config, task, data, kind)
     share(task, data, rank, config["trainer"]["devices"])
     best = best_is_highest(config, task)
     stop = make_early_stop(config, task)

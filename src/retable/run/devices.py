@@ -14,13 +14,21 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from retable.errors import RetableError
 
 # What a process holds on a GPU beside its tensors (context, kernels), and the share of a GPU that sweeps may fill.
 CONTEXT_MB = 600
 FILL = 0.9
-_MIXED_FROM = 8.0  # compute capability of the first GPUs with bf16
+# What trainer.precision=auto comes to on GPUs: by the work of a step (retable.run.precision) the first or the second.
+BY_WORK = {"bf16-auto": ("bf16-mixed", "tf32"), "16-auto": ("16-mixed", "32")}
+# The same for a module of somebody's own, the work of whose steps nobody knows.
+BY_UNKNOWN_WORK = {"bf16-auto": "bf16-mixed", "16-auto": "32"}
+# Lightning's names of precisions, where they are others than ours.
+LIGHTNINGS = {"32": "32-true", "tf32": "32-true", "bf16-auto": "bf16-mixed", "16-auto": "32-true"}
+_BF16_FROM = 8.0  # compute capability of the first GPUs with bf16 and TF32
+_HALF_FROM = 7.0  # and of those whose float16 is faster by more than it costs
 _PATIENCE = 120  # seconds: a cold import of torch, and a context on each GPU
 
 
@@ -32,17 +40,26 @@ class Gpu:
         name: what CUDA_VISIBLE_DEVICES calls it, under this process's environment: an index or a UUID.
         total_mb, free_mb: memory in MiB.
         capability: compute capability, e.g. 9.0.
+        uuid: what the driver calls it whatever is visible; "" where that is not known. Of a MIG instance, its own.
     """
 
     name: str
     total_mb: int
     free_mb: int
     capability: float
+    uuid: str = ""
 
 
 @functools.cache
 def gpus() -> tuple[Gpu, ...]:
-    """The GPUs that runs can use, as their torch sees them; () where there are none. Imports no torch.
+    """The GPUs that runs can use, as `look` has found them once."""
+    return look()
+
+
+def look() -> tuple[Gpu, ...]:
+    """The GPUs that runs can use, as their torch sees them now; () where there are none. Imports no torch.
+
+    Takes as long as torch takes to be imported.
 
     Raises:
         RetableError: if there is a driver and no answer.
@@ -62,13 +79,48 @@ def gpus() -> tuple[Gpu, ...]:
     return tuple(Gpu(**values) for values in json.loads(done.stdout.splitlines()[-1]))
 
 
+def free_mb(gpus: Sequence[Gpu]) -> dict[str, float] | None:
+    """Memory of each GPU that is free now, in MiB by name, as the driver's library says; None where it can't be asked.
+
+    Takes less than a millisecond, and gives this process no context on a GPU.
+    """
+    library = _nvml()
+    if library is None:
+        return None
+    found = {}
+    for gpu in gpus:
+        handle, memory = ctypes.c_void_p(), _Memory()
+        if not gpu.uuid or library.nvmlDeviceGetHandleByUUID(gpu.uuid.encode(), ctypes.byref(handle)):
+            return None
+        if library.nvmlDeviceGetMemoryInfo(handle, ctypes.byref(memory)):
+            return None
+        found[gpu.name] = memory.free / 2**20
+    return found
+
+
+class _Memory(ctypes.Structure):  # nvml.h, nvmlMemory_t
+    _fields_ = (("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong))
+
+
+@functools.cache
+def _nvml() -> Any:
+    """NVIDIA's management library; None where it is not there, as in slim containers, or has nothing to manage."""
+    try:
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+        return None if library.nvmlInit_v2() else library
+    except (OSError, AttributeError):
+        return None
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def precision(wanted: object, device: str, capabilities: Sequence[float] | None = None) -> str:
-    """What trainer.precision comes to: auto is bf16-mixed on GPUs that all have bf16, else 32.
+    """What trainer.precision comes to as far as devices decide: auto is 32 on CPUs, else one of `BY_WORK` or 32.
+
+    What `BY_WORK` comes to is a matter of the run itself, so that a run is the same one on all GPUs of a machine.
 
     Args:
         wanted: trainer.precision.
@@ -88,7 +140,8 @@ def precision(wanted: object, device: str, capabilities: Sequence[float] | None 
         )
     if str(wanted) == "16-mixed":
         return "16-mixed"
-    return "bf16-mixed" if capabilities and min(capabilities) >= _MIXED_FROM else "32"
+    oldest = min(capabilities, default=0.0)
+    return "bf16-auto" if oldest >= _BF16_FROM else "16-auto" if oldest >= _HALF_FROM else "32"
 
 
 def resolve(device: str) -> tuple[str, list[float]]:
@@ -115,12 +168,12 @@ def has_bf16_instructions() -> bool:
 
 
 def fitting(gpu_mb: float, run_mb: float) -> int:
-    """How many runs that peak at run_mb fit a GPU with gpu_mb free; at least one.
+    """How many runs that peak at run_mb fit a GPU with gpu_mb free.
 
     >>> fitting(80000, 1400)
     36
     """
-    return max(1, int(gpu_mb * FILL // (run_mb + CONTEXT_MB)))
+    return int(gpu_mb * FILL // (run_mb + CONTEXT_MB))
 
 
 def _driver() -> bool:
@@ -141,6 +194,15 @@ def _capability(index: int) -> float:
     return float(f"{major}.{minor}")
 
 
+def _uuid(index: int) -> str:
+    """A GPU's UUID as the driver writes it; a GPU that is cut by MIG shows one instance, whose own it is."""
+    import torch
+
+    properties = torch.cuda.get_device_properties(index)
+    kind = "MIG" if " MIG " in f"{properties.name} " else "GPU"
+    return f"{kind}-{properties.uuid}" if getattr(properties, "uuid", None) else ""
+
+
 def _tell() -> None:
     """Print what this process's torch sees. Looking at a GPU's memory gives it a context, so this process ends then."""
     import torch
@@ -151,5 +213,6 @@ def _tell() -> None:
     for index, capability in enumerate(resolve("auto")[1]):
         free, total = torch.cuda.mem_get_info(index)
         # CUDA counts in the order of the list, so a process that is given one name of it gets the same device.
-        found.append(Gpu(names[index] if names else str(index), total >> 20, free >> 20, capability))
+        name, uuid = names[index] if names else str(index), _uuid(index)
+        found.append(Gpu(name, total >> 20, free >> 20, capability, uuid))
     print(json.dumps([asdict(gpu) for gpu in found]))

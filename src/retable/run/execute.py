@@ -16,7 +16,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import checkpoints, ddp, devices, facts, files, foreign, lease, steps
+from retable.run import checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -26,6 +26,7 @@ from retable.run.assemble import (
     trainer_arguments,
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
+from retable.run.images import write_images as write_image_figures
 from retable.run.loggers import close_loggers, make_loggers
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
@@ -74,6 +75,7 @@ def execute(
             files.sweep_up(directory)
             done = files.read_result(directory)
             if done is not None:
+                checkpoints.settle_again(directory)
                 return done  # also what another sweep ended meanwhile; who tries a failed run again clears its result
 
             def interrupted() -> bool:
@@ -102,8 +104,7 @@ def _execute(
     clock = time.perf_counter()
     quieten_lightning()
     kind, capabilities = devices.resolve(config["trainer"]["device"])
-    precision = devices.precision(config["trainer"]["precision"], kind, capabilities)
-    config = {**config, "trainer": {**config["trainer"], "precision": precision}}
+    config = _with_precision(config, devices.precision(config["trainer"]["precision"], kind, capabilities))
     facts.reset_peak_memory(kind)
     if is_foreign(config):
         hooks = {"on_epoch": on_epoch, "on_chunk": on_chunk, "should_interrupt": should_interrupt}
@@ -122,6 +123,8 @@ def _execute(
         raise RetableError(f"{directory}: was begun with other data; remove the directory to train it anew")
     note_start(directory, run, config, data)
     print(about_data(data), flush=True)
+    # What the run is, and how it is trained: the work of its steps may decide on their precision.
+    trained = _with_precision(config, precision.settle(config, task, data, kind))
     if config["trainer"].get("compile"):
         task.model.compile()  # in place: names of weights stay
     task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
@@ -138,7 +141,7 @@ def _execute(
         keep_best=kept["best"],
     )
     callbacks = make_callbacks(config, task, directory)
-    stepping = steps.choose(config, task, data, callbacks)
+    stepping = steps.choose(trained, task, data, callbacks)
     how = "many in one Lightning step" if stepping["in_chunks"] else "one by one"
     print(f"steps: {how} ({stepping['because']})", flush=True)
     loggers = make_loggers(config, directory, run, callbacks)
@@ -147,11 +150,11 @@ def _execute(
     if ddp.is_asked_for(config):
         port = ddp.free_port()
         ranks = ddp.settings(config, kind, 0, port)
-        trainer = make_trainer(config["trainer"], kind, record, [*callbacks, ddp.callback(config)], loggers, ranks)
-        companions = ddp.companions(config, directory, port, found)
+        trainer = make_trainer(trained["trainer"], kind, record, [*callbacks, ddp.callback(config)], loggers, ranks)
+        companions = ddp.companions(trained, directory, port, found)
         ddp.share(task, data, 0, config["trainer"]["devices"])
     else:
-        trainer = make_trainer(config["trainer"], kind, record, callbacks, loggers)
+        trainer = make_trainer(trained["trainer"], kind, record, callbacks, loggers)
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": FINISHED}
     try:
@@ -168,8 +171,7 @@ def _execute(
     finally:
         close_loggers(loggers)
     record.close(identity(config))
-    if not record.rows:
-        files.write_history(directory / files.HISTORY, [])
+    files.write_history(directory / files.HISTORY, record.rows)  # a loss of power may have left less than a checkpoint
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
@@ -181,13 +183,20 @@ def _execute(
     should_interrupt()  # a directory that is gone gets no result
     result = (
         outcome
-        | result_of(config, run, record, task, data, kind, trainer.global_step)
+        | result_of(trained, run, record, task, data, kind, trainer.global_step)
         | {"stepping": stepping, "seconds": seconds}
     )
-    checkpoints.flush(directory)
+    if outcome["status"] == FINISHED:
+        write_image_figures(directory, task)
+    atomic.sync(directory)  # before a result says that all of it is there
     atomic.write_json(directory / files.RESULT, result)
+    atomic.sync(directory)  # and before anything is deleted that is not needed any more
     checkpoints.settle(directory, kept)
     return result
+
+
+def _with_precision(config: dict[str, Any], found: str) -> dict[str, Any]:
+    return {**config, "trainer": {**config["trainer"], "precision": found}}
 
 
 def fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, found: Path | None, config: dict[str, Any]) -> None:

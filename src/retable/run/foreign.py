@@ -170,7 +170,7 @@ def calibrate(config: dict[str, Any], kind: str) -> dict[str, float | None]:
     limits = {"limit_train_batches": _WARM_UP + _STEPS, "limit_val_batches": 2, "num_sanity_val_steps": 0}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     device = {"accelerator": "gpu" if kind == "cuda" else "cpu", "devices": 1}
-    precision = {"precision": {"32": "32-true"}.get(settings["precision"], settings["precision"])}
+    precision = {"precision": devices.LIGHTNINGS.get(settings["precision"], settings["precision"])}
     trainer = pl.Trainer(max_epochs=1, logger=False, callbacks=[watch], **limits, **quiet, **device, **precision)
     trainer.fit(make_module(config), datamodule=make_data(config))
     memory = facts.peak_memory_mb(kind)
@@ -438,8 +438,7 @@ def execute(
         record.close()
         raise
     record.close(identity(config))
-    if not record.rows:
-        files.write_history(directory / files.HISTORY, [])
+    files.write_history(directory / files.HISTORY, record.rows)  # a loss of power may have left less than a checkpoint
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == files.FINISHED:
@@ -451,8 +450,9 @@ def execute(
     result = outcome | result_of(config, run, record, seen, about, kind, trainer.global_step)
     result["data"]["covers"] = about.covers
     result |= {"stepping": {"in_chunks": False, "because": f"module={type(module).__name__}"}, "seconds": seconds}
-    checkpoints.flush(directory)
+    atomic.sync(directory)  # before a result says that all of it is there
     atomic.write_json(directory / files.RESULT, result)
+    atomic.sync(directory)  # and before anything is deleted that is not needed any more
     checkpoints.settle(directory, kept)
     return result
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from retable.config.identity import kept_checkpoint
 from retable.config.keys import is_foreign
 from retable.errors import ConfigError, DataError, first_line
 from retable.models.weights import saved
@@ -105,10 +106,9 @@ def load(checkpoint: Path, trust: bool = False, which: str | None = None) -> Tra
 
 def of_run(directory: Path, which: str | None = None) -> Path:
     """The file of a run's last or best checkpoint, whether it is there or not."""
-    last, best = directory / files.CHECKPOINT, directory / files.BEST
     if which is None:
-        return best if best.exists() and not last.exists() else last
-    return {"last": last, "best": best}[which]
+        return kept_checkpoint(directory)
+    return directory / {"last": files.CHECKPOINT, "best": files.BEST}[which]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

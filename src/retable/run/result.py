@@ -13,8 +13,8 @@ import yaml
 from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import own
-from retable.errors import RetableError, first_line
-from retable.run import facts, files
+from retable.errors import RetableError, first_line, out_of_memory
+from retable.run import devices, facts, files
 
 if TYPE_CHECKING:
     from retable.run.record import Record
@@ -38,6 +38,7 @@ def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], dat
     run |= {"config": config, "identity": identity(config), "fingerprint": data.fingerprint, "counts": data.counts}
     run.setdefault("name", directory.name)
     atomic.write_json(directory / files.RUN, run)
+    atomic.sync(directory)  # what a run leaves is of no use without it
 
 
 def about_data(data: Any) -> str:
@@ -75,7 +76,7 @@ def result_of(
     def metrics_of(row: dict[str, Any]) -> dict[str, Any]:
         return {key: row[key] for key in ("epoch",) if key in row} | files.metrics_of(row)
 
-    last = record.rows[-1] if record.rows else {}
+    last, trainer = record.rows[-1] if record.rows else {}, config["trainer"]
     train_seconds = phases(record)["train"]
     return {
         "name": run.get("name"),
@@ -97,7 +98,7 @@ def result_of(
         "steps_per_second": steps / train_seconds if train_seconds else None,
         "seconds_per_epoch": train_seconds / record.epochs if record.epochs else None,
         "peak_memory_mb": facts.peak_memory_mb(kind),
-        "precision": config["trainer"]["precision"],
+        "precision": devices.BY_UNKNOWN_WORK.get(trainer["precision"], trainer["precision"]),
         "device": facts.device(kind),
         "data": {
             "source": config["data"].get("source", "real"),
@@ -124,6 +125,7 @@ def describe(error: BaseException) -> str:
     """An exception as a one-line reason."""
     if isinstance(error, SystemExit):
         return f"the run called sys.exit({error.code})"
+    error = out_of_memory(error) or error
     line, kind = first_line(error), type(error).__name__
     if isinstance(error, RetableError):
         return line

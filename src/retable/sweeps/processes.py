@@ -20,6 +20,7 @@ from retable.sweeps.forkserver import Child, ForkServer, python, signal_group
 DIED = "died"
 _PATIENCE = 10  # seconds that a worker without a run has to go by itself
 _LAST_WORDS = 2  # seconds for what a dead worker's pipe still holds
+_FRESH = 10  # seconds for which what was seen of a GPU's memory holds, where to look again takes as long as a start
 
 
 class WorkerProcess:
@@ -28,7 +29,7 @@ class WorkerProcess:
     Args:
         number: tells workers apart.
         events: receives (worker, event) pairs; the last event of a worker is "died".
-        gpu: name for CUDA_VISIBLE_DEVICES, or None to leave the environment as it is.
+        gpu: names for CUDA_VISIBLE_DEVICES, or None to leave the environment as it is.
         threads: CPU threads.
         server: forks the worker; None starts a new process.
     """
@@ -123,14 +124,16 @@ class Crew:
     Args:
         settings: conf/base.yaml's `sweep`.
         use_gpu: whether runs may use the GPUs.
+        width: processes that train one run together, the worker and those that its run starts; it has a GPU for each.
     """
 
-    def __init__(self, settings: dict[str, Any], use_gpu: bool = True) -> None:
-        self.settings = settings
+    def __init__(self, settings: dict[str, Any], use_gpu: bool = True, width: int = 1) -> None:
+        self.settings, self.width = settings, width
         self.workers: list[WorkerProcess] = []
         self.gpus = devices.gpus() if use_gpu else ()
         self.peak_mb: float | None = None  # GPU memory of the largest run so far
         self._free_mb = {gpu.name: float(gpu.free_mb) for gpu in self.gpus}  # as last seen
+        self._seen = dict.fromkeys(self._free_mb, time.monotonic())  # when that was
         self._events: queue.Queue[tuple[WorkerProcess, dict[str, Any]]] = queue.Queue()
         self._server: ForkServer | None = None
         self._started = 0
@@ -154,11 +157,18 @@ class Crew:
 
     def grow(self, wanted: int) -> None:
         """Start workers up to what the runs and the machine call for."""
-        while len(self.workers) < min(wanted, self.most()):
-            self.start()
+        while len(self.workers) < wanted:
+            self._look_again(waits=len(self.workers) < self.most())
+            if len(self.workers) >= self.most():
+                return
+            self._start()
 
     def start(self) -> None:
         """Start one more."""
+        self._look_again(waits=True)
+        self._start()
+
+    def _start(self) -> None:
         self._started += 1
         gpu = self._gpu_with_room()
         server = self._live_server() if gpu is None and forkserver.available() else None
@@ -170,11 +180,13 @@ class Crew:
         if asked != "auto":
             return int(asked)
         if not self.gpus:
-            return max(1, devices.cores() // self.settings["threads"])
+            return max(1, devices.cores() // (self.settings["threads"] * self.width))
+        if self.width > 1:
+            return len(self._groups())
         if self.peak_mb is None:
             return len(self.gpus)  # one a GPU until a run has shown what it needs
-        room = sum(devices.fitting(self._ours_mb(gpu.name), self.peak_mb) for gpu in self.gpus)
-        return min(room, max(len(self.gpus), devices.cores()))
+        room = sum(self._room(gpu.name, self.peak_mb) for gpu in self.gpus)
+        return min(max(1, room), max(len(self.gpus), devices.cores()))
 
     def note_memory(self, worker: WorkerProcess, event: Mapping[str, Any]) -> None:
         """Learn from a worker's event what its run needs of a GPU (`gpu_mb`) and what is left of that (`free_mb`)."""
@@ -182,12 +194,36 @@ class Crew:
             worker.gpu_mb = event["gpu_mb"]
             self.peak_mb = max(self.peak_mb or 0, event["gpu_mb"])
         if event.get("free_mb") is not None and worker.gpu in self._free_mb:
-            self._free_mb[worker.gpu] = event["free_mb"]
+            self._see({worker.gpu: event["free_mb"]})
+
+    def _see(self, free_mb: Mapping[str, float]) -> None:
+        self._free_mb |= free_mb
+        self._seen |= dict.fromkeys(free_mb, time.monotonic())
+
+    def _look_again(self, waits: bool) -> None:
+        """See how much memory of the GPUs is free now: other programs come and go while a sweep trains.
+
+        Args:
+            waits: whether to wait for a new process to see it, where there is no other way.
+        """
+        if not self.gpus:
+            return
+        found = devices.free_mb(self.gpus)
+        if found is None and waits and time.monotonic() - min(self._seen.values()) > _FRESH:
+            with contextlib.suppress(RetableError):  # what was seen last has to do
+                found = {gpu.name: float(gpu.free_mb) for gpu in devices.look()}
+        self._see({name: mb for name, mb in (found or {}).items() if name in self._free_mb})
 
     def _ours_mb(self, gpu: str) -> float:
         """Memory of a GPU that this sweep's workers have or can have; not what other programs hold now."""
         mine = [worker.gpu_mb for worker in self.workers if worker.gpu == gpu and worker.gpu_mb]
         return self._free_mb[gpu] + sum(mine) + devices.CONTEXT_MB * len(mine)
+
+    def _groups(self) -> list[str]:
+        """The GPUs of one run each, as CUDA_VISIBLE_DEVICES; where there are too few of them the run will tell."""
+        names = [gpu.name for gpu in self.gpus]
+        whole = len(names) // self.width * self.width
+        return [",".join(names[i : i + self.width]) for i in range(0, whole, self.width)] or [",".join(names)]
 
     def ask_to_stop(self) -> None:
         """Ask each once to end its run at the next chunk."""
@@ -236,11 +272,24 @@ class Crew:
             self._server = ForkServer()
         return self._server
 
+    def _room(self, gpu: str, peak_mb: float) -> int:
+        """How many workers a GPU holds, those that it has among them."""
+        return devices.fitting(self._ours_mb(gpu), peak_mb)
+
     def _gpu_with_room(self) -> str | None:
+        """The GPU that has most memory for each of its workers, of those that have room for one more."""
         if not self.gpus:
             return None
         used = [worker.gpu for worker in self.workers]
-        return min(self.gpus, key=lambda gpu: used.count(gpu.name) / max(1, self._ours_mb(gpu.name))).name
+        if self.width > 1:
+            return min(self._groups(), key=used.count)
+
+        def load(gpu: devices.Gpu) -> tuple[bool, float]:
+            count = used.count(gpu.name)
+            full = self.peak_mb is not None and count >= self._room(gpu.name, self.peak_mb)
+            return full, (count + 1) / max(1, self._ours_mb(gpu.name))
+
+        return min(self.gpus, key=load).name
 
 
 def ask(commands: Sequence[dict[str, Any]], threads: int, gpu: str | None = None) -> Iterator[dict[str, Any]]:

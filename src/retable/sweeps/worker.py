@@ -26,7 +26,7 @@ class Worker:
     """Reads commands, does what they say, reports.
 
     Args:
-        commands: lines {"do": "run" | "check" | "read" | "calibrate" | "stop" | "end", ...}.
+        commands: lines {"do": "run" | "check" | "read" | "calibrate" | "compare" | "stop" | "end", ...}.
         events: where lines {"event": ...} go.
     """
 
@@ -63,6 +63,7 @@ class Worker:
             print(json.dumps(event), file=self._events, flush=True)
 
     def _run(self, command: dict[str, Any]) -> None:
+        from retable.errors import out_of_memory
         from retable.run import execute, files
         from retable.run.result import describe, write_failure
 
@@ -94,13 +95,11 @@ class Worker:
             reason = describe(error)
             if not isinstance(error, execute.Gone) and not (directory / files.RESULT).exists():  # it had no lock yet
                 write_failure(directory, reason, config)
-            memory = (
-                "OutOfMemory" in type(error).__name__ or isinstance(error, MemoryError) or "not enough memory" in reason
-            )
-            # A CUDA error leaves the context unusable, and sys.exit may have left anything behind.
-            spoilt = not isinstance(error, Exception) or "CUDA" in reason or _has_company()
+            # sys.exit may have left anything behind, and so may a failure on a GPU, by whatever library's name it goes:
+            # the context may be unusable, a recording unfinished, memory held by what the traceback holds.
+            spoilt = not isinstance(error, Exception) or _has_used_cuda() or "CUDA" in reason or _has_company()
             ended = {"directory": str(directory), "status": files.FAILED, "reason": reason}
-            self._say(event="ended", **ended, memory=memory, leaving=spoilt)
+            self._say(event="ended", **ended, memory=out_of_memory(error) is not None, leaving=spoilt)
             if spoilt:
                 os._exit(0)
             return None
@@ -138,6 +137,19 @@ class Worker:
         except Exception as fault:
             error = describe(fault)
         self._say(event="read", error=error)
+
+    def _compare(self, command: dict[str, Any]) -> None:
+        """Draw the images on which one run did worst, under its model and another's."""
+        from retable.run.compared import draw_worst
+        from retable.run.result import describe
+
+        error, names = None, command["names"]
+        paths = (Path(command[key]) for key in ("first", "second", "picture"))
+        try:
+            draw_worst(*paths, command["count"], (names[0], names[1]))
+        except Exception as fault:
+            error = describe(fault)
+        self._say(event="compared", error=error)
 
     def _calibrate(self, command: dict[str, Any]) -> None:
         from retable.run.calibrate import calibrate
@@ -179,7 +191,8 @@ class _Progress:
         self.last = time.monotonic()
         where: dict[str, Any] = {"epoch": self.done, "epochs": self.epochs, "steps": self.steps, "score": self.score}
         if torch.cuda.is_initialized():
-            where["gpu_mb"] = torch.cuda.max_memory_reserved() / 2**20
+            if self.done:  # what a run needs is known when it has trained and validated once, and recorded its steps
+                where["gpu_mb"] = torch.cuda.max_memory_reserved() / 2**20
             where["free_mb"] = torch.cuda.mem_get_info()[0] / 2**20
         self.worker._say(event="progress", directory=self.directory, **where, loss=loss)
 
@@ -210,6 +223,11 @@ def _leave_to_parent(*streams: TextIO) -> None:
     for stream in streams:
         os.dup2(nothing, stream.fileno())
     os.close(nothing)
+
+
+def _has_used_cuda() -> bool:
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.is_initialized()
 
 
 def _has_company() -> bool:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from retable.errors import RetableError
+from retable.errors import RetableError, out_of_memory
 
 Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 WARM_UP = 3  # eager steps before the first recording: they allocate what lasts, e.g. an optimizer's momentum
@@ -35,6 +35,7 @@ class CudaRecorder:
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
+        self._pool = torch.cuda.MemPool()  # outlasts each recording, so that the next one finds its memory there
 
     def eager(self, work: Callable[[], Any]) -> Any:
         current = torch.cuda.current_stream()
@@ -47,7 +48,7 @@ class CudaRecorder:
     def record(self, work: Callable[[], Any], parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph, stream=self._stream):
+        with torch.cuda.graph(graph, pool=self._pool.id, stream=self._stream):
             work()
         gradients = [p.grad for p in parameters]
 
@@ -70,7 +71,7 @@ class CapturedStep:
         recorder: where it is recorded.
 
     Raises:
-        RetableError: when called, for a step that can't be recorded.
+        RetableError: when called, for a step that can't be recorded. Want of memory is told as what it is.
     """
 
     def __init__(
@@ -112,6 +113,8 @@ class CapturedStep:
         try:
             return self._recorder.record(work, self._parameters)
         except RuntimeError as error:
+            if out_of_memory(error):
+                raise  # it may fit another time, alone or in smaller mini-batches
             reason = str(error).splitlines()[0]
             raise RetableError(
                 f"trainer.cuda_graph=true: a training step of this model, loss and optimizer can't be captured"
@@ -122,15 +125,17 @@ class CapturedStep:
 def keep_on_device(optimizer: torch.optim.Optimizer, wanted: bool) -> None:
     """Have an optimizer count its steps on the device, as a recorded step needs it, or as torch does by itself.
 
-    To be called when its state is restored: a checkpoint brings along how it was when it was written.
+    Fused optimizers count there always. To be called when its state is restored: a checkpoint brings along how it was
+    when it was written.
     """
     for group in optimizer.param_groups:
         if "capturable" in group:
             group["capturable"] = wanted
+            there = wanted or group.get("fused")
             for parameter in group["params"]:
                 state = optimizer.state.get(parameter, {})
                 if torch.is_tensor(state.get("step")):
-                    state["step"] = state["step"].to(parameter.device if wanted else "cpu")
+                    state["step"] = state["step"].to(parameter.device if there else "cpu")
 
 
 def _numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -1,0 +1,76 @@
+"""Whether a worker takes another run after one that failed."""
+
+import io
+import json
+import os
+
+import pytest
+import torch
+
+from retable.run import execute as execution
+from retable.run import files
+from retable.sweeps import worker
+
+
+class Left(Exception):
+    """The process would have ended."""
+
+
+@pytest.fixture
+def ended(monkeypatch, tmp_path):
+    """(what a run raises, whether CUDA is in use) -> what the worker says at its end, and whether it leaves."""
+
+    def leave(code):
+        raise Left
+
+    def run(error, cuda):
+        def fail(*_, **__):
+            raise error
+
+        monkeypatch.setattr(execution, "execute", fail)
+        monkeypatch.setattr(files, "read_run", lambda directory: {"config": {"seed": 0, "trainer": {"max_epochs": 1}}})
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: cuda)
+        monkeypatch.setattr(os, "_exit", leave)
+        monkeypatch.setattr(worker, "_has_company", lambda: False)  # of the tests' own process group
+        said, left = io.StringIO(), False
+        try:
+            worker.Worker(io.StringIO(), said)._run({"directory": str(tmp_path)})
+        except Left:
+            left = True
+        event = json.loads(said.getvalue().splitlines()[-1])
+        assert event["leaving"] == left
+        return event
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "cuda", "leaving", "memory"),
+    [
+        ("wrong on purpose", False, False, False),
+        ("wrong on purpose", True, True, False),  # a recording may be unfinished
+        ("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED", True, True, False),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", True, True, True),
+        ("CUDA driver initialization failed", False, True, False),
+        ("DefaultCPUAllocator: not enough memory: you tried to allocate 4 bytes.", False, False, True),
+    ],
+)
+def test_a_worker_whose_cuda_context_may_have_failed_is_replaced(ended, words, cuda, leaving, memory):
+    event = ended(RuntimeError(words), cuda)
+    assert (event["leaving"], event["memory"]) == (leaving, memory)
+    assert event["reason"] == f"RuntimeError: {words}"
+
+
+def test_what_a_run_needs_of_a_gpu_is_told_from_its_first_validation_on(monkeypatch):
+    said = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 3 << 30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (5 << 30, 8 << 30))
+    monkeypatch.setattr(worker, "_PROGRESS_EVERY", -1)
+    one = worker.Worker(io.StringIO(), io.StringIO())
+    monkeypatch.setattr(one, "_say", lambda **event: said.append((event.get("gpu_mb"), event["free_mb"])))
+    progress = worker._Progress(one, "here", 2)
+    progress.chunk(64, 0.5)
+    progress.epoch({"epoch": 1, "train/loss": 0.5})
+    progress.chunk(64, 0.5)
+    assert said == [(None, 5120), (3072, 5120), (3072, 5120)]
