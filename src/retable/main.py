@@ -12,6 +12,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from retable import __version__, atomic
+from retable.config import completion
 from retable.config.compose import CONF_VARIABLE, Composer, config_dir
 from retable.config.messages import CONFIG_ERRORS, one_line
 from retable.config.overrides import translate
@@ -29,6 +30,8 @@ def main() -> None:
     let_hydra_raise()
     with lasting_output(), ending_the_program(), lazy_help_accepted():
         _note_config_folders(sys.argv[1:])
+        if completion.is_asked_for(sys.argv[1:]) and not completion.prepare(Composer()):
+            return
         sys.argv[1:] = _with_task(translate(sys.argv[1:]))
         try:
             hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
