@@ -61,11 +61,14 @@ test-pythons: ## Run the fast tests on each of PYTHONS that is installed, in .ve
 	  echo "Python $$version"; $(MAKE) test VENV=.venv-$$version PYTHON=python$$version || exit 1; \
 	done
 
+test-pages: install ## Follow README and docs/ command by command (minutes)
+	$(PY) -m pytest -q -m pages -n 2 --dist load tests/test_readme.py tests/docs $(ARGS)
+
 test-slow: install ## Run the tests that take minutes
 	$(PY) -m pytest -q -m slow $(ARGS)
 
-test-faults: install ## Kill sweeps 1,000 times, and let each of their file operations fail (hours)
-	FAULT_KILLS=1000 FAULT_EVERY=1 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
+test-faults: install ## Kill sweeps 1,000 times, let each file operation fail, and the power go (hours)
+	FAULT_KILLS=1000 FAULT_EVERY=1 FAULT_POWER=1000 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
 
 fuzz: install ## Read mutated files: FORMAT=png COUNT=10000 SEED=0; all formats without FORMAT
 	$(PY) -m tests.fuzz $(FORMAT) --count $(or $(COUNT),10000) --seed $(or $(SEED),0)

@@ -108,6 +108,20 @@ def test_a_kill_between_a_result_and_what_is_kept_leaves_nothing_for_good(compos
     assert (directory / files.RESULT).read_text() == result
 
 
+def test_a_history_that_is_behind_its_checkpoint_is_made_whole(whole, tmp_path):
+    """Their renames may be lost each by itself when the power goes; also where no epoch is left to train."""
+    config, reference = whole
+    directory = tmp_path / "run"
+    assert execute(config, directory)["status"] == "finished"
+    (directory / files.RESULT).unlink()
+    lines = (directory / files.HISTORY).read_text().splitlines(keepends=True)
+    (directory / files.HISTORY).write_text("".join(lines[:3]))
+    trained: list[int] = []
+    assert execute(config, directory, on_epoch=lambda row: trained.append(row["epoch"]))["status"] == "finished"
+    assert trained == []
+    assert history(directory) == history(reference)
+
+
 def test_a_finished_run_stays_finished_where_nothing_can_be_deleted(compose, tmp_path, monkeypatch):
     directory = tmp_path / "run"
 

@@ -117,6 +117,30 @@ def test_who_looked_before_others_had_come_and_gone_gets_nothing(tmp_path, monke
     assert [path.name for path in files.leases(tmp_path)] == [".lease-7"]
 
 
+def test_a_lease_that_says_nothing_is_waited_for(tmp_path, short):
+    """A loss of power leaves an empty file where one was written and not yet on the disk."""
+    (tmp_path / ".lease-0").touch()
+    begin = time.monotonic()
+    assert lease.is_taken(tmp_path)
+    while lease.is_taken(tmp_path):
+        assert time.monotonic() < begin + 20 * lease.LEASE
+        time.sleep(lease.LEASE / 10)
+    with lease.lock(tmp_path) as locked, lease.held(tmp_path, locked) as held:
+        assert held.holds
+    assert time.monotonic() > begin + lease.LEASE
+
+
+def test_a_run_of_which_a_loss_of_power_has_left_the_lease_alone_is_planned(tmp_path, short):
+    arguments = ["task=mnist", "data=sample", "logger=none", "trainer.device=cpu", f"sweep.dir={tmp_path}"]
+    (run,) = make_plan(arguments).runs
+    run.directory.mkdir(parents=True)
+    (run.directory / ".lease-0").touch()
+    plan = make_plan(arguments)
+    assert plan.runs[0].status == "running"
+    prepare(plan, plan.pending)
+    assert files.read_run(run.directory)["config"]["seed"] == 0
+
+
 def test_without_hard_links_a_lease_is_a_lease(tmp_path, monkeypatch):
     def refuse(*args):
         raise PermissionError(1, "no links here")

@@ -59,3 +59,18 @@ def test_a_worker_whose_cuda_context_may_have_failed_is_replaced(ended, words, c
     event = ended(RuntimeError(words), cuda)
     assert (event["leaving"], event["memory"]) == (leaving, memory)
     assert event["reason"] == f"RuntimeError: {words}"
+
+
+def test_what_a_run_needs_of_a_gpu_is_told_from_its_first_validation_on(monkeypatch):
+    said = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 3 << 30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (5 << 30, 8 << 30))
+    monkeypatch.setattr(worker, "_PROGRESS_EVERY", -1)
+    one = worker.Worker(io.StringIO(), io.StringIO())
+    monkeypatch.setattr(one, "_say", lambda **event: said.append((event.get("gpu_mb"), event["free_mb"])))
+    progress = worker._Progress(one, "here", 2)
+    progress.chunk(64, 0.5)
+    progress.epoch({"epoch": 1, "train/loss": 0.5})
+    progress.chunk(64, 0.5)
+    assert said == [(None, 5120), (3072, 5120), (3072, 5120)]

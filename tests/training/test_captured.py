@@ -126,6 +126,15 @@ def test_the_count_of_steps_goes_to_the_device_and_back():
     keep_on_device(torch.optim.SGD([weight], lr=0.1), True)  # has nothing to count
 
 
+def test_a_fused_optimizer_counts_its_steps_where_its_weights_are():
+    weight = nn.Parameter(torch.zeros(2, device="meta"))
+    optimizer = torch.optim.Adam([weight])
+    optimizer.param_groups[0]["fused"] = True
+    optimizer.state[weight]["step"] = torch.zeros((), device="meta")
+    keep_on_device(optimizer, False)  # as when a run goes on from its checkpoint
+    assert optimizer.state[weight]["step"].device.type == "meta"
+
+
 def test_on_cpu_it_is_the_same_run(compose, tmp_path):
     words = ("task=mnist", "data.fraction=0.1", "model.width=2", "trainer.max_epochs=1", "trainer.device=cpu")
     for name, extra in (("plain", ()), ("graph", ("trainer.cuda_graph=true",))):

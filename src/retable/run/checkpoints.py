@@ -79,14 +79,6 @@ def settle_again(directory: Path) -> None:
         settle(directory, {"last": True, "best": False, **(kept if isinstance(kept, dict) else {})})
 
 
-def flush(directory: Path) -> None:
-    """Have the system write the checkpoints to the disk, before a result says that there are any."""
-    for name in (files.CHECKPOINT, files.BEST):
-        if (directory / name).exists():
-            with (directory / name).open("rb") as file:
-                os.fsync(file.fileno())
-
-
 def _name_also(path: Path, name: Path) -> None:
     """Give a file a second name, in place of what had it; a copy where the file system knows no second names."""
     temporary = name.with_name(f".{name.name}")

@@ -171,7 +171,8 @@ def write_runs(runs: Sequence[Run]) -> None:
     Also those of runs begun before: what is no part of their identity (paths, device, logger) is as asked for now.
     """
     for run in runs:
-        if run.status in (*DONE, RUNNING) or status_of(run.directory) != run.status:
+        known = (run.directory / files.RUN).exists()  # a loss of power may have taken it and left the lease
+        if known and (run.status in (*DONE, RUNNING) or status_of(run.directory) != run.status):
             continue  # another sweep has it, or had it since the plan was made
         write_plan(run.directory, run.name, run.config, run.overrides)
 

@@ -166,6 +166,14 @@ class Segmentation(Task):
                 found.setdefault("hausdorff", {})[split] = {"mean": mean, "unit": unit, **counts}
         return found
 
+    def image_figures(self, split: str) -> dict[str, np.ndarray]:
+        """Each image's dice and IoU where they are averaged over images and one class counts; NaN where undefined."""
+        if self.average != "image" or len(self.scored) != 1:
+            return {}
+        matrices, label = self.matrices(split), self.scored[0]
+        named = {"dice": metrics.image_dice(matrices), "iou": metrics.image_iou(matrices)}
+        return {name: values[:, label].numpy() for name, values in named.items()}
+
     def tables(
         self, split: str, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]
     ) -> "tuple[pd.DataFrame, pd.DataFrame]":

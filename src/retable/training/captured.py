@@ -35,6 +35,7 @@ class CudaRecorder:
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
+        self._pool = torch.cuda.MemPool()  # outlasts each recording, so that the next one finds its memory there
 
     def eager(self, work: Callable[[], Any]) -> Any:
         current = torch.cuda.current_stream()
@@ -47,7 +48,7 @@ class CudaRecorder:
     def record(self, work: Callable[[], Any], parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph, stream=self._stream):
+        with torch.cuda.graph(graph, pool=self._pool.id, stream=self._stream):
             work()
         gradients = [p.grad for p in parameters]
 
@@ -124,15 +125,17 @@ class CapturedStep:
 def keep_on_device(optimizer: torch.optim.Optimizer, wanted: bool) -> None:
     """Have an optimizer count its steps on the device, as a recorded step needs it, or as torch does by itself.
 
-    To be called when its state is restored: a checkpoint brings along how it was when it was written.
+    Fused optimizers count there always. To be called when its state is restored: a checkpoint brings along how it was
+    when it was written.
     """
     for group in optimizer.param_groups:
         if "capturable" in group:
             group["capturable"] = wanted
+            there = wanted or group.get("fused")
             for parameter in group["params"]:
                 state = optimizer.state.get(parameter, {})
                 if torch.is_tensor(state.get("step")):
-                    state["step"] = state["step"].to(parameter.device if wanted else "cpu")
+                    state["step"] = state["step"].to(parameter.device if there else "cpu")
 
 
 def _numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

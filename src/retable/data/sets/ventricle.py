@@ -166,7 +166,7 @@ class VentricleData(ImageData):
         return np.asarray(resized), mask, (spacing[0] * scale[0], spacing[1] * scale[1])
 
     def _drawn(self, found: CineSlice) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[float, float]]:
-        """Image as stored, region (size, size), the contour's line where there is one, and millimetres a pixel."""
+        """Image as stored, region (size, size), the line of a contour where there is one, and millimetres a pixel."""
         size = (self.size, self.size)
         if found.image.suffix.lower() == DICOM:
             stored = read_slice(found.image)
@@ -217,7 +217,7 @@ def find_slices(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, 
     """All slices that have a contour (or mask), in the order of their names, and how many were left out and why.
 
     Args:
-        folder: of the set; its layout is told by what it holds.
+        folder: of the set; what it holds decides how it is read.
         contour: "i" or "o", inner or outer; masks have no choice.
 
     Raises:
