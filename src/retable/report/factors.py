@@ -52,8 +52,8 @@ def keys_that_differ(left: RunRecord, right: RunRecord) -> Iterable[str]:
 
 
 def is_of_a_cell(key: str, runs: Sequence[RunRecord]) -> bool:
-    """Whether a key is a setting of these runs together: no run's own name, and nothing in which they differ themselves,
-    as the figures and numbers do that a file with a row a run has among its columns."""
+    """Whether a key is a setting of these runs together: no run's own name, and nothing in which they differ
+    themselves, as the figures and numbers do that a file with a row a run has among its columns."""
     values = [settings(record).get(key) for record in runs]
     names = all(value == record.name for value, record in zip(values, runs, strict=True))
     return not names and all(equal(value, values[0]) for value in values)
