@@ -78,7 +78,7 @@ def test_a_run_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_remov
         return [line for path in tmp_path.rglob(files.HISTORY) for line in path.read_text().splitlines()[1:]]
 
     def replace() -> None:
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + 400
         while time.monotonic() < deadline and len(history()) < 2:
             time.sleep(0.2)
         two_nodes.remove_node(two_nodes.second, allow_graceful=False)

@@ -211,7 +211,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     with _noting_what_fails(outcome):
         curves.link(plan)
         curves.describe(plan)
-        tensorboard.describe_sweep(Path(plan.settings["dir"]))
+        tensorboard.describe_sweep(Path(plan.settings["dir"]), store.said)
     for reason in outcome.unwritten:
         say(f"Not everything could be written: {reason}.", highlight=False)
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
