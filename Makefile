@@ -2,6 +2,7 @@
 VENV   ?= .venv
 PYTHON ?= python3
 PY     := $(VENV)/bin/python
+PYTHONS ?= 3.11 3.12 3.13 3.14
 SCALE  ?= full
 ARGS   ?=
 # One thread a process: a pool of OpenMP threads spinning on a busy machine slows a small network many times over.
@@ -32,7 +33,7 @@ QUICK_receptive := --top 3 --stride 32
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
+.PHONY: help install demo test test-pythons test-slow test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
 	sweep-receptive sweep-all tensorboard docs lint format clean
 
 help: ## List the targets
@@ -54,11 +55,20 @@ demo: install ## Sweep dropout on built-in sample data: a table, curves and figu
 test: install ## Run the fast tests
 	$(PY) -m pytest -q -n 2 --dist loadfile $(ARGS)
 
+test-pythons: ## Run the fast tests on each of PYTHONS that is installed, in .venv-3.12 and so on (5.5 GB each)
+	@for version in $(PYTHONS); do \
+	  if ! python$$version -c '' 2>/dev/null; then echo "Python $$version: not installed here, left out"; continue; fi; \
+	  echo "Python $$version"; $(MAKE) test VENV=.venv-$$version PYTHON=python$$version || exit 1; \
+	done
+
+test-pages: install ## Follow README and docs/ command by command (minutes)
+	$(PY) -m pytest -q -m pages -n 2 --dist load tests/test_readme.py tests/docs $(ARGS)
+
 test-slow: install ## Run the tests that take minutes
 	$(PY) -m pytest -q -m slow $(ARGS)
 
-test-faults: install ## Kill sweeps 1,000 times, and let each of their file operations fail (hours)
-	FAULT_KILLS=1000 FAULT_EVERY=1 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
+test-faults: install ## Kill sweeps 1,000 times, let each file operation fail, and the power go (hours)
+	FAULT_KILLS=1000 FAULT_EVERY=1 FAULT_POWER=1000 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
 
 fuzz: install ## Read mutated files: FORMAT=png COUNT=10000 SEED=0; all formats without FORMAT
 	$(PY) -m tests.fuzz $(FORMAT) --count $(or $(COUNT),10000) --seed $(or $(SEED),0)
@@ -94,7 +104,7 @@ sweep-receptive: install ## Study what a unit of ResNet-18 looks at, report D2: 
 sweep-all: sweep-cifar sweep-mnist sweep-seg sweep-detect sweep-receptive ## Regenerate every table
 
 tensorboard: install ## Show the curves of all sweeps
-	$(VENV)/bin/tensorboard --logdir multirun
+	$(VENV)/bin/tensorboard --logdir multirun/tables
 
 docs: $(VENV)/.docs ## Build the documentation into site/; a broken link or name ends it
 	$(PY) -m mkdocs build --strict $(ARGS)

@@ -9,6 +9,7 @@ memory.
 import argparse
 import contextlib
 import io
+import os
 import resource
 import tempfile
 import time
@@ -69,15 +70,19 @@ def main() -> None:
 
 
 class Clock:
-    """Prints the seconds since it last did."""
+    """Prints the seconds since it last did: by the clock, and of processor time, which other work changes less."""
 
     def __init__(self) -> None:
-        self.last = time.perf_counter()
+        self.last = self._now()
 
     def tell(self, what: str) -> None:
-        now = time.perf_counter()
-        print(f"{what:<32} {now - self.last:6.1f} s", flush=True)
-        self.last = time.perf_counter()
+        seconds, processor = (now - before for now, before in zip(self._now(), self.last, strict=True))
+        print(f"{what:<32} {seconds:6.1f} s {processor:6.1f} s of processor", flush=True)
+        self.last = self._now()
+
+    def _now(self) -> tuple[float, float]:
+        times = os.times()
+        return time.perf_counter(), times.user + times.system + times.children_user + times.children_system
 
 
 if __name__ == "__main__":

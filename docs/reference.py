@@ -1,4 +1,4 @@
-"""Pages made from other files each time the site is built, so that they can't drift: conf/, the changelog."""
+"""Pages made from other files each time the site is built, so that they can't drift: conf/, changelog, benchmarks."""
 
 from pathlib import Path
 
@@ -44,9 +44,10 @@ def first_comment(path: Path) -> str:
     return next(line for line in lines if not line.startswith("@")).partition(":   ")[0]
 
 
-for name in ("CONTRIBUTING", "CHANGELOG"):
-    with mkdocs_gen_files.open(f"{name.lower()}.md", "w") as page:
-        page.write((ROOT / f"{name}.md").read_text(encoding="utf-8"))
+for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"):
+    target = "benchmarks.md" if name.startswith("benchmarks") else name.lower()
+    with mkdocs_gen_files.open(target, "w") as page:
+        page.write((ROOT / name).read_text(encoding="utf-8"))
 
 with mkdocs_gen_files.open("reference/configuration.md", "w") as page:
     print("# Configuration\n", file=page)

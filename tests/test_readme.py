@@ -51,6 +51,7 @@ def test_every_command_is_known():
     assert len(TRAIN) == 9
 
 
+@pytest.mark.pages
 @pytest.mark.parametrize("line", [line for line in TRAIN if "experiment=" not in line])
 def test_training_commands(line, project):
     line = re.sub(r" trainer.max_epochs=\d+", "", line)  # debug=fast below is one epoch
@@ -69,6 +70,7 @@ def test_experiment_commands_compose(line, project):
     assert all(run.config["trainer"]["max_epochs"] == 100 for run in plan.runs)
 
 
+@pytest.mark.pages
 def test_resume_and_predict(project):
     resume = next(line for line in COMMANDS if "resume=" in line)
     predict = next(line for line in COMMANDS if line.startswith("retable predict multirun/cifar"))
@@ -90,6 +92,7 @@ def test_resume_and_predict(project):
     assert re.match(r"one\.png +\d +\d+\.\d%", labelled.stdout)
 
 
+@pytest.mark.pages
 def test_evaluate_and_compare(project, tmp_path):
     evaluate, compare = (
         shlex.split(next(line for line in COMMANDS if line.startswith(start)))
@@ -132,6 +135,7 @@ def test_the_table_shown_is_one(project):
     assert [claim.text for claim in table.claims] == ["the widest network is best"]
 
 
+@pytest.mark.pages
 def test_init_makes_a_project(project):
     (line,) = [line for line in COMMANDS if line.startswith("retable init")]
     done = run([sys.executable, "-m", "retable.cli", *shlex.split(line)[1:]], project)

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from retable.commands.evaluate import Evaluation
     from retable.commands.predict import Prediction
+    from retable.run.foreign_use import TrainedModule
     from retable.run.restore import Trained
 
 __version__ = "0.2.0"
@@ -72,8 +74,9 @@ def train(*overrides: str, quiet: bool = False) -> dict[str, Any]:
         return execute_logged(config, directory) | {"directory": directory}
 
 
-def load(checkpoint: str | Path, trust: bool = False, which: str | None = None) -> "Trained":
-    """A trained model with its task, classes and normalisation, from a checkpoint or a run's directory.
+def load(checkpoint: str | Path, trust: bool = False, which: str | None = None) -> "Trained | TrainedModule":
+    """A trained model with its task, classes and normalisation, from a checkpoint or a run's directory; of a
+    LightningModule of one's own the module, with its run's config.
 
     Args:
         trust: build whatever classes its config names, which may execute code.
@@ -87,22 +90,33 @@ def load(checkpoint: str | Path, trust: bool = False, which: str | None = None) 
     return restore(Path(checkpoint), trust, which)
 
 
-def predict(trained: "Trained", *paths: str | Path) -> "list[Prediction]":
+def predict(trained: "Trained | TrainedModule", *paths: str | Path) -> "list[Prediction] | dict[str, np.ndarray]":
     """The label of each image below files, folders or archives; see `retable predict --help` for what is read.
+
+    Of a LightningModule of one's own, without paths: what its predict_step gives for its DataModule's
+    predict_dataloader, in one array a name.
 
     Raises:
         retable.errors.DataError: one line naming the file, if something can't be read.
     """
     from retable.commands.predict import predict as label
+    from retable.run.foreign_use import TrainedModule, predictions
 
+    if isinstance(trained, TrainedModule):
+        if paths:
+            raise TypeError(f"{paths[0]}: its DataModule says what a LightningModule of one's own predicts")
+        return predictions(trained)
     return label(trained, [Path(path) for path in paths])
 
 
-def evaluate(trained: "Trained", data: str | Path, split: str | None = None) -> "Evaluation":
+def evaluate(
+    trained: "Trained | TrainedModule", data: str | Path | None = None, split: str | None = None
+) -> "Evaluation":
     """Metrics of a trained model on a set of its task's format, by class and by image.
 
     Args:
-        data: the set's folder, as data.root holds it for this task.
+        data: the set's folder, as data.root holds it for this task; None for a LightningModule of one's own, which is
+            measured on its own DataModule.
         split: train, val, test or all; by default test where the set has one, else val.
 
     Raises:
@@ -110,7 +124,7 @@ def evaluate(trained: "Trained", data: str | Path, split: str | None = None) -> 
     """
     from retable.commands.evaluate import evaluate as measure
 
-    return measure(trained, Path(data), split, {})
+    return measure(trained, None if data is None else Path(data), split, {})
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Files and folders that appear whole or not at all, whatever ends the process that writes them."""
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -27,6 +28,26 @@ def write_bytes(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def sync(folder: Path) -> None:
+    """Have the system write all that a folder holds to the disk, names too, so that no loss of power takes any of it.
+
+    A rename, a new name and a file's content are each on the disk at some time of their own until then.
+    """
+    for path, _, names in os.walk(folder, topdown=False):
+        for name in [*names, "."]:
+            try:
+                handle = os.open(os.path.join(path, name), os.O_RDONLY | os.O_NONBLOCK)
+            except (FileNotFoundError, PermissionError):
+                continue  # a temporary file that has had its time, or nothing of ours
+            try:
+                os.fsync(handle)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # no such thing for folders, pipes
+                    raise
+            finally:
+                os.close(handle)
 
 
 def write_text(path: Path, text: str) -> None:

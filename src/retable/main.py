@@ -1,8 +1,10 @@
 """Behind train.py: Hydra's command line, with errors in one line."""
 
 import argparse
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ def main() -> None:
         print(f"retable {__version__}")
         return
     let_hydra_raise()
-    with lasting_output(), ending_the_program():
+    with lasting_output(), ending_the_program(), lazy_help_accepted():
         _note_config_folders(sys.argv[1:])
         sys.argv[1:] = _with_task(translate(sys.argv[1:]))
         try:
@@ -35,6 +37,22 @@ def main() -> None:
             if message is None:
                 raise
             raise ConfigError(message) from error
+
+
+@contextlib.contextmanager
+def lazy_help_accepted() -> Iterator[None]:
+    """Let an argument's help be no text: Hydra 1.3's of --shell-completion is made when it is shown, and argparse of
+    Python 3.14 looks into every help at once."""
+    check = getattr(argparse.ArgumentParser, "_check_help", None)
+    if check is None:  # before 3.14
+        yield
+        return
+    parser: Any = argparse.ArgumentParser
+    parser._check_help = lambda self, action: check(self, action) if isinstance(action.help, str) else None
+    try:
+        yield
+    finally:
+        parser._check_help = check
 
 
 def _note_config_folders(words: list[str]) -> None:

@@ -71,3 +71,24 @@ def test_a_node_that_is_removed_while_it_trains_costs_its_runs_only(two_nodes, t
     assert exit_code(plan, outcome) == 1
     plan, outcome = go(two_nodes, tmp_path, "+model.fault=none")  # the other node trains on
     assert exit_code(plan, outcome) == 0
+
+
+def test_a_run_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_removed(two_nodes, tmp_path):
+    def history() -> list[str]:
+        return [line for path in tmp_path.rglob(files.HISTORY) for line in path.read_text().splitlines()[1:]]
+
+    def replace() -> None:
+        deadline = time.monotonic() + 180
+        while time.monotonic() < deadline and len(history()) < 2:
+            time.sleep(0.2)
+        two_nodes.remove_node(two_nodes.second, allow_graceful=False)
+        two_nodes.add_node(num_cpus=2, resources={"second": 1}, object_store_memory=80 * 2**20)
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    words = ("+model.fault=slow", "trainer.max_epochs=12")
+    plan, outcome = go(two_nodes, tmp_path, *words, resources={"second": 1})
+    thread.join()
+    assert exit_code(plan, outcome) == 0
+    assert [line.partition(",")[0] for line in history()] == [str(number) for number in range(1, 13)]
+    assert (plan.runs[0].directory / files.LOG).read_text().count("steps: ") == 2

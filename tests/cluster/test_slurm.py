@@ -33,7 +33,7 @@ class Sweep:
 
     def __call__(self, *words: str, code: int = 0) -> str:
         process = self.start(*words)
-        shown, _ = process.communicate(timeout=400)
+        shown, _ = process.communicate(timeout=900)
         assert process.returncode == code, shown
         return shown
 
@@ -142,14 +142,29 @@ def test_a_run_goes_on_from_its_checkpoint_when_its_job_is_requeued_and_preempte
 
 
 def test_a_run_that_is_longer_than_its_job_is_requeued_before_its_time_is_up(a_sweep):
-    """SLURM counts in minutes: told 40 seconds before the end of one, a run of a minute and a half takes two jobs."""
-    words = [*FAULTY, "hydra/launcher=slurm", "hydra.launcher.memory=2500MB", "hydra.launcher.time=1m"]
-    shown = a_sweep(*words, "hydra.launcher.notice=15", "+model.fault=slow", "trainer.max_epochs=25")
+    """SLURM counts in minutes: told 15 seconds before two are over, a run of more than that takes two jobs, on a slow
+    machine more."""
+    words = [*FAULTY, "hydra/launcher=slurm", "hydra.launcher.memory=2500MB", "hydra.launcher.time=2m"]
+    shown = a_sweep(*words, "hydra.launcher.notice=15", "+model.fault=slow", "trainer.max_epochs=80")
     (run,) = a_sweep.runs()
     (log,) = (a_sweep.folder / "jobs").glob("*_log.out")
     assert "SIGUSR2: runs stop and keep the checkpoint" in log.read_text(), shown
     assert "asks SLURM to start job" in log.read_text()
-    assert epochs(run) == 25
+    assert epochs(run) == 80
+
+
+def test_a_run_that_no_job_has_the_time_for_has_failed_and_the_rest_is_trained(a_sweep):
+    """It hangs in its first epoch, deaf to the signal that its time is nearly up."""
+    words = [*FAULTY, "hydra/launcher=slurm", "hydra.launcher.memory=2500MB", "hydra.launcher.notice=15"]
+    words += ["hydra.launcher.time=2m", "+model.fault=hang,none", "trainer.max_epochs=2"]
+    shown = a_sweep(*words, code=1)
+    results = a_sweep.results()
+    assert results["hang"]["status"] == "failed"
+    assert results["hang"]["reason"] == "SLURM: TIMEOUT", shown
+    assert results["none"]["status"] == "finished"
+    (late,) = [log for log in (a_sweep.folder / "jobs").glob("*_log.err") if "DUE TO TIME LIMIT" in log.read_text()]
+    (run,) = [run for run in a_sweep.runs() if "fault-hang" in run.name]
+    assert late.name.startswith(f"{record(run)['job']}_")
 
 
 def test_a_node_that_is_lost_costs_its_runs_only(a_sweep):

@@ -31,7 +31,13 @@ def test_places_of_the_machine_and_checkpoints_stay_behind(exported):
     assert run["overrides"] == ["task=mnist", "model.width=2"]
     assert "root" not in run["config"]["data"]
     assert "cache" not in run["config"]["data"]
-    assert {path.name for path in exported.iterdir()} == {"run.json", "result.json", "history.csv", "figures"}
+    assert {path.name for path in exported.iterdir()} == {
+        "run.json",
+        "result.json",
+        "history.csv",
+        "images.json",
+        "figures",
+    }
     original = exported.parents[2] / "multirun/mnist/a/history.csv"
     assert (exported / files.HISTORY).read_text() == original.read_text()
 

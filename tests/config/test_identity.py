@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from retable.config.compose import Composer
-from retable.config.identity import digest, identity, run_name, same_run
+from retable.config.identity import digest, identity, run_name, same_run, shared_deviations
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -219,3 +219,19 @@ def test_a_name_leaves_out_what_the_table_shares(compose):
     assert {"data.flips", "data.holdout"} <= shared
     names = [run_name(run, "gland/batch", shared) for run in runs]
     assert names == ["batch__data.batch_size-8__seed-0", "batch__seed-0"]
+
+
+def test_a_name_that_is_too_long_keeps_what_tells_a_sweeps_runs_apart(compose):
+    runs = [compose(*LONG, f"seed={seed}", f"data.fraction={share}") for seed in (0, 1) for share in (0.25, 0.5)]
+    alike = shared_deviations(runs)
+    names = [run_name(run, None, (), alike) for run in runs]
+    assert [name[:-10] for name in names] == [
+        "data.fraction-0.25__seed-0",
+        "data.fraction-0.5__seed-0",
+        "data.fraction-0.25__seed-1",
+        "data.fraction-0.5__seed-1",
+    ]
+    assert [name[-8:] for name in names] == [digest(identity(run.config)) for run in runs]
+    short = [compose("data.fraction=0.5", f"dropout={p}") for p in (0.2, 0.3)]
+    wanted = ["data.fraction-0.5__dropout-0.2__seed-0", "data.fraction-0.5__dropout-0.3__seed-0"]
+    assert [run_name(run, None, (), shared_deviations(short)) for run in short] == wanted

@@ -64,6 +64,14 @@ def test_a_pickle_of_a_few_bytes_takes_a_few(tmp_path, instruction):
     assert found.megabytes < 20  # the first instruction took 3.8 GB
 
 
+def test_a_name_of_several_lines_is_quoted_in_one(tmp_path):
+    path = tmp_path / "batch"
+    path.write_bytes(b"\x80\x04\x8c\x08numpy._c\x8c\x06o\ne\x1b[J\x93.")
+    refused(path, "not a CIFAR batch: its pickle names the forbidden global numpy._c.o", read_batch)
+    path.write_bytes(b"\x80\x04\x8c\x05numpy\x8c\x03\x1b[J\x93.")
+    refused(path, r"not a CIFAR batch: its pickle names the forbidden global numpy.\x1b[J", read_batch)
+
+
 def test_lists_within_lists_are_not_walked(tmp_path):
     doubled = b"".join(b"(h" + bytes([n]) + b"h" + bytes([n]) + b"tq" + bytes([n + 1]) for n in range(60))
     path = tmp_path / "batch"

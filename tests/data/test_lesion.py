@@ -75,7 +75,7 @@ FAULTS = {
         ),
         f"/{START}_Training_Data/ISIC_0000003.jpg: cut or damaged",
     ),
-    "both parts": (renamed, f"/{START}_Test_Data/ISIC_0000001.jpg: is in two parts of the set"),
+    "both parts": (renamed, f"/{START}_Test_Data/ISIC_0000001.jpg: is in two splits of the set"),
 }
 
 

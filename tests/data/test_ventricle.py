@@ -150,6 +150,21 @@ def test_styles(make, tmp_path):
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (6, 18, 4, 16)
 
 
+def test_one_slice_in_three_styles(make, tmp_path):
+    rvsc(tmp_path)
+    region = enlarged(REGION)
+    for style in ("black", "boundary"):  # whatever the run's own is
+        data = make(style=style)
+        data.prepare()
+        found = data.in_styles(data.splits.train.names[0])
+        assert list(found) == ["black", "grey", "boundary"]
+        assert (found["black"] == region).all()
+        assert (found["grey"] == np.where(region == 1, 1, 0.5)).all()
+        line = found["boundary"] == 0
+        assert np.isin(found["boundary"], (0, 1)).all()
+        assert (int(line.sum()), *(int(v) for v in np.argwhere(line).min(0))) == (48, 6, 4)
+
+
 def test_channels_and_jpeg(make, tmp_path):
     rvsc(tmp_path)
     grey, rgb, jpeg = make(), make(channels="rgb"), make(jpeg=True)

@@ -64,6 +64,7 @@ def words_of(line: str, folder: Path) -> list[str]:
     words = [word for word in words if not word.startswith("trainer.max_epochs=")]
     tasks = [path.read_text() for path in (folder / "conf/task").glob("*.yaml")]
     small = [word for word in SMALL if word != "data=sample" or not any("[/lightning" in task for task in tasks)]
+    small = [word for word in small if not word.startswith("logger") or not any("logger=" in one for one in words)]
     return words if "--help" in words else [*words, *small]
 
 
@@ -73,6 +74,7 @@ def composed_only(line: str, folder: Path) -> bool:
     return bool(packaged) or "cuda" in line
 
 
+@pytest.mark.pages
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_a_page_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path
@@ -148,6 +150,7 @@ def test_versions_agree() -> None:
     assert f"\n## {retable.__version__}" in (ROOT / "CHANGELOG.md").read_text()
 
 
+@pytest.mark.pages
 def test_the_site_builds(tmp_path: Path) -> None:
     for module in ("mkdocs", "material", "mkdocstrings", "mkdocs_gen_files"):
         pytest.importorskip(module, reason=f"needs {module}: pip install -e '.[docs]'")

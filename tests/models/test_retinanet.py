@@ -1,5 +1,6 @@
 """RetinaNet against torchvision's own: outputs, losses and detections; weights of every kind, and what is trained."""
 
+import hashlib
 import re
 from collections import OrderedDict
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torchvision.models.detection import retinanet_resnet50_fpn, retinanet_resnet50_fpn_v2
 
+from retable.config.identity import identity
 from retable.errors import DataError
 from retable.models import detector_weights
 from retable.models.retinanet import OwnGroupNorm, RetinaNet, _Own
@@ -271,6 +273,26 @@ def test_weights_that_do_not_fit(tmp_path, published):
     (tmp_path / "x").mkdir()
     with pytest.raises(DataError, match=r"x/last\.ckpt: no such file"):
         make(weights=str(tmp_path / "x"))
+
+
+@pytest.mark.parametrize(("kept", "taken"), [(["best"], "best"), (["last"], "last"), (["best", "last"], "last")])
+def test_a_runs_weights_are_those_of_the_checkpoint_that_it_has_kept(tmp_path, kept, taken):
+    """As with checkpoint=best, where there is no last.ckpt; a file that is named is that file."""
+    state = make(num_classes=len(ANIMALS)).state_dict()
+    for name, value in (("best", 0.25), ("last", 0.5)):
+        filled = {f"model.{key}": torch.full_like(tensor, value) for key, tensor in state.items()}
+        if name in kept:
+            described = {"name": "a run", "classes": list(ANIMALS)}
+            torch.save({"state_dict": filled, "retable": described}, tmp_path / f"{name}.ckpt")
+    key, worth = "backbone.body.layer1.0.conv1.weight", {"best": 0.25, "last": 0.5}
+    model = make(weights=str(tmp_path))
+    assert model.net.state_dict()[key].unique().tolist() == [worth[taken]]
+    assert model.weights_source["sha256"] == detector_weights.pretrained.digest(tmp_path / f"{taken}.ckpt")
+    content = hashlib.sha256((tmp_path / f"{taken}.ckpt").read_bytes()).hexdigest()[:12]
+    assert identity({"model": {"weights": str(tmp_path)}})["model.weights"] == f"{taken}.ckpt:{content}"
+    for name in kept:
+        named = make(weights=str(tmp_path / f"{name}.ckpt"))
+        assert named.net.state_dict()[key].unique().tolist() == [worth[name]]
 
 
 def test_nothing_is_read_under_meta(monkeypatch):

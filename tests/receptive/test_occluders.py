@@ -80,8 +80,8 @@ def test_drops_are_exact(network, images, batch):
 
 
 def test_maps_per_pixel():
-    assert empirical.places(8, 3, 2) == (0, 2, 4, 5)
-    assert empirical.places(8, 8, 3) == (0,)
+    assert empirical.positions(8, 3, 2) == (0, 2, 4, 5)
+    assert empirical.positions(8, 8, 3) == (0,)
     lapping = empirical.Drops(np.array([[2.0, 4.0]]), (0,), (0, 1), 2, 1)
     np.testing.assert_array_equal(lapping.per_pixel(2, 3), [[2, 3, 4], [2, 3, 4]])
     apart = empirical.Drops(np.array([[2.0, 4.0]]), (0,), (0, 3), 1, 3)

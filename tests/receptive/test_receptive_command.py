@@ -192,6 +192,9 @@ def test_a_run_of_this_project(compose, pictures, tmp_path, monkeypatch):
     assert f"{row['image']} {row['class']} {row['flips_to'] or 'no other'} {row['segments']} {row['removed']} " in text
     assert "segments felzenszwalb Assumed" in text
     assert found["sha256"] == hashlib.sha256((tmp_path / "run" / "last.ckpt").read_bytes()).hexdigest()[:16]
+    (tmp_path / "run" / "last.ckpt").rename(tmp_path / "run" / "best.ckpt")  # as checkpoint=best leaves it
+    command(arguments)
+    assert read(tmp_path / "out" / "receptive.json") == found
 
 
 def test_photographs_with_imagenet_weights(data_root, tmp_path):

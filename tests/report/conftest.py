@@ -105,3 +105,9 @@ def write_run(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def no_charts(monkeypatch):
+    """Pages without charts, for what has nothing to do with them: most of a page's time is theirs."""
+    monkeypatch.setattr("retable.report.charts.charts", lambda found: [])

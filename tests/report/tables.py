@@ -35,7 +35,12 @@ def composed(point):
 
 def points(name):
     """Overrides of a table's own grid points; included grids are their own files'."""
-    for block in table(name).grid:
+    yield from points_of(name, table(name))
+
+
+def points_of(name, one):
+    """As `points`, of a table that is the experiment's, or part of its grid."""
+    for block in one.grid:
         zipped = block.get("zip", {})
         steps = [dict(zip(zipped, values, strict=True)) for values in zip(*zipped.values(), strict=True)] or [{}]
         keys = [key for key in block if key not in ("zip", "include")]

@@ -1,5 +1,7 @@
 """Assumptions as data: read from the file, trained as a sweep, and what the page says of the table under each."""
 
+from dataclasses import replace
+
 import pytest
 
 from retable.config.compose import Composer
@@ -10,7 +12,7 @@ from retable.report.evaluated import evaluate
 from retable.report.markdown import report
 from retable.report.match import tables_of
 from retable.report.runs import read_runs
-from tests.report.tables import FOLDER, composed, points, table
+from tests.report.tables import FOLDER, composed, points_of, table
 from tests.report.test_report_command import run_sweep  # noqa: F401
 
 NAMES = [f"{path.parent.name}/{path.stem}" for path in sorted(FOLDER.glob("*/*.yaml"))]
@@ -48,19 +50,65 @@ def test_what_is_refused(make_table, entry, said):
     assert said in str(caught.value)
 
 
-def test_reports_a1_b2_and_c_have_settings():
-    assert {"cifar/blocks", "cifar/dropout", "gland/batch", "gland/lr", "lesion/encoder"} <= set(WITH)
+# What reports.md marks as assumed and a run's config has a key for, by report.
+RVSC = ("data.subfolder", "data.shares", "data.split_seed", "data.contour", "data.jpeg")
+SETTINGS = {
+    "cifar": ("data.files", "data.split_seed", "data.batch_size", "model.width"),
+    "mnist": ("data.scale",),
+    "gland": (),
+    "lesion": ("optimizer", "optimizer.lr", "data.batch_size", "dropout.p", "data.scale", "task.average"),
+    "brain": ("data.stride", "data.min_pixels", "model.widths", "model.convolutions"),
+    "fcn": ("data.set", "dropout.p", "optimizer", "optimizer.lr", "optimizer.momentum", "data.batch_size", "data.size"),
+    "ventricle": RVSC,
+    "wildlife": (
+        *("model.backbone", "optimizer", "data.shorter", "data.longer", "augment.hflip.p"),
+        *("trainer.gradient_clip_val", "model.box_loss", "task.confidence", "task.overlap"),
+    ),
+}
+MORE = {
+    **{f"cifar/{name}": ("optimizer",) for name in ("blocks", "dropout", "init", "activation", "augment")},
+    "cifar/augment": ("optimizer", "augment.noise.sigma"),
+    "mnist/activation": ("optimizer",),
+    **{f"gland/{name}": ("data.split_seed",) for name in ("batch", "lr", "best")},
+    **{
+        f"ventricle/{name}": ("data.scale", "data.style", "data.channels") for name in ("schedule", "loss", "optimizer")
+    },
+    "brain/models": ("task.average",),
+    "fcn/models": ("loss",),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_assumed_setting_is_data(name):
+    keys = {one.key for one in table(name).assumptions}
+    whole = name in ("cifar/best", "mnist/best")  # of the other tables' runs, with their assumptions
+    assert keys >= set(() if whole else (*SETTINGS[name.split("/")[0]], *MORE.get(name, ())))
+
+
+def some_points(name):
+    """The first grid point of each block: of the keys that are no part of the grid all points of a block are alike."""
+    for block in table(name).grid:
+        alone = replace(table(name), grid=(block,))
+        yield next(points_of(name, alone))
 
 
 @pytest.mark.parametrize("name", WITH)
 def test_the_assumed_value_is_the_one_that_every_run_has_and_the_others_compose(name, composer):
-    for one in table(name).assumptions:
-        for point in points(name):
-            config = composed(point)[0]
-            found = lookup(config, one.key)
-            assert (found["name"] if isinstance(found, dict) else found) == one.value, point
-        for value in one.alternatives:
-            composer.compose([f"experiment={name}", one.override(value)])
+    found = table(name).assumptions
+    for point in some_points(name):
+        config = composed(point)[0]
+        assert {one.key: value_of(config, one.key) for one in found} == {one.key: one.value for one in found}, point
+    for number in range(max(len(one.alternatives) for one in found)):
+        chosen = [(one, one.alternatives[min(number, len(one.alternatives) - 1)]) for one in found]
+        alone = [[pair] for pair in chosen if "." not in pair[0].key]  # another optimizer has other keys
+        for own in filter(None, [[pair for pair in chosen if [pair] not in alone], *alone]):
+            config = composer.compose([f"experiment={name}", *(one.override(value) for one, value in own)]).config
+            assert {one.key: value_of(config, one.key) for one, _ in own} == {one.key: value for one, value in own}
+
+
+def value_of(config, key):
+    found = lookup(config, key)
+    return found["name"] if isinstance(found, dict) else found
 
 
 def test_the_sweep_has_each_alternative_by_itself_and_the_tables_own_runs(composer):
@@ -70,17 +118,18 @@ def test_the_sweep_has_each_alternative_by_itself_and_the_tables_own_runs(compos
     assert own[: len(plain)] == plain
     rest = own[len(plain) :]
     alternatives = [
+        "data.files=[data_batch_2]",
+        *("data.split_seed=1", "data.split_seed=2"),
         "optimizer=adam",
         *(f"data.batch_size={n}" for n in (64, 100, 128)),
-        "model.width=16",
-        "model.width=64",
+        *("model.width=16", "model.width=64"),
     ]
     assert [[text for text in point if text in alternatives] for point in rest] == [
         [text] for text in alternatives for _ in plain
     ]
     # What the command line sets is not varied.
     asked = expand(("experiment=cifar/activation", "sweep.assumptions=true", "data.batch_size=8"), composer).points
-    assert len(asked) == len(plain) * (1 + 3)
+    assert len(asked) == len(plain) * (1 + 6)
     with pytest.raises(ConfigError, match="nothing to vary"):
         expand(("experiment=cifar/best", "sweep.assumptions=true"), composer)
 
@@ -97,7 +146,13 @@ def test_the_page_says_under_which_assumptions_a_claim_holds(run_sweep, composer
         "experiment=cifar/augment",
         "sweep.assumptions=true",
         accuracy=accuracy,
-        only=lambda config: config["optimizer"]["name"] == "sgd" and config["model"]["width"] == 32,
+        only=lambda config: (
+            config["optimizer"]["name"] == "sgd"
+            and config["model"]["width"] == 32
+            and config["data"]["files"] == ["data_batch_1"]
+            and config["data"]["split_seed"] == 0
+            and config["augment"]["noise"]["sigma"] == 0.1
+        ),
     )
     (pair,) = tables_of(read_runs([tmp_path]), ["cifar/augment"], composer=composer)
     assert sorted(pair[1].alternatives) == ["data.batch_size=100", "data.batch_size=128", "data.batch_size=64"]

@@ -177,7 +177,7 @@ VERDICTS = {
     "cifar/activation": [HOLDS],
     "cifar/optimizer": [UNDECIDED],
     "cifar/best": [UNDECIDED],
-    "mnist/fnn": [HOLDS, UNDECIDED],
+    "mnist/fnn": [HOLDS, UNDECIDED, UNDECIDED],
     "mnist/cnn": [HOLDS] * 4,
     "mnist/order": [UNDECIDED] * 3,
     "mnist/adam": [HOLDS],
@@ -209,3 +209,18 @@ def test_the_numbers_behind_them():
     assert "by 31.4, claimed over 30" in numbers["A1.3 (4)"]
     assert numbers["B1.2 (3)"] == "fnn 0.0170 > cnn 0.0080"
     assert numbers["B1.4 (1)"] == "adam 2.0 < sgd 5.0"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_files_header_says_source_command_and_duration_on_named_hardware(path):
+    package, first, duration, *_ = path.read_text().splitlines()
+    name = f"{path.parent.name}/{path.stem}"
+    assert package == "# @package _global_"
+    source, _, command = first.removeprefix("# ").partition(":   ")
+    assert command == f"python train.py -m experiment={name}"
+    assert source.startswith(table(name).source.partition(",")[0].partition(" ")[0])
+    assert re.fullmatch(
+        r"#   one seed on two cores of an AMD EPYC: (about [\d.]+ (minutes|hours?|days?)( \d+ minutes)?|weeks)"
+        r"(; meant for a GPU)?(, all (\d+ )?runs of \w+)? \(an estimate\)",
+        duration,
+    )

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import types
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -379,3 +380,41 @@ def test_seeds_and_epochs_are_found_by_their_usual_names():
     assert planned_epochs({"trainer": {"max_epochs": 7}}, {"epoch": [1.0]}) == 7
     assert planned_epochs({}, {"epoch": [0.0, 1.0, 2.0]}) == 3
     assert planned_epochs({}, {"epoch": [50.0, 100.0]}) == 0
+
+
+def test_curves_are_drawn_of_whatever_the_tables_metrics_name(make_table, make_run, assigned):
+    """`val_acc` and `valid/f1` as others' loops call them, with their training twins, and a column of no part."""
+    history = {
+        "epoch": [1.0, 2.0, 3.0],
+        "train_acc": [0.3, 0.5, 0.7],
+        "val_acc": [0.2, 0.4, 0.5],
+        "valid/f1": [0.1, 0.2, 0.3],
+        "perplexity": [9.0, 5.0, 4.0],
+        "test/acc": [float("nan"), float("nan"), 0.45],
+        "lr": [0.1, 0.1, 0.1],
+    }
+    record = replace(make_run("a", [0.1]), history=history)
+    metrics = {
+        "acc": {"column": "val_acc", "scale": 100, "unit": "%"},
+        "f1": {"column": "valid/f1"},
+        "perplexity": {"column": "perplexity", "better": "lower"},
+        "test": {"column": "test/acc"},
+    }
+    cells = {name: {"match": {"model.name": name}} for name in "abc"}
+    found = evaluate(make_table(metrics=metrics, cells=cells), assigned(record))
+    lines = {
+        plot.title: [(panel.title, panel.axis, [line.points[-1][1] for line in panel.lines]) for panel in plot.panels]
+        for plot in found.plots
+        if "epoch" in plot.title
+    }
+    assert lines == {
+        "Acc per epoch, all runs": [("train", "acc (%)", [70.0]), ("validation", "acc (%)", [50.0])],
+        "F1 per epoch, all runs": [("validation", "f1", [0.3])],
+        "Perplexity per epoch, all runs": [("", "perplexity", [4.0])],
+        "Validation acc of all runs from epoch 2 on": [
+            ("validation acc of all runs from epoch 2 on", "acc (%)", [50.0])
+        ],
+        "Train and validation of the two best from epoch 2 on": [
+            ("train and validation of the two best from epoch 2 on", "acc (%)", [50.0, 70.0])
+        ],
+    }

@@ -11,6 +11,8 @@ import pytest
 
 from retable.experiment.table import parse_table
 from retable.report.evaluated import evaluate
+from retable.report.latex import latex_table
+from retable.report.markdown import markdown_table
 from retable.report.reproduce import command, single
 from retable.report.runs import assign, read_runs
 from retable.report.site import write_site
@@ -55,12 +57,6 @@ def three(make_run, write_run, tmp_path):
             (path / "figures").mkdir()
             (path / "figures" / "confusion_val.png").write_bytes(PNG)
     return tmp_path / "runs"
-
-
-@pytest.fixture
-def no_charts(monkeypatch):
-    """Pages without charts, for what has nothing to do with them: most of a page's time is theirs."""
-    monkeypatch.setattr("retable.report.charts.charts", lambda found: [])
 
 
 @pytest.mark.usefixtures("no_charts")
@@ -167,6 +163,65 @@ def test_a_pivoted_table_has_the_published_layout(data, make_run, write_run, tmp
     lines = re.findall(r"<tr><th scope=\"row\">(\w)</th>(.*?)</tr>", page.split('id="claims"')[0], re.DOTALL)
     assert [(name, line.count("<td")) for name, line in lines if line.count("<td") == 10] == [("a", 10), ("b", 10)]
     assert dict(lines)["b"].count('class="absent"') == 5  # b2 is no cell
+
+
+def differences_of(page):
+    """The table of differences as lines of texts."""
+    body = page[page.index('id="differences"') : page.index("</table>", page.index('id="differences"'))]
+    rows = re.findall(r"<tr>(.*?)</tr>", body, re.DOTALL)
+    return [[text_of(cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)] for row in rows]
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_differences_of_many_metrics_are_a_line_a_metric_so_that_the_page_holds_them(
+    data, make_run, write_run, tmp_path
+):
+    for cell, level in (("a", 0.5), ("b", 0.6), ("c", 0.4)):
+        write_run(make_run(cell, [0.1, level]), f"runs/{cell}")
+    few = {"val": data["metrics"]["val"], "loss": data["metrics"]["loss"]}
+    cells = {name: {"match": cell["match"]} for name, cell in data["cells"].items()}
+    table = parse_table(data | {"metrics": few, "cells": cells, "claims": []}, "toy/table")
+    page = page_of(table, tmp_path / "few", tmp_path / "runs")
+    assert differences_of(page) == [
+        ["cell", "val", "loss", "differs in"],
+        ["b", "+10.00", "+0.000", "model.name"],
+        ["c", "-10.00", "+0.000", "model.name"],
+    ]
+    assert text_of(page).count("One seed: no intervals.") == 1
+    many = {f"val_{place}": data["metrics"]["val"] for place in range(8)}
+    table = parse_table(data | {"metrics": many, "cells": cells, "claims": []}, "toy/table")
+    assert differences_of(page_of(table, tmp_path / "many", tmp_path / "runs")) == [
+        ["metric", "b", "c"],
+        *([f"val {place}", "+10.00", "-10.00"] for place in range(8)),
+        ["differs in", "model.name", "model.name"],
+    ]
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_every_cell_shows_its_predictions_and_the_first_alone_the_datas_classes(make_table, three, tmp_path):
+    for folder in three.iterdir():
+        for name in ("samples", "class_samples"):
+            (folder / "figures" / f"{name}.png").write_bytes(PNG)
+    page = page_of(make_table(B_BEST), tmp_path / "tables", three)
+    shown = re.findall(r'<img src="[^"]*figures/(\w+)\.png"', page[page.index('id="pictures"') :])
+    assert (shown.count("samples"), shown.count("class_samples"), shown.count("confusion_val")) == (3, 1, 3)
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_the_epoch_of_a_stopping_rule_is_never_best(data, make_run, write_run, tmp_path):
+    metrics = {"rule": {"result": "early_stop.change", "digits": 0, "better": "lower"}, "val": data["metrics"]["val"]}
+    cells = {name: {"match": cell["match"]} for name, cell in data["cells"].items()}
+    table = parse_table(data | {"metrics": metrics, "cells": cells, "claims": []}, "toy/table")
+    for cell, epoch in (("a", 20), ("b", 0), ("c", 28)):
+        write_run(make_run(cell, [0.1, 0.01 * (30 - epoch)], early_stop={"change": epoch}), f"runs/{cell}")
+    found = evaluate(table, assign(table, read_runs([tmp_path / "runs"])))
+    assert {row.cell.name: [e.best for e in row.entries.values()] for row in found.rows} == {
+        "a": [False, False],
+        "b": [False, True],
+        "c": [False, False],
+    }
+    assert "| b | 0 | **30.00** |" in markdown_table(found)
+    assert r"b & 0 & \textbf{30.00}" in latex_table(found)
 
 
 @pytest.mark.usefixtures("no_charts")

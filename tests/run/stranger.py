@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 import torch
 import torchmetrics
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset, random_split
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, random_split
 
 
 class LitNet(pl.LightningModule):
@@ -93,3 +93,35 @@ class Ordered(LeavesData):
 
     def train_dataloader(self):
         return DataLoader(self.train, self.hparams.batch_size)
+
+
+class Shifted(LeavesData):
+    """The same leaves a little larger."""
+
+    def setup(self, stage=None):
+        super().setup(stage)
+        x, y = self.train.dataset.tensors
+        self.train.dataset.tensors = (x + 0.01, y)
+
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        for _ in range(8):
+            x = torch.randn(6)
+            yield x, x[:3].argmax()
+
+
+class Streamed(LeavesData):
+    def train_dataloader(self):
+        return DataLoader(Endless(), self.hparams.batch_size)
+
+
+class Predicted(LeavesData):
+    def predict_dataloader(self):
+        return DataLoader(self.train.dataset.tensors[0], batch_size=64)
+
+
+class Named(LitNet):
+    def predict_step(self, batch, batch_idx):
+        logits = self(batch)
+        return {"label": logits.argmax(1), "margin": logits.max() - logits.min()}

@@ -1,6 +1,7 @@
 """Which checkpoints a run keeps, and what becomes of a damaged one."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from retable.run import checkpoints, files
 from retable.run import execute as execution
 from retable.run.execute import execute
 from retable.run.restore import load
+from retable.sweeps.pool import Outcome
+from retable.sweeps.session import prepare, sweep
 
 TINY = ("task=mnist", "data.fraction=0.1", "model.width=4", "trainer.max_epochs=4", "optimizer.lr=0.3")
 TIMES = ("seconds/train", "seconds/val", "images_per_second")
@@ -89,6 +92,68 @@ def test_predict_takes_the_best_one(whole, tmp_path, capsys):
     assert f"{tmp_path}/run/last.ckpt: no such checkpoint; accepted: a last.ckpt" in capsys.readouterr().err
     with pytest.raises(DataError, match=r"best.ckpt: no such checkpoint \(runs with checkpoint=both keep it\)"):
         load(tmp_path, which="best")
+
+
+@pytest.mark.parametrize("option", KEPT)
+def test_a_kill_between_a_result_and_what_is_kept_leaves_nothing_for_good(compose, tmp_path, monkeypatch, option):
+    """The next to look at the finished run does what was left undone, and takes nothing that it was told to keep."""
+    directory, config = tmp_path / "run", compose(*TINY, "trainer.max_epochs=2", f"checkpoint={option}")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "settle", lambda *_: None)
+        execute(config, directory)
+    result = (directory / files.RESULT).read_text()
+    assert "previous.ckpt" in names(directory)
+    assert execute(compose(*TINY, "trainer.max_epochs=2", "checkpoint=last"), directory)["status"] == "finished"
+    assert names(directory) == KEPT[option]
+    assert (directory / files.RESULT).read_text() == result
+
+
+def test_a_history_that_is_behind_its_checkpoint_is_made_whole(whole, tmp_path):
+    """Their renames may be lost each by itself when the power goes; also where no epoch is left to train."""
+    config, reference = whole
+    directory = tmp_path / "run"
+    assert execute(config, directory)["status"] == "finished"
+    (directory / files.RESULT).unlink()
+    lines = (directory / files.HISTORY).read_text().splitlines(keepends=True)
+    (directory / files.HISTORY).write_text("".join(lines[:3]))
+    trained: list[int] = []
+    assert execute(config, directory, on_epoch=lambda row: trained.append(row["epoch"]))["status"] == "finished"
+    assert trained == []
+    assert history(directory) == history(reference)
+
+
+def test_a_finished_run_stays_finished_where_nothing_can_be_deleted(compose, tmp_path, monkeypatch):
+    directory = tmp_path / "run"
+
+    def fail(*_: Any) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoints, "files", SimpleNamespace(**(vars(files) | {"remove": fail})))
+        assert execute(compose(*TINY, "trainer.max_epochs=2"), directory)["status"] == "finished"
+    assert (files.read_result(directory) or {})["status"] == "finished"
+    assert names(directory) == ["last.ckpt", "previous.ckpt"]
+
+
+def test_a_sweep_settles_what_a_kill_has_left(compose, tmp_path):
+    """Without training anything; a run that has not finished keeps its previous checkpoint."""
+    overrides = ["task=mnist", "data=sample", "data.fraction=0.1", "model.width=4", "trainer.max_epochs=1"]
+    overrides += ["trainer.device=cpu", "logger=none", "seed=0,1", f"sweep.dir={tmp_path}"]
+
+    def train(plan: Any, todo: list[Any]) -> Outcome:
+        prepare(plan, todo)
+        for run in todo:
+            execute(run.config, run.directory)
+        return Outcome()
+
+    plan, _ = sweep(overrides, train)
+    first, second = (run.directory for run in plan.runs)
+    for directory in (first, second):
+        (directory / "previous.ckpt").write_bytes(b"left")
+    (second / files.RESULT).unlink()
+    sweep(overrides, lambda plan, todo: Outcome())
+    assert names(first) == ["last.ckpt"]
+    assert names(second) == ["last.ckpt", "previous.ckpt"]
 
 
 def small(path: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The command line: what is refused, by which line and exit code, and what is left of it (nothing)."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from retable import __version__
-from retable.main import main
+from retable.main import lazy_help_accepted, main
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("data=sample", "data.fraction=0.1", "model.width=4", "trainer.max_epochs=1", "logger=none")
@@ -120,3 +121,28 @@ def test_a_models_own_bug_shows_its_traceback_and_where_it_is_kept(told, monkeyp
     (log,) = tmp_path.glob("outputs/mnist/*/*/log.txt")
     assert log.read_text().endswith("RuntimeError: wrong on purpose\n")
     assert (log.parent / "result.json").exists()
+
+
+def test_hydras_parser_is_made_though_argparse_looks_into_every_help(monkeypatch):
+    """Python 3.14's argparse does, and Hydra 1.3.8's help of --shell-completion is no text."""
+    from hydra._internal.utils import get_args_parser
+
+    def look(self, action):  # what 3.14's does first
+        if action.help and "%" in action.help:
+            action.help % {}
+
+    def add(self, *names, **settings):
+        action = add_before(self, *names, **settings)
+        self._check_help(action)
+        return action
+
+    parser, add_before = argparse.ArgumentParser, argparse.ArgumentParser.add_argument
+    monkeypatch.setattr(parser, "_check_help", look, raising=False)
+    monkeypatch.setattr(parser, "add_argument", add)
+    with pytest.raises(TypeError):
+        get_args_parser()
+    with lazy_help_accepted():
+        assert get_args_parser().parse_args(["-m", "a=1"]).overrides == ["a=1"]
+        with pytest.raises(ValueError, match="unsupported format character"):
+            parser().add_argument("-x", help="100%!")
+    assert parser._check_help is look

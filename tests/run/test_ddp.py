@@ -1,5 +1,8 @@
 """Two processes that train one run together give what one process gives, and one set of files."""
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
 from retable.errors import ConfigError
@@ -7,6 +10,9 @@ from retable.run import files
 from retable.run.assemble import check
 from retable.run.execute import execute
 from retable.run.files import read_history
+from retable.sweeps import pool
+from retable.sweeps.plan import Run
+from retable.sweeps.session import exit_code, sweep
 
 TASKS = {
     # 200 digits in batches of 48: the last one, of 8, is cut into 4 and 4. Of 197 and 64 it is cut into 3 and 2.
@@ -101,3 +107,47 @@ def test_a_last_mini_batch_that_is_too_small_is_refused(config, tmp_path):
         ConfigError, match=r"leaves 1 of 101 images to the last mini-batch; accepted with trainer\.devices=2: one"
     ):
         execute(wanted, tmp_path)
+
+
+@pytest.mark.slow
+def test_in_a_sweep_it_is_the_run_that_it_is_by_itself(config, tmp_path):
+    """Two processes a run, one worker after another of a width, with plain runs beside them."""
+    words = ["task=mnist", "data=sample", *TASKS["mnist"], "trainer.device=cpu", "trainer=ddp", "trainer.max_epochs=2"]
+    words += ["seed=0,1", "logger=none", "sweep.workers=1", f"sweep.dir={tmp_path / 'multirun'}"]
+    plan, outcome = sweep(words)
+    assert exit_code(plan, outcome) == 0
+    assert [run.processes for run in plan.runs] == [2, 2]
+    for seed, run in enumerate(plan.runs):
+        execute(config("mnist", "trainer=ddp", "trainer.max_epochs=2", f"seed={seed}"), tmp_path / str(seed))
+        assert figures(run.directory) == figures(tmp_path / str(seed))
+        assert {path.name for path in run.directory.iterdir()} >= {files.RESULT, files.CHECKPOINT, files.LOG}
+    plan, _ = sweep(words)
+    assert not plan.pending
+
+
+def test_runs_of_different_numbers_of_processes_follow_each_other(monkeypatch):
+    """The crew is dismissed between them, and nothing is given to a worker of another width."""
+    given, widths = [], []
+
+    class Crew:
+        def __init__(self, settings, use_gpu, width):
+            self.width, self.workers, self.busy, self.settings = width, [], [], settings
+
+        def grow(self, wanted):
+            widths.append((self.width, wanted))
+            self.workers = self.workers or [SimpleNamespace(width=self.width, run=None, ready=True)]
+
+        idle = property(lambda self: [worker for worker in self.workers if worker.run is None])
+
+        def dismiss(self, workers):
+            self.workers = []
+
+    monkeypatch.setattr(pool, "Crew", Crew)
+    made = [Run(str(n), Path(str(n)), {"trainer": {"devices": n, "strategy": "ddp"}}, [], {}, "new") for n in (2, 3, 2)]
+    settings = {"on_failure": "continue", "same_reason_limit": 3, "timeout": None, "stalled": None, "budget": None}
+    tested = pool.Pool(made, settings, None)
+    monkeypatch.setattr(tested, "_give", lambda worker, run: given.append((worker.width, run.processes)))
+    for _ in made:
+        tested._assign()
+    assert given == [(2, 2), (2, 2), (3, 3)]
+    assert widths == [(2, 2), (2, 1), (3, 1)]

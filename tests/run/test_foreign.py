@@ -2,16 +2,22 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
+import torch
 
+import retable
+from retable.cli import main as cli
 from retable.config.compose import Composer
-from retable.errors import ConfigError, DataError
+from retable.errors import ConfigError, DataError, RetableError
 from retable.run import files, foreign
 from retable.run.assemble import check
 from retable.run.calibrate import calibrate
@@ -229,18 +235,226 @@ def test_events_and_curves_are_written(project):
     assert [e.value for e in events.Scalars("val_acc")] == pytest.approx([row["val_acc"] for row in rows])
 
 
-def test_predict_and_evaluate_refuse_in_a_line(project):
-    execute(composed("trainer.max_epochs=1"), project / "run")
-    from retable.run.restore import load
+# What is done with a trained one --------------------------------------------------------------------------------------
 
-    with pytest.raises(DataError, match=r"last\.ckpt: of stranger\.LitNet, which this command knows nothing of"):
-        load(project / "run")
+
+@pytest.fixture
+def told(project, monkeypatch, capsys):
+    """Runs `retable ...` here; gives its exit code, and what it said (where it failed, on standard error)."""
+    monkeypatch.setenv("RETABLE_FULL_ERROR", "0")
+
+    def run(*words: str) -> tuple[int, str]:
+        try:
+            cli(words)
+        except SystemExit as end:
+            out, err = capsys.readouterr()
+            return int(end.code or 0), err if end.code else out
+        return 0, capsys.readouterr().out
+
+    return run
+
+
+def values(shown: str) -> dict[str, float]:
+    """Names and figures of lines that hold both."""
+    pairs = [line.split() for line in shown.splitlines()]
+    return {pair[0]: float(pair[1]) for pair in pairs if len(pair) == 2 and pair[1][0].isdigit()}
+
+
+def test_evaluate_gives_what_was_logged_in_training_of_the_last_and_the_best_epoch(project, told):
+    words = ["module.lr=0.3", "trainer.max_epochs=6", "checkpoint=both"]  # soon the best, not to its end
+    execute(composed(*words), project / "run")
+    rows = figures(project / "run")
+    best = max(rows, key=lambda row: row["val_acc"])
+    assert best is not rows[-1]
+    for options, row in (([], rows[-1]), (["--checkpoint", "best"], best)):
+        code, shown = told("evaluate", "run", "--part", "val", *options)
+        assert (code, values(shown)) == (0, {key: round(row[key], 4) for key in ("val_loss", "val_acc")}), shown
+    found = retable.evaluate(retable.load(project / "run"), split="val")
+    assert (found.part, found.metrics) == ("val", {key: rows[-1][key] for key in ("val_loss", "val_acc")})
+    assert retable.evaluate(retable.load(project / "run", which="best")).metrics["val_acc"] == best["val_acc"]
+
+
+def test_evaluate_on_other_arguments_of_the_data_and_on_the_test_set(project, told):
+    execute(composed("module._target_=stranger.Tested", "trainer.max_epochs=1"), project / "run")
+    code, shown = told("evaluate", "run")  # the test set, where both have one
+    assert (code, list(values(shown))) == (0, ["test_loss"])
+    assert "run on stranger.LeavesData · test" in shown
+    last = figures(project / "run")[-1]
+    assert values(told("evaluate", "run", "--part", "val")[1])["val_loss"] == round(last["val_loss"], 4)
+    assert values(shown)["test_loss"] == round(last["test_loss"], 4)
+    code, shown = told("evaluate", "run", "--set", "batch_size=3")
+    assert (code, list(values(shown))) == (0, ["test_loss"])
+
+
+def test_predict_writes_what_predict_step_gives(project, told):
+    data = "data._target_=stranger.Predicted"
+    execute(composed("trainer.max_epochs=1", data), project / "run")
+    code, shown = told("predict", "run")
+    assert (code, shown.splitlines()) == (0, ["predictions  float32 (300, 3)", "predictions.npz"])
+    found = np.load(project / "predictions.npz")["predictions"]
+    trained = retable.load(project / "run")
+    x = torch.randn(300, 6, generator=torch.Generator().manual_seed(7))
+    with torch.inference_mode():
+        assert np.allclose(found, trained.module(x).numpy(), atol=1e-6)
+    assert np.array_equal(retable.predict(trained)["predictions"], found)
+    execute(composed("trainer.max_epochs=1", data, "module._target_=stranger.Named"), project / "named")
+    assert told("predict", "named", "--output", "named.npz", "--quiet") == (0, "named.npz\n")
+    named = np.load(project / "named.npz")
+    assert {key: (values.dtype.name, values.shape) for key, values in named.items()} == {
+        "label": ("int64", (300,)),
+        "margin": ("float32", (5,)),  # one value a batch of 64
+    }
+
+
+def test_compare_puts_what_both_log_side_by_side(project, told):
+    for name, rate in (("slow", 0.0001), ("fast", 0.1)):
+        execute(composed(f"module.lr={rate}", "trainer.max_epochs=2"), project / name)
+    code, shown = told("compare", "slow", "fast")
+    assert code == 0
+    rows = {line.split()[0]: [float(v) for v in line.split()[1:]] for line in shown.splitlines()[1:]}
+    last = {name: figures(project / name)[-1] for name in ("slow", "fast")}
+    for key in ("val_loss", "val_acc"):
+        first, second, change = rows[key]
+        assert (first, second) == tuple(round(last[name][key], 4) for name in ("slow", "fast"))
+        assert change == pytest.approx(second - first, abs=1.5e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("evaluate run somewhere", "somewhere: run brings its own DataModule; --set KEY=VALUE for its arguments"),
+        ("evaluate run --part test", "--part test: accepted for run: val"),
+        ("evaluate run --part train", "--part train: accepted for run: val"),
+        ("evaluate run --csv a.csv", "--csv: what run logs is no table by image; accepted: no --csv"),
+        ("evaluate run --set size=3", "data.size: no such key; accepted: batch_size, workers"),
+        (
+            "evaluate run --checkpoint best",
+            "run/best.ckpt: no such checkpoint (runs with checkpoint=both keep it); acc",
+        ),
+        ("predict run", "run: its LeavesData has no predict_dataloader"),
+        ("predict run leaf.png", "leaf.png: not accepted for run, whose DataModule says what is predicted"),
+        ("predict run --score 0.5", "--score: not accepted for run, whose DataModule says what is predicted"),
+        ("compare run run --images 2", "--images: not accepted for run, a LightningModule of one's own"),
+    ],
+)
+def test_what_cannot_be_done_with_one_is_refused_in_a_line(trained_once, told, words, said):
+    code, shown = told(*words.split())
+    assert (code, shown.splitlines()[0].startswith(said), len(shown.splitlines())) == (2, True, 1), shown
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    return tmp_path_factory.mktemp("once")
+
+
+@pytest.fixture
+def trained_once(project, once):
+    """A run in the folder `run`, trained for the first test that asks for it."""
+    if not (once / "run").exists():
+        execute(composed("trainer.max_epochs=1"), once / "run")
+    shutil.copytree(once / "run", project / "run")
+
+
+def test_a_checkpoint_that_names_somebody_elses_class_is_refused(trained_once, project, told):
+    path = project / "run" / files.CHECKPOINT
+    content = torch.load(path, weights_only=True)
+    content["retable"]["config"]["module"]["_target_"] = "subprocess.Popen"
+    torch.save(content, path)
+    code, shown = told("evaluate", str(path))
+    assert code == 2
+    assert "refused, module._target_=subprocess.Popen is neither this project's nor" in shown
+
+
+# What is known of the data --------------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_of_what_is_trained_on_and_what_it_covers(project):
+    known = {}
+    for name, words in {
+        "plain": [],
+        "small": ["data.batch_size=16", "module.lr=0.1"],  # the same data in other batches
+        "subclass": ["data._target_=stranger.Ordered"],  # the same items, another class
+        "shifted": ["data._target_=stranger.Shifted"],
+    }.items():
+        data = execute(composed("trainer.max_epochs=1", *words), project / name)["data"]
+        known[name] = data["fingerprint"]
+        assert len(known[name]) == 64
+        assert json.loads((project / name / files.RUN).read_text())["fingerprint"] == known[name]
+        assert data["covers"].startswith("the number of items and the first item of training and validation; the sourc")
+    assert data["covers"].endswith("the source of Shifted, LeavesData; nothing else")
+    assert known["plain"] == known["small"]
+    assert known["subclass"] != known["plain"]
+    assert foreign.same_items(known["subclass"], known["plain"])
+    assert not foreign.same_items(known["shifted"], known["plain"])
+
+
+def test_a_run_does_not_go_on_with_other_data(project):
+    config = composed("trainer.max_epochs=2")
+    with pytest.raises(Stopped):
+        execute(config, project / "run", on_epoch=stop_after(1))
+    files.remove([project / "run" / files.RESULT])
+    other = config | {"data": config["data"] | {"_target_": "stranger.Shifted"}}
+    with pytest.raises(RetableError, match="was begun with other data; remove the directory to train it anew"):
+        execute(other, project / "run")
+
+
+def test_of_a_set_that_is_iterated_over_nothing_is_known_but_its_source(project):
+    data = execute(composed("data._target_=stranger.Streamed", "trainer.max_epochs=1"), project / "run")["data"]
+    assert data["covers"] == "the number of items and the first item of validation; " + (
+        "the source of Streamed, LeavesData; nothing else"
+    )
+
+
+# The package `lightning` --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_package(project, monkeypatch):
+    """The same module and data as somebody writes them for `lightning`; without that package, on its first lines."""
+    try:
+        import lightning  # noqa: F401
+    except ImportError:
+        (project / "lightning").mkdir()
+        lines = "from lightning.pytorch import LightningDataModule, LightningModule\n"
+        (project / "lightning/__init__.py").write_text(lines + "from lightning.fabric import Fabric\n")
+        monkeypatch.syspath_prepend(str(project))
+    text = (HERE / "stranger.py").read_text().replace("import pytorch_lightning as pl", "import lightning as L")
+    text = text.replace("pl.", "L.").replace(
+        "class LitNet", "from lightning.pytorch.callbacks import Callback\n\n\nclass LitNet"
+    )
+    (project / "fellow.py").write_text(text)
+    monkeypatch.syspath_prepend(str(project))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] in ("lightning", "fellow")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_module_of_the_package_lightning_is_the_same_run(project, other_package):
+    own = composed("trainer.max_epochs=2")
+    other = composed("trainer.max_epochs=2", "module._target_=fellow.LitNet", "data._target_=fellow.LeavesData")
+    check(other)
+    execute(own, project / "own")
+    execute(other, project / "other")
+    assert figures(project / "own") == figures(project / "other")
+    import fellow
+
+    assert issubclass(fellow.LitNet, pl.LightningModule)
+    assert fellow.Callback is pl.Callback
+    assert pl.__spec__.name == "pytorch_lightning"
+
+
+def test_one_that_was_imported_before_is_refused_in_a_line(project, monkeypatch):
+    theirs = type("LightningModule", (), {"__module__": "lightning.pytorch.core.module"})
+    monkeypatch.setitem(sys.modules, "early", SimpleNamespace(Net=type("Net", (theirs,), {})))
+    said = r"early\.Net: is no pytorch_lightning\.LightningModule; `lightning` was imported before retable"
+    with pytest.raises(ConfigError, match=said):
+        check(composed("module._target_=early.Net"))
 
 
 # The whole way, from the command line ---------------------------------------------------------------------------------
 
 
-def retable(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+def command(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "retable.cli", *words]
     env = os.environ | environment
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=env)
@@ -269,10 +483,10 @@ SWEEP = ("sweep", "experiment=leaves/rates", "seeds=2", "logger=none", "sweep.wo
 
 @pytest.mark.slow
 def test_a_sweep_that_was_killed_gives_the_table_of_an_undisturbed_one(project):
-    done = retable(project, *SWEEP, "sweep.dir=undisturbed")
+    done = command(project, *SWEEP, "sweep.dir=undisturbed")
     assert done.returncode == 0, done.stdout + done.stderr
     kill_in_the_second_epoch(project)
-    again = retable(project, *SWEEP)
+    again = command(project, *SWEEP)
     assert again.returncode == 0, again.stdout + again.stderr
     assert "1 of them from a checkpoint" in again.stdout
     tables = [
@@ -295,6 +509,6 @@ def test_a_sweep_that_was_killed_gives_the_table_of_an_undisturbed_one(project):
         (("report", "results"), "leaves/rates"),
         (("verify", "results", "--experiment", "leaves/rates", "--cell", "fast 32"), "the same, bit for bit"),
     ]:
-        found = retable(project, *words)
+        found = command(project, *words)
         assert found.returncode == 0, found.stdout + found.stderr
         assert said in found.stdout

@@ -117,6 +117,30 @@ def test_who_looked_before_others_had_come_and_gone_gets_nothing(tmp_path, monke
     assert [path.name for path in files.leases(tmp_path)] == [".lease-7"]
 
 
+def test_a_lease_that_says_nothing_is_waited_for(tmp_path, short):
+    """A loss of power leaves an empty file where one was written and not yet on the disk."""
+    (tmp_path / ".lease-0").touch()
+    begin = time.monotonic()
+    assert lease.is_taken(tmp_path)
+    while lease.is_taken(tmp_path):
+        assert time.monotonic() < begin + 20 * lease.LEASE
+        time.sleep(lease.LEASE / 10)
+    with lease.lock(tmp_path) as locked, lease.held(tmp_path, locked) as held:
+        assert held.holds
+    assert time.monotonic() > begin + lease.LEASE
+
+
+def test_a_run_of_which_a_loss_of_power_has_left_the_lease_alone_is_planned(tmp_path, short):
+    arguments = ["task=mnist", "data=sample", "logger=none", "trainer.device=cpu", f"sweep.dir={tmp_path}"]
+    (run,) = make_plan(arguments).runs
+    run.directory.mkdir(parents=True)
+    (run.directory / ".lease-0").touch()
+    plan = make_plan(arguments)
+    assert plan.runs[0].status == "running"
+    prepare(plan, plan.pending)
+    assert files.read_run(run.directory)["config"]["seed"] == 0
+
+
 def test_without_hard_links_a_lease_is_a_lease(tmp_path, monkeypatch):
     def refuse(*args):
         raise PermissionError(1, "no links here")
@@ -177,6 +201,62 @@ def sweep_on(host: str, folder: Path, *words: str) -> subprocess.Popen:
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )
+
+
+HOST = """
+import os, sys, time
+from pathlib import Path
+from retable.run import execute, files
+from retable.sweeps import session
+from retable.sweeps.pool import Outcome
+
+def trains(config, directory, on_epoch, on_chunk, should_interrupt):
+    should_interrupt()
+    with open(os.environ["TRAINED"], "a") as file:
+        file.write(f"{directory.name}\\n")
+    files.write_history(directory / files.HISTORY, [{"epoch": 1, "val/accuracy": 0.5}])
+    result = {"status": "finished", "epochs": 1, "metrics": {"final": {"val/accuracy": 0.5}}, "seconds": {"total": 0.0}}
+    session.results.atomic.write_json(directory / files.RESULT, result)
+    return result
+
+def race(plan, todo):
+    session.prepare(plan, todo)
+    Path(os.environ["TRAINED"] + os.environ["RETABLE_HOST"]).touch()
+    while len(list(Path(os.environ["TRAINED"]).parent.glob("trained?*"))) < 2:
+        time.sleep(0.001)
+    while todo:
+        for run in list(todo):
+            try:
+                execute.execute(run.config, run.directory)
+                todo.remove(run)
+            except execute.Busy:
+                pass
+    return Outcome()
+
+execute._execute = trains
+plan, outcome = session.sweep(sys.argv[1:], race)
+sys.exit(session.exit_code(plan, outcome))
+"""
+
+
+@pytest.mark.slow
+def test_two_hosts_sweeps_race_for_the_same_runs_200_times(tmp_path):
+    """Each host sees the folder at a place of its own. All is as in a sweep, but that a run takes no time to train."""
+    (tmp_path / "shared").mkdir()
+    paths = {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path]), "TRAINED": str(tmp_path / "trained")}
+    racers = []
+    for host in ("one", "two"):
+        (tmp_path / host).mkdir()
+        (tmp_path / host / "multirun").symlink_to(tmp_path / "shared")
+        words = [*SMALL, "seeds=200", f"sweep.dir={tmp_path / host / 'multirun'}"]
+        env = os.environ | paths | {"RETABLE_HOST": host}
+        command = [sys.executable, "-c", HOST, *words]
+        racers.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True))
+    shown = [racer.communicate(timeout=300)[0] for racer in racers]
+    assert [racer.returncode for racer in racers] == [0, 0], shown
+    trained = (tmp_path / "trained").read_text().split()
+    assert sorted(trained) == sorted(path.name for path in (tmp_path / "shared" / "mnist").iterdir() if path.is_dir())
+    assert len(trained) == 200
 
 
 @pytest.mark.slow

@@ -11,7 +11,10 @@ from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
-from retable.run.tensorboard import EVENTS, describe_sweep, write_hparams
+from retable.run.tensorboard import EVENTS, FIXED, describe_sweep, write_hparams
+from retable.sweeps import curves
+from retable.sweeps.plan import make_plan
+from retable.sweeps.session import prepare
 
 RUNS = {
     "cifar/dropout-0.3__seed-0": ({"seed": 0, "dropout.p": 0.3, "optimizer.lr": 0.1, "model.name": "cnn"}, 0.50),
@@ -136,3 +139,66 @@ def test_a_description_needs_no_torch(sweep):
     code = "import sys; from pathlib import Path; from retable.run.tensorboard import describe_sweep;"
     code += "describe_sweep(Path(sys.argv[1])); assert not {'torch', 'tensorflow', 'pandas'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code, str(sweep)], check=True)
+
+
+def test_what_all_runs_share_is_said_once(sweep):
+    describe_sweep(sweep)
+    multiplexer = EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(sweep))
+    multiplexer.Reload()
+    (text,) = multiplexer.Tensors(".", f"{FIXED}/text_summary")
+    shown = text.tensor_proto.string_val[0].decode()
+    assert shown == "| setting | value |\n|---|---|\n| optimizer.lr | 0.1 |"
+    assert multiplexer.SummaryMetadata(".", f"{FIXED}/text_summary").plugin_data.plugin_name == "text"
+
+
+WORDS = ("task=mnist", "data=sample", "data.fraction=0.1", "model.width=4", "trainer.device=cpu", "optimizer.lr=0.0123")
+
+
+def test_a_sweeps_curves_have_short_names(tmp_path):
+    """Through TensorBoard's own reader: below the folder that a sweep names at its end, and below all sweeps'."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    words = [*WORDS, "dropout=0.2,0.3", "seed=0,1", "trainer.max_epochs=2", f"sweep.dir={tmp_path}"]
+    plan = make_plan(words)
+    prepare(plan, plan.runs)
+    for run in plan.runs:
+        with SummaryWriter(str(run.directory / "val")) as writer:
+            writer.add_scalar("accuracy", 0.5, 1)
+        write_hparams(run.directory, json.loads((run.directory / "run.json").read_text())["identity"])
+    curves.describe(plan)
+    describe_sweep(tmp_path)
+    folder = plan.folder / "curves"
+    short = {f"dropout-{p}__seed-{seed}" for p in (0.2, 0.3) for seed in (0, 1)}
+    assert curves.command(plan) == f"tensorboard --logdir {folder}"
+    experiment, groups = tab(folder)
+    assert set(groups) == short
+    assert {info.name for info in experiment.hparam_infos} == {"dropout.p", "seed"}
+    multiplexer = EventMultiplexer()
+    multiplexer.AddRunsFromDirectory(str(folder))
+    multiplexer.Reload()
+    assert {name for name in multiplexer.Runs() if name.endswith("/val")} == {f"{name}/val" for name in short}
+    assert (
+        "| optimizer.lr | 0.0123 |"
+        in multiplexer.Tensors(".", f"{FIXED}/text_summary")[0].tensor_proto.string_val[0].decode()
+    )
+    _, groups = tab(tmp_path / "tables")
+    assert set(groups) == {f"mnist/dropout-p_sample/curves/{name}" for name in short}
+    plan.runs = plan.runs[:2]  # a sweep whose grid has lost a line; all that differs is the seed
+    curves.link(plan)
+    assert {path.name for path in folder.iterdir() if path.is_symlink()} == {"seed-0", "seed-1"}
+
+
+def test_without_curves_or_links_the_runs_own_folder_is_named(tmp_path, monkeypatch):
+    plan = make_plan([*WORDS, "logger=none", "seed=0,1", f"sweep.dir={tmp_path / 'none'}"])
+    assert curves.link(plan) is None
+    assert curves.command(plan) == f"tensorboard --logdir {tmp_path / 'none'}"
+    assert not plan.folder.exists()
+
+    def refuse(*args, **more):
+        raise OSError(1, "no links here")
+
+    monkeypatch.setattr("os.symlink", refuse)
+    plan = make_plan([*WORDS, "seed=0,1", f"sweep.dir={tmp_path / 'some'}"])
+    assert curves.link(plan) is None
+    assert curves.command(plan) == f"tensorboard --logdir {tmp_path / 'some'}"

@@ -29,7 +29,7 @@ from retable.run import execute, files
 from retable.run.imports import import_all
 from retable.sweeps.plan import Plan, Run
 from retable.sweeps.pool import Outcome
-from retable.sweeps.session import exit_code, prepare, sweep
+from retable.sweeps.session import Trainer, exit_code, prepare, sweep
 from retable.sweeps.worker import Worker
 
 SWEEP = ["task=mnist", "data=sample", "data.fraction=0.05", "model.width=2", "trainer.max_epochs=2", "logger=none"]
@@ -64,20 +64,25 @@ class Harness:
 
     Args:
         folder: of the runs; what else is written goes beside it.
+        train: trains the sweep's runs.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, train: Trainer = train) -> None:
         self.folder, self.log, self.count = folder, folder.with_suffix(".log"), folder.with_suffix(".count")
+        self.recorded, self.train = folder.with_suffix(".recorded"), train
         self._shim = ctypes.CDLL(None)
         self._shim.operations_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
         self._shim.operations_seen.restype = ctypes.c_long
 
-    def run(self, number: int = 0, action: int = 0) -> tuple[str, int | None]:
-        """Run the sweep with a fault at an operation, or with none; gives how it ended, and the operations counted."""
+    def run(self, number: int = 0, action: int = 0, record: bool = False) -> tuple[str, int | None]:
+        """Run the sweep with a fault at an operation, or with none; gives how it ended, and the operations counted.
+
+        With `record` all that is done in the folder is written to `recorded`.
+        """
         self.count.unlink(missing_ok=True)
         pid = os.fork()
         if pid == 0:
-            self._child(number, action)
+            self._child(number, action, record)
         deadline = time.monotonic() + PATIENCE
         while not (ended := os.waitpid(pid, os.WNOHANG))[0] and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -90,18 +95,21 @@ class Harness:
         seen = int(self.count.read_text()) if self.count.exists() else None
         return words.get(code, f"exit code {code}"), seen
 
-    def _child(self, number: int, action: int) -> None:
+    def _child(self, number: int, action: int, record: bool) -> None:
         os.setpgid(0, 0)
         code = TRACEBACK
         with self.log.open("w") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
+        if record:
+            self._shim.operations_record(os.open(self.recorded, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600))
+            self._shim.operations_arm(str(self.folder).encode(), 0, 0)
         temporary = self.folder / ".tmp"  # where Lightning begins a checkpoint, so that this is counted, too
         temporary.mkdir(parents=True, exist_ok=True)
         tempfile.tempdir = str(temporary)
         try:
             self._shim.operations_arm(str(self.folder).encode(), number, action)
-            plan, outcome = sweep([*SWEEP, f"sweep.dir={self.folder}"], train)
+            plan, outcome = sweep([*SWEEP, f"sweep.dir={self.folder}"], self.train)
             code = exit_code(plan, outcome)
         except RetableError as error:
             print(error)

@@ -1,7 +1,7 @@
 """Kills at random moments, and file operations that fail: called again, a sweep has the table of an undisturbed one.
 
-`make test-faults` does it with 1,000 kills and with every operation; FAULT_KILLS and FAULT_EVERY set other numbers, and
-FAULT_SEED (printed) starts the random moments elsewhere.
+`make test-faults` does it with 1,000 kills, every operation and 1,000 states after a loss of power; FAULT_KILLS,
+FAULT_EVERY and FAULT_POWER set other numbers, and FAULT_SEED (printed) starts the random moments elsewhere.
 """
 
 import contextlib
@@ -28,6 +28,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("FAULT_KILLS", "12"))
 EVERY = int(os.environ.get("FAULT_EVERY", "12"))
+POWER = int(os.environ.get("FAULT_POWER", "40"))
 SEED = int(os.environ.get("FAULT_SEED", "0"))
 TIMES = {"seconds", "seconds/train", "seconds/val", "images_per_second"}
 GRID = ["dropout=0.0,0.1,0.3,0.5", "seed=0,1"]
@@ -155,3 +156,14 @@ def test_every_file_operation_fails_once_and_is_the_last_once(preloaded, tmp_pat
     assert all(line["not made good"] == 0 for line in tried.values()), done.stdout
     assert all(line["tried"] >= (first["operations"] - 2) // EVERY for line in tried.values())
     assert set(tried["dies"]["ended"]) == {"died"}
+
+
+def test_what_a_loss_of_power_leaves_gives_the_same_table(preloaded, tmp_path):
+    command = [sys.executable, "-m", "tests.sweep.power", str(tmp_path / "runs"), f"--count={POWER}", f"--seed={SEED}"]
+    environment = os.environ | {"LD_PRELOAD": str(preloaded), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    print("\n" + done.stdout)
+    first, *wrong, last = map(json.loads, done.stdout.splitlines())
+    assert first["states"] > 1000
+    assert (wrong, last["not made good"], last["tried"]) == ([], 0, min(POWER, first["states"]))

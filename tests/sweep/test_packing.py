@@ -22,13 +22,13 @@ class FakeWorker:
 
 @pytest.fixture
 def make(monkeypatch):
-    def build(gpus, cores=16, **settings):
+    def build(gpus, cores=16, width=1, **settings):
         monkeypatch.setattr(devices, "gpus", lambda: gpus)
         monkeypatch.setattr(devices, "free_mb", lambda gpus: None)
         monkeypatch.setattr(devices, "cores", lambda: cores)
         monkeypatch.setattr(processes, "WorkerProcess", FakeWorker)
         monkeypatch.setattr(processes, "ForkServer", lambda: None)  # no worker is started that it would fork
-        return Crew(SETTINGS | settings)
+        return Crew(SETTINGS | settings, width=width)
 
     return build
 
@@ -187,3 +187,22 @@ def test_gpus_that_give_no_answer_are_said_in_a_line(monkeypatch, tmp_path):
 def test_precision_is_resolved_without_torch(monkeypatch, gpus, device, wanted, expected):
     monkeypatch.setattr(devices, "gpus", lambda: gpus)
     assert devices.precision(wanted, device) == expected
+
+
+def test_a_run_of_several_processes_has_a_gpu_for_each(make):
+    gpus = tuple(Gpu(str(number), 80_000, 80_000, 9.0) for number in range(5))
+    made = make(gpus, width=2)
+    made.grow(9)
+    assert [worker.gpu for worker in made.workers] == ["0,1", "2,3"]  # the fifth is left
+    note(made, 1000.0)
+    assert made.most() == 2  # such runs are not packed
+    made.note_memory(made.workers[0], {"gpu_mb": 1000.0, "free_mb": 50_000.0})
+    few = make((BIG, SMALL), width=3)
+    few.grow(1)
+    assert [worker.gpu for worker in few.workers] == ["0,1"]
+
+
+def test_without_gpus_its_processes_count_as_cores(make):
+    assert make((), cores=8, width=2).most() == 4
+    assert make((), cores=8, width=3, threads=2).most() == 1
+    assert make((), cores=1, width=2).most() == 1

@@ -6,7 +6,9 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from retable import cli
@@ -15,13 +17,15 @@ from retable.config.compose import Composer
 from retable.data.samples.traps import CLASSES
 from retable.errors import ConfigError
 from retable.experiment.table import load_table
+from retable.figures.detection import largest
 from retable.metrics import detection as boxes
 from retable.report.verdicts import judge_published
 from retable.run import execute as execution
 from retable.run import files
-from retable.run.assemble import check
+from retable.run.assemble import check, make_data, make_task
 from retable.run.execute import execute
 from retable.run.restore import load
+from retable.tasks.detection import Detection
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (0, 50, 10, 60)  # boxes apart from one another
 
@@ -129,6 +133,37 @@ def test_figures(finished):
     drawn = {path.stem for path in (directory / "figures").glob("*.png")}
     both = {"confusion_before", "confusion_val", "boxes", "average_precision"}
     assert drawn == {"curves", "gradient_norms", "class_distribution", "features"} | both
+
+
+def test_the_plane_is_of_the_whole_set_before_training(compose, finished, tmp_path, monkeypatch):
+    """t-SNE of what an untrained model of the same seed gives, of training and validation images alike."""
+    given = []
+    monkeypatch.setattr("sklearn.manifold.TSNE.fit_transform", lambda self, x: given.append(x) or x[:, :2])
+    config = compose(*SMALL, "trainer.max_epochs=1", "optimizer.lr=0.003")
+    execute(config, tmp_path / "one")
+    pl.seed_everything(config["seed"], verbose=False)
+    data = make_data(config)
+    task = make_task(config, data).eval()
+    parts = [data.splits.train, data.splits.val]
+    labels = [[int(label) for label in largest(part.targets)] for part in parts]
+    images = [part.images[i] for part, own in zip(parts, labels, strict=True) for i, v in enumerate(own) if v >= 0]
+    with torch.inference_mode():
+        expected = task.model.features(data.normalise(torch.from_numpy(np.stack(images))))
+    assert len(given) == 1
+    assert given[0] == pytest.approx(expected.numpy(), abs=1e-5)
+    kept = torch.load(finished[0] / files.CHECKPOINT, weights_only=True)["before"]["plane"]
+    assert kept["labels"].tolist() == [label for own in labels for label in own if label >= 0]
+    assert kept["points"].shape == (len(images), 2)
+
+
+def test_the_images_that_are_drawn_are_random_ones_of_each_class(finished):
+    task = Detection.__new__(Detection)
+    task.__dict__ |= {"classes": ("a", "b"), "_objects": {"val": [objects((A, i % 2)) for i in range(40)]}}
+    shown = task.shown("val")
+    assert [label for label, _ in shown] == [0, 0, 0, 1, 1, 1]
+    assert all(index % 2 == label for label, index in shown)
+    assert [index for _, index in shown] != [0, 2, 4, 1, 3, 5]
+    assert shown == task.shown("val")
 
 
 def test_evaluate_on_a_csv_repeats_the_figures_of_the_run(finished, tmp_path, capsys):

@@ -5,10 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retable.commands.evaluate import add_set_options, add_trust, add_which, evaluate, settings_of
+from retable.commands.evaluate import (
+    add_data,
+    add_set_options,
+    add_trust,
+    add_which,
+    check_location,
+    evaluate,
+    settings_of,
+)
 from retable.errors import ConfigError
 
 if TYPE_CHECKING:
+    from retable.run.foreign_use import TrainedModule
     from retable.run.restore import Trained
 
 
@@ -17,28 +26,66 @@ def add(commands: argparse._SubParsersAction) -> None:
     compare = commands.add_parser(
         "compare",
         help="draw the same images under two trained segmentation models",
-        description="Draw the images that the second model segments best and worst, as both models segment them.",
+        description="Draw the images that the second model segments best and worst, as both models segment them. Of two"
+        " LightningModules of one's own, what both log of the same data.",
         epilog="example: retable compare outputs/gland/first outputs/gland/second data/warwick",
     )
     compare.add_argument("first", type=Path, help="a last.ckpt, or the directory of a run")
     compare.add_argument("second", type=Path, help="another one of the same task")
-    compare.add_argument("data", type=Path, help="the set's folder, as data.root holds it for this task")
+    add_data(compare)
     add_set_options(compare)
     add_which(compare)
     add_trust(compare)
-    compare.add_argument("--images", type=int, default=3, metavar="N", help="so many of the best and of the worst (3)")
-    compare.add_argument("--output", type=Path, default=Path("compare.png"), metavar="PNG", help="default: compare.png")
+    compare.add_argument("--images", type=int, metavar="N", help="so many of the best and of the worst (3)")
+    compare.add_argument("--output", type=Path, metavar="PNG", help="default: compare.png")
     compare.set_defaults(do=_compare)
 
 
 def _compare(options: argparse.Namespace) -> None:
     from retable.run.restore import load
 
-    models = [load(path, options.trust, options.which) for path in (options.first, options.second)]
-    rows = compare(*models, options.data, options.output, options.images, options.part, settings_of(options.set))
+    first, second = (load(path, options.trust, options.which) for path in (options.first, options.second))
+    if [check_location(model, options.data) for model in (first, second)] == [False, False]:
+        _compare_modules(first, second, options)
+        return
+    output, images = options.output or Path("compare.png"), 3 if options.images is None else options.images
+    rows = compare(first, second, options.data, output, images, options.part, settings_of(options.set))
     for name, *dice in rows:
         print(f"{name}  " + "  ".join(f"{value:.4f}" for value in dice))
-    print(options.output)
+    print(output)
+
+
+def _compare_modules(first: "TrainedModule", second: "TrainedModule", options: argparse.Namespace) -> None:
+    for name in ("images", "output"):
+        if getattr(options, name) is not None:
+            raise ConfigError(f"--{name}: not accepted for {first.name}, a LightningModule of one's own")
+    rows = compare_modules(first, second, options.part, settings_of(options.set))
+    print(f"{'':<24} {'first':>10} {'second':>10} {'change':>10}")
+    for name, *values in rows:
+        print(f"{name:<24} {values[0]:>10.4f} {values[1]:>10.4f} {values[1] - values[0]:>+10.4f}")
+
+
+def compare_modules(
+    first: "TrainedModule", second: "TrainedModule", part: str | None = None, settings: Mapping[str, Any] | None = None
+) -> list[tuple[str, float, float]]:
+    """What both of two LightningModules log of the second one's data: name, the first's value, the second's.
+
+    Args:
+        part, settings: as for `retable.run.foreign_use.measured`.
+
+    Raises:
+        ConfigError: one line, for modules that log nothing under the same name, and what `measured` refuses.
+    """
+    from dataclasses import replace
+
+    from retable.run.foreign_use import measured
+
+    config = first.config | {key: second.config[key] for key in ("data", "seed")}  # the seed decides on what is drawn
+    (_, one), (_, other) = (measured(m, part, settings) for m in (replace(first, config=config), second))
+    names = [name for name in one if name in other]
+    if not names:
+        raise ConfigError(f"{first.name} and {second.name}: log nothing under the same name")
+    return [(name, one[name], other[name]) for name in names]
 
 
 def compare(
@@ -71,7 +118,7 @@ def compare(
 
     checks.integer("--images", each, 1)
     for model in (first, second):
-        if not isinstance(model.task, Segmentation):
+        if not isinstance(getattr(model, "task", None), Segmentation):
             raise ConfigError(f"{model.name}: no segmentation model; accepted: runs of a task of segmentation")
     found = [evaluate(model, location, part, settings) for model in (first, second)]
     dice = [ranked(m.task.matrices(f.part), m.task.scored)[1] for m, f in zip((first, second), found, strict=True)]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from retable.data.arrays import ImageSet
+    from retable.run.foreign_use import TrainedModule
     from retable.run.restore import Trained
 
 MOST_ROWS = 30  # images listed on the screen; --csv has them all
@@ -25,15 +26,42 @@ def add(commands: argparse._SubParsersAction) -> None:
         "evaluate",
         help="print a trained model's metrics on a set, by class and by image",
         description="Print the metrics of a trained model on any set of its task's format, by class and by image.",
-        epilog="example: retable evaluate multirun/gland/default__seed-0 data/warwick --part test --csv images.csv",
+        epilog="example: retable evaluate multirun/gland/default__seed-0 data/warwick --part test --csv images.csv; of"
+        " a LightningModule of your own, which brings its data: retable evaluate multirun/leaves/default__seed-0",
     )
     evaluate.add_argument("checkpoint", type=Path, help="a last.ckpt, or the directory of a run")
-    evaluate.add_argument("data", type=Path, help="the set's folder, as data.root holds it for this task")
+    add_data(evaluate)
     add_set_options(evaluate)
     add_which(evaluate)
     add_trust(evaluate)
     evaluate.add_argument("--csv", type=Path, metavar="FILE", help="also write a row an image to this file")
     evaluate.set_defaults(do=_evaluate)
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The argument that names a set."""
+    parser.add_argument(
+        "data",
+        type=Path,
+        nargs="?",
+        help="the set's folder, as data.root holds it for this task; of a LightningModule of one's own none",
+    )
+
+
+def check_location(trained: "Trained | TrainedModule", location: Path | None) -> bool:
+    """Whether a run is of a Task, whose data lie somewhere else now and then.
+
+    Raises:
+        ConfigError: for a Task without a folder, and a LightningModule of somebody's own with one.
+    """
+    from retable.run.restore import Trained
+
+    task = isinstance(trained, Trained)
+    if task and location is None:
+        raise ConfigError(f"data: missing; {trained.name} is measured on a set's folder")
+    if not task and location is not None:
+        raise ConfigError(f"{location}: {trained.name} brings its own DataModule; --set KEY=VALUE for its arguments")
+    return task
 
 
 def add_which(parser: argparse.ArgumentParser) -> None:
@@ -84,6 +112,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     from retable.run.restore import load
 
     trained = load(options.checkpoint, options.trust, options.which)
+    if not check_location(trained, options.data):
+        _evaluate_module(trained, options)
+        return
     found = evaluate(trained, options.data, options.part, settings_of(options.set))
     print(f"{trained.name} on {options.data} · {found.part}: {len(found.by_image)} images")
     for reason, count in found.counts.get("reasons", {}).items():
@@ -101,6 +132,16 @@ def _evaluate(options: argparse.Namespace) -> None:
             raise ConfigError(f"--csv {options.csv}: cannot be written ({error.strerror})") from error
 
 
+def _evaluate_module(trained: "TrainedModule", options: argparse.Namespace) -> None:
+    from retable.run.foreign_use import measured
+
+    if options.csv:
+        raise ConfigError(f"--csv: what {trained.name} logs is no table by image; accepted: no --csv")
+    part, metrics = measured(trained, options.part, settings_of(options.set))
+    print(f"{trained.name} on {trained.config['data']['_target_']} · {part}\n")
+    print("\n".join(f"{name:<24} {value:.4f}" for name, value in metrics.items()))
+
+
 def _text(table: "pd.DataFrame") -> str:
     return table.to_string(index=False, float_format="{:.4f}".format, na_rep="-")
 
@@ -115,23 +156,29 @@ class Evaluation:
         by_class, by_image: a row a class, a row an image.
         images: the part's images, in the order of by_image.
         counts: what the set holds and what was left out of it, with reasons.
+
+    Of a LightningModule of somebody's own there are part and metrics alone: no rows, no images, no counts.
     """
 
     part: str
     metrics: dict[str, float]
     by_class: "pd.DataFrame"
     by_image: "pd.DataFrame"
-    images: "ImageSet"
+    images: "ImageSet | None"
     counts: dict[str, Any]
 
 
 def evaluate(
-    trained: "Trained", location: Path, part: str | None = None, settings: Mapping[str, Any] | None = None
+    trained: "Trained | TrainedModule",
+    location: Path | None = None,
+    part: str | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Run a trained model over a set.
 
     Args:
-        location: folder (or file, where the task's format is one) in the place of the task's own set.
+        location: folder (or file, where the task's format is one) in the place of the task's own set; None for a
+            LightningModule of somebody's own, which has a DataModule.
         part: train, val, test, or all of them; by default test where the format has such a part, else val.
         settings: keys of the data configuration that differ from the run's, e.g. {"val": [7]}.
 
@@ -146,6 +193,12 @@ def evaluate(
     from retable.data.loader import DeviceLoader
     from retable.tasks.build import HINT
 
+    if not check_location(trained, location):
+        import pandas as pd
+
+        from retable.run.foreign_use import measured
+
+        return Evaluation(*measured(trained, part, settings), pd.DataFrame(), pd.DataFrame(), None, {})
     if not location.exists():
         task = trained.config["task"]["name"]
         raise DataError(f"{location}: no such file or folder; accepted: a set in the format of task={task}")

@@ -1,7 +1,7 @@
 """`retable export`: what a reader needs of finished runs, without checkpoints and events, small enough to be committed.
 
-Of each run: run.json, result.json, history.csv and, of seed 0, its figures made smaller. Where the runs lay and where
-they read their data is left out, since it means nothing elsewhere.
+Of each run: run.json, result.json, history.csv, images.json and, of seed 0, its figures made smaller. Where the runs
+lay and where they read their data is left out, since it means nothing elsewhere.
 """
 
 import argparse
@@ -60,6 +60,8 @@ def export_run(directory: Path, folder: Path, pictures: bool) -> Path:
     result = atomic.read_json(directory / files.RESULT) or {}
     atomic.write_json(target / files.RESULT, {key: value for key, value in result.items() if key != "log"})
     atomic.write_text(target / files.HISTORY, (directory / files.HISTORY).read_text(encoding="utf-8"))
+    if (directory / files.IMAGES).exists():
+        atomic.write_text(target / files.IMAGES, (directory / files.IMAGES).read_text(encoding="utf-8"))
     for picture in sorted((directory / files.FIGURES).glob("*.png")) if pictures else ():
         _shrink(picture, target / files.FIGURES / picture.name)
     return target

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retable.commands.evaluate import add_trust, add_which
+from retable.commands.evaluate import add_trust, add_which, settings_of
 from retable.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from retable.data.arrays import Unlabelled
     from retable.data.module import ImageData
+    from retable.run.foreign_use import TrainedModule
     from retable.run.restore import Trained
 
 
@@ -34,11 +35,12 @@ def add(commands: argparse._SubParsersAction) -> None:
         help="label images, find objects in them, or write their masks, with a trained model",
         description="Print each image's predicted label and its probability, and the accuracy where labels are known;"
         " of a detector each object's class, score and box, in pixels. A segmentation model writes masks of the"
-        " images' own size: PNG with a palette, NIfTI for NIfTI, and beside each the image with its mask laid over it.",
+        " images' own size: PNG with a palette, NIfTI for NIfTI, and beside each the image with its mask laid over it."
+        " Of a LightningModule of one's own: what its predict_step gives for its DataModule's predict_dataloader.",
     )
     predict.add_argument("checkpoint", type=Path, help="a last.ckpt, or the directory of a run")
     predict.add_argument(
-        "images", type=Path, nargs="+", help="images, folders, zip or tar archives, a CIFAR batch, or an idx file"
+        "images", type=Path, nargs="*", help="images, folders, zip or tar archives, a CIFAR batch, or an idx file"
     )
     predict.add_argument("--quiet", action="store_true", help="only the last line")
     predict.add_argument(
@@ -51,10 +53,18 @@ def add(commands: argparse._SubParsersAction) -> None:
         "--output",
         type=Path,
         metavar="DIR",
-        help="of a detector: write images with boxes to DIR; of masks: write them there (default: masks)",
+        help="of a detector: write images with boxes to DIR; of masks: write them there (default: masks); of a"
+        " LightningModule of one's own: the file of its arrays (default: predictions.npz)",
     )
     predict.add_argument(
         "--rle", type=Path, metavar="FILE", help="also write masks as COCO's run lengths to a JSON file"
+    )
+    predict.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="of a LightningModule of one's own: an argument of its DataModule; may be given several times",
     )
     add_which(predict)
     add_trust(predict)
@@ -62,11 +72,17 @@ def add(commands: argparse._SubParsersAction) -> None:
 
 
 def _predict(options: argparse.Namespace) -> None:
+    from retable.run.foreign_use import TrainedModule
     from retable.run.restore import load
     from retable.tasks.detection import Detection
     from retable.tasks.segmentation import Segmentation
 
     trained = load(options.checkpoint, options.trust, options.which)
+    if isinstance(trained, TrainedModule):
+        _write_arrays(trained, options)
+        return
+    if not options.images or options.set:
+        raise ConfigError("--set: accepted: none, of a Task" if options.set else "images: missing; files or folders")
     kinds = {Detection: (("score", "output"), _print_objects), Segmentation: (("output", "rle"), _write_masks)}
     taken, do = next((kinds[kind] for kind in kinds if isinstance(trained.task, kind)), (("labels",), _print_labels))
     for name in {"labels", "score", "output", "rle"} - set(taken):
@@ -76,6 +92,28 @@ def _predict(options: argparse.Namespace) -> None:
     do(trained, options, left_out)
     for reason, count in left_out.items():
         print(f"left out: {count}, {reason}", file=sys.stderr)
+
+
+def _write_arrays(trained: "TrainedModule", options: argparse.Namespace) -> None:
+    """What a LightningModule of somebody's own predicts, as an .npz file."""
+    import numpy as np
+
+    from retable.run.foreign_use import predictions
+
+    given = [str(path) for path in options.images]
+    given += [f"--{name}" for name in ("labels", "score", "rle") if getattr(options, name) is not None]
+    if given:
+        raise ConfigError(f"{given[0]}: not accepted for {trained.name}, whose DataModule says what is predicted")
+    arrays = predictions(trained, settings_of(options.set))
+    path = options.output or Path("predictions.npz")
+    try:
+        with path.open("wb") as file:
+            np.savez(file, **arrays)
+    except OSError as error:
+        raise ConfigError(f"--output {path}: cannot be written ({error.strerror})") from error
+    if not options.quiet:
+        print("\n".join(f"{name}  {values.dtype} {values.shape}" for name, values in arrays.items()))
+    print(path)
 
 
 def _print_labels(trained: "Trained", options: argparse.Namespace, left_out: Counter[str]) -> None:

@@ -10,12 +10,15 @@ from typing import Any
 
 from hydra.utils import get_object
 
+from retable.config.one_lightning import unite
 from retable.errors import ConfigError, RetableError, first_line
 
 # Whose targets refuse a value by an error of their own, and are not to be mended by the user: one line tells all.
 LIBRARIES = ("retable", "torch", "torchvision", "lightning", "pytorch_lightning", "segmentation_models_pytorch", "timm")
 # Keys of a node that speak of the node itself and are not passed on.
 _OWN = {"name", "_target_"}
+
+unite()  # before anything that a config names is imported
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it prints what the ConfigError below says
 

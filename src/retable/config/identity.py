@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,16 @@ def settled(key: str, value: Any) -> Any:
     if key == "model.weights" and isinstance(value, str | Path) and ":" not in str(value):
         path = Path(value).expanduser()
         if path.is_dir():
-            path = path / "last.ckpt"  # another run's weights
+            path = kept_checkpoint(path)  # another run's weights
         if path.suffix:
             return f"{path.name}:{_content(path)}"
     return value
+
+
+def kept_checkpoint(directory: Path) -> Path:
+    """The file of a run's weights: of its last epoch or, where it has kept the best epoch's alone, of that one."""
+    last, best = directory / "last.ckpt", directory / "best.ckpt"
+    return best if best.exists() and not last.exists() else last
 
 
 def _same(wanted: Any, stored: Any) -> bool:
@@ -102,14 +108,18 @@ def digest(flat: dict[str, Any], fingerprint: str | None = None) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def run_name(composition: Composition, table: str | None = None, shared: Collection[str] = ()) -> str:
+def run_name(
+    composition: Composition, table: str | None = None, shared: Collection[str] = (), alike: Collection[str] = ()
+) -> str:
     """A directory name from what deviates from the task's defaults, e.g. `dropout-0.3__seed-1`.
 
-    Characters need no quoting in a shell; names over 100 characters are cut and end in a hash.
+    Characters need no quoting in a shell. A name over 100 characters leaves out what does not tell the sweep's runs
+    apart, is cut where that does not do, and ends in a hash.
 
     Args:
         table: the experiment that asks for the run, e.g. cifar/dropout.
         shared: deviations that all runs of that table have: the table's name stands for them.
+        alike: deviations that all runs of the sweep have.
     """
     flat = identity(composition.config)
     deviations = [key for key in composition.deviations if _is_named(key, flat)]
@@ -123,11 +133,33 @@ def run_name(composition: Composition, table: str | None = None, shared: Collect
                     continue
             parts.append(f"{_short(key)}-{Path(value).name if key == 'model.weights' else _text(value)}")
     parts = parts or ["default"]
-    name = "__".join([*parts, f"seed-{composition.config['seed']}"])
-    name = re.sub(r"[^A-Za-z0-9._+=-]+", "_", name)
+    name = without_quoting("__".join([*parts, f"seed-{composition.config['seed']}"]))
     if len(name) > _LONGEST:
+        rest = set(alike) - set(shared)
+        if rest:
+            name = run_name(composition, table, {*shared, *rest})
+            if len(name) <= _LONGEST - 10:
+                return f"{name}__{digest(flat)}"
         name = f"{name[: _LONGEST - 10]}__{digest(flat)}"
     return name
+
+
+def short_name(settings: Mapping[str, Any]) -> str:
+    """A name that says these settings and nothing else.
+
+    >>> short_name({"dropout.p": 0.3, "model.widths": [8, 16], "seed": 1})
+    'dropout-0.3__model.widths-8+16__seed-1'
+    """
+    parts = [
+        f"{_short(key)}-{Path(value).name if key == 'model.weights' else _text(value)}"
+        for key, value in settings.items()
+    ]
+    return without_quoting("__".join(parts) or "default")
+
+
+def without_quoting(name: str) -> str:
+    """A name whose characters need no quoting in a shell."""
+    return re.sub(r"[^A-Za-z0-9._+=-]+", "_", name)
 
 
 def shared_deviations(compositions: Sequence[Composition]) -> set[str]:

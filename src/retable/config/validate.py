@@ -1,4 +1,9 @@
-"""What every run's config must satisfy, whatever its task: checked without torch, before anything runs."""
+"""What every run's config must satisfy, whatever its task: checked without torch, before anything runs.
+
+Classes and functions of this package check their own arguments (retable.checks) when `run.assemble.check` builds them,
+which happens before a sweep's first run. The table here has what no such class takes: keys of sections that belong to
+the sweep, to Lightning's Trainer, and arguments of torch's optimizers and schedulers, which accept too much.
+"""
 
 import math
 import re
@@ -80,10 +85,6 @@ def _folder(key: str, value: object) -> None:
 PRECISIONS = ("auto", "32", "tf32", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "bf16-auto", "16-auto")
 CHECKS: dict[str, Callable[[str, Any], None]] = {
     "seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
-    "dropout.p": lambda k, v: checks.number(k, v, 0, 1, open_high=True),
-    "dropout.where": lambda k, v: checks.one_of(k, v, ("conv", "fc", "all")),
-    "dropout.channels": checks.boolean,
-    "init.where": lambda k, v: checks.one_of(k, v, ("conv", "fc", "both")),
     "loss.l1": lambda k, v: checks.number(k, v, 0, math.inf),
     "optimizer.lr": lambda k, v: checks.number(k, v, 0, math.inf, open_low=True),
     "optimizer.weight_decay": lambda k, v: checks.number(k, v, 0, math.inf),
@@ -97,12 +98,6 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "scheduler.factor": lambda k, v: checks.number(k, v, 0, 1, open_low=True, open_high=True),
     "scheduler.patience": lambda k, v: checks.integer(k, v, 0),
     "augment.mode": lambda k, v: checks.one_of(k, v, ("none", "copies", "fly")),
-    "data.source": lambda k, v: checks.one_of(k, v, ("real", "sample")),
-    "data.fraction": lambda k, v: checks.number(k, v, 0, 1, open_low=True),
-    "data.batch_size": lambda k, v: checks.integer(k, v, 1),
-    "data.eval_batch_size": lambda k, v: checks.integer(k, v, 1),
-    "data.resident": lambda k, v: checks.one_of(k, v, ("auto", True, False)),
-    "data.split_seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
     "trainer.max_steps": _max_steps,
     "trainer.precision": lambda k, v: checks.one_of(k, str(v), PRECISIONS),
@@ -126,9 +121,6 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto", "ddp")),
     "trainer.devices": lambda k, v: checks.integer(k, v, 1),
     "trainer.validate_first": checks.boolean,
-    "early_stop.epsilon": lambda k, v: checks.number(k, v, 0),
-    "early_stop.from_epoch": lambda k, v: checks.integer(k, v, 1),
-    "early_stop.apply": checks.boolean,
     "tags": _tags,
     "checkpoint.last": checks.boolean,
     "checkpoint.best": checks.boolean,
@@ -159,7 +151,7 @@ _FOREIGN_TASK = ("name", "metric", "mode")
 # Sections that nothing else checks for keys which are not used, each with its keys.
 _CLOSED = {
     section: [path.partition(".")[2] for path in CHECKS if path.startswith(f"{section}.")]
-    for section in ("dropout", "trainer", "checkpoint", "logger", "sweep")
+    for section in ("trainer", "checkpoint", "logger", "sweep")
 }
 
 

@@ -131,7 +131,7 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Splits:
-    """What a task trains on and what it is judged on.
+    """What a task is trained and evaluated on.
 
     Args:
         train, val: used in every epoch.

@@ -97,7 +97,8 @@ class ImageData(pl.LightningDataModule):
     read_version: ClassVar[int] = 1
     # Training targets by a mask's value, where a mask's values are codes: label = code % number of classes (report E).
     levels: tuple[float, ...] | None = None
-    # What a run's figures can show beside images and masks: "volumes" (see BrainData) or "copies" (see GlandData).
+    # What a run's figures can show beside images and masks: "volumes" (see BrainData), "copies" (see
+    # GlandData) or "styles" (see VentricleData).
     extras: tuple[str, ...] = ()
 
     _sources: ClassVar[dict[str, str]] = {}  # sha256 of the files of such classes, as they were when they were imported
@@ -135,13 +136,10 @@ class ImageData(pl.LightningDataModule):
         checks.one_of("scale", scale, ("unit", "standard", "imagenet"))
         checks.one_of("resident", resident, ("auto", True, False))
         checks.number("fraction", fraction, 0, 1, open_low=True)
-        for key, value, least in (
-            ("split_seed", split_seed, 0),
-            ("batch_size", batch_size, 1),
-            ("eval_batch_size", eval_batch_size, 1),
-            ("seed", seed, 0),
-        ):
-            checks.integer(key, value, least)
+        for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            checks.integer(key, value, 1)
+        for key, value in (("split_seed", split_seed), ("seed", seed)):
+            checks.integer(key, value, 0, 2**32 - 1)
         self.source, self.scale, self.fraction = source, scale, float(fraction)
         self.root, self.cache = checks.folder("root", root), checks.folder("cache", cache)
         self.split_seed, self.batch_size, self.eval_batch_size, self.seed = (
@@ -151,8 +149,6 @@ class ImageData(pl.LightningDataModule):
             seed,
         )
         self.augment, self.resident = augment, resident
-        if self.augment_mode not in ("none", "copies", "fly"):
-            raise ValueError(f"augment.mode={self.augment_mode}: accepted: none, copies, fly")
         self._location: Path | None = None
         self.splits: Splits | None = None
         self.fingerprint: str | None = None
@@ -306,6 +302,11 @@ class ImageData(pl.LightningDataModule):
             self.train_images, self.train_targets = enlarged(
                 self.train_images, self.train_targets, self.augment.copies, self.seed
             )
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all images and targets, as read."""
+        return self._resident.size
 
     def is_resident(self, device: torch.device) -> bool:
         """Whether the images are kept in a device's memory. Measured when it is first asked: later they take it up."""

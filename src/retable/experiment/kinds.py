@@ -211,13 +211,13 @@ class Within(Statement):
         values = [figure.value for figure in figures]
         if any(map(math.isinf, values)):
             raise NotThere("a threshold is never reached")
-        apart = max(values) - min(values)
+        spread = max(values) - min(values)
         if self.relative:
             if values[-1] == 0:
                 raise NotThere(f"{figures[-1].label} is 0, of which nothing is a share")
-            apart /= abs(values[-1])
-        close = apart < self.by - EPSILON if self.strict else apart <= self.by + EPSILON
-        shown = f"{100 * apart:.1f} %" if self.relative else f"{apart:.4g}"
+            spread /= abs(values[-1])
+        close = spread < self.by - EPSILON if self.strict else spread <= self.by + EPSILON
+        shown = f"{100 * spread:.1f} %" if self.relative else f"{spread:.4g}"
         limit = f"{100 * self.by:g} %" if self.relative else f"{self.by:g}"
         said = ", ".join(figure.said for figure in figures)
         return close, f"{said}: {shown} apart, claimed {'under' if self.strict else 'at most'} {limit}"

@@ -111,6 +111,11 @@ class Metric:
         """Whether every seed has the same value, so that one seed is evidence enough: the number of parameters."""
         return self.result == "parameters"
 
+    @property
+    def ranks(self) -> bool:
+        """Whether one value is better than another; the epoch in which a rule would have stopped is not."""
+        return not (self.result or "").startswith("early_stop")
+
     def curve(self, run: Recorded, metrics: Mapping[str, "Metric"]) -> Curve:
         """Epoch -> value in the published unit, where the epoch has one. Args: metrics: the table's, by name.
 

@@ -17,13 +17,15 @@ KINDS: dict[str, type["Statement"]] = {}
 class Comparison:
     """One of the differences that a statement rests on: it holds if all of them exceed 0, whatever its kind.
 
-    margin: of a world, in the metric's published unit. exact: whether it is the same in every seed.
+    margin: of a world, in the metric's published unit. exact: whether it is the same in every seed. operands: the two
+    figures that it sets against each other, where it is the difference of two.
     """
 
     label: str
     metric: str
     margin: Callable[[World], float]
     exact: bool = False
+    operands: tuple[Operand, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Evidence:
         exact = all(metric.exact for metric in map(self.metrics.get, (high.metric, low.metric)) if metric)
         label += f" - {by:g}" if by > 0 else f" + {-by:g}" if by < 0 else ""
         metric = high.metric or low.metric
-        return Comparison(label, metric, lambda world: high.value(world) - low.value(world) - by, exact)
+        return Comparison(label, metric, lambda world: high.value(world) - low.value(world) - by, exact, (high, low))
 
     def outdoes(self, winner: Operand, loser: Operand) -> Comparison:
         """That one figure is better than another."""

@@ -30,10 +30,12 @@ from retable.experiment.assumptions import Assumption, parse_assumed
 from retable.experiment.claims import Claim, parse_claims
 from retable.experiment.fields import Fields, is_list
 from retable.experiment.metrics import Metric, Published, parse_metrics, parse_published
+from retable.experiment.shown import Beside, ClassTable, Compare, parse_class_tables, parse_compare, parse_pictures
 
 TABLE_KEYS = (
     *("source", "title", "assumed", "notes", "published_epochs", "grid"),
     *("rows", "columns", "labels", "metrics", "baseline", "ranked", "cells", "claims"),
+    *("class_tables", "pictures", "compare"),
 )
 
 
@@ -71,6 +73,9 @@ class Table:
     assumptions: tuple[Assumption, ...] = ()
     notes: tuple[str, ...] = ()
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    class_tables: tuple[ClassTable, ...] = ()
+    pictures: tuple[Beside, ...] = ()
+    compare: tuple[Compare, ...] = ()
 
     @property
     def task(self) -> str:
@@ -108,6 +113,9 @@ def parse_table(data: Any, name: str, origin: str | None = None) -> Table:
         assumptions=assumptions,
         notes=fields.texts("notes"),
         labels=parse_labels(fields, rows + columns),
+        class_tables=parse_class_tables(fields),
+        pictures=parse_pictures(fields, list(cells)),
+        compare=parse_compare(fields, list(cells)),
     )
 
 

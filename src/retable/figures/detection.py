@@ -14,7 +14,7 @@ from matplotlib.patches import Rectangle
 from retable.figures.classification import TRAIN, VAL, confusion_matrix, save
 from retable.figures.segmentation import PREDICTED, TRUE
 
-MOST_POINTS = 1000  # images in the plane of t-SNE
+MOST_POINTS = 5000  # images in the plane of t-SNE; of larger sets evenly spaced ones
 BEFORE, AFTER = "#999999", TRAIN
 
 
@@ -68,35 +68,62 @@ def average_precision(bars: dict[str, Sequence[float]], classes: Sequence[str], 
 
 
 def features(task: Any, data: Any, path: Path, title: str, seed: int) -> None:
-    """t-SNE of the images' features (van der Maaten and Hinton 2008), coloured by the class of the largest box."""
-    from sklearn.manifold import TSNE
-
-    val = data.splits.val
-    labels = largest(val.targets)
-    indices = np.flatnonzero(labels >= 0)[:MOST_POINTS]
-    if len(indices) < 4:
+    """The images in the plane, coloured by the class of the largest box: before training, else as they are now."""
+    before = (task.before or {}).get("plane")
+    found = plane(task, data, seed) if before is None else before
+    if not found:
         return
-    task.eval()
-    with torch.inference_mode():
-        found = []
-        for start in range(0, len(indices), 8):
-            images = torch.from_numpy(np.array(val.images[indices[start : start + 8]])).to(task.device)
-            found.append(task.model.features(data.normalise(images)).float().cpu())
-    values = torch.cat(found).numpy()
-    perplexity = min(30.0, (len(values) - 1) / 3)
-    points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
+    points, labels = found["points"].numpy(), found["labels"].numpy()
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axis = figure.add_subplot()
     colours = colormaps["tab10" if len(task.classes) <= 10 else "tab20"].colors
     for label, name in enumerate(task.classes):
-        own = labels[indices] == label
+        own = labels == label
         if own.any():
             axis.scatter(*points[own].T, s=14, color=colours[label % len(colours)], label=name)
     axis.set_xticks([])
     axis.set_yticks([])
     axis.legend(frameon=False, fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle(f"{title} · val: t-SNE of image features, by the largest box", fontsize=9)
+    when = "after training" if before is None else "before training"
+    text = f"{title} · the whole set, {len(points):,} images, {when}:\nt-SNE of image features, by the largest box"
+    figure.suptitle(text, fontsize=9)
     save(figure, path)
+
+
+def plane(task: Any, data: Any, seed: int) -> dict[str, torch.Tensor]:
+    """t-SNE (van der Maaten and Hinton 2008) of the features of all images with a box, under the model as it is.
+
+    Returns:
+        points (N, 2) and labels (N,), the class of each image's largest box; {} for fewer than four images.
+    """
+    from sklearn.manifold import TSNE
+
+    parts = _distinct(data.splits)
+    found_labels = [(part, index, int(label)) for part in parts for index, label in enumerate(largest(part.targets))]
+    having = [one for one in found_labels if one[2] >= 0]
+    if len(having) < 4:
+        return {}
+    chosen = [having[i] for i in np.unique(np.linspace(0, len(having) - 1, MOST_POINTS).round().astype(int))]
+    found = []
+    training = task.training
+    task.eval()
+    with torch.inference_mode():
+        for start in range(0, len(chosen), 8):
+            images = np.stack([part.images[index] for part, index, _ in chosen[start : start + 8]])
+            found.append(task.model.features(data.normalise(torch.from_numpy(images).to(task.device))).float().cpu())
+    task.train(training)
+    values = torch.cat(found).numpy()
+    perplexity = min(30.0, (len(values) - 1) / 3)
+    points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
+    return {"points": torch.from_numpy(points), "labels": torch.tensor([label for *_, label in chosen])}
+
+
+def _distinct(splits: Any) -> list[Any]:
+    """The parts of a set, each once."""
+    found: list[Any] = []
+    for part in splits.parts.values():
+        found += [] if any(part is other for other in found) else [part]
+    return found
 
 
 def largest(targets_NM5: np.ndarray) -> np.ndarray:

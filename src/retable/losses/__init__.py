@@ -1,7 +1,7 @@
 """Losses, one an option of conf/loss: `pixel` by pixel, `overlap` by region, `combined` both, `boxes` of objects.
 
 All of masks share `base.ImageLoss`: a loss an image, averaged over the batch. `smp` holds those that
-segmentation-models-pytorch computes; it is apart because importing that library takes seconds.
+segmentation-models-pytorch computes; it is not listed here because importing that library takes seconds.
 """
 
 import lazy_loader

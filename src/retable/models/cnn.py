@@ -1,4 +1,4 @@
-"""The convolutional classifiers of reports A (A1) and B (B1.2-B1.12): one class, told apart by configuration."""
+"""The convolutional classifiers of reports A (A1) and B (B1.2-B1.12): one class; its arguments make each of them."""
 
 from collections import OrderedDict
 from collections.abc import Sequence

@@ -12,6 +12,7 @@ from torch import nn
 from torchvision.models import get_model_weights
 
 from retable import checks
+from retable.config.identity import kept_checkpoint
 from retable.errors import DataError
 from retable.models import weights as pretrained
 
@@ -157,7 +158,7 @@ def _official(weights: str, backbone: str) -> Source:
 
 def _run(given: Path) -> Source:
     """The weights of a run of this project, from its directory or checkpoint."""
-    path = given / "last.ckpt" if given.is_dir() else given
+    path = kept_checkpoint(given) if given.is_dir() else given
     if not path.is_file():
         raise DataError(f"{path}: no such file (weights); accepted: {ACCEPTED}")
     if _meta():

@@ -25,6 +25,12 @@ class Dropout:
     where: str = "all"
     channels: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises ValueError: `p=...: accepted: ...`, for a value that is not accepted."""
+        checks.number("p", self.p, 0, 1, open_high=True)
+        checks.one_of("where", self.where, ("conv", "fc", "all"))
+        checks.boolean("channels", self.channels)
+
     def layer(self, place: str) -> list[nn.Module]:
         """The layers to put at a place ("conv" or "fc"): one, or none."""
         if self.p == 0 or self.where not in (place, "all"):

@@ -102,7 +102,7 @@ class RetinaNet(nn.Module):
         if box_loss == "smooth_l1":
             regression.compute_loss = partial(smooth_l1, regression.box_coder, beta)
         else:
-            regression._loss_type = box_loss  # torchvision's own networks are told in this way
+            regression._loss_type = box_loss  # how torchvision chooses it for its own networks
         source = detector_weights.find(weights, backbone)
         self.weights_source = None if source is None else source.record
         if source is not None:

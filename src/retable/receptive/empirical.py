@@ -162,7 +162,7 @@ def noise(channels: int, side: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (channels, side, side), dtype=np.uint8)
 
 
-def places(extent: int, occluder: int, stride: int) -> tuple[int, ...]:
+def positions(extent: int, occluder: int, stride: int) -> tuple[int, ...]:
     """First pixel of the occluder at each place along one axis: every `stride`-th, and the last that fits."""
     last = extent - occluder
     return (*range(0, last, stride), last)
@@ -194,7 +194,7 @@ def occlude(
         progress: counts the occluded images.
     """
     side = occluder.shape[-1]
-    rows, columns = (places(extent, side, stride) for extent in found.pixels.shape[1:])
+    rows, columns = (positions(extent, side, stride) for extent in found.pixels.shape[1:])
     clear, patch = (
         network.normalise(torch.from_numpy(pixels)[None].to(network.device)) for pixels in (found.pixels, occluder)
     )

@@ -96,13 +96,12 @@ def of_run(checkpoint: Path, layer: str, trust: bool = False) -> Network:
         ConfigError: for a layer that does not exist.
         DataError: for a file that is no checkpoint of a run.
     """
-    from retable.run import files
     from retable.run.restore import load
 
     trained = load(checkpoint, trust)
     check_layer(trained.name, trained.model, layer)
     shape, classes = tuple(trained.image_shape), tuple(trained.classes)
-    digest = weights.digest(checkpoint / files.CHECKPOINT if checkpoint.is_dir() else checkpoint)
+    digest = weights.digest(trained.path)
     return Network(trained.name, trained.model.eval(), shape, trained.normalise, classes, str(checkpoint), digest)
 
 

@@ -240,7 +240,7 @@ class Study:
     def _occlude(self, found: list[empirical.Top]) -> list[empirical.Drops]:
         request = self.request
         patch = empirical.noise(self.shape[0], request.occluder, request.seed)
-        rows, columns = (empirical.places(extent, request.occluder, request.stride) for extent in self.shape[1:])
+        rows, columns = (empirical.positions(extent, request.occluder, request.stride) for extent in self.shape[1:])
         with Progress("occluding", len(found) * len(rows) * len(columns)) as progress:
             return [
                 empirical.occlude(

@@ -10,11 +10,11 @@ from statistics import fmean, median
 
 from retable.experiment.metrics import Curve, Metric, NotThere
 from retable.experiment.table import Table
-from retable.report.layout import covers, heading, labels, places, quality_of
+from retable.report.layout import covers, heading, labels, parted, places, quality_of
+from retable.report.plots import HUES
 from retable.report.rows import Entry, Row
 from retable.report.runs import RunRecord
 
-HUES = 8  # colours; a look's number is its colour and, beyond them, its dash
 MOST_BARS = 16  # cells in one bar chart of a table that has columns
 APART = 0.2  # of what the lines reach in the middle: one that stays below has an axis of its own
 
@@ -83,9 +83,10 @@ def curve_plots(table: Table, rows: Sequence[Row]) -> list[Plot]:
     found = []
     for name in quantities(table, rows):
         panels = []
-        for part in ("train", "val"):
-            column, axis = f"{part}/{name}", label(table, f"{part}/{name}")
-            lines = lines_of(rows, column, factor(table, column))
+        for part, column in columns_of(rows, name).items():
+            axis, lines = label(table, column), lines_of(rows, column, factor(table, column))
+            if part == "test" and max((len(line.points) for line in lines), default=0) < 2:  # used once, at the end
+                continue
             metric = next((m for m in table.metrics.values() if m.column == column and m.reach is None), None)
             lines += published_lines(rows, metric) if metric else []
             for own in by_size(lines) if name == "loss" else [lines]:
@@ -107,8 +108,9 @@ def late_plot(table: Table, rows: Sequence[Row], metric: Metric) -> Plot:
     assert metric.column is not None
     lines = [since(line, 2) for line in (*lines_of(rows, metric.column, metric.scale), *published_lines(rows, metric))]
     lines = [line for line in lines if len(line.points) > 1]
-    name = metric.column.partition("/")[2].replace("_", " ")
-    title = f"{title_of(table, 'val')} {name} of all runs from epoch 2 on"
+    part, name = parted(metric.column)
+    name = name.replace("_", " ")
+    title = f"{title_of(table, part)} {name}".strip() + " of all runs from epoch 2 on"
     panels = [Panel(title, label(table, metric.column), tuple(lines), titled=False)]
     return plot(title, panels if any(not line.published for line in lines) else [])
 
@@ -116,21 +118,23 @@ def late_plot(table: Table, rows: Sequence[Row], metric: Metric) -> Plot:
 def best_plot(table: Table, rows: Sequence[Row], metric: Metric) -> Plot:
     """Train and validation of the two cells that are best by the metric, from epoch 2 on."""
     assert metric.column is not None
-    name = metric.column.partition("/")[2]
+    quality, name = parted(metric.column)
+    columns = columns_of(rows, name)
     rated = [row for row in rows if metric.name in row.entries and row.entries[metric.name].mean is not None]
     rated.sort(key=lambda row: row.entries[metric.name].mean or 0.0, reverse=metric.better == "higher")
     order = [row.cell.name for row in rated]
     lines = []
-    for place, part in enumerate(("val", "train")):
-        found = lines_of(rows, f"{part}/{name}", factor(table, f"{part}/{name}"))
+    for place, part in enumerate(part for part in (quality, "train") if part in columns):
+        found = lines_of(rows, columns[part], factor(table, columns[part]))
         shown = [since(line, 2) for line in found if line.label in order[:2] and not line.cut]
         shown.sort(key=lambda line: order.index(line.label))
         lines += [
-            Line(index + place * HUES, f"{line.label}, {title_of(table, part)}", line.points)
+            Line(index + place * HUES, ", ".join(filter(None, (line.label, title_of(table, part)))), line.points)
             for index, line in enumerate(shown)
             if line.points
         ]
-    title = f"Train and {title_of(table, 'val')} of the two best from epoch 2 on"
+    said = [part for part in ("train", title_of(table, quality)) if part and (part != "train" or part in columns)]
+    title = f"{' and '.join(said) or name.replace('_', ' ')} of the two best from epoch 2 on"
     lines.sort(key=lambda line: line.look % HUES)
     if len(rows) < 2 or not any(len(line.points) > 1 for line in lines):
         return Plot(title, ())
@@ -178,11 +182,22 @@ def bar_plot(table: Table, rows: Sequence[Row]) -> Plot:
 
 
 def quantities(table: Table, rows: Sequence[Row]) -> list[str]:
-    """What has a train or a val column and is one of the table's metrics, and the loss: accuracy, loss."""
+    """What the table's metrics name and runs record an epoch, and the loss: accuracy, loss."""
     asked = [m.column for m in table.metrics.values() if m.column and m.reach is None]
     recorded = {column for row in rows for record in row.runs for column in record.history}
     columns = [column for column in [*asked, "train/loss", "val/loss"] if column in recorded]
-    return list(dict.fromkeys(c.partition("/")[2] for c in columns if c.startswith(("train/", "val/"))))
+    return list(dict.fromkeys(parted(column)[1] for column in columns if not column.startswith("grad_norm/")))
+
+
+def columns_of(rows: Sequence[Row], name: str) -> dict[str, str]:
+    """The recorded column of each part of the data that is of this quantity, training first."""
+    recorded = dict.fromkeys(column for row in rows for record in row.runs for column in record.history)
+    found: dict[str, str] = {}
+    for column in recorded:
+        part, own = parted(column)
+        if own == name:
+            found.setdefault(part, column)
+    return {part: found[part] for part in ("train", "val", "", "test") if part in found}
 
 
 def lines_of(rows: Sequence[Row], column: str, scale: float) -> list[Line]:
@@ -268,20 +283,20 @@ def shared_limits(parts: Iterable[Sequence[Line]]) -> tuple[float, float] | None
 
 def factor(table: Table, column: str) -> float:
     """The scale to the published unit, also for the column whose twin alone is a metric."""
-    name = column.partition("/")[2]
+    name = parted(column)[1]
     by_column = {m.column: m.scale for m in table.metrics.values() if m.column}
-    twins = [scale for other, scale in by_column.items() if other.partition("/")[2] == name]
+    twins = [scale for other, scale in by_column.items() if parted(other)[1] == name]
     return by_column.get(column, twins[0] if twins else 1.0)
 
 
 def label(table: Table, column: str) -> str:
     """E.g. `accuracy (%)`."""
-    name = column.partition("/")[2]
-    units = [m.unit for m in table.metrics.values() if m.column and m.column.partition("/")[2] == name and m.unit]
+    name = parted(column)[1]
+    units = [m.unit for m in table.metrics.values() if m.column and parted(m.column)[1] == name and m.unit]
     return name.replace("_", " ") + (f" ({units[0]})" if units else "")
 
 
 def title_of(table: Table, part: str) -> str:
     """How the publication calls the data: B1 calls its validation data test."""
-    names = {m.name for m in table.metrics.values() if m.column and m.column.startswith(f"{part}/")}
+    names = {m.name for m in table.metrics.values() if m.column and parted(m.column)[0] == part}
     return "test" if part == "val" and "test" in names else {"val": "validation"}.get(part, part)

@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from retable.experiment.metrics import Metric
-from retable.report.curves import HUES, Panel
+from retable.report.curves import Panel
+from retable.report.plots import DASHES, HUES
 from retable.report.rows import Entry
 
 # Told apart by the colour-blind too, after Okabe and Ito; the page has a lighter set for its dark mode.
 COLOURS = ("#0072b2", "#d55e00", "#00855f", "#b0528a", "#8a6d00", "#c1121f", "#6a3d9a", "#5c5c5c")
-DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 _INK, _GRID = "#212121", "#d1d1d1"
 _VARIABLES = {_INK: "ink", _GRID: "grid"} | {colour: f"c{index}" for index, colour in enumerate(COLOURS)}
 _WIDTH, _HEIGHT = 5.4, 3.4
@@ -36,7 +36,8 @@ def line_panel(panel: Panel) -> str:
     few = len({line.look for line in lines}) <= 8
     for line in lines:
         colour = COLOURS[line.look % HUES]
-        style = DASHES[line.look // HUES % len(DASHES)]
+        dashes = DASHES[line.look // HUES % len(DASHES)]
+        style: Any = (0, dashes) if dashes else "solid"
         epochs, means, lows, highs = zip(*line.points, strict=True)
         if line.banded:
             band = axis.fill_between(epochs, lows, highs, color=colour, alpha=0.14 if few else 0.07, linewidth=0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
 from retable.report.alternatives import Variation, variations, with_assumptions
+from retable.report.class_tables import Counted, class_tables
 from retable.report.curves import Plot, plots
 from retable.report.factors import differing
 from retable.report.intervals import Interval, corrected, interval
@@ -23,7 +24,8 @@ class Evaluated:
 
     metrics: those that are shown. verdicts: one a claim. differences: of each cell to the baseline in each metric, none
     in a table without one. by_epoch: a table for each metric that was published epoch by epoch. plots: what the charts
-    draw. variations: what becomes of it under other assumptions. remarks: what a reader must know before the figures.
+    draw. variations: what becomes of it under other assumptions. class_tables: counts of the data by class.
+    remarks: what a reader must know before the figures.
     """
 
     table: Table
@@ -35,6 +37,7 @@ class Evaluated:
     by_epoch: tuple[ByEpoch, ...]
     plots: tuple[Plot, ...]
     variations: tuple[Variation, ...]
+    class_tables: tuple[Counted, ...]
     remarks: tuple[Remark, ...]
 
     @property
@@ -66,6 +69,7 @@ def evaluate(table: Table, runs: Assigned) -> Evaluated:
         by_epoch=tuple(tables_by_epoch(table, rows)),
         plots=tuple(plots(table, rows)),
         variations=tuple(varied),
+        class_tables=tuple(class_tables(table.class_tables, rows)),
         remarks=tuple(remarks(table, rows, runs)),
     )
 

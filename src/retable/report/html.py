@@ -9,7 +9,7 @@ import functools
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -19,10 +19,11 @@ from markupsafe import Markup
 
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.shown import Beside
 from retable.experiment.table import Table
 from retable.report.alternatives import UNDER, nearest_text, variation_lines
 from retable.report.evaluated import Evaluated
-from retable.report.intervals import METHOD, interval_text
+from retable.report.intervals import METHOD, ONE_SEED, interval_text
 from retable.report.latex import latex_table
 from retable.report.layout import Layout, epoch_layout, heading, layout, published_text, quality_of
 from retable.report.markdown import markdown_table
@@ -33,8 +34,8 @@ from retable.report.runs import UNFINISHED, RunRecord
 from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED, Verdict
 
 if TYPE_CHECKING:
-    from retable.report.charts import Chart
-    from retable.report.sweep_page import Panel, Swept
+    from retable.report.plots import Chart
+    from retable.report.sweep_page import Swept
 
 # Sign and style of a verdict: told apart without colour too.
 SIGNS = {
@@ -44,6 +45,7 @@ SIGNS = {
     NOT_JUDGED: ("–", "none"),
     NOT_COMPARABLE: ("≠", "none"),
 }
+MOST_ACROSS = 7  # metrics beside each other in the table of differences
 _FILES = (("config", "config.yaml"), ("log", "log.txt"), ("history", "history.csv"), ("result", "result.json"))
 _COPIES = (("Markdown", "report.md"), ("CSV", "report.csv"), ("LaTeX", "report.tex"))
 
@@ -101,10 +103,12 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             command=made_by or sweep_command(table.name),
             index=index,
             headline=found.claims_line,
-            remarks=[remark for remark in found.remarks if remark.kind != "broken"],  # these have a list of their own
+            remarks=[remark for remark in found.remarks if remark.kind not in ("broken", "assumed")],
+            assumed=table.assumed,
             broken=broken,
             grid=grid(layout(found)),
             by_epoch=[(heading(one.metric), grid(epoch_layout(one))) for one in found.by_epoch],
+            class_tables=found.class_tables,
             notes=[(row.cell.name, row.cell.note) for row in found.rows if row.cell.note],
             claims=claims(found),
             baseline=baseline(found),
@@ -117,6 +121,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             copies=[(name, file) for name, file in _COPIES if (folder / file).exists()],
             latex=latex_table(found),
             markdown=markdown_table(found),
+            beside=beside(found, folder),
             pictures=pictures(found, folder),
             runs=run_lines(found, folder),
             metrics=[heading(metric) for metric in found.metrics],
@@ -128,7 +133,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
     return Page(found, text, statuses, tuple(marks(found, used)), broken)
 
 
-def drawn(found: Evaluated, swept: "Swept | None") -> "Sequence[Chart | Panel]":
+def drawn(found: Evaluated, swept: "Swept | None") -> "Sequence[Chart]":
     """A table's charts, or a sweep's lighter ones."""
     if swept:
         from retable.report.sweep_page import curves
@@ -187,14 +192,9 @@ def figure(entry: Entry | None, metric: Metric) -> dict[str, Any] | None:
         "words": entry.words,
         "published": "" if entry.published is None else published_text(entry.published),
         "difference": difference,
-        "best": entry.best and not measures_no_quality(metric),
+        "best": entry.best,
         "sort": "" if entry.mean is None else repr(entry.mean),
     }
-
-
-def measures_no_quality(metric: Metric) -> bool:
-    """Whether no value is better than another: the epoch in which a rule would have stopped."""
-    return (metric.result or "").startswith("early_stop")
 
 
 def claims(found: Evaluated) -> list[tuple[Verdict, str, list[str]]]:
@@ -206,20 +206,34 @@ def claims(found: Evaluated) -> list[tuple[Verdict, str, list[str]]]:
 
 
 def baseline(found: Evaluated) -> dict[str, Any] | None:
-    """Each cell's paired difference to the baseline, a line a cell; None in a table without one."""
+    """Each cell's paired difference to the baseline; None in a table without one.
+
+    A line a cell, or where there are many metrics a line a metric, so that the page's width holds them: each figure as
+    (difference, interval and what else is to be said of it, value).
+    """
     if not found.differences or not any(row.runs for row in found.rows):
         return None
-    lines: dict[str, list[tuple[str, float | None]]] = {}
+    alone = all(one.words == ONE_SEED for one in found.differences if one.mean is not None)
+    lines: dict[str, list[tuple[str, str, float | None]]] = {}
     for one in found.differences:
-        lines.setdefault(one.label, []).append((interval_text(one, found.table.metrics[one.metric]), one.mean))
-    differs = {one.label: one.differs for one in found.differences}
-    return {"name": found.table.baseline, "lines": [(*line, differs[line[0]]) for line in lines.items()]}
+        text = interval_text(
+            replace(one, words="") if alone and one.mean is not None else one, found.table.metrics[one.metric]
+        )
+        figure, _, more = (text, "", "") if one.mean is None else text.partition(" ")
+        lines.setdefault(one.label, []).append((figure, more, one.mean))
+    heads = [heading(metric) for metric in found.metrics]
+    differs = [next(one.differs for one in found.differences if one.label == cell) for cell in lines]
+    shown = {"name": found.table.baseline, "one_seed": alone, "across": len(heads) > MOST_ACROSS}
+    if shown["across"]:
+        across = [list(line) for line in zip(*lines.values(), strict=True)]
+        return shown | {"heads": list(lines), "lines": list(zip(heads, across, strict=True)), "differs": differs}
+    return shown | {"heads": heads, "lines": list(lines.items()), "differs": differs}
 
 
 def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
     """Every cell's own pictures, those of the best cell and the baseline first.
 
-    Of all but the first what can differ: no samples of the data.
+    Of all but the first what can differ: no sheet of the data's classes.
     """
     shown: list[dict[str, Any]] = []
     first = representatives(found)
@@ -230,11 +244,26 @@ def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
     for role, record in [*first, *others]:
         images = []
         for path in figures_of(record):
-            if shown and "samples" in path.name:
+            if shown and path.stem == "class_samples":  # `samples` are a model's predictions
                 continue
             images.append({"name": caption(path), "href": link(path, folder)})
         if images:
             shown.append({"role": role, "run": record.name, "images": images, "inside": len(shown) < inside})
+    return shown
+
+
+def beside(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
+    """What the table wants to be seen side by side: one picture of the first seed of each of the cells."""
+    by_cell = {row.cell.name: row.finished[0] for row in found.rows if row.finished}
+    shown = []
+    drawn = (Beside(one.picture, (one.beside,)) for one in found.table.compare)
+    for one in (*found.table.pictures, *drawn):
+        paths = {
+            cell: Path(by_cell[cell].path, "figures", f"{one.picture}.png") for cell in one.cells if cell in by_cell
+        }
+        images = [{"cell": cell, "href": link(path, folder)} for cell, path in paths.items() if path.is_file()]
+        if images:
+            shown.append({"name": caption(Path(one.picture)), "images": images})
     return shown
 
 

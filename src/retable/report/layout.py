@@ -4,6 +4,7 @@ Pivoted where the table says rows (and columns), else a line a cell. A cell that
 baseline) stands in every column of its line; where the publication has no cell, there is no figure.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -93,10 +94,24 @@ def short(key: str) -> str:
     return parts[-2] if parts[-1] == "name" and len(parts) > 1 else parts[-1]
 
 
+PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+
+
+def parted(column: str) -> tuple[str, str]:
+    """The part of the data that a column is of, and what it is; no part where its name says none.
+
+    >>> parted("val/accuracy"), parted("valid_acc"), parted("grad_norm/fc"), parted("accuracy")
+    (('val', 'accuracy'), ('val', 'acc'), ('', 'grad_norm/fc'), ('', 'accuracy'))
+    """
+    found = re.match(r"([a-z]+)[/_.](.+)", column)
+    return (PARTS[found[1]], found[2]) if found and found[1] in PARTS else ("", column)
+
+
 def quality_of(table: Table) -> Metric | None:
-    """The metric that says which cell is best: the first on validation data that is no loss."""
-    found = [m for m in table.metrics.values() if m.column and m.reach is None and m.column.startswith("val/")]
-    return next((m for m in found if not m.column.endswith("loss")), None)  # type: ignore[union-attr]
+    """The metric that says which cell is best: the first on validation data that is no loss; else not of training."""
+    found = [m for m in table.metrics.values() if m.column and m.reach is None and not m.column.endswith("loss")]
+    own = {m.name: parted(m.column or "")[0] for m in found}
+    return next((m for wanted in ("val", "", "test") for m in found if own[m.name] == wanted), None)
 
 
 def heading(metric: Metric) -> str:

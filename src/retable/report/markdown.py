@@ -26,6 +26,10 @@ def report(found: Evaluated, command: str = "") -> str:
     parts += [markdown_table(found), LEGEND]
     for one in found.by_epoch:
         parts += [f"## By epoch: {heading(one.metric)}", grid_of(epoch_layout(one))]
+    for counts in found.class_tables:
+        parts.append(f"## {counts.title}")
+        parts += [part for name, lines in counts.sides for part in (f"{name.capitalize()}:", grid(lines))]
+        parts += [f"{counts.table.note[0].upper()}{counts.table.note[1:]}."] if counts.table.note else []
     if found.differences:
         parts.append(differences_section(found))
     if found.verdicts:

@@ -6,19 +6,50 @@ would be most of it. Colours are the page's CSS variables; every mark has its va
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 420.0, 250.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52.0, 12.0, 24.0, 40.0
-COLOURS = 8
-_DASHES = ("none", "6 3", "2 2.5", "7 2.5 2 2.5")
+HUES = 8  # colours; a look's number is its colour and, beyond them, its dash
+DASHES = ((), (5.0, 2.0), (1.5, 1.5), (6.0, 2.0, 1.5, 2.0))
 
 Point = tuple[float, float, float, float]  # at, mean, lowest, highest
 
 
+@dataclass(frozen=True)
+class Key:
+    """A legend's entry: the number of a line's look, and its text."""
+
+    look: int
+    label: str
+
+    @property
+    def colour(self) -> int:
+        return self.look % HUES
+
+    @property
+    def dash(self) -> str:
+        return dash(self.look)
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One chart. panels: SVG texts that stand side by side, or one below the other on a phone; note: said below it."""
+
+    title: str
+    panels: tuple[str, ...]
+    keys: tuple[Key, ...] = ()
+    note: str = ""
+
+
 def dash(look: int) -> str:
-    """The dashes of a line by its number; colours repeat after eight."""
-    return _DASHES[look // COLOURS % len(_DASHES)]
+    """The dashes of a line by its look, as SVG's stroke-dasharray; colours repeat after eight.
+
+    >>> dash(0), dash(8)
+    ('none', '5 2')
+    """
+    return " ".join(f"{length:g}" for length in DASHES[look // HUES % len(DASHES)]) or "none"
 
 
 def ticks(low: float, high: float, most: int = 5) -> list[float]:
@@ -87,23 +118,35 @@ class _Axes:
         )
 
 
-def curves(lines: Sequence[tuple[int, str, Sequence[Point]]], title: str, up: tuple[float, float]) -> str:
-    """Lines over epochs with the band of their seeds. Args: lines: (look, label, points); up: the axis's range."""
+def curves(
+    lines: Sequence[tuple[int, str, Sequence[Point]]], title: str, up: tuple[float, float], cut: Sequence[int] = ()
+) -> str:
+    """Lines over epochs with the band of their seeds.
+
+    Args:
+        lines: (look, label, points).
+        up: the axis's range.
+        cut: places of lines that are thin and end in a cross.
+    """
     at = [point[0] for _, _, points in lines for point in points]
     axes = _Axes(title, (min(at), max(at)) if max(at) > min(at) else (min(at) - 1, max(at) + 1), up)
     axes.grid([(value, f"{value:g}") for value in ticks(min(at), max(at)) if value == int(value)], "epoch")
-    for look, label, points in lines:
-        marks = []
+    for place, (look, label, points) in enumerate(lines):
+        marks, ended = [], place in cut
         if any(high > low for _, _, low, high in points):
             above = [f"{axes.x(x):.1f} {axes.y(high):.1f}" for x, _, _, high in points]
             below = [f"{axes.x(x):.1f} {axes.y(low):.1f}" for x, _, low, _ in reversed(points)]
             marks.append(f'<path d="M{"L".join([*above, *below])}Z" class="plot-band"/>')
         path = "L".join(f"{axes.x(x):.1f} {axes.y(mean):.1f}" for x, mean, _, _ in points)
-        marks.append(f'<path d="M{path}" class="plot-line" stroke-dasharray="{dash(look)}"/>')
-        if len(points) == 1:
+        kind = "plot-line plot-cut" if ended else "plot-line"
+        marks.append(f'<path d="M{path}" class="{kind}" stroke-dasharray="{dash(look)}"/>')
+        if ended:
+            x, y = axes.x(points[-1][0]), axes.y(points[-1][1])
+            marks.append(f'<path d="M{x - 3:.1f} {y - 3:.1f}l6 6m0 -6l-6 6" class="plot-line plot-cut"/>')
+        elif len(points) == 1:
             marks.append(f'<circle cx="{axes.x(points[0][0]):.1f}" cy="{axes.y(points[0][1]):.1f}" r="3"/>')
         axes.parts.append(
-            f'<g class="line line-{look}" style="--own:var(--c{look % COLOURS})">'
+            f'<g class="line line-{look}" style="--own:var(--c{look % HUES})">'
             f"<title>{escape(label)}</title>{''.join(marks)}</g>"
         )
     return axes.svg(followed=True)

@@ -7,7 +7,7 @@ there corrected for their number (Bonferroni), since the most extreme of many wa
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -19,7 +19,8 @@ from retable.report.intervals import MOST_SEEDS, Interval, interval, lower_p, p_
 RESOLVED = (
     "Resolved: the 95 % interval over seeds of every difference that the claim rests on excludes the other side; not to"
     " hold: that of at least one, corrected for their number. The seeds that would decide are those with which the"
-    " spread seen would do so in 80 % of cases."
+    " spread seen would do so in 80 % of cases; by the images' spread: with the one that follows from how single images"
+    " came out in these seeds, as runs err independently of one another (Jordan 2024, arXiv 2304.01910)."
 )
 LEVEL = 0.025  # one-sided: the 95 % interval excludes 0
 
@@ -30,7 +31,7 @@ class Resolution:
 
     n: seeds. needed: how many would resolve it, from the mean and spread seen; None where that can't be said, or where
     it is resolved. beyond: more than MOST_SEEDS would be needed. p: two-sided, of the verdict; holm: corrected for all
-    claims of the page.
+    claims of the page. predicted: whether the spread is what the runs' single images predict, in place of the one seen.
     """
 
     resolved: bool
@@ -40,6 +41,7 @@ class Resolution:
     deciding: Interval | None = None
     p: float | None = None
     holm: float | None = None
+    predicted: bool = False
 
     @property
     def text(self) -> str:
@@ -49,9 +51,10 @@ class Resolution:
     @property
     def more(self) -> str:
         """What would decide it; empty where it is decided or can't be said."""
+        by = " by the images' spread" if self.predicted else ""
         if self.beyond:
-            return f"more than {MOST_SEEDS:,} would be needed"
-        return f"about {self.needed} would decide" if self.needed else ""
+            return f"more than {MOST_SEEDS:,} would be needed{by}"
+        return f"about {self.needed} would decide{by}" if self.needed else ""
 
     @property
     def test(self) -> str:
@@ -61,8 +64,19 @@ class Resolution:
         return p_text(self.p) + (f", after Holm {p_text(self.holm)}" if self.holm is not None else "")
 
 
-def resolve(holds: bool, comparisons: Sequence[Comparison], worlds: Mapping[int, World]) -> Resolution | None:
-    """Args: holds: the verdict on the means; worlds: of each seed alone. None for a claim without comparisons."""
+def resolve(
+    holds: bool,
+    comparisons: Sequence[Comparison],
+    worlds: Mapping[int, World],
+    predicted: Callable[[Comparison], float | None] = lambda comparison: None,
+) -> Resolution | None:
+    """How sure a verdict is; None for a claim without comparisons.
+
+    Args:
+        holds: the verdict on the means.
+        worlds: of each seed alone.
+        predicted: the spread over seeds of a comparison, where it can be told from single images.
+    """
     if not comparisons or not worlds:
         return None
     found = [(one, margins(one, worlds)) for one in comparisons]
@@ -81,10 +95,13 @@ def resolve(holds: bool, comparisons: Sequence[Comparison], worlds: Mapping[int,
     shown, two_sided = interval(one.label, one.metric, values), min(1.0, 2 * p)
     if p < LEVEL:
         return Resolution(True, n, deciding=shown, p=two_sided)
-    counts = [needed_of(list(values.values()), holds) for _, _, values in tests]
+    spreads = [predicted(one) for _, one, _ in tests]
+    by_images = all(spread is not None for spread in spreads)
+    spreads = spreads if by_images else [None] * len(tests)
+    counts = [needed_of(list(test[2].values()), holds, spread) for test, spread in zip(tests, spreads, strict=True)]
     told = [count for count in counts if count is not None]
     needed = None if not told or (holds and len(told) < len(counts)) else max(told) if holds else min(told)
-    return Resolution(False, n, needed, needed is None, shown, two_sided)
+    return Resolution(False, n, needed, needed is None, shown, two_sided, predicted=by_images)
 
 
 def below_p(values: Sequence[float]) -> float:
@@ -107,7 +124,10 @@ def margins(comparison: Comparison, worlds: Mapping[int, World]) -> dict[int, fl
     return found
 
 
-def needed_of(values: Sequence[float], holds: bool) -> int | None:
-    """Seeds that one comparison needs to be resolved the verdict's way; None where its mean points the other way."""
-    mean = fmean(values)
-    return seeds_needed(mean, stdev(values)) if (mean > 0) == holds else None
+def needed_of(values: Sequence[float], holds: bool, predicted: float | None = None) -> int | None:
+    """Seeds that one comparison needs to be resolved the verdict's way; None where its mean points the other way.
+
+    Args: predicted: the spread over seeds, by default the sample's.
+    """
+    mean, spread = fmean(values), stdev(values) if predicted is None else predicted
+    return seeds_needed(mean, spread) if (mean > 0) == holds else None

@@ -183,7 +183,7 @@ def mark_best(rows: Sequence[Row], shown: Sequence[Metric]) -> list[Row]:
     for metric in shown:
         means = [row.entries[metric.name].mean for row in rows]
         found = [mean for mean in means if mean is not None]
-        if len(found) > 1:
+        if len(found) > 1 and metric.ranks:
             best[metric.name] = max(found) if metric.better == "higher" else min(found)
     return [
         replace(

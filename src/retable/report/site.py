@@ -125,7 +125,7 @@ def reports(pages: "Sequence[Page]") -> list[dict[str, Any]]:
 
 
 def report_of(table: Table) -> str:
-    return table.source.split(".")[0].split()[0]
+    return table.source.split(".")[0].split()[0].rstrip(",")  # `A2, side of the patches`
 
 
 def order(table: Table) -> tuple[Any, ...]:

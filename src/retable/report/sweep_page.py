@@ -19,6 +19,7 @@ from retable.errors import ConfigError
 from retable.experiment.metrics import Metric
 from retable.experiment.table import parse_table
 from retable.report import plots
+from retable.report.curves import Panel, curve_plots
 from retable.report.draft import draft, order_of
 from retable.report.evaluated import Evaluated, Row, evaluate
 from retable.report.layout import heading, short
@@ -26,30 +27,6 @@ from retable.report.runs import Assigned, Remark, RunRecord, canonical, read_run
 
 NOTE = "sweep.json"
 _CURVES, _BEST, _PAIRS, _LINES = 15, 10, 10, 400
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A drawing of the page, as the template reads charts. keys: (look, label, colour, dash) of its lines."""
-
-    title: str
-    panels: tuple[str, ...]
-    keys: tuple[Any, ...] = ()
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Key:
-    look: int
-    label: str
-
-    @property
-    def colour(self) -> int:
-        return self.look % plots.COLOURS
-
-    @property
-    def dash(self) -> str:
-        return plots.dash(self.look)
 
 
 @dataclass(frozen=True)
@@ -148,7 +125,7 @@ def sections(swept: Swept) -> dict[str, Any]:
     }
 
 
-def effects(swept: Swept) -> Panel:
+def effects(swept: Swept) -> plots.Chart:
     """A panel a setting, the setting with the largest effect first."""
     means = [swept.mean(row) for row in swept.rated]
     up = plots.limits(means)
@@ -159,7 +136,7 @@ def effects(swept: Swept) -> Panel:
         ]
         title = f"{short(key)}: {swept.quality.spell(effect_size(swept, key))} between its best and worst value"
         drawn.append(plots.effect(values, key, title, up))
-    return Panel(
+    return plots.Chart(
         f"Main effects on {heading(swept.quality)}",
         tuple(drawn),
         note="point: mean of all settings with this value; line: from the lowest of them to the highest",
@@ -232,43 +209,29 @@ def parallel(swept: Swept) -> str | None:
     return plots.parallel([*map(short, swept.factors), heading(swept.quality)], lines, marks)
 
 
-def curves(swept: Swept) -> list[Panel]:
-    """Curves of the best cells, a drawing a quantity: mean over seeds, with the band from the lowest to the highest."""
+def curves(swept: Swept) -> list[plots.Chart]:
+    """Curves of the best cells, drawn lightly: what a table's page shows of its cells (`retable.report.curves`)."""
     rows = (swept.rated or list(swept.found.rows))[:_CURVES]
-    columns = dict.fromkeys(c for row in rows for record in row.finished for c in record.history)
-    names = dict.fromkeys(c.partition("/")[2] for c in columns if c.startswith(("train/", "val/")))
-    asked = {metric.column for metric in swept.found.metrics}
-    quantities = [n for n in names if {f"val/{n}", f"train/{n}"} & asked or n == "loss"]
-    groups = [[c for c in (f"train/{n}", f"val/{n}") if c in columns] for n in quantities]
-    groups += [[c] for c in asked if c and c in columns and not c.startswith(("train/", "val/"))]
+    more = len(swept.found.rows) - len(rows)
     drawn = []
-    for group in groups:
-        panels = []
-        found = {
-            column: [(look, row.cell.name, points_of(row.finished, column)) for look, row in enumerate(rows)]
-            for column in group
-        }
-        values = [v for lines in found.values() for _, _, points in lines for point in points for v in point[2:]]
-        if not values or max(len(points) for lines in found.values() for _, _, points in lines) < 2:
+    for one in curve_plots(swept.found.table, rows):
+        panels = [panel for panel in one.panels if isinstance(panel, Panel)]
+        lines = [line for panel in panels for line in panel.lines]
+        if max((len(line.points) for line in lines), default=0) < 2:
             continue
-        for column, lines in found.items():
-            panels.append(plots.curves([line for line in lines if line[2]], column, plots.limits(values)))
-        more = len(swept.found.rows) - len(rows)
-        note = "line: mean over seeds; band: lowest to highest seed" + (
-            f"; the {len(rows)} best of {more + len(rows)}" if more else ""
-        )
-        drawn.append(Panel(f"{group[0].partition('/')[2].replace('_', ' ') or group[0]} per epoch", tuple(panels),
-                           tuple(Key(look, row.cell.name) for look, row in enumerate(rows)), note))  # fmt: skip
+        notes = [one.note, f"the {len(rows)} best of {more + len(rows)}" if more else ""]
+        keys = tuple(plots.Key(*key) for key in one.keys)
+        drawn.append(plots.Chart(one.title, tuple(map(light, panels)), keys, "; ".join(filter(None, notes))))
     return drawn
 
 
-def points_of(records: Sequence[RunRecord], column: str) -> list[plots.Point]:
-    values: dict[float, list[float]] = {}
-    for record in records:
-        for epoch, value in zip(record.history["epoch"], record.history.get(column, ()), strict=False):
-            if value == value and abs(value) != float("inf"):
-                values.setdefault(epoch, []).append(value)
-    return [(epoch, fmean(found), min(found), max(found)) for epoch, found in sorted(values.items())]
+def light(panel: Panel) -> str:
+    values = [value for line in panel.lines for _, _, *ends in line.points for value in ends]
+    cut = [place for place, line in enumerate(panel.lines) if line.cut]
+    lines = [(line.look, line.label, line.points) for line in panel.lines]
+    return plots.curves(
+        lines, ", ".join(filter(None, (panel.title, panel.axis))), panel.limits or plots.limits(values), cut
+    )
 
 
 def noted(folder: Path) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
 from retable.report.factors import Differing, differing
 from retable.report.intervals import Interval, holm, interval, interval_text
+from retable.report.predicted import predicted_spread
 from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
@@ -273,7 +274,7 @@ def how_sure(
             return None
         comparisons += own
     worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in sorted(seeds)}
-    return resolve(verdict == HOLDS, comparisons, worlds)
+    return resolve(verdict == HOLDS, comparisons, worlds, lambda one: predicted_spread(one, relevant, table.metrics))
 
 
 def claims_line(verdicts: Sequence[Verdict]) -> str:

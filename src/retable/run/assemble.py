@@ -20,7 +20,6 @@ from retable.run import ddp, devices, foreign
 from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
-from retable.training.augment import Augment
 
 _FLOAT_BYTES = 4
 
@@ -35,7 +34,8 @@ def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
         return foreign.make_data(config)
     node = config["augment"]
     transforms = [build(node[name], f"augment.{name}") for name in node["transforms"]]
-    augment = Augment(node["mode"], transforms) if transforms else None
+    given = {"_target_": "retable.training.augment.Augment", "mode": node["mode"]}
+    augment = build(given, "augment", transforms=transforms) if transforms else None
     data = build(config["data"], "data", seed=config["seed"], augment=augment)
     data.prepare()
     return data

@@ -17,7 +17,9 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     """Time a few training steps and one validation batch on the run's own data and device; trains nothing that stays.
 
     Returns:
-        {"seconds": estimate of the whole run, "seconds_per_step", "host_mb", "gpu_mb": peak memory so far}.
+        {"seconds": estimate of the whole run, "seconds_per_step", "host_mb", "gpu_mb": peak memory so far, "data_mb":
+        size of the images and targets, "resident": whether they are kept in memory, "bf16_share": what part of a
+        float32 step's time one under bf16-mixed takes, None where the run is none of float32 on a CPU that has bf16}.
     """
     kind, _ = devices.resolve(config["trainer"]["device"])
     facts.reset_peak_memory(kind)
@@ -30,24 +32,29 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     found = precision.settle(config, task, data, kind)
     task = task.to(kind)
     optimizer = task.configure_optimizers()["optimizer"]
-    half = {"dtype": torch.float16 if found == "16-mixed" else torch.bfloat16, "enabled": found.endswith("-mixed")}
+    half, mixed = torch.float16 if found == "16-mixed" else torch.bfloat16, found.endswith("-mixed")
     train, val = data.train_dataloader(), data.val_dataloader()
     batches = list(itertools.islice(train, _STEPS))
 
-    def step(index: int) -> None:
+    def step(index: int, mixed: bool) -> None:
         images, targets = (part.to(kind) for part in batches[index % len(batches)])
         optimizer.zero_grad()
-        with torch.autocast(kind, **half):
+        with torch.autocast(kind, half, enabled=mixed):
             loss, _ = task.shared_step("train", images, targets)
         loss.backward()
         optimizer.step()
 
-    for index in range(_WARM_UP):
-        step(index)
-    per_step = _timed(lambda: [step(index) for index in range(_STEPS)], kind) / _STEPS
+    def timed_steps(mixed: bool) -> float:
+        for index in range(_WARM_UP):
+            step(index, mixed)
+        return _timed(lambda: [step(index, mixed) for index in range(_STEPS)], kind) / _STEPS
+
+    per_step, share = timed_steps(mixed), None
+    if kind == "cpu" and str(config["trainer"]["precision"]) == "32" and devices.has_bf16_instructions():
+        share = timed_steps(True) / per_step
     held_out, _ = next(iter(val))
     task.eval()
-    with torch.inference_mode(), torch.autocast(kind, **half):
+    with torch.inference_mode(), torch.autocast(kind, half, enabled=mixed):
         per_image = _timed(lambda: task.model(held_out.to(kind)), kind) / len(held_out)
     trainer = config["trainer"]
     steps = foreign.limited(train.batches, trainer["limit_train_batches"])
@@ -61,6 +68,9 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
         "seconds_per_step": per_step,
         "host_mb": memory["host"],
         "gpu_mb": memory["gpu"],
+        "data_mb": data.nbytes / 2**20,
+        "resident": data.is_resident(torch.device(kind)),
+        "bf16_share": share,
     }
 
 

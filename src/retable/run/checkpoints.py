@@ -5,13 +5,13 @@ keeps is conf/checkpoint's matter. Each file takes its place by one rename, so a
 power may leave torn ones: the checksums that a checkpoint has for each of its parts tell, before anything is loaded.
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from retable.models.weights import damage
 from retable.run import files
 
 
@@ -34,6 +34,8 @@ def usable(directory: Path) -> Path | None:
 
     A damaged one is set aside as `<name>.damaged`, and said to be so.
     """
+    from retable.models.weights import damage  # with torch; a sweep's own process settles without
+
     for path in (directory / files.CHECKPOINT, directory / files.PREVIOUS):
         if not path.exists():
             continue
@@ -49,24 +51,32 @@ def usable(directory: Path) -> Path | None:
 def settle(directory: Path, wanted: Mapping[str, Any]) -> None:
     """Leave the checkpoints of a finished run that are wanted.
 
+    The previous one goes last: while it is there this was not done to its end.
+
     Args:
         wanted: `last` and `best`, each true or false. Where there is no best epoch the last one's stays for it.
     """
     last, best = directory / files.CHECKPOINT, directory / files.BEST
-    unwanted = [directory / files.PREVIOUS]
+    unwanted = []
     if not wanted["best"]:
         unwanted.append(best)
     if not wanted["last"] and (best.exists() or not wanted["best"]):
         unwanted.append(last)
-    files.remove(unwanted)
+    with contextlib.suppress(OSError):  # the run has finished all the same; the next to see it tries again
+        files.remove([*unwanted, directory / files.PREVIOUS])
 
 
-def flush(directory: Path) -> None:
-    """Have the system write the checkpoints to the disk, before a result says that there are any."""
-    for name in (files.CHECKPOINT, files.BEST):
-        if (directory / name).exists():
-            with (directory / name).open("rb") as file:
-                os.fsync(file.fileno())
+def settle_again(directory: Path) -> None:
+    """Do what a process that was killed between its result and the end of `settle` has left undone.
+
+    What is wanted is what run.json says: how the run was trained, whatever is asked for now.
+    """
+    if not (directory / files.PREVIOUS).exists():
+        return
+    result, run = files.read_result(directory), files.described(directory)
+    kept = run["config"].get("checkpoint") if isinstance(run, dict) else None
+    if result and result["status"] in files.DONE:
+        settle(directory, {"last": True, "best": False, **(kept if isinstance(kept, dict) else {})})
 
 
 def _name_also(path: Path, name: Path) -> None:

@@ -159,6 +159,14 @@ def resolve(device: str) -> tuple[str, list[float]]:
     return "cuda", [_capability(index) for index in range(torch.cuda.device_count())]
 
 
+def has_bf16_instructions() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers itself; others are several times slower with them than without."""
+    import torch
+
+    known = torch.cpu.get_capabilities()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
 def fitting(gpu_mb: float, run_mb: float) -> int:
     """How many runs that peak at run_mb fit a GPU with gpu_mb free.
 

@@ -26,6 +26,7 @@ from retable.run.assemble import (
     trainer_arguments,
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
+from retable.run.images import write_images as write_image_figures
 from retable.run.loggers import close_loggers, make_loggers
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
@@ -74,6 +75,7 @@ def execute(
             files.sweep_up(directory)
             done = files.read_result(directory)
             if done is not None:
+                checkpoints.settle_again(directory)
                 return done  # also what another sweep ended meanwhile; who tries a failed run again clears its result
 
             def interrupted() -> bool:
@@ -169,8 +171,7 @@ def _execute(
     finally:
         close_loggers(loggers)
     record.close(identity(config))
-    if not record.rows:
-        files.write_history(directory / files.HISTORY, [])
+    files.write_history(directory / files.HISTORY, record.rows)  # a loss of power may have left less than a checkpoint
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
@@ -185,8 +186,11 @@ def _execute(
         | result_of(trained, run, record, task, data, kind, trainer.global_step)
         | {"stepping": stepping, "seconds": seconds}
     )
-    checkpoints.flush(directory)
+    if outcome["status"] == FINISHED:
+        write_image_figures(directory, task)
+    atomic.sync(directory)  # before a result says that all of it is there
     atomic.write_json(directory / files.RESULT, result)
+    atomic.sync(directory)  # and before anything is deleted that is not needed any more
     checkpoints.settle(directory, kept)
     return result
 

@@ -6,6 +6,7 @@ log.txt       what the run printed
 history.csv   one row an epoch
 last.ckpt     model, optimizer, scheduler, epoch, random states after the last finished epoch
 previous.ckpt the same of the epoch before, while the run is unfinished
+images.json   how the model did on each image of the validation and the test set (retable.run.images)
 best.ckpt     the same of the best epoch, where it is asked for (conf/checkpoint)
 loggers.json  what loggers call the run, where it has any
 result.json   how it ended; a directory without one is not finished
@@ -41,7 +42,7 @@ RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES, JOB = (
     "job.json",
 )
 
-PREVIOUS, BEST, LOGGERS = "previous.ckpt", "best.ckpt", "loggers.json"
+PREVIOUS, BEST, LOGGERS, IMAGES = "previous.ckpt", "best.ckpt", "loggers.json", "images.json"
 
 # What becomes of a run. The first three stand in result.json; the others are read off what else there is.
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"

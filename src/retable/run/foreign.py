@@ -25,9 +25,11 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from retable import atomic
 from retable.config.build import build, target_of
 from retable.config.identity import identity
+from retable.config.one_lightning import is_of_the_other
 from retable.data.loader import mixed_seed
-from retable.errors import ConfigError, first_line
+from retable.errors import ConfigError, RetableError, first_line
 from retable.run import checkpoints, devices, facts, files
+from retable.run.foreign_data import fingerprint, same_items
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
 from retable.run.result import note_start, phases, result_of
@@ -75,7 +77,8 @@ def _build(config: dict[str, Any], section: str, kind: type) -> Any:
     node = config.get(section) or {}
     target = target_of(node, section)
     if not (isinstance(target, type) and issubclass(target, kind)):
-        raise ConfigError(f"{section}._target_={node['_target_']}: is no pytorch_lightning.{kind.__name__}")
+        hint = "; `lightning` was imported before retable, which makes the two one" if is_of_the_other(target) else ""
+        raise ConfigError(f"{section}._target_={node['_target_']}: is no pytorch_lightning.{kind.__name__}{hint}")
     try:
         given = {key: instantiate(v, _convert_="all") if isinstance(v, dict | list) else v for key, v in node.items()}
     except HydraException as error:
@@ -231,6 +234,7 @@ class Logged(Record):
     Args:
         seed: the run's.
         on_chunk, should_interrupt: as for `execute`.
+        on_data: called with the fingerprint of the data, and what it covers, before the first step.
         higher_is_better: None for what the metric itself declares.
         **record: as for `Record`.
     """
@@ -241,11 +245,12 @@ class Logged(Record):
         seed: int,
         on_chunk: Callable[[int, float], None],
         should_interrupt: Callable[[], bool],
+        on_data: Callable[[str, str], None],
         higher_is_better: bool | None,
         **record: Any,
     ) -> None:
         super().__init__(higher_is_better=higher_is_better, **record)
-        self.seed, self.on_chunk, self.should_interrupt = seed, on_chunk, should_interrupt
+        self.seed, self.on_chunk, self.should_interrupt, self.on_data = seed, on_chunk, should_interrupt, on_data
         self._losses: list[torch.Tensor] = []
         self._of_validation: set[str] = set()
         self._before: set[str] = set()
@@ -256,6 +261,8 @@ class Logged(Record):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
+        loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
+        self.on_data(*fingerprint(trainer.datamodule, loaders))
         # Lightning steps these behind the epoch's checkpoint, which would not know of it.
         self._plateaus = [
             (c, c.frequency) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau and c.interval == "epoch"
@@ -356,7 +363,7 @@ def _fit(
     seeded = functools.partial(pl.seed_everything, config["seed"], workers=True, verbose=False)
     if found is None and config["trainer"].get("validate_first"):
         seeded()
-        record.before_training(_merged(trainer.validate(module, datamodule=data, verbose=False)))
+        record.before_training(merged(trainer.validate(module, datamodule=data, verbose=False)))
     seeded()
     trainer.fit(module, datamodule=data, ckpt_path=found, weights_only=True)
     if not record.rows:
@@ -366,10 +373,10 @@ def _fit(
     _check_metric(config, list(logged), declared)
     if is_overridden("test_step", module) and is_overridden("test_dataloader", data):
         seeded()
-        record.add(_merged(trainer.test(module, datamodule=data, verbose=False)))
+        record.add(merged(trainer.test(module, datamodule=data, verbose=False)))
 
 
-def _merged(results: list[Mapping[str, float]]) -> dict[str, float]:
+def merged(results: list[Mapping[str, float]]) -> dict[str, float]:
     """What each of several loaders gave."""
     return {name: value for found in results for name, value in found.items()}
 
@@ -394,7 +401,15 @@ def execute(
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     module, data, mode = make_module(config), make_data(config), config["task"].get("mode")
     run = atomic.read_json(directory / files.RUN) or {}
-    note_start(directory, run, config, _UNKNOWN)
+    about = SimpleNamespace(**vars(_UNKNOWN) | {"fingerprint": run.get("fingerprint"), "covers": None})
+    note_start(directory, run, config, about)
+
+    def note_data(found: str, covers: str) -> None:
+        if about.fingerprint is not None and not same_items(about.fingerprint, found):
+            raise RetableError(f"{directory}: was begun with other data; remove the directory to train it anew")
+        about.fingerprint, about.covers = found, covers
+        note_start(directory, run, config, about)
+
     kept = config.get("checkpoint") or {"last": True, "best": False}
     record = Logged(
         directory=directory,
@@ -404,6 +419,7 @@ def execute(
         tensorboard=config["logger"].get("tensorboard", False),
         keep_best=kept["best"],
         seed=config["seed"],
+        on_data=note_data,
         on_epoch=on_epoch,
         **hooks,
     )
@@ -422,8 +438,7 @@ def execute(
         record.close()
         raise
     record.close(identity(config))
-    if not record.rows:
-        files.write_history(directory / files.HISTORY, [])
+    files.write_history(directory / files.HISTORY, record.rows)  # a loss of power may have left less than a checkpoint
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == files.FINISHED:
@@ -432,10 +447,12 @@ def execute(
     seconds["total"] = seconds["setup"] + record.seconds
     hooks["should_interrupt"]()  # a directory that is gone gets no result
     seen = SimpleNamespace(model=module, counts=lambda data: {})
-    result = outcome | result_of(config, run, record, seen, _UNKNOWN, kind, trainer.global_step)
+    result = outcome | result_of(config, run, record, seen, about, kind, trainer.global_step)
+    result["data"]["covers"] = about.covers
     result |= {"stepping": {"in_chunks": False, "because": f"module={type(module).__name__}"}, "seconds": seconds}
-    checkpoints.flush(directory)
+    atomic.sync(directory)  # before a result says that all of it is there
     atomic.write_json(directory / files.RESULT, result)
+    atomic.sync(directory)  # and before anything is deleted that is not needed any more
     checkpoints.settle(directory, kept)
     return result
 

@@ -188,7 +188,7 @@ def _has_stood_still(directory: Path, number: int) -> bool:
         now = path.read_text(encoding="utf-8")
     except OSError:
         return False  # somebody has followed it
-    if _seen.get(path, ("", 0.0))[0] != now:
+    if path not in _seen or _seen[path][0] != now:  # it may say nothing: a loss of power leaves empty files
         _seen[path] = now, time.monotonic()
     return time.monotonic() - _seen[path][1] > LEASE
 

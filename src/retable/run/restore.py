@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from retable.config.identity import kept_checkpoint
 from retable.config.keys import is_foreign
 from retable.errors import ConfigError, DataError, first_line
 from retable.models.weights import saved
 from retable.run import files
+from retable.run.foreign_use import TrainedModule, load_module
 from retable.tasks.build import rebuilt
 
 MOST_VALUES = 3 * 2**27  # of an image
@@ -58,8 +60,8 @@ class Trained:
         return torch.cat(parts)
 
 
-def load(checkpoint: Path, trust: bool = False, which: str | None = None) -> Trained:
-    """Load a checkpoint written by a run.
+def load(checkpoint: Path, trust: bool = False, which: str | None = None) -> Trained | TrainedModule:
+    """Load a checkpoint written by a run; a `TrainedModule` is of a LightningModule of somebody's own.
 
     Args:
         checkpoint: the file, or a run's directory.
@@ -73,8 +75,10 @@ def load(checkpoint: Path, trust: bool = False, which: str | None = None) -> Tra
     content = read_checkpoint(path)
     kept = content["retable"]
     if is_foreign(kept.get("config") or {}):
-        name = kept["config"]["module"].get("_target_")
-        raise DataError(f"{path}: of {name}, which this command knows nothing of; accepted: a run of a Task")
+        try:
+            return load_module(content, path, trust)
+        except ConfigError as error:
+            raise DataError(f"{path}: {error}") from error
     try:
         task = rebuilt(kept, path, content["state_dict"], trust)
         task.load_state_dict(content["state_dict"])
@@ -102,10 +106,9 @@ def load(checkpoint: Path, trust: bool = False, which: str | None = None) -> Tra
 
 def of_run(directory: Path, which: str | None = None) -> Path:
     """The file of a run's last or best checkpoint, whether it is there or not."""
-    last, best = directory / files.CHECKPOINT, directory / files.BEST
     if which is None:
-        return best if best.exists() and not last.exists() else last
-    return {"last": last, "best": best}[which]
+        return kept_checkpoint(directory)
+    return directory / {"last": files.CHECKPOINT, "best": files.BEST}[which]
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], dat
     run |= {"config": config, "identity": identity(config), "fingerprint": data.fingerprint, "counts": data.counts}
     run.setdefault("name", directory.name)
     atomic.write_json(directory / files.RUN, run)
+    atomic.sync(directory)  # what a run leaves is of no use without it
 
 
 def about_data(data: Any) -> str:

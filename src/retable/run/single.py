@@ -19,7 +19,7 @@ from retable.config.keys import own
 from retable.config.targets import check_targets
 from retable.config.validate import validate
 from retable.errors import ConfigError, DataError, RetableError
-from retable.run import files
+from retable.run import checkpoints, files
 from retable.run.imports import import_all
 from retable.run.result import describe, write_plan
 
@@ -215,6 +215,7 @@ def _resumed(directory: Path, overrides: Sequence[str], trust: bool) -> dict[str
     if others and any(not text.startswith("task=") for text in others):
         raise ConfigError(f"resume={directory}: goes on as it began; leave out {' '.join(others)}")
     if (files.read_result(directory) or {}).get("status") in files.DONE:
+        checkpoints.settle_again(directory)
         print(f"{directory} is finished: nothing to do")
         return None
     files.remove([directory / files.RESULT])

@@ -21,6 +21,7 @@ from retable import atomic
 from retable.config.keys import lookup
 from retable.run import files
 
+FIXED = "settings that all runs share"
 EVENTS = "events.out.tfevents.0.hparams"  # a name by which TensorBoard takes it for events
 
 
@@ -67,14 +68,27 @@ def write_hparams(directory: Path, hyperparameters: Mapping[str, Any]) -> None:
 def describe_sweep(folder: Path) -> Path | None:
     """Write the description of every session below a sweep's folder (<folder>/<task>/<run>); None where there is none.
 
-    Named are the hyperparameters that differ between runs or that only some of them have, and the final metrics.
+    The same is written into `tables`, below which sweeps keep links to their runs under short names.
     """
-    runs = [path.parent for path in sorted(folder.glob(f"*/*/{files.RUN}")) if (path.parent / EVENTS).exists()]
+    runs = [path.parent for path in sorted(folder.glob(f"*/*/{files.RUN}"))]
+    if (folder / "tables").is_dir():
+        describe(folder / "tables", runs)
+    return describe(folder, runs)
+
+
+def describe(folder: Path, runs: Sequence[Path]) -> Path | None:
+    """Write the description of runs' sessions into the folder that TensorBoard is shown; None where there is none.
+
+    Named are the hyperparameters that differ between runs or that only some of them have, and the final metrics. What
+    all runs have alike is said once, as a text.
+    """
+    runs = [run for run in runs if (run / EVENTS).exists()]
     if not runs:
         return None
     settings = [_mapping(run / files.RUN, "identity") for run in runs]
     named = {key: None for run in runs for key in _mapping(run / files.RESULT, "metrics.final")}
-    _write(folder / EVENTS, {"_hparams_/experiment": _experiment(settings, [key for key in named if "/" in key])})
+    records = {"_hparams_/experiment": _experiment(settings, [key for key in named if "/" in key])}
+    _write(folder / EVENTS, records, {FIXED: _table(fixed(settings))})
     return folder / EVENTS
 
 
@@ -96,6 +110,21 @@ def varying(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         if len(values) < len(settings) or any(value != values[0] for value in values):
             found[key] = values
     return found
+
+
+def fixed(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What all settings have alike.
+
+    >>> fixed([{"lr": 0.1, "seed": 0}, {"lr": 0.1, "seed": 1, "momentum": 0.9}])
+    {'lr': 0.1}
+    """
+    differing = varying(settings)
+    return {key: plain(value) for key, value in sorted(settings[0].items()) if key not in differing}
+
+
+def _table(settings: Mapping[str, Any]) -> str:
+    rows = [f"| {key} | {str(value).replace('|', '&#124;')} |" for key, value in settings.items()]
+    return "\n".join(["| setting | value |", "|---|---|", *rows])
 
 
 def plain(value: Any) -> bool | float | str:
@@ -137,8 +166,8 @@ def _info(key: str, values: Sequence[Any]) -> Any:
     return info
 
 
-def _write(path: Path, records: Mapping[str, Any]) -> None:
-    """An event file with a record a tag; left as it is where nothing has changed."""
+def _write(path: Path, records: Mapping[str, Any], texts: Mapping[str, str] | None = None) -> None:
+    """An event file with a record a tag, and Markdown a tag; left as it is where nothing has changed."""
     from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.summary.writer.record_writer import RecordWriter
 
@@ -146,6 +175,7 @@ def _write(path: Path, records: Mapping[str, Any]) -> None:
     writer = RecordWriter(data)
     events = [Event(file_version="brain.Event:2")]
     events += [Event(summary=_summary(tag, record)) for tag, record in records.items()]
+    events += [Event(summary=_text(tag, text)) for tag, text in (texts or {}).items()]
     for event in events:
         writer.write(event.SerializeToString(deterministic=True))
     if not path.exists() or path.read_bytes() != data.getvalue():
@@ -160,6 +190,21 @@ def _summary(tag: str, data: Any) -> Any:
     content = data.SerializeToString(deterministic=True)
     plugin = SummaryMetadata.PluginData(plugin_name="hparams", content=content)
     return Summary(value=[Summary.Value(tag=tag, metadata=SummaryMetadata(plugin_data=plugin))])
+
+
+def _text(tag: str, text: str) -> Any:
+    """What the Text tab shows."""
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.compat.proto.tensor_pb2 import TensorProto
+    from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+    from tensorboard.plugins.text.plugin_data_pb2 import TextPluginData
+
+    content = TextPluginData(version=0).SerializeToString(deterministic=True)
+    plugin = SummaryMetadata.PluginData(plugin_name="text", content=content)
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=1)])
+    tensor = TensorProto(dtype="DT_STRING", string_val=[text.encode()], tensor_shape=shape)
+    value = Summary.Value(tag=f"{tag}/text_summary", metadata=SummaryMetadata(plugin_data=plugin), tensor=tensor)
+    return Summary(value=[value])
 
 
 def _set(field: Any, value: Any) -> None:

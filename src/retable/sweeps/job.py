@@ -58,7 +58,7 @@ class Job:
         name = name or job_name()
         runs = [run for run in map(_run, map(Path, self.directories)) if self._is_mine(run.directory, name)]
         begun = {run.directory: (mark(run.directory), _changed(run.directory / files.LOG)) for run in runs}
-        settings = self.settings | {"budget": None, "workers": _workers(self.settings)}
+        settings = self.settings | {"budget": None, "workers": _workers(self.settings, runs)}
         use_gpu = any(run.config["trainer"]["device"] != "cpu" for run in runs)
         if not runs:
             return
@@ -105,12 +105,13 @@ def _changed(path: Path) -> int | None:
         return None
 
 
-def _workers(settings: dict[str, Any]) -> Any:
+def _workers(settings: dict[str, Any], runs: Sequence[Run]) -> Any:
     """`auto` is at most what was asked for: not every cluster binds a job to its cores."""
     asked = os.environ.get("SLURM_CPUS_PER_TASK", "")
     if settings["workers"] != "auto" or not asked.isdecimal() or devices.gpus():
         return settings["workers"]
-    return max(1, min(int(asked), devices.cores()) // settings["threads"])
+    each = settings["threads"] * max((run.processes for run in runs), default=1)
+    return max(1, min(int(asked), devices.cores()) // each)
 
 
 class _Heard:

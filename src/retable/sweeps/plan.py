@@ -40,6 +40,12 @@ class Run:
     status: str
     tables: list[str] = field(default_factory=list)
 
+    @property
+    def processes(self) -> int:
+        """How many train it together, each on a GPU of its own where there are GPUs (`trainer=ddp`)."""
+        trainer = self.config["trainer"]
+        return int(trainer.get("devices", 1)) if trainer.get("strategy") == "ddp" else 1
+
 
 @dataclass
 class Plan:
@@ -75,7 +81,7 @@ class Plan:
 
 
 def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Plan:
-    """Plan a sweep; composes and checks every run, reads no data, writes nothing.
+    """Plan a sweep; composes and checks every run, reads no data, writes nothing but an index.
 
     Whether a finished run is of the data that are there now is told by what was noted when they were last read. Without
     such a note it is taken to be; `Plan.unread` says where that is to be looked at.
@@ -94,7 +100,9 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
     fingerprints: dict[str, str | None] = {}
     unread: dict[str, tuple[dict[str, Any], bool]] = {}
     compositions = [composer.compose(overrides) for overrides in grid.points]
-    shared = _shared(compositions, grid.owners, arguments)
+    alike = _alike(compositions, grid.owners)
+    asked = {key_of(text) for text in arguments}  # what the command line sets is named in each run's name
+    shared = {owner: keys - asked if owner else set() for owner, keys in alike.items()}
     for overrides, owner, composition in zip(grid.points, grid.owners, compositions, strict=True):
         config = composition.config
         settings = settings or config["sweep"]
@@ -105,10 +113,6 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         except ConfigError as error:
             shown = " ".join(text for text in overrides if not text.startswith("experiment="))
             raise ConfigError(f"{error} (in the run: {shown})" if len(grid.points) > 1 else str(error)) from error
-        if trainer.get("strategy") == "ddp" and trainer["device"] != "cpu" and devices.gpus():
-            raise ConfigError(
-                "trainer.strategy=ddp: a sweep gives each run one GPU; accepted: auto, or one run by itself"
-            )
         root = Path(config["sweep"]["dir"]) / config["task"]["name"]
         store = stores.setdefault(root, Store(root)) if root not in stores else stores[root]
         flat = identity(config)
@@ -122,7 +126,9 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
                 unread[key] = (config, has_changed(cache, config["data"]))
         directory = store.find(flat, composition.defaults | _resolved(trainer), fingerprints[key])
         if directory is None:
-            directory = store.allocate(run_name(composition, owner, shared[owner]), flat, fingerprints[key])
+            directory = store.allocate(
+                run_name(composition, owner, shared[owner], alike[owner]), flat, fingerprints[key]
+            )
         if directory in taken:
             taken[directory].tables += [owner] if owner and owner not in taken[directory].tables else []
             continue
@@ -131,6 +137,8 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         run.tables += [owner] if owner else []
         taken[directory] = run
         runs.append(run)
+    for store in stores.values():
+        store.save()
     lost = {directory: reason for store in stores.values() for directory, reason in store.lost.items()}
     plan = Plan(runs, settings, grid.tables, _label(grid.tables, grid.swept, runs), composer, lost)
     # Who cancels runs that have left a grid means the sweep that had them.
@@ -163,21 +171,18 @@ def write_runs(runs: Sequence[Run]) -> None:
     Also those of runs begun before: what is no part of their identity (paths, device, logger) is as asked for now.
     """
     for run in runs:
-        if run.status in (*DONE, RUNNING) or status_of(run.directory) != run.status:
+        known = (run.directory / files.RUN).exists()  # a loss of power may have taken it and left the lease
+        if known and (run.status in (*DONE, RUNNING) or status_of(run.directory) != run.status):
             continue  # another sweep has it, or had it since the plan was made
         write_plan(run.directory, run.name, run.config, run.overrides)
 
 
-def _shared(
-    compositions: Sequence[Composition], owners: Sequence[str | None], arguments: Sequence[str]
-) -> dict[str | None, set[str]]:
-    """By experiment what its table sets for all its runs; what the command line sets is named in each run's name."""
-    asked = {key_of(text) for text in arguments}
-    found: dict[str | None, set[str]] = {}
-    for owner in set(owners):
-        own_compositions = [c for c, o in zip(compositions, owners, strict=True) if o == owner]
-        found[owner] = shared_deviations(own_compositions) - asked if owner else set()
-    return found
+def _alike(compositions: Sequence[Composition], owners: Sequence[str | None]) -> dict[str | None, set[str]]:
+    """By experiment, or None, what is set alike for all its runs."""
+    runs: dict[str | None, list[Composition]] = {}
+    for owner, composition in zip(owners, compositions, strict=True):
+        runs.setdefault(owner, []).append(composition)
+    return {owner: shared_deviations(found) for owner, found in runs.items()}
 
 
 def _resolved(trainer: dict[str, Any]) -> dict[str, Any]:

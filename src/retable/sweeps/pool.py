@@ -94,11 +94,11 @@ class Pool:
     """
 
     def __init__(self, runs: Sequence[Run], settings: dict[str, Any], watcher: Watcher, use_gpu: bool = True) -> None:
-        self.waiting, self.watcher = deque(runs), watcher
+        self.waiting, self.watcher = deque(sorted(runs, key=lambda run: run.processes)), watcher
         self.alone: deque[Run] = deque()  # died of memory once: tried again with no other run beside it
         self.elsewhere: list[Run] = []  # another sweep trains these now
         self.outcome = Outcome()
-        self.crew = Crew(settings, use_gpu)
+        self.crew = Crew(settings, use_gpu, self.waiting[0].processes if self.waiting else 1)
         self._rules = StopRules(settings, self.outcome)
         self._retried: set[Path] = set()
         self._free_since: dict[Path, float] = {}
@@ -190,10 +190,12 @@ class Pool:
             self.crew.ask_to_stop()
             return
         self._look_elsewhere()
-        self.crew.grow(len(self.waiting) + len(self.crew.busy))
+        self._fit_width()
+        fitting = sum(run.processes == self.crew.width for run in self.waiting)
+        self.crew.grow(fitting + len(self.crew.busy))
         idle = self.crew.idle
         for worker in idle:
-            if self.waiting:
+            if self.waiting and self.waiting[0].processes == self.crew.width:
                 self._give(worker, self.waiting.popleft())
         if self.alone and not self.waiting and not self.crew.busy:
             if not self.crew.workers:
@@ -201,6 +203,13 @@ class Pool:
             elif idle:
                 self.crew.dismiss(worker for worker in self.crew.workers if worker is not idle[0])  # they hold memory
                 self._give(idle[0], self.alone.popleft())
+
+    def _fit_width(self) -> None:
+        """Runs that several processes train have workers of their own, once those with other runs have ended."""
+        following = [*list(self.waiting)[:1], *list(self.alone)[:1]]
+        if following and following[0].processes != self.crew.width and not self.crew.busy:
+            self.crew.dismiss(self.crew.workers)
+            self.crew.width = following[0].processes
 
     def _give(self, worker: WorkerProcess, run: Run) -> None:
         worker.run, worker.begun = run, False

@@ -10,6 +10,8 @@ from retable.sweeps.display import duration
 from retable.sweeps.plan import Plan, Run, alike
 from retable.sweeps.processes import ask
 
+_WORTH_SAYING = 0.9  # of a float32 step's time; nearer to 1 it is chance
+
 
 def preview(plan: Plan) -> list[dict[str, Any]]:
     """List the runs with their status; estimate those that are left from a few calibration steps each.
@@ -44,8 +46,46 @@ def preview(plan: Plan) -> list[dict[str, Any]]:
         table.add_row(*(Text("–" if value is None else str(value)) for value in shown.values()))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
-    console.out(_total(plan, rows), highlight=False)
+    for line in [_total(plan, rows), *about_data(plan, estimates), *about_bf16(plan, estimates)]:
+        console.out(line, highlight=False)
     return rows
+
+
+def about_data(plan: Plan, estimates: dict[str, dict[str, Any]]) -> list[str]:
+    """How large the sets are, and where their images lie while a run trains: a line each.
+
+    Args:
+        estimates: what `calibrate` found, by run directory.
+    """
+    lines: dict[str, None] = {}
+    for run in plan.pending:
+        found = estimates.get(str(run.directory), {})
+        if found.get("data_mb") is None:
+            continue
+        where = "GPU" if found.get("gpu_mb") else "worker"
+        how = f"kept in memory, once a {where}" if found["resident"] else "streamed from the cache's files"
+        asked = str(run.config["data"].get("resident", "auto")).lower()
+        name = run.config["task"]["name"]
+        lines[f"data of task={name}: {found['data_mb']:,.1f} MiB, {how} (data.resident={asked})"] = None
+    return list(lines)
+
+
+def about_bf16(plan: Plan, estimates: dict[str, dict[str, Any]]) -> list[str]:
+    """That bf16-mixed would be faster, of each task where it was measured to be.  Args: as for `about_data`."""
+    shares: dict[str, list[float]] = {}
+    for run in plan.pending:
+        share = estimates.get(str(run.directory), {}).get("bf16_share")
+        if share is not None:
+            shares.setdefault(run.config["task"]["name"], []).append(share)
+    lines = []
+    for task, found in shares.items():
+        low, high = (f"{value:.2f}" for value in (min(found), max(found)))
+        if max(found) <= _WORTH_SAYING:
+            lines.append(
+                f"trainer.precision=bf16-mixed: task={task} would take {low if low == high else f'{low} to {high}'} of"
+                " a step's time, as this CPU has bfloat16; the figures would be others than float32's"
+            )
+    return lines
 
 
 def _total(plan: Plan, rows: list[dict[str, Any]]) -> str:

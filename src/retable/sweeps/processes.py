@@ -29,7 +29,7 @@ class WorkerProcess:
     Args:
         number: tells workers apart.
         events: receives (worker, event) pairs; the last event of a worker is "died".
-        gpu: name for CUDA_VISIBLE_DEVICES, or None to leave the environment as it is.
+        gpu: names for CUDA_VISIBLE_DEVICES, or None to leave the environment as it is.
         threads: CPU threads.
         server: forks the worker; None starts a new process.
     """
@@ -123,10 +123,11 @@ class Crew:
     Args:
         settings: conf/base.yaml's `sweep`.
         use_gpu: whether runs may use the GPUs.
+        width: processes that train one run together, the worker and those that its run starts; it has a GPU for each.
     """
 
-    def __init__(self, settings: dict[str, Any], use_gpu: bool = True) -> None:
-        self.settings = settings
+    def __init__(self, settings: dict[str, Any], use_gpu: bool = True, width: int = 1) -> None:
+        self.settings, self.width = settings, width
         self.workers: list[WorkerProcess] = []
         self.gpus = devices.gpus() if use_gpu else ()
         self.peak_mb: float | None = None  # GPU memory of the largest run so far
@@ -178,7 +179,9 @@ class Crew:
         if asked != "auto":
             return int(asked)
         if not self.gpus:
-            return max(1, devices.cores() // self.settings["threads"])
+            return max(1, devices.cores() // (self.settings["threads"] * self.width))
+        if self.width > 1:
+            return len(self._groups())
         if self.peak_mb is None:
             return len(self.gpus)  # one a GPU until a run has shown what it needs
         room = sum(self._room(gpu.name, self.peak_mb) for gpu in self.gpus)
@@ -214,6 +217,12 @@ class Crew:
         """Memory of a GPU that this sweep's workers have or can have; not what other programs hold now."""
         mine = [worker.gpu_mb for worker in self.workers if worker.gpu == gpu and worker.gpu_mb]
         return self._free_mb[gpu] + sum(mine) + devices.CONTEXT_MB * len(mine)
+
+    def _groups(self) -> list[str]:
+        """The GPUs of one run each, as CUDA_VISIBLE_DEVICES; where there are too few of them the run will tell."""
+        names = [gpu.name for gpu in self.gpus]
+        whole = len(names) // self.width * self.width
+        return [",".join(names[i : i + self.width]) for i in range(0, whole, self.width)] or [",".join(names)]
 
     def ask_to_stop(self) -> None:
         """Ask each once to end its run at the next chunk."""
@@ -271,6 +280,8 @@ class Crew:
         if not self.gpus:
             return None
         used = [worker.gpu for worker in self.workers]
+        if self.width > 1:
+            return min(self._groups(), key=used.count)
 
         def load(gpu: devices.Gpu) -> tuple[bool, float]:
             count = used.count(gpu.name)

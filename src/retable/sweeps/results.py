@@ -3,15 +3,13 @@
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from retable import atomic
 from retable.config.keys import lookup
-from retable.run import files
 from retable.run.files import FINISHED
 from retable.sweeps.plan import Plan, Run
-from retable.sweeps.store import status_of
+from retable.sweeps.store import status_of, summary
 
 _SHOWN = 200  # rows on a terminal
 
@@ -21,17 +19,15 @@ def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     found = []
     columns = varying([run.varied for run in runs])
     metrics: dict[str, None] = {}
-    results = [files.read_result(run.directory) or {} for run in runs]
-    for result in results:
-        final = (result.get("metrics") or {}).get("final") or {}
-        metrics |= dict.fromkeys(key for key in final if not key.startswith(("epoch", "test/")))
-    for run, result in zip(runs, results, strict=True):
-        final = (result.get("metrics") or {}).get("final") or {}
+    ends = [summary(run.directory) or {} for run in runs]
+    for end in ends:
+        metrics |= dict.fromkeys(key for key in end.get("final", {}) if not key.startswith(("epoch", "test/")))
+    for run, end in zip(runs, ends, strict=True):
         row: dict[str, Any] = {"run": run.name} if not columns else {}
         row |= {key: run.varied.get(key, _at(run.config, key)) for key in columns}
-        row |= {key: final.get(key) for key in sorted(metrics, key=_metric_order)}
-        row |= {"epochs": result.get("epochs"), "status": status_of(run.directory)}
-        row |= {"seconds": (result.get("seconds") or {}).get("total"), "directory": str(run.directory)}
+        row |= {key: end.get("final", {}).get(key) for key in sorted(metrics, key=_metric_order)}
+        row |= {"epochs": end.get("epochs"), "status": end.get("status") or status_of(run.directory)}
+        row |= {"seconds": end.get("seconds"), "directory": str(run.directory)}
         found.append(row)
     return found
 
@@ -131,8 +127,3 @@ def _at(config: dict[str, Any], key: str) -> Any:
     if isinstance(node, dict):
         return node.get("name")
     return node
-
-
-def tensorboard_command(plan: Plan) -> str:
-    """What to type to see the curves."""
-    return f"tensorboard --logdir {Path(plan.settings['dir'])}"

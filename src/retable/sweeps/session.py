@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Any
 
 from retable.errors import ConfigError, DataError, RetableError
-from retable.run import files, tensorboard
+from retable.run import checkpoints, files, tensorboard
 from retable.run.result import describe
-from retable.sweeps import results, store
+from retable.sweeps import curves, results, store
 from retable.sweeps.display import Display
 from retable.sweeps.plan import Plan, Run, alike, make_plan, write_runs
 from retable.sweeps.pool import Outcome, Pool, refuse
@@ -169,12 +169,15 @@ def prepare(plan: Plan, todo: list[Run]) -> None:
             store.clear_failure(run.directory)
     with contextlib.suppress(OSError):  # for who looks on meanwhile; it is written again at the end
         results.note(plan)
+        curves.link(plan)
 
 
 def finish(plan: Plan, outcome: Outcome) -> None:
     """The table, the failures and how to go on: on screen and on disk."""
     from rich.console import Console
 
+    for run in plan.runs:
+        checkpoints.settle_again(run.directory)
     found = results.rows(plan.runs)
     with _noting_what_fails(outcome):  # before anything is shown: no terminal may cost the table
         results.write(plan, found)
@@ -203,13 +206,15 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         for path in _regenerate(plan, console):
             say(f"report:      {path}", highlight=False)
     with _noting_what_fails(outcome):
+        curves.link(plan)
+        curves.describe(plan)
         tensorboard.describe_sweep(Path(plan.settings["dir"]))
     for reason in outcome.unwritten:
         say(f"Not everything could be written: {reason}.", highlight=False)
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
     if page:
         say(f"page:        {page}", highlight=False)
-    say(f"curves:      {results.tensorboard_command(plan)}", highlight=False)
+    say(f"curves:      {curves.command(plan)}", highlight=False)
     if plan.settings.get("on_end"):
         _tell(plan, outcome)
 
@@ -288,12 +293,17 @@ def _regenerate(plan: Plan, console: Any) -> list[Path]:
     from retable.report.match import tables_of
     from retable.report.runs import read_runs
     from retable.report.site import REPORT, write_site, write_table
+    from retable.sweeps.compared import draw_compared
 
     root = Path(plan.settings["dir"])
     folder = root / "tables"
     runs, own = read_runs([root]), [run.directory for run in plan.runs]
     entries, pages, changed = [], [], not (folder / "index.html").exists()
-    for table, assigned in tables_of(runs, list(plan.tables), composer=plan.composer, shown=own):
+    chosen = tables_of(runs, list(plan.tables), composer=plan.composer, shown=own)
+    for drawn, line in draw_compared(chosen, runs, plan.composer, plan.settings["threads"]):
+        console.out(line, highlight=False)
+        changed |= drawn
+    for table, assigned in chosen:
         page = folder / table.name / REPORT
         before = page.read_text(encoding="utf-8") if page.exists() else None
         entries.append(evaluate(table, assigned))

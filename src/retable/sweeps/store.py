@@ -12,10 +12,11 @@ import yaml
 from retable.config.identity import digest, identity, is_gone, same_run, settled
 from retable.config.keys import lookup
 from retable.errors import RetableError
-from retable.run import files, lease
+from retable.run import files, index, lease
 from retable.run.files import BROKEN, FAILED, INTERRUPTED, NEW, RUNNING
 
-_known_states: dict[Path, tuple[Any, tuple[str, str]]] = {}
+# What makes the state of a run that has ended, and what is listed of it.
+_ENDED_BY = (files.RUN, files.RESULT, files.HISTORY)
 
 
 def status_of(directory: Path) -> str:
@@ -30,21 +31,54 @@ def broken(directory: Path) -> str:
 
 def _state(directory: Path) -> tuple[str, str]:
     """A run's status and, where that is broken, what is wrong."""
-    marks = tuple(map(_mark, (directory / files.RUN, directory / files.RESULT, directory / files.HISTORY)))
-    if marks[1] is None:
-        return _read_state(directory)
-    known = _known_states.get(directory)  # a run that has ended is read once for as long as its files stay as they are
-    if known is None or known[0] != marks:
-        known = _known_states[directory] = marks, _read_state(directory)
-    return known[1]
+    found = summary(directory)
+    return (found["status"], found["wrong"]) if found else _read_state(directory)
 
 
-def _mark(path: Path) -> tuple[int, int, int] | None:
-    try:
-        state = path.stat()
-    except OSError:
+def summary(directory: Path) -> dict[str, Any] | None:
+    """Of a run that has ended: status, wrong, epoch (the last one in its history), epochs, reason, seconds, final (its
+    last metrics by name). None of another. The files are read once for as long as they stay as they are."""
+    if index.mark(directory / files.RESULT) is None:
         return None
-    return state.st_mtime_ns, state.st_size, state.st_ino
+    known = index.of(directory.parent)
+    return known.fact(directory, "end", _ENDED_BY, lambda: _read_summary(directory))
+
+
+def _read_summary(directory: Path) -> dict[str, Any]:
+    status, wrong = _read_state(directory)
+    result = files.read_result(directory) or {}
+    return {
+        "status": status,
+        "wrong": wrong,
+        "epoch": _last_epoch(directory / files.HISTORY),
+        "epochs": result.get("epochs"),
+        "reason": result.get("reason"),
+        "seconds": (result.get("seconds") or {}).get("total"),
+        "final": (result.get("metrics") or {}).get("final") or {},
+    }
+
+
+def _last_epoch(history: Path) -> int:
+    try:
+        return int(max((row["epoch"] for row in files.read_history(history)), default=0))
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
+        return 0
+
+
+def _stated(directory: Path) -> dict[str, Any] | str:
+    """What of run.json is asked for when many runs are listed; else what is wrong with that file, in words."""
+    if index.mark(directory / files.RUN) is None:
+        return files.described(directory)
+    return index.of(directory.parent).fact(directory, "run", (files.RUN,), lambda: _read_stated(directory))
+
+
+def _read_stated(directory: Path) -> dict[str, Any] | str:
+    run = files.described(directory)
+    if isinstance(run, str):
+        return run
+    kept = {key: run.get(key) for key in ("identity", "fingerprint", "task")}
+    asked = [text for text in map(str, run.get("overrides", [])) if text.startswith("experiment=")]
+    return kept | {"asked": asked, "epochs": lookup(run, "config.trainer.max_epochs")}
 
 
 def _read_state(directory: Path) -> tuple[str, str]:
@@ -99,29 +133,26 @@ def runs_below(folder: Path) -> list[Progress]:
         if files.RUN in names or files.RESULT in names:
             folders.clear()  # a run holds no further runs
             found.append(_progress(Path(path)))
+    for root in {run.directory.parent for run in found}:
+        index.of(root).save()
     return sorted(found, key=lambda run: run.directory)
 
 
 def _progress(directory: Path) -> Progress:
-    run = files.described(directory)
+    run = _stated(directory)
     run = run if isinstance(run, dict) else {}
-    status, wrong = _state(directory)
-    history = directory / files.HISTORY
-    try:
-        changed = history.stat().st_mtime
-        epoch = int(max((row["epoch"] for row in files.read_history(history)), default=0))
-    except (OSError, ValueError, TypeError, KeyError, OverflowError):
-        changed, epoch = None, 0
-    asked = [str(text).partition("=")[2] for text in run.get("overrides", []) if str(text).startswith("experiment=")]
+    end = summary(directory)
+    status, wrong = (end["status"], end["wrong"]) if end else _state(directory)
+    written = index.mark(directory / files.HISTORY)
     return Progress(
         directory,
-        str(run.get("task", "?")),
-        tuple(asked),
+        str(run.get("task") or "?"),
+        tuple(text.partition("=")[2] for text in run.get("asked", [])),
         status,
-        epoch,
-        lookup(run, "config.trainer.max_epochs"),
-        changed,
-        wrong or str((files.read_result(directory) or {}).get("reason") or ""),
+        end["epoch"] if end else _last_epoch(directory / files.HISTORY),
+        run.get("epochs"),
+        written[0] / 1e9 if written else None,
+        wrong or str((end or {}).get("reason") or ""),
     )
 
 
@@ -169,7 +200,7 @@ class Store:
             folder.name for folder in folders if _begun(folder) or not folder.is_dir()
         }  # an empty one is free
         for folder in folders:
-            run = files.described(folder)
+            run = _stated(folder)
             if isinstance(run, dict):
                 self._add(Stored(folder, run["identity"], run.get("fingerprint")))
             elif _begun(folder):
@@ -199,6 +230,10 @@ class Store:
             if stored.fingerprint is None or fingerprint is None or stored.fingerprint == fingerprint:
                 return stored.directory
         return None
+
+    def save(self) -> None:
+        """Note what was read of the runs, so that it need not be read again."""
+        index.of(self.root).save()
 
     def has_results(self) -> bool:
         """Whether any run here has read its data, so that the data's fingerprint matters."""

@@ -26,7 +26,7 @@ class Worker:
     """Reads commands, does what they say, reports.
 
     Args:
-        commands: lines {"do": "run" | "check" | "read" | "calibrate" | "stop" | "end", ...}.
+        commands: lines {"do": "run" | "check" | "read" | "calibrate" | "compare" | "stop" | "end", ...}.
         events: where lines {"event": ...} go.
     """
 
@@ -137,6 +137,19 @@ class Worker:
         except Exception as fault:
             error = describe(fault)
         self._say(event="read", error=error)
+
+    def _compare(self, command: dict[str, Any]) -> None:
+        """Draw the images on which one run did worst, under its model and another's."""
+        from retable.run.compared import draw_worst
+        from retable.run.result import describe
+
+        error, names = None, command["names"]
+        paths = (Path(command[key]) for key in ("first", "second", "picture"))
+        try:
+            draw_worst(*paths, command["count"], (names[0], names[1]))
+        except Exception as fault:
+            error = describe(fault)
+        self._say(event="compared", error=error)
 
     def _calibrate(self, command: dict[str, Any]) -> None:
         from retable.run.calibrate import calibrate

@@ -30,6 +30,7 @@ from retable.training.memory import keep_freed_memory
 from retable.training.ranks import Ranks
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -162,6 +163,10 @@ class Task(pl.LightningModule):
 
     def counts(self, data: Any) -> dict[str, Any]:
         """The counts behind the last epoch's metrics, for result.json: plain values."""
+        return {}
+
+    def image_figures(self, split: str) -> "dict[str, np.ndarray]":
+        """Metrics of a split that are means over images, by bare name: the figure of each image, bool or float (N,)."""
         return {}
 
     def tables(

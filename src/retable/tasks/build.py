@@ -12,7 +12,6 @@ from retable.config.build import build, parameters, target_of
 from retable.config.keys import own
 from retable.config.targets import check_targets
 from retable.errors import ConfigError, DataError, RetableError
-from retable.models.parts import Dropout
 from retable.tasks.base import Task
 
 BUILT = ("model", "activation", "loss", "task")  # sections of a config that a trained model is made of
@@ -114,7 +113,7 @@ def rebuilt(kept: Mapping[str, Any], where: Path, state: Mapping[str, torch.Tens
 
 def _make_model(config: dict[str, Any], data: Described) -> nn.Module:
     known = parameters(target_of(config["model"], "model"))
-    dropout = Dropout(**config["dropout"])
+    dropout = build({"_target_": "retable.models.parts.Dropout"} | config["dropout"], "dropout")
     if "dropout" not in known and dropout.p > 0:
         raise ConfigError(f"dropout={dropout.p}: model={config['model'].get('name')} takes no dropout; accepted: none")
     chosen, name = config["activation"].get("name"), config["model"].get("name")

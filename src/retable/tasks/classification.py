@@ -12,6 +12,7 @@ from retable.metrics import classification as metrics
 from retable.tasks.base import Task
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
 
@@ -40,12 +41,13 @@ class Classification(Task):
         self.classes = tuple(classes)
         self.matrices: dict[str, torch.Tensor] = {}
         self._predicted: dict[str, list[torch.Tensor]] = {}
+        self._right: dict[str, list[torch.Tensor]] = {}
 
     def reset(self, split: str) -> None:
         size = len(self.classes)
         self.matrices[split] = torch.zeros(size, size, dtype=torch.int64, device=self.device)
         if split != "train":
-            self._predicted[split] = []
+            self._predicted[split], self._right[split] = [], []
 
     def reduce_output(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs.argmax(1)
@@ -54,6 +56,7 @@ class Classification(Task):
         self.matrices[split] += metrics.confusion(targets, kept, len(self.classes))
         if split != "train":
             self._predicted[split].append(kept)
+            self._right[split].append(kept == targets)
 
     def metrics(self, split: str) -> dict[str, bool]:
         return super().metrics(split) | metrics.HIGHER_IS_BETTER
@@ -72,6 +75,10 @@ class Classification(Task):
             "confusion": {split: matrix.tolist() for split, matrix in matrices.items()},
             "per_class": {split: metrics.per_class(matrix, self.classes) for split, matrix in matrices.items()},
         }
+
+    def image_figures(self, split: str) -> "dict[str, np.ndarray]":
+        """Whether each image is classified right, of which the accuracy is the mean."""
+        return {"accuracy": torch.cat(self._right[split]).cpu().numpy()}
 
     def tables(
         self, split: str, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 TERMS = ("classification", "regression")  # of the loss
 SHOWN = 3  # images a class in the figure of boxes
+_SEED = 0  # of which these are, the same in every run of a set
 
 
 class Detection(Task):
@@ -42,8 +44,8 @@ class Detection(Task):
     the mean IoU of detections with objects of their class. NaN where there is nothing to take a mean of.
 
     Attributes:
-        before: what validation before the first epoch found, or None: confusion (C + 1, C + 1), ap50 by class, and the
-            detections of the images that are drawn, by their indices.
+        before: what validation before the first epoch found, or None: confusion (C + 1, C + 1), ap50 by class, the
+            detections of the images that are drawn, by their indices, and plane: all images in the plane of t-SNE.
     """
 
     any_size = True
@@ -192,13 +194,19 @@ class Detection(Task):
             indices = [index for _, index in self.shown("val")]
             kept = {"confusion": results["confusion"], "ap50": list(results["ap50"])}
             self.before = kept | {"detections": {index: confident[index].clone() for index in indices}}
+            data = self.trainer.datamodule
+            if hasattr(data, "splits"):  # not of anybody's plain DataLoader
+                from retable.figures.detection import plane
+
+                self.before["plane"] = plane(self, data, data.split_seed)
 
     def shown(self, split: str) -> list[tuple[int, int]]:
-        """Label and index of the images that are drawn: the first ones with an object of each class."""
+        """Label and index of the images that are drawn: random ones with an object of each class."""
         chosen: list[tuple[int, int]] = []
         for label in range(len(self.classes)):
             having = [i for i, rows in enumerate(self._objects[split]) if bool((rows[:, 4] == label).any())]
-            chosen += [(label, index) for index in having[:SHOWN]]
+            order = np.random.default_rng((_SEED, label)).permutation(len(having))[:SHOWN]
+            chosen += [(label, having[place]) for place in sorted(order)]
         return chosen
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -166,6 +166,14 @@ class Segmentation(Task):
                 found.setdefault("hausdorff", {})[split] = {"mean": mean, "unit": unit, **counts}
         return found
 
+    def image_figures(self, split: str) -> dict[str, np.ndarray]:
+        """Each image's dice and IoU where they are averaged over images and one class counts; NaN where undefined."""
+        if self.average != "image" or len(self.scored) != 1:
+            return {}
+        matrices, label = self.matrices(split), self.scored[0]
+        named = {"dice": metrics.image_dice(matrices), "iou": metrics.image_iou(matrices)}
+        return {name: values[:, label].numpy() for name, values in named.items()}
+
     def tables(
         self, split: str, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]
     ) -> "tuple[pd.DataFrame, pd.DataFrame]":
@@ -185,7 +193,7 @@ class Segmentation(Task):
 
     def draw(self, folder: Path, data: Any, config: dict[str, Any], title: str) -> None:
         """Confusion matrices, pictures of predictions, and what else a set has to show (`ImageData.extras`)."""
-        from retable.figures import brain, flips
+        from retable.figures import brain, flips, styles
         from retable.figures import classification as figures
         from retable.figures import segmentation as figures_masks
 
@@ -198,3 +206,5 @@ class Segmentation(Task):
             brain.draw(data, folder, lambda x: self.predict(data.normalise(torch.from_numpy(x))).numpy(), title)
         if "copies" in data.extras:
             flips.draw(data.splits.train, folder / "flips.png", title)
+        if "styles" in data.extras:
+            styles.draw(data, folder / "styles.png", title)

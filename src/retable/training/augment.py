@@ -125,9 +125,13 @@ class Augment:
     Args:
         mode: "none", "copies" (each transform adds one transformed copy of the set) or "fly" (batch by batch).
         transforms: applied one after another in mode "fly".
+
+    Raises:
+        ValueError: for another mode.
     """
 
     def __init__(self, mode: str, transforms: Sequence[Transform]) -> None:
+        checks.one_of("mode", mode, ("none", "copies", "fly"))
         self.mode, self.transforms = mode, list(transforms)
 
     def copies(self, images_NCHW: torch.Tensor, seed: int, masks_NHW: Masks = None) -> list[Transformed]:

@@ -103,10 +103,10 @@ def _short(value: object) -> str:
     return shown if len(shown) <= MOST_SHOWN else f"{shown[:MOST_SHOWN]}..."
 
 
-def apart(parts: Mapping[str, Annotations]) -> None:
-    """Refuse an image that two parts of a set name. Raises DataError."""
+def refuse_shared_images(splits: Mapping[str, Annotations]) -> None:
+    """Refuse an image that two splits of a set name. Raises DataError."""
     seen: dict[Path, str] = {}
-    for annotations in parts.values():
+    for annotations in splits.values():
         for item in annotations.images:
             if item.image in seen:
                 raise DataError(f"{item.where}: {item.image.name} is in {seen[item.image]} too, accepted: in one part")

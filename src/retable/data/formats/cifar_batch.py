@@ -21,7 +21,7 @@ import numpy as np
 
 from retable.data.arrays import ImageSet
 from retable.data.formats.files import content
-from retable.errors import DataError
+from retable.errors import DataError, first_line
 
 SHAPE = (3, 32, 32)
 ROW = 3 * 32 * 32
@@ -62,7 +62,9 @@ def _load(path: Path) -> dict[str, Any]:
     try:
         found = _value(raw)
     except _Forbidden as error:
-        raise DataError(f"{path}: not a CIFAR batch: its pickle names the forbidden global {error}") from None
+        raise DataError(
+            f"{path}: not a CIFAR batch: its pickle names the forbidden global {first_line(error)}"
+        ) from None
     except Exception as error:  # a damaged pickle can raise nearly anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path}: cut or damaged ({reason})") from error

@@ -5,7 +5,7 @@
     ..  the values, last dimension fastest
 
 Source: Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", section "File formats".
-Gzipped files are told by their first two bytes, not their names.
+Gzipped files are recognised by their first two bytes, not their names.
 """
 
 import math

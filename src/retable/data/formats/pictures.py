@@ -60,7 +60,7 @@ class Pair(NamedTuple):
 class Pairs:
     """The pairs of a set by split, the lists that name them, and how many pictures are left out, by reason.
 
-    labels: label of each value of the masks, where that is told by which files there are.
+    labels: label of each value of the masks, where the files that are there decide it.
     """
 
     train: list[Pair]
@@ -164,11 +164,11 @@ def pair(images: Iterable[Path], masks: Iterable[Path], image: str = "{}", mask:
 
 
 def disjoint(first: Sequence[Pair], second: Sequence[Pair]) -> None:
-    """Refuse an image that is in both parts, told by its name. Raises DataError."""
+    """Refuse an image whose name is in both splits. Raises DataError."""
     names = {pair.name: pair.image for pair in first}
     for name, image, _ in second:
         if name in names:
-            raise DataError(f"{image}: is in two parts of the set ({names[name]}), accepted: in one")
+            raise DataError(f"{image}: is in two splits of the set ({names[name]}), accepted: in one")
 
 
 def read_image(path: Path, size: Size | None = None, mode: str = "RGB") -> np.ndarray:
@@ -412,7 +412,7 @@ def _shown(size: tuple[int, int]) -> str:
 
 
 def _told(steps: Iterator[Any], total: int, what: str) -> Iterator[Any]:
-    """The steps themselves; a terminal is told how far they are, once they take long."""
+    """The steps themselves, with a bar on a terminal once they take long."""
     start = last = time.monotonic()
     shown = False
     for done, step in enumerate(steps, start=1):

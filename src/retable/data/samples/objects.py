@@ -1,6 +1,6 @@
 """A synthetic stand-in for CIFAR-10: ten coloured shapes and textures on noisy backgrounds with distractors.
 
-2,500 images, 250 of each class, in one data_batch_1 with its batches.meta. A class is told by its form; the colours of
+2,500 images, 250 of each class, in one data_batch_1 with its batches.meta. Its form makes a class; the colours of
 object and background are hints, as the sky is for a plane. Made for trying things out: a small network gets four of
 five right after a few epochs. No figure of a report may be compared with it.
 """

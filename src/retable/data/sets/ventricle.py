@@ -67,6 +67,7 @@ class VentricleData(ImageData):
     folder: ClassVar[str] = "rvsc"
     sample_version: ClassVar[int] = VERSION
     suffixes = (*EXTENSIONS, DICOM)
+    extras = ("styles",)  # by `in_styles`
 
     def __init__(
         self,
@@ -137,6 +138,13 @@ class VentricleData(ImageData):
         image = read_slice(path).image if is_dicom else read_image(path, mode="L")[0]
         return unlabelled(_through_jpeg(image) if self.jpeg else image, shape[1:], shape[0])
 
+    def in_styles(self, name: str) -> dict[str, np.ndarray]:
+        """What a network is trained on for a slice, by its name, in each style: float32 (size, size) in [0, 1]."""
+        found = next(found for found in self.files()[0] if found.name == name)
+        _, region, boundary, _ = self._drawn(found)
+        codes = {style: coded(region, boundary) if style == "boundary" else region for style in LEVELS}
+        return {style: np.array(LEVELS[style] or (0.0, 1.0), np.float32)[codes[style]] for style in LEVELS}
+
     def _images(self, slices: Sequence[CineSlice]) -> ImageSet:
         images, masks, spacings = zip(*(self._read(found) for found in slices), strict=True)
         stack = np.stack(images)[:, None]
@@ -149,6 +157,16 @@ class VentricleData(ImageData):
 
     def _read(self, found: CineSlice) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
         """Resized image and coded mask (size, size), uint8, and millimetres a pixel."""
+        image, region, boundary, spacing = self._drawn(found)
+        if self.jpeg:
+            image = _through_jpeg(image)
+        mask = coded(region, boundary) if self.style == "boundary" else region
+        resized = Image.fromarray(image).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        scale = (image.shape[0] / self.size, image.shape[1] / self.size)
+        return np.asarray(resized), mask, (spacing[0] * scale[0], spacing[1] * scale[1])
+
+    def _drawn(self, found: CineSlice) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[float, float]]:
+        """Image as stored, region (size, size), the line of a contour where there is one, and millimetres a pixel."""
         size = (self.size, self.size)
         if found.image.suffix.lower() == DICOM:
             stored = read_slice(found.image)
@@ -160,12 +178,7 @@ class VentricleData(ImageData):
         else:
             image, spacing = read_image(found.image, mode="L")[0], (np.nan, np.nan)
             region, boundary = _mask(found.drawing, found.image, image.shape, size), None
-        if self.jpeg:
-            image = _through_jpeg(image)
-        mask = coded(region, boundary) if self.style == "boundary" else region
-        resized = Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)
-        scale = (image.shape[0] / self.size, image.shape[1] / self.size)
-        return np.asarray(resized), mask, (spacing[0] * scale[0], spacing[1] * scale[1])
+        return image, region, boundary, spacing
 
 
 def split_patients(patients: Sequence[str], shares: Sequence[float], seed: int) -> dict[str, str]:
@@ -204,7 +217,7 @@ def find_slices(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, 
     """All slices that have a contour (or mask), in the order of their names, and how many were left out and why.
 
     Args:
-        folder: of the set; its layout is told by what it holds.
+        folder: of the set; what it holds decides how it is read.
         contour: "i" or "o", inner or outer; masks have no choice.
 
     Raises:

@@ -20,12 +20,12 @@ from retable.data.arrays import ImageSet, Splits, box_targets
 from retable.data.formats.boxes import (
     Annotated,
     Annotations,
-    apart,
     coco_classes,
     read_classes,
     read_coco,
     read_csv,
     read_voc,
+    refuse_shared_images,
     valid_boxes,
     voc_classes,
 )
@@ -128,7 +128,7 @@ class WildlifeData(ImageData):
         else:
             classes = read_classes(class_files[0]) if class_files else voc_classes(first)
         parts = {name: READ[self._form](path, self._images(path), classes) for name, path in paths.items()}
-        apart(parts)
+        refuse_shared_images(parts)
         return parts, classes, class_files
 
     def read(self, files: tuple[dict[str, Annotations], tuple[str, ...], list[Path]]) -> Splits:

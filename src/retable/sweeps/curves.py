@@ -1,0 +1,72 @@
+"""A sweep's curves under short names: a folder of links to its runs, named by what differs between them.
+
+A run's own directory is named by all that it deviates in, which TensorBoard would repeat in each chart and cut in the
+middle. The links are made before the runs train, so that the curves can be watched.
+"""
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from retable.config.identity import short_name
+from retable.run import tensorboard
+from retable.sweeps.plan import Plan, Run
+from retable.sweeps.results import varying
+
+FOLDER = "curves"
+_MOST = 1000  # runs: TensorBoard draws no more
+
+
+def link(plan: Plan) -> Path | None:
+    """Make the links of a sweep, and take away those of runs that it no longer has.
+
+    Returns:
+        Their folder; None where there are none to be made: no curves are kept, or the file system has no links.
+    """
+    if len(plan.runs) > _MOST or not any((run.config.get("logger") or {}).get("tensorboard") for run in plan.runs):
+        return None
+    folder = plan.folder / FOLDER
+    wanted = {
+        name: os.path.relpath(os.path.realpath(run.directory), os.path.realpath(plan.folder) + f"/{FOLDER}")
+        for name, run in zip(names(plan.runs), plan.runs, strict=True)
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        there = {path.name: os.readlink(path) for path in folder.iterdir() if path.is_symlink()}
+        for name in there:
+            if wanted.get(name) != there[name]:
+                (folder / name).unlink()
+        for name, target in wanted.items():
+            if there.get(name) != target:
+                (folder / name).symlink_to(target, target_is_directory=True)
+    except (OSError, NotImplementedError):
+        return None
+    return folder
+
+
+def describe(plan: Plan) -> None:
+    """Describe the links' hyperparameters and metrics for TensorBoard's tab, once runs have ended."""
+    folder = plan.folder / FOLDER
+    if folder.is_dir():
+        linked = [path for path in sorted(folder.iterdir()) if path.is_symlink()]
+        tensorboard.describe(folder, linked)
+
+
+def names(runs: Sequence[Run]) -> list[str]:
+    """A name for each run, of what differs between them alone; below its task's where there are several."""
+    keys = varying([run.varied for run in runs])
+    found = [short_name({key: run.varied[key] for key in keys if key in run.varied}) for run in runs]
+    if len({run.config["task"]["name"] for run in runs}) > 1:
+        found = [f"{run.config['task']['name']}-{name}" for run, name in zip(runs, found, strict=True)]
+    # Settings that are told apart by no text, such as two files of one name, are told apart by the runs' own names.
+    return [name if found.count(name) == 1 else f"{name}__{run.name}" for run, name in zip(runs, found, strict=True)]
+
+
+def command(plan: Plan) -> str:
+    """What to type to see the curves."""
+    folder = Path(plan.settings["dir"])
+    with contextlib.suppress(OSError):
+        if any(path.is_symlink() for path in (plan.folder / FOLDER).iterdir()):
+            folder = plan.folder / FOLDER
+    return f"tensorboard --logdir {folder}"

@@ -1,0 +1,154 @@
+"""The pages of the gallery say what its runs say: every figure worked out again here from the runs' own files.
+
+Nothing of the report's code is used: experiments are read as YAML, histories and results as CSV and JSON.
+"""
+
+import csv
+import json
+import math
+import os
+import re
+from pathlib import Path
+from statistics import fmean, stdev
+from urllib.parse import unquote
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(path.parent for path in (ROOT / "results").glob("*/tables/**/report.csv"))
+NAMES = [str(page.relative_to(ROOT / "results")) for page in PAGES]
+
+
+def at(node, key):
+    for part in key.split("."):
+        node = node[int(part)] if isinstance(node, list) else (node or {}).get(part)
+    return node
+
+
+def experiment(page):
+    name = page.relative_to(next(parent for parent in page.parents if parent.name == "tables"))
+    return yaml.safe_load((ROOT / "conf/experiment" / f"{name}.yaml").read_text())["table"]
+
+
+def rows_of(run):
+    with (run / "history.csv").open() as file:
+        return [{key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
+
+
+def value(run, name, metrics, epoch=None):
+    """One figure of a run, in the published unit; the last epoch's, or that of an epoch."""
+    metric = metrics[name]
+    scale = metric.get("scale", 1)
+    if "column" in metric:
+        rows = [row for row in rows_of(run) if metric["column"] in row]
+        if "reach" in metric:
+            return min(
+                (r["epoch"] for r in rows if r[metric["column"]] * scale >= metric["reach"] - 1e-9), default=math.inf
+            )
+        row = rows[-1] if epoch is None else next(row for row in rows if row["epoch"] == epoch)
+        return row[metric["column"]] * scale
+    if "result" in metric:
+        result = json.loads((run / "result.json").read_text())
+        if metric["result"] == "seconds_per_step":
+            return scale / result["steps_per_second"]
+        return at(result, metric["result"]) * scale
+    parts = metric.get("difference") or metric["mean"]
+    found = [value(run, part, metrics, epoch) if isinstance(part, str) else part for part in parts]
+    return (found[0] - found[1] if "difference" in metric else fmean(found)) * scale
+
+
+def runs_on(page):
+    """The finished runs that a page lists, by cell, from its links; and the figures that it gives of each."""
+    text = (page / "index.html").read_text()
+    body = text[text.index('id="runs"') :]
+    found = {}
+    for line in re.findall(
+        r'<tr><th scope="row"><a href="([^"]*)/">.*?<td class="text">([^<]*)</td>(.*?)</tr>', body, re.DOTALL
+    ):
+        folder = Path(os.path.normpath(page / unquote(line[0])))
+        figures = re.findall(r'data-sort="([^"]*)"', line[2])
+        if json.loads((folder / "result.json").read_text())["status"] == "finished":
+            found.setdefault(line[1].replace("&amp;", "&"), []).append((folder, figures))
+    return found
+
+
+def equal(left, right):
+    return left == right or math.isclose(left, right, rel_tol=1e-9, abs_tol=1e-12)
+
+
+def test_there_are_pages():
+    assert PAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_figure_is_what_the_runs_recorded(page):
+    table = experiment(page)
+    metrics = {name: metric for name, metric in table["metrics"].items() if metric.get("shown", True)}
+    runs = runs_on(page)
+    assert runs
+    assert set(runs) <= set(table["cells"])
+    shown = list(csv.DictReader((page / "report.csv").open()))
+    assert [(line["cell"], line["metric"]) for line in shown if line["cell"] == shown[0]["cell"]] == [
+        (shown[0]["cell"], name) for name in metrics
+    ]
+    markdown = (page / "report.md").read_text()
+    for line in shown:
+        cell, name = line["cell"], line["metric"]
+        published = (table["cells"][cell].get("published") or {}).get(name)
+        if isinstance(published, dict) and "curve" in published:
+            published = published["curve"][-1]
+        if isinstance(published, int | float):
+            assert float(line["published"]) == published
+        if cell not in runs:
+            assert (line["mean"], bool(line["words"])) == ("", True)  # missing, failed, diverged
+            continue
+        if line["words"] == "not recorded":
+            continue
+        values = [value(folder, name, table["metrics"]) for folder, _ in runs[cell]]
+        if any(math.isinf(one) for one in values):
+            assert "never" in line["words"]
+            continue
+        assert equal(float(line["mean"]), fmean(values)), (cell, name)
+        assert int(line["n"]) == len(values)
+        if len(values) > 1:
+            assert math.isclose(float(line["std"]), stdev(values), rel_tol=1e-6, abs_tol=1e-9)
+        digits = metrics[name].get("digits", 2)
+        assert f"{fmean(values):.{digits}f}".removeprefix("-" if fmean(values) > -(10**-digits) / 2 else "") in markdown
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_the_html_page_has_the_same_figures(page):
+    table = experiment(page)
+    metrics = [name for name, metric in table["metrics"].items() if metric.get("shown", True)]
+    for cell, runs in runs_on(page).items():
+        for folder, figures in runs:
+            config = json.loads((folder / "run.json").read_text())["config"]
+            wanted = table["cells"][cell]["match"]
+            assert {key: at(config, key) for key in wanted} == wanted
+            own = [value(folder, name, table["metrics"]) for name, text in zip(metrics, figures, strict=False) if text]
+            figures = [text for text in figures[: len(metrics)] if text]
+            assert all(map(equal, own, map(float, figures))), (cell, own, figures)
+    text = (page / "index.html").read_text()
+    body = text[text.index('id="figures"') : text.index("</table>", text.index('id="figures"'))]
+    means = [float(line["mean"]) for line in csv.DictReader((page / "report.csv").open()) if line["mean"]]
+    on_page = [float(one) for one in re.findall(r'<td data-sort="([^"]+)"', body)]
+    assert set(on_page) == set(means)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if (page / "epochs.csv").exists()])
+def test_every_epoch_is_what_the_runs_recorded(page):
+    table, runs = experiment(page), runs_on(page)
+    for line in csv.DictReader((page / "epochs.csv").open()):
+        if line["mean"]:
+            values = [
+                value(run, line["metric"], table["metrics"], float(line["epoch"])) for run, _ in runs[line["cell"]]
+            ]
+            assert equal(float(line["mean"]), fmean(values))
+
+
+@pytest.mark.parametrize("hardware", sorted({name.split("/")[0] for name in NAMES}))
+def test_every_run_of_the_gallery_is_on_a_page(hardware):
+    folder = ROOT / "results" / hardware
+    listed = {run for page in PAGES if folder in page.parents for runs in runs_on(page).values() for run, _ in runs}
+    assert {path.parent for path in folder.glob("*/*/run.json")} <= listed
