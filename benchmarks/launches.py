@@ -1,13 +1,13 @@
 """What the host asks of a GPU: launches, waits and copies of a step, a chunk, a validation batch and an epoch.
 
     python benchmarks/launches.py                       B1.2 and A1, in float32 and bf16, eager and recorded
-    python benchmarks/launches.py --case A1 --epochs 4
+    python benchmarks/launches.py --case A1 --epochs 5
 
 Counted by a stand-in for CUDA's libraries (the environment that its `env.sh` makes), which computes nothing: counts are
 the same each time, and no machine is needed. They say what a step costs the host and where it waits, not how long.
-Medians over the calls of the last two epochs; `RETABLE_DATA` names the folder of the data. The stand-in has no cuDNN,
-and takes a convolution image by image: it is counted as cuDNN's kernels, one forward, one for a bias, one for each
-gradient.
+Medians over the calls of all epochs but the first and the last, in which a run begins and ends; `RETABLE_DATA` names
+the folder of the data. The stand-in has no cuDNN, and takes a convolution image by image: it is counted as cuDNN's
+kernels, one forward, one for a bias, one for each gradient.
 """
 
 import argparse
@@ -134,7 +134,8 @@ def measure(words: tuple[str, ...], epochs: int) -> dict[str, dict[str, float]]:
     ]
     try:
         with tempfile.TemporaryDirectory() as folder, counted.convolutions:
-            config = Composer().compose([*words, f"trainer.max_epochs={epochs}", "trainer.device=cuda"]).config
+            fixed = ("trainer.device=cuda", "checkpoint.every=1h")  # by the clock it would not be the same each time
+            config = Composer().compose([*words, *fixed, f"trainer.max_epochs={epochs}"]).config
             execute(config, Path(folder) / "run", on_epoch=ended)
     finally:
         for one in undo:
@@ -143,7 +144,7 @@ def measure(words: tuple[str, ...], epochs: int) -> dict[str, dict[str, float]]:
 
 
 def _medians(calls: list[tuple[int, list[int]]], epochs: int) -> dict[str, float]:
-    late = [counts for epoch, counts in calls if epoch >= epochs - 2] or [counts for _, counts in calls[:1]]
+    late = [counts for epoch, counts in calls if 0 < epoch < epochs - 1] or [counts for _, counts in calls[:1]]
     return {
         shown: statistics.median(sum(counts[place] for place in places) for counts in late)
         for shown, places in SHOWN.items()
@@ -155,7 +156,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--form", nargs="+", choices=FORMS, default=list(FORMS))
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=4)
     options = parser.parse_args()
     if counters() is None:
         print("launches: skipped, this process runs on no stand-in for a GPU")
