@@ -219,7 +219,7 @@ def test_a_fused_table_is_the_table(tmp_path, words, precision, within):
         more = (f"sweep.fuse={asked}", f"trainer.precision={precision}")
         subprocess.run(command(folder, *words, *more), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         found.append(left_by(folder))
-    (table, fused), (plain_table, plain) = found
+    (table, fused), (_, plain) = found
     assert len(table) == len(fused) == len(plain) == (16 if words is A1_2 else 8)
     for name, rows in fused.items():
         for row, other in zip(rows, plain[name], strict=True):
