@@ -190,7 +190,7 @@ QUICK = [
     "logger=none",
 ]
 A1_2 = [*QUICK, "experiment=cifar/dropout", "sweep.workers=1"]
-SEEDS = [*QUICK, "task=cifar", "dropout=0.2,0.5", "dropout.where=conv,fc", "seeds=2", "sweep.workers=1"]
+SEEDS = [*QUICK, "task=cifar", "dropout=0.2,0.5", "seeds=2", "sweep.workers=1"]
 
 
 def command(folder: Path, *words: str) -> list[str]:
@@ -220,7 +220,7 @@ def test_a_fused_table_is_the_table(tmp_path, words, precision, within):
         subprocess.run(command(folder, *words, *more), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         found.append(left_by(folder))
     (table, fused), (_, plain) = found
-    assert len(table) == len(fused) == len(plain) == (16 if words is A1_2 else 8)
+    assert len(table) == len(fused) == len(plain) == (16 if words is A1_2 else 4)
     for name, rows in fused.items():
         for row, other in zip(rows, plain[name], strict=True):
             for key, value in row.items():
@@ -246,7 +246,7 @@ def test_a_fused_sweep_killed_and_called_again_gives_the_same_bits(tmp_path):
         process = subprocess.Popen(command(folder, *words), cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
         done = epochs()
         while process.poll() is None and kills < 3:
-            if epochs() > done + 4:  # in the midst of an epoch's end: some runs have written it, some have not
+            if epochs() > done + 1:  # in the midst of an epoch's end: some runs have written it, some have not
                 workers = descendants(process.pid)
                 os.killpg(process.pid, signal.SIGKILL)
                 for worker in workers:
@@ -260,4 +260,4 @@ def test_a_fused_sweep_killed_and_called_again_gives_the_same_bits(tmp_path):
     assert kills == 3
     assert left_by(folder) == expected
     marks = [json.loads(path.read_text())["execution"] for path in folder.glob("cifar/*/result.json")]
-    assert marks == [{"fused": 8}] * 8
+    assert marks == [{"fused": 4}] * 4
