@@ -277,6 +277,7 @@ class _Masks:
         first = next(parts[0].model.parameters())
         self._dtype, self._device = first.dtype, first.device
         self._generator = default_generator(first.device)
+        self._made: dict[torch.Size, torch.Tensor] = {}
 
     def draw(self, images_shape: torch.Size) -> dict[int, torch.Tensor]:
         """The masks (S*N, ...) of one step, by the place behind which they stand."""
@@ -306,8 +307,12 @@ class _Masks:
         return drop(ones, layer.p, True)
 
     def _ones(self, shape: torch.Size) -> torch.Tensor:
-        format = torch.channels_last if len(shape) == 4 else torch.contiguous_format
-        return torch.empty(shape, dtype=self._dtype, device=self._device, memory_format=format).fill_(1)
+        """What masks are made of, or stand in for one: made once."""
+        if shape not in self._made:
+            layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+            like = {"dtype": self._dtype, "device": self._device, "memory_format": layout}
+            self._made[shape] = torch.empty(shape, **like).fill_(1)
+        return self._made[shape]
 
 
 def _dropouts(model: nn.Module) -> list[tuple[int, nn.Module]]:
