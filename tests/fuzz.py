@@ -3,7 +3,7 @@
     python -m tests.fuzz png --count 10000           ten thousand PNG files; make fuzz FORMAT=png COUNT=10000
     python -m tests.fuzz png --only 1234             one of them again, with its traceback
 
-    python -m tests.fuzz cifar --guided              inputs that reach new lines of the reader are mutated further; atheris
+    python -m tests.fuzz cifar --guided              inputs that reach new lines are mutated further, with atheris
 
 An input is a file of the corpus, which is made on the spot in the sample sets' formats, with one to eight mutations. It
 depends on the format, the seed and its number alone. Checksums and compression are made good again, so that no mutation

@@ -35,10 +35,10 @@ def test_a_value_from_yaml_comes_back_from_hydras_grammar(value):
 
 # What an override is made of, right and wrong; Hydra's own functions among it.
 PIECES = """
-task model model=cnn data sample data=sample seed seeds dropout dropout.p optimizer.lr model.width +x ++x ~seed ~x @ . :
-, = == ( ) [ ] { } ' " \\ ${seed} ${oc.env:HOME} ${ ${x} $ range( choice( interval( glob( shuffle( sort( tag( str( int(
-json_str( extend_list( 0 1 -1 0.3 1e400 nan inf 1e999999999 null true none _target_ hydra.run.dir trainer /dev/null ../..
-??? * # % é --help -m
+task model model=cnn data sample data=sample seed seeds dropout dropout.p optimizer.lr model.width +x ++x ~seed ~x
+@ . : , = == ( ) [ ] { } ' " \\ ${seed} ${oc.env:HOME} ${ ${x} $ range( choice( interval( glob( shuffle( sort( tag(
+str( int( json_str( extend_list( 0 1 -1 0.3 1e400 nan inf 1e999999999 null true none _target_ hydra.run.dir trainer
+/dev/null ../.. ??? * # % é --help -m
 """.split()  # noqa: SIM905
 PIECES += ["\n", " ", "  ", "\t", "\0", "\x1b", "\ud800", "a" * 3000, "[" * 500]
 typed = some.lists(some.sampled_from(PIECES) | words | some.text(max_size=3), min_size=1, max_size=8).map("".join)
