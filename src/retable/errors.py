@@ -12,7 +12,13 @@ _HYDRA, _WISH = "HYDRA_FULL_ERROR", "RETABLE_FULL_ERROR"
 
 
 class RetableError(Exception):
-    """Base of all errors whose message alone tells the user what to do."""
+    """Base of all errors whose message alone tells the user what to do: one line, or several arguments, a line each.
+
+    What it cites of a file or a command line may be anything: what moves a terminal's cursor is written as escapes.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(_printable(str(line)) for line in self.args)
 
 
 class ConfigError(RetableError):
@@ -20,13 +26,7 @@ class ConfigError(RetableError):
 
 
 class DataError(RetableError):
-    """A file that is missing or not what it should be; the message names the file and the fault, in one line.
-
-    What it cites of the file may be anything: what moves a terminal's cursor is written as escapes.
-    """
-
-    def __str__(self) -> str:
-        return _printable(super().__str__())
+    """A file that is missing or not what it should be; the message names the file and the fault."""
 
 
 def first_line(error: BaseException) -> str:
