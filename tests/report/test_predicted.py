@@ -12,6 +12,8 @@ from retable.report.intervals import seeds_needed
 from retable.report.predicted import predicted_variance
 from retable.report.resolution import believed
 from retable.report.verdicts import judge
+from retable.run.execute import execute
+from retable.run.files import read_history
 from retable.run.images import decoded, encoded, read_images, write_images
 
 RIGHT = {  # three seeds of four images
@@ -137,18 +139,20 @@ def test_what_is_no_mean_over_images_is_by_the_spread_seen(make_table, runs, met
 
 @pytest.mark.slow
 def test_the_predicted_spread_is_within_a_fifth_of_that_measured_over_twenty_seeds(compose, tmp_path):
-    """Three dropouts on sample digits: the mean variance of the cells, measured and predicted."""
-    from retable.run.execute import execute
-    from retable.run.files import read_history
+    """Three rates on sample digits, trained to the end: the mean variance of the cells, measured and predicted.
 
+    (Of one cell the standard deviation over twenty seeds is itself known to a sixth only.)
+    """
     measured, predicted = [], []
-    for p in (0.0, 0.2, 0.4):
+    small = ("task=mnist", "model=fnn", "optimizer=adam", "trainer.max_epochs=10", "trainer.device=cpu")
+    for rate in (0.0005, 0.001, 0.002):
         accuracies, images = [], []
         for seed in range(20):
-            folder = tmp_path / f"{p}-{seed}"
-            small = ("model.width=4", "data.fraction=0.5", "trainer.max_epochs=6", "trainer.device=cpu", "logger=none")
-            execute(compose("task=mnist", f"dropout.p={p}", f"seed={seed}", *small), folder)
-            accuracies.append(read_history(folder / "history.csv")[-1]["val/accuracy"])
+            folder = tmp_path / f"{rate}-{seed}"
+            execute(compose(*small, f"optimizer.lr={rate}", f"seed={seed}"), folder)
+            last = read_history(folder / "history.csv")[-1]
+            assert last["train/accuracy"] > 0.99
+            accuracies.append(last["val/accuracy"])
             images.append(read_images(folder)["val/accuracy"])
             assert images[-1].mean() == pytest.approx(accuracies[-1])
         measured.append(variance(accuracies))
