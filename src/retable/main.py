@@ -21,6 +21,9 @@ from retable.experiment.grid import expand
 from retable.run import files
 from retable.run.output import lasting_output
 
+# Hydra 1.3 warns of a program that does not say it, 1.4 of one that does; the defaults are the same.
+_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
+
 
 def main() -> None:
     """Run the command line in sys.argv. Exit codes: 0 done, 1 a run or the sweep failed, 2 refused, 130 interrupted."""
@@ -34,7 +37,7 @@ def main() -> None:
             return
         sys.argv[1:] = _with_task(translate(sys.argv[1:]))
         try:
-            hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
+            hydra.main(**_BASE, config_path=str(config_dir().absolute()), config_name="config")(_run)()
         except (*CONFIG_ERRORS, ValueError) as error:  # Hydra says some faults of overrides by a plain ValueError
             message = _explain(error)
             if message is None:

@@ -69,7 +69,7 @@ def test_bash_completes_by_what_the_installation_line_gives(tmp_path):
     script = """
 eval "$(python train.py -sc install=bash)"
 COMP_LINE="python train.py dropout." COMP_POINT=24 COMP_CWORD=2 COMP_WORDS=(python train.py dropout.)
-hydra_bash_completion
+$(complete -p python | sed "s/.* -F \\([^ ]*\\) .*/\\1/")
 printf "%s\\n" "${COMPREPLY[@]}"
 """
     source = os.pathsep.join(path for path in sys.path if path)
