@@ -39,7 +39,8 @@ class CudaRecorder:
 
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
-        self._pool = torch.cuda.MemPool()  # outlasts each recording, so that the next one finds its memory there
+        self._pool = torch.cuda.graph_pool_handle()
+        self._last: torch.cuda.CUDAGraph | None = None  # keeps the pool, where the next recording finds its memory
 
     def eager(self, work: Callable[[], Any]) -> Any:
         current = torch.cuda.current_stream()
@@ -52,8 +53,9 @@ class CudaRecorder:
     def record(self, work: Callable[[], Any], parameters: Sequence[nn.Parameter]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
-        with torch.cuda.graph(graph, pool=self._pool.id, stream=self._stream):
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
             work()
+        self._last = graph
         gradients = [p.grad for p in parameters]
 
         def replay() -> None:
