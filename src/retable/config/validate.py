@@ -73,6 +73,13 @@ def _time(key: str, value: object) -> None:
         checks.seconds(key, value)
 
 
+def _every(key: str, value: object) -> None:
+    try:
+        checks.seconds(key, 1 if value in ("auto", "epoch") else value)
+    except ValueError:
+        raise checks.refuse(key, value, "auto, epoch, or a time like 30s, 10m") from None
+
+
 def _command(key: str, value: object) -> None:
     if value is not None and not isinstance(value, str):
         raise checks.refuse(key, value, "a shell command, or null")
@@ -129,6 +136,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "tags": _tags,
     "checkpoint.last": checks.boolean,
     "checkpoint.best": checks.boolean,
+    "checkpoint.every": _every,
     "logger.tensorboard": checks.boolean,
     "sweep.workers": _workers,
     "sweep.fuse": _fuse,

@@ -133,7 +133,7 @@ def _execute(
         task.double()  # as Lightning will; it reads a checkpoint's weights before, though
     if config["trainer"].get("compile"):
         task.model.compile()  # in place: names of weights stay
-    task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
+    task.on_chunk, task.should_interrupt = on_chunk, lambda: should_interrupt() and record.saved
     task.cuda_graph = config["trainer"].get("cuda_graph", False)
     kept = config.get("checkpoint") or {"last": True, "best": False}  # as for runs from before there was a choice
     record = Record(
@@ -145,6 +145,8 @@ def _execute(
         on_epoch=on_epoch,
         early_stop=make_early_stop(config, task),
         keep_best=kept["best"],
+        every=checkpoints.interval(kept.get("every", "auto"), kind, alone=not ddp.is_asked_for(config)),
+        asked=should_interrupt,
     )
     callbacks = make_callbacks(config, task, directory)
     stepping = steps.choose(trained, task, data, callbacks)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from retable.data.loader import Chunk
 from retable.run.record import Record, restore_rng, rng_state
 from retable.tasks.base import Task
 from retable.tasks.classification import Classification
@@ -68,22 +69,15 @@ class Seat:
         self._random: dict[str, Any] | None = None
         self._dtype = torch.get_default_dtype()
 
-    def take_steps(
-        self,
-        task: Task,
-        record: Record,
-        images: Sequence[torch.Tensor],
-        targets: Sequence[torch.Tensor],
-        norms_at: Collection[int],
-    ) -> Steps:
+    def take_steps(self, task: Task, record: Record, chunk: Chunk, norms_at: Collection[int]) -> Steps:
         """`Task.take_steps`, together with those that want the same; alone where a task can't be fused."""
         if self._refused == "not asked yet":
             self._refused = _refusal(task)
             if self._refused:
                 print(f"steps: not together with other runs ({self._refused})", flush=True)
         if self._refused:
-            return task.take_steps(images, targets, norms_at)
-        self.request = _Request(task, record, images, targets, norms_at)
+            return task.take_steps(chunk, norms_at)
+        self.request = _Request(task, record, *chunk.batches(), norms_at)
         self.done.release()
         self.turn.acquire()
         if self.met[0] is self:

@@ -21,6 +21,7 @@ from retable.config.keys import INDIFFERENT_TO_STEPS
 from retable.data.module import ImageData
 from retable.errors import ConfigError
 from retable.tasks.base import Task
+from retable.training.captured import BLOCK
 
 # What a callback or a task may do at each step.
 _STEP_HOOKS = (
@@ -66,6 +67,7 @@ def choose(
     if in_chunks:
         task.automatic_optimization = False
         data.whole_chunks = True
+        data.block = BLOCK if config["trainer"].get("cuda_graph") else None
     return {"in_chunks": in_chunks, "because": because}
 
 

@@ -81,7 +81,7 @@ class StopRules:
 def refuse(errors: dict[str, str]) -> None:
     """Raise ConfigError, a line each, for the faults that a check has found."""
     if errors:
-        raise ConfigError("\n".join(dict.fromkeys(errors.values())))
+        raise ConfigError(*dict.fromkeys(errors.values()))
 
 
 class Pool:

@@ -118,8 +118,7 @@ class WorkerProcess:
 class Crew:
     """Starts workers as runs call for them, up to what the machine holds.
 
-    On CPU they are forked from a process that has imported (retable.sweeps.forkserver), where that can be done. With
-    GPUs each is a new process: that CUDA works after such a fork has not been tried on a machine that has one.
+    They are forked from a process that has imported (retable.sweeps.forkserver), where that can be done.
 
     Args:
         settings: conf/base.yaml's `sweep`.
@@ -171,7 +170,7 @@ class Crew:
     def _start(self) -> None:
         self._started += 1
         gpu = self._gpu_with_room()
-        server = self._live_server() if gpu is None and forkserver.available() else None
+        server = self._live_server() if forkserver.available() else None
         self.workers.append(WorkerProcess(self._started, self._events, gpu, self.settings["threads"], server))
 
     def most(self) -> int:

@@ -58,7 +58,7 @@ def sweep(
         outcome = (train or train_in_workers)(plan, todo)
     if outcome.submitted:
         print(progress(plan, outcome.submitted), flush=True)
-        for run, reason in _failures(plan, outcome):
+        for run, reason in failures(plan, outcome):
             print(f"{files.FAILED}: {run.name} · {reason} · log: {run.directory / files.LOG}")
         print("The same command shows how far they are, and makes the table when all are done.", flush=True)
     else:
@@ -191,7 +191,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     note = " (synthetic sample data)" if results.sample(plan.runs) else ""
     console.print(results.as_rich(found, plan.label + note))
     say = console.out
-    failed = _failures(plan, outcome)
+    failed = failures(plan, outcome)
     for run, reason in failed:
         word = files.BROKEN if store.status_of(run.directory) == files.BROKEN else files.FAILED
         say(f"{word}: {run.name} · {reason} · log: {run.directory / files.LOG}", highlight=False)
@@ -211,7 +211,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     with _noting_what_fails(outcome):
         curves.link(plan)
         curves.describe(plan)
-        tensorboard.describe_sweep(Path(plan.settings["dir"]))
+        tensorboard.describe_sweep(Path(plan.settings["dir"]), store.said)
     for reason in outcome.unwritten:
         say(f"Not everything could be written: {reason}.", highlight=False)
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
@@ -325,12 +325,12 @@ def exit_code(plan: Plan, outcome: Outcome) -> int:
     somebody stopped it."""
     if plan.settings["preview"]:
         return 0
-    if outcome.stopped_by or outcome.unwritten or _failures(plan, outcome):
+    if outcome.stopped_by or outcome.unwritten or failures(plan, outcome):
         return 1
     return 130 if outcome.interrupted else 0
 
 
-def _failures(plan: Plan, outcome: Outcome) -> list[tuple[Run, str]]:
+def failures(plan: Plan, outcome: Outcome) -> list[tuple[Run, str]]:
     """The runs that failed, now or before, with their reasons; also those that a full disk left unmarked."""
     unmarked = {run.directory: reason for run, reason in outcome.failures}
     found = []
