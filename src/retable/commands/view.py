@@ -282,13 +282,12 @@ def epoch_seconds(runs: "Sequence[Progress]") -> list[float]:
 
 def tail(directory: Path) -> str:
     """The end of a run's log, whole lines; empty where there is none."""
+    from retable.atomic import read_bytes
     from retable.run import files
 
     try:
-        with (directory / files.LOG).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL))
-            text = file.read().decode("utf-8", "replace")
+        found = read_bytes(directory / files.LOG, _TAIL + 1)
     except OSError:
         return ""
-    return text if size <= _TAIL else text.partition("\n")[2]
+    text = found.decode("utf-8", "replace")
+    return text if len(found) <= _TAIL else text.partition("\n")[2]
