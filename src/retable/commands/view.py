@@ -6,6 +6,7 @@ Served is what lies in the folder and nothing else, to this machine alone; the p
 
 import argparse
 import os
+import stat
 import sys
 import threading
 import time
@@ -151,12 +152,19 @@ class _Handler(SimpleHTTPRequestHandler):
             files()
 
     def translate_path(self, path: str) -> str:
-        """The file of an address; what lies outside the folder, also behind a link, or is hidden, is nowhere."""
+        """The file of an address; what lies outside the folder, also behind a link, or is hidden, is nowhere.
+
+        So are pipes and devices, and names that no file can have.
+        """
         root = self.watched.folder
         self.directory = str(root)
         found = super().translate_path(path)
-        real = Path(os.path.realpath(found))
-        inside = real.is_relative_to(root)
+        try:
+            real = Path(os.path.realpath(found))
+            mode = os.stat(real).st_mode
+        except (OSError, ValueError):
+            return str(root / ".nowhere")
+        inside = real.is_relative_to(root) and (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
         if not inside or any(part.startswith(".") for part in real.relative_to(root).parts):
             return str(root / ".nowhere")
         if real.is_dir() and (real / "index.html").is_file() and urlsplit(path).path.endswith("/"):
