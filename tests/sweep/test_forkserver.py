@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from retable import atomic
 from retable.run import files
@@ -16,6 +17,7 @@ from retable.sweeps.forkserver import ForkServer
 from retable.sweeps.processes import worker_environment
 from retable.sweeps.session import sweep
 from tests.data.limits import processor_seconds
+from tests.stand_in import on_stand_in
 from tests.sweep.processes import descendants
 
 ROOT = Path(__file__).parents[2]
@@ -128,3 +130,35 @@ def test_no_worker_is_forked_beside_a_thread(monkeypatch, tmp_path):
         worker.kill()
     finally:
         server.close()
+
+
+def test_no_worker_is_forked_where_a_gpu_is_in_use(monkeypatch, tmp_path):
+    (tmp_path / "0").symlink_to("/dev/null")
+    assert not forkserver._has_used_a_gpu(tmp_path)
+    (tmp_path / "1").symlink_to("/dev/nvidiactl")
+    assert forkserver._has_used_a_gpu(tmp_path)
+    assert not forkserver._has_used_a_gpu()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert forkserver._has_used_a_gpu()
+
+
+SWEEP = """
+import sys
+from retable.sweeps import processes
+from retable.sweeps.session import sweep
+
+class Forked(processes.WorkerProcess):
+    def __init__(self, number, events, gpu, threads, server=None):
+        assert server is not None and gpu == "0"
+        super().__init__(number, events, gpu, threads, server)
+
+processes.WorkerProcess = Forked
+plan, outcome = sweep(sys.argv[1:])
+sys.exit(bool(outcome.failures))
+"""
+
+
+def test_workers_of_a_gpu_are_forked(base, tmp_path):
+    on_stand_in("-c", SWEEP, *base[:-1], "trainer.device=auto", "sweep.workers=2", "seed=0,1", f"sweep.dir={tmp_path}")
+    results = [atomic.read_json(path) for path in tmp_path.glob("*/*/result.json")]
+    assert [(result["status"], result["device"]["kind"]) for result in results] == [("finished", "cuda")] * 2

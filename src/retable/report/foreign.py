@@ -121,7 +121,9 @@ def read_table(path: Path) -> Table:
     """
     try:
         data = read_yaml(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise ConfigError(f"--table {path}: {error.strerror or error}") from None
+    except ValueError as error:
         raise ConfigError(f"--table {path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     table = data.get("table", data) if isinstance(data, Mapping) else None
     if not isinstance(table, Mapping):
