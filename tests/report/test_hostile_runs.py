@@ -14,7 +14,7 @@ from retable.report.foreign import read_foreign, read_table
 from retable.report.runs import read_runs
 from retable.report.sources.base import history_of, make_record, value_of
 from retable.report.verdicts import settle_published
-from retable.run import files
+from retable.run import files, index
 from retable.sweeps.store import Store, runs_below, status_of
 from tests.data.limits import taken
 
@@ -87,7 +87,7 @@ def test_a_table_of_countless_ranges_is_judged_or_left_open(tmp_path, make_table
     assert (verdict, reasons) == ("undecided", ("40 published ranges have too many ends to try",))
 
 
-FILES = (files.RUN, files.RESULT, files.HISTORY, files.CONFIG, files.LOG, files.LOCK, ".lease-3")
+FILES = (files.RUN, files.RESULT, files.HISTORY, files.CONFIG, files.LOG, files.LOCK, ".lease-3", "../.index.json")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -109,6 +109,17 @@ def test_no_pipe_in_a_run_directory_is_waited_for(tmp_path, name):
 
     found = taken(look, limit=2)
     assert found.outcome is None
+
+
+@pytest.mark.parametrize("text", ["[]", "5", '{"a": 5}', '{"a": {"run": 5}}', '{"a": {"run": [1]}}', "[" * 50_000])
+def test_an_index_of_another_form_is_as_good_as_none(tmp_path, text):
+    directory = tmp_path / "mnist" / "a"
+    directory.mkdir(parents=True)
+    (directory / files.RESULT).write_text('{"status": "failed"}')
+    (directory / files.RUN).write_text('{"config": {}, "identity": {}}')
+    (tmp_path / "mnist" / index.FILE).write_text(f"{index._head(text)}\n{text}\n")
+    assert status_of(directory) == "failed"
+    assert [run.status for run in runs_below(tmp_path)] == ["failed"]
 
 
 def test_what_a_run_says_is_no_markup(tmp_path):
