@@ -6,7 +6,7 @@ sample data in a folder of the moment, by the command that the variable RETABLE 
 
     table   the gallery's table B2.4, from results/
     sweep   the page of a sweep without an experiment
-    view    `retable view` while nothing trains
+    view    `retable view` while that sweep trains
 """
 
 import argparse
@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,13 +31,12 @@ PICTURES = ROOT / "docs" / "pictures"
 GALLERY = ROOT / "results" / "amd-epyc" / "tables" / "gland" / "batch" / "index.html"
 RETABLE = shlex.split(os.environ.get("RETABLE", "retable"))
 SWEEP = "task=mnist data=sample dropout=0.0,0.3 optimizer.lr=0.03,0.1 seeds=2 trainer.max_epochs=6 data.fraction=0.5"
-SIZE = {"width": 1000, "height": 640}
 COLOURS = 64
 
 
-def shoot(page: Page, address: str, name: str, height: int) -> None:
+def shoot(page: Page, address: str, name: str, height: int, width: int = 1000) -> None:
     """A picture of the top of a page."""
-    page.set_viewport_size({**SIZE, "height": height})
+    page.set_viewport_size({"width": width, "height": height})
     page.goto(address)
     page.wait_for_load_state("networkidle")
     picture = Image.open(io.BytesIO(page.screenshot()))
@@ -67,18 +67,22 @@ def main() -> None:
     names = parser.parse_args().names or ["table", "sweep", "view"]
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport=SIZE, color_scheme="light")
+        page = browser.new_page(color_scheme="light")
         if "table" in names:
             shoot(page, GALLERY.as_uri(), "table", 750)
         if {"sweep", "view"} & set(names):
             runs = Path(folder) / "multirun"
-            subprocess.run([*RETABLE, "sweep", *SWEEP.split(), f"sweep.dir={runs}"], cwd=folder, check=True)
+            sweep = subprocess.Popen([*RETABLE, "sweep", *SWEEP.split(), f"sweep.dir={runs}"], cwd=folder)
+            if "view" in names:
+                while sweep.poll() is None and len(list(runs.glob("mnist/*/result.json"))) < 3:
+                    time.sleep(1)
+                with viewed(runs) as address:
+                    shoot(page, address, "view", 420)
+            if sweep.wait():
+                sys.exit("the sweep failed")
             (swept,) = (runs / "tables").glob("mnist/*/index.html")
             if "sweep" in names:
-                shoot(page, swept.as_uri(), "sweep", 900)
-            if "view" in names:
-                with viewed(runs) as address:
-                    shoot(page, address, "view", 480)
+                shoot(page, swept.as_uri(), "sweep", 1000, 1160)
         browser.close()
 
 

@@ -77,18 +77,21 @@ def test_a_run_goes_on_from_its_checkpoint_on_another_node_when_its_own_is_remov
     def history() -> list[str]:
         return [line for path in tmp_path.rglob(files.HISTORY) for line in path.read_text().splitlines()[1:]]
 
-    def replace() -> None:
-        deadline = time.monotonic() + 180
-        while time.monotonic() < deadline and len(history()) < 2:
-            time.sleep(0.2)
-        two_nodes.remove_node(two_nodes.second, allow_graceful=False)
-        two_nodes.add_node(num_cpus=2, resources={"second": 1}, object_store_memory=80 * 2**20)
+    def train() -> None:
+        ended.append(go(two_nodes, tmp_path, *words, resources={"second": 1}))
 
-    thread = threading.Thread(target=replace)
+    words, ended = ("+model.fault=slow", "trainer.max_epochs=12"), []
+    ray.init(address=two_nodes.address, log_to_driver=False, include_dashboard=False, logging_level="warning")
+    thread = threading.Thread(target=train)  # nodes are started by the main thread alone
     thread.start()
-    words = ("+model.fault=slow", "trainer.max_epochs=12")
-    plan, outcome = go(two_nodes, tmp_path, *words, resources={"second": 1})
-    thread.join()
+    deadline = time.monotonic() + 400
+    while len(history()) < 2 and thread.is_alive():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    two_nodes.remove_node(two_nodes.second, allow_graceful=False)
+    two_nodes.add_node(num_cpus=2, resources={"second": 1}, object_store_memory=80 * 2**20)
+    thread.join(600)
+    ((plan, outcome),) = ended
     assert exit_code(plan, outcome) == 0
     assert [line.partition(",")[0] for line in history()] == [str(number) for number in range(1, 13)]
     assert (plan.runs[0].directory / files.LOG).read_text().count("steps: ") == 2

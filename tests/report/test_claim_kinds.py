@@ -133,6 +133,13 @@ def test_step_time_is_seconds_per_step_however_recorded(make_table, make_run, as
     assert (found.verdict, found.numbers) == ("holds", "a 2.00, b 2.10: 4.8 % apart, claimed at most 10 %")
 
 
+def test_what_differs_by_rounding_alone_is_0_apart(make_table, make_run, assigned):
+    claim = {"text": "x", "kind": "within", "metric": "val", "left": "a", "right": "b", "by": 3}
+    runs = [make_run("a", [0.1, 0.55], seed) for seed in range(3)] + [make_run("b", [0.1, 0.1 * 3 + 0.25], 0)]
+    (found,) = judge(make_table(claim), assigned(*runs))
+    assert (found.verdict, found.numbers) == ("holds", "a 55.00, b 55.00: 0 apart, claimed at most 3")
+
+
 def test_a_mean_change_needs_two_epochs(make_table, make_run, assigned):
     claim = {"text": "x", "kind": "at_most", "metric": "loss", "of": ["a"], "value": 1, "over": "change"}
     (found,) = judge(make_table(claim), assigned(make_run("a", [0.1], loss=[5])))

@@ -1,5 +1,7 @@
 """In which settings compared cells differ, and which claims are confounded."""
 
+from dataclasses import replace
+
 import pytest
 
 from retable.report.evaluated import evaluate
@@ -53,3 +55,22 @@ def test_rows_and_columns_are_factors_also_where_a_cell_leaves_them_open(make_ta
 @pytest.mark.parametrize("count", [0, 1])
 def test_nothing_is_compared_with_nothing(make_table, make_run, count):
     assert differing(make_table(), [[make_run("a", [0.5])]][:count]) == Differing()
+
+
+def test_a_files_other_columns_are_no_settings(make_table, make_run):
+    """A CSV file has names of runs and figures among its columns; what is alike within each cell is a setting."""
+
+    def row(name, value, lr):
+        return {"id": name, "val": {"accuracy": value}, "time": value * 9, "lr": lr}
+
+    def runs(model, *rows):
+        return [
+            replace(make_run(model, [value], seed, config=row(name, value, lr)), name=name)
+            for seed, (name, value, lr) in enumerate(rows)
+        ]
+
+    table = make_table()
+    many = [runs("a", ("x", 0.5, 0.1), ("y", 0.6, 0.1)), runs("b", ("u", 0.7, 0.2), ("v", 0.8, 0.2))]
+    assert differing(table, many) == Differing(("model.name",), ("lr",))
+    one = [found[:1] for found in many]
+    assert differing(table, one) == Differing(("model.name",), ("lr", "time"))  # of one run nobody can tell

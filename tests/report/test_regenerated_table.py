@@ -7,8 +7,9 @@ import pytest
 
 from retable.report.csv import csv_text
 from retable.report.evaluated import evaluate
+from retable.report.layout import layout
 from retable.report.markdown import markdown_table, report
-from retable.report.runs import assign, read_runs
+from retable.report.runs import Runs, assign, read_runs
 
 BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
 METRICS = {
@@ -121,6 +122,28 @@ def test_pivot_as_published_with_the_baseline_in_every_column(pivoted, make_run,
         "| 0.2 | missing | 48.00 |",
         "| 0.3 | missing | missing |",
     ]
+
+
+def test_a_column_that_is_a_number_says_of_what(make_table, make_run):
+    cells = {f"{n} {lr}": {"match": {"model.name": n, "optimizer.lr": lr}} for n in "ab" for lr in (0.1, 0.01)}
+    found = [
+        make_run(name, [0.5], config={"model": {"name": name}, "optimizer": {"lr": lr}})
+        for name in "ab"
+        for lr in (0.1, 0.01)
+    ]
+    for labels, heads in (
+        ({}, ["lr 0.1 val (%)", "lr 0.01 val (%)"]),
+        ({0.1: "high"}, ["high val (%)", "lr 0.01 val (%)"]),
+    ):
+        table = make_table(
+            cells=cells,
+            rows=["model.name"],
+            columns=["optimizer.lr"],
+            metrics={"val": METRICS["val"]},
+            labels={"optimizer.lr": labels},
+            baseline="a 0.1",
+        )
+        assert layout(evaluate(table, assign(table, Runs(tuple(found), ())))).heads == heads
 
 
 def test_csv_has_a_line_a_cell_and_metric_in_full_precision(make_table, make_run, assigned):

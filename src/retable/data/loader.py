@@ -38,6 +38,11 @@ class Chunk(NamedTuple):
         """Images and targets by mini-batch."""
         return self.images.split(self.batch_size), self.targets.split(self.batch_size)
 
+    def first(self, count: int) -> "Chunk":
+        """The first so many mini-batches, or all of them."""
+        end = count * self.batch_size
+        return Chunk(self.images[:end], self.targets[:end], self.batch_size)
+
 
 def mixed_seed(*parts: int) -> int:
     """A seed for a torch.Generator from several whole numbers, all of whose bits depend on all of theirs."""

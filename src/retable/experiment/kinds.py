@@ -217,6 +217,7 @@ class Within(Statement):
                 raise NotThere(f"{figures[-1].label} is 0, of which nothing is a share")
             spread /= abs(values[-1])
         close = spread < self.by - EPSILON if self.strict else spread <= self.by + EPSILON
+        spread = 0.0 if spread < EPSILON else spread
         shown = f"{100 * spread:.1f} %" if self.relative else f"{spread:.4g}"
         limit = f"{100 * self.by:g} %" if self.relative else f"{self.by:g}"
         said = ", ".join(figure.said for figure in figures)

@@ -29,7 +29,13 @@ class Differing:
 def differing(table: Table, cells: Sequence[Sequence[RunRecord]]) -> Differing:
     """Args: cells: the runs of each cell that is compared; the first stands against each of the others."""
     cells = [runs for runs in cells if runs]
-    found = {key for runs in cells[1:] for key in keys_that_differ(cells[0][0], runs[0])}
+    found = {
+        key
+        for runs in cells[1:]
+        for key in keys_that_differ(cells[0][0], runs[0])
+        if is_of_a_cell(key, cells[0]) and is_of_a_cell(key, runs)
+    }
+    found -= {metric.column.replace("/", ".") for metric in table.metrics.values() if metric.column}
     named = {*table.rows, *table.columns, *(key for cell in table.cells.values() for key in cell.match)}
     return Differing(tuple(sorted(found & named)), tuple(sorted(found - named)))
 
@@ -43,6 +49,14 @@ def keys_that_differ(left: RunRecord, right: RunRecord) -> Iterable[str]:
     keys = {key for key in ours.keys() & theirs.keys() if not equal(ours[key], theirs[key])}
     options = {key.rpartition(".")[0] for key in keys if key.endswith(".name")}
     return {key for key in keys if key.endswith(".name") or key.partition(".")[0] not in options}
+
+
+def is_of_a_cell(key: str, runs: Sequence[RunRecord]) -> bool:
+    """Whether a key is a setting of these runs together: no run's own name, and nothing in which they differ
+    themselves, as the figures and numbers do that a file with a row a run has among its columns."""
+    values = [settings(record).get(key) for record in runs]
+    names = all(value == record.name for value, record in zip(values, runs, strict=True))
+    return not names and all(equal(value, values[0]) for value in values)
 
 
 def settings(record: RunRecord) -> dict[str, object]:

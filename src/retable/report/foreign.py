@@ -112,7 +112,9 @@ def read_table(path: Path) -> Table:
     """
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise ConfigError(f"--table {path}: {error.strerror or error}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ConfigError(f"--table {path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     table = data.get("table", data) if isinstance(data, Mapping) else None
     if not isinstance(table, Mapping):

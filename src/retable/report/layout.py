@@ -56,7 +56,7 @@ def layout(found: "Evaluated") -> Layout:
             row = next((row for row in own if covers(row.cell, table.columns, column)), None)
             entries += [row.entries[m.name] if row else None for m in metrics]
         lines.append((" ".join(labels(table, table.rows, line)), tuple(entries)))
-    groups = tuple(" ".join(labels(table, table.columns, column)) for column in columns)
+    groups = tuple(" ".join(labels(table, table.columns, column, alone=True)) for column in columns)
     return Layout(" ".join(short(key) for key in table.rows), groups, metrics, tuple(lines))
 
 
@@ -79,13 +79,17 @@ def places(cells: Sequence[Cell], keys: Sequence[str], partial: bool = False) ->
     return list(dict.fromkeys(found)) or [tuple(None for _ in keys)]
 
 
-def labels(table: Table, keys: Sequence[str], place: tuple[Any, ...]) -> list[str]:
-    """How the publication calls the values; a value that a cell leaves open is not named."""
-    return [
-        table.labels.get(key, {}).get(str(value), str(value))
-        for key, value in zip(keys, place, strict=True)
-        if value is not None
-    ]
+def labels(table: Table, keys: Sequence[str], place: tuple[Any, ...], alone: bool = False) -> list[str]:
+    """How the publication calls the values; a value that a cell leaves open is not named.
+
+    Args: alone: nothing beside them says of what they are values, so that a number does: lr 0.1.
+    """
+    found = []
+    for key, value in zip(keys, place, strict=True):
+        if value is not None:
+            own = f"{short(key)} {value}" if alone and isinstance(value, int | float) else str(value)
+            found.append(table.labels.get(key, {}).get(str(value), own))
+    return found
 
 
 def short(key: str) -> str:

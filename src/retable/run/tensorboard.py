@@ -13,7 +13,7 @@ need TensorFlow. Files have a fixed name and no time in them: the same runs give
 
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,28 +65,40 @@ def write_hparams(directory: Path, hyperparameters: Mapping[str, Any]) -> None:
     )
 
 
-def describe_sweep(folder: Path) -> Path | None:
+Said = tuple[Mapping[str, Any], Mapping[str, Any]]
+
+
+def said(run: Path) -> Said:
+    """A run's identity and its final metrics, from its files."""
+    return _mapping(run / files.RUN, "identity"), _mapping(run / files.RESULT, "metrics.final")
+
+
+def describe_sweep(folder: Path, known: Callable[[Path], Said] = said) -> Path | None:
     """Write the description of every session below a sweep's folder (<folder>/<task>/<run>); None where there is none.
 
     The same is written into `tables`, below which sweeps keep links to their runs under short names.
+
+    Args:
+        known: gives a run's identity and final metrics.
     """
     runs = [path.parent for path in sorted(folder.glob(f"*/*/{files.RUN}"))]
     if (folder / "tables").is_dir():
-        describe(folder / "tables", runs)
-    return describe(folder, runs)
+        describe(folder / "tables", runs, known)
+    return describe(folder, runs, known)
 
 
-def describe(folder: Path, runs: Sequence[Path]) -> Path | None:
+def describe(folder: Path, runs: Sequence[Path], known: Callable[[Path], Said] = said) -> Path | None:
     """Write the description of runs' sessions into the folder that TensorBoard is shown; None where there is none.
 
     Named are the hyperparameters that differ between runs or that only some of them have, and the final metrics. What
-    all runs have alike is said once, as a text.
+    all runs have alike is said once, as a text. Args: known: as for `describe_sweep`.
     """
     runs = [run for run in runs if (run / EVENTS).exists()]
     if not runs:
         return None
-    settings = [_mapping(run / files.RUN, "identity") for run in runs]
-    named = {key: None for run in runs for key in _mapping(run / files.RESULT, "metrics.final")}
+    told = [known(run) for run in runs]
+    settings = [identity for identity, _ in told]
+    named = {key: None for _, final in told for key in final}
     records = {"_hparams_/experiment": _experiment(settings, [key for key in named if "/" in key])}
     _write(folder / EVENTS, records, {FIXED: _table(fixed(settings))})
     return folder / EVENTS

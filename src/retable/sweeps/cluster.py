@@ -264,8 +264,11 @@ class _Following:
                 again.append(run)
             else:
                 reason = f"{self.queue.name}: {word or 'the job is gone, of what is not known'}"
+                where = self.queue.log(job)
                 with contextlib.suppress(OSError), (run.directory / files.LOG).open("a", encoding="utf-8") as log:
-                    print(f"{self.queue.name} job {job}: {word}; its own log: {self.queue.log(job)}", file=log)
+                    print(
+                        f"{self.queue.name} job {job}: {word}" + (f"; its own log: {where}" if where else ""), file=log
+                    )
                 write_failure(run.directory, reason, run.config)
                 self._note_end(run)
         return again

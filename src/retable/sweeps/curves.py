@@ -11,6 +11,7 @@ from pathlib import Path
 
 from retable.config.identity import short_name
 from retable.run import tensorboard
+from retable.sweeps import store
 from retable.sweeps.plan import Plan, Run
 from retable.sweeps.results import varying
 
@@ -49,8 +50,8 @@ def describe(plan: Plan) -> None:
     """Describe the links' hyperparameters and metrics for TensorBoard's tab, once runs have ended."""
     folder = plan.folder / FOLDER
     if folder.is_dir():
-        linked = [path for path in sorted(folder.iterdir()) if path.is_symlink()]
-        tensorboard.describe(folder, linked)
+        runs = [Path(os.path.realpath(path)) for path in sorted(folder.iterdir()) if path.is_symlink()]
+        tensorboard.describe(folder, runs, store.said)
 
 
 def names(runs: Sequence[Run]) -> list[str]:

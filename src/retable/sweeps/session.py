@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Any
 
 from retable.errors import ConfigError, DataError, RetableError
-from retable.run import checkpoints, files, tensorboard
+from retable.run import checkpoints, devices, files, tensorboard
 from retable.run.result import describe
-from retable.sweeps import curves, results, store
+from retable.sweeps import curves, fuse, results, store
 from retable.sweeps.display import Display
 from retable.sweeps.plan import Plan, Run, alike, make_plan, write_runs
 from retable.sweeps.pool import Outcome, Pool, refuse
@@ -143,6 +143,9 @@ def run_trial(overrides: Sequence[str]) -> float | None:
 def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
     """Check the runs that are not begun, fix all configs on disk, and train in worker processes."""
     use_gpu = any(run.config["trainer"]["device"] != "cpu" for run in todo)
+    gpus = len(devices.gpus()) if use_gpu else 0
+    if any(len(group) > 1 for group in fuse.groups(todo, plan.settings, gpus)):
+        print("\n".join(fuse.describe(todo, plan.settings, gpus)), flush=True)
     with Display(todo, len(plan.runs)) as display:
         pool = Pool(todo, plan.settings, display, use_gpu)
         with _signals(pool):
@@ -208,7 +211,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     with _noting_what_fails(outcome):
         curves.link(plan)
         curves.describe(plan)
-        tensorboard.describe_sweep(Path(plan.settings["dir"]))
+        tensorboard.describe_sweep(Path(plan.settings["dir"]), store.said)
     for reason in outcome.unwritten:
         say(f"Not everything could be written: {reason}.", highlight=False)
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
