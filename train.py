@@ -5,7 +5,7 @@ python train.py -m task=cifar dropout=0.2,0.3,0.5 seeds=3
 python train.py -m experiment=cifar/dropout
 """
 
-from retable.main import main
+from retable.main import main  # by these words Hydra's completion knows a script of its own: @hydra.main
 
 if __name__ == "__main__":
     main()

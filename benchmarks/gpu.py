@@ -1,107 +1,247 @@
-"""On one GPU, with bf16 mixed precision: steps against both alternatives, runs packed together, and whole tables.
+"""On one GPU: tests, then steps against both alternatives, then runs and whole tables, for machines lent for minutes.
 
-    python benchmarks/gpu.py                              every part (about half an hour)
-    python benchmarks/gpu.py --parts steps packed         some; each is a result file of its own
+    python benchmarks/gpu.py --part tests --out FOLDER     a part ends within nine minutes, and saves after every
+    python benchmarks/gpu.py --part A1 --out FOLDER        figure into FOLDER/<part>.json; without --part all of them
 
+    tests    what only the machine can tell (gpu_probes.py), then the tests that need a CUDA device
     steps    epochs of the four published trainings, in turns: this project's eager step and its recorded one
              (trainer.cuda_graph), a plain loop, the plain loop with a network by hand, the template's way
-    run      B1.2 as it is published, 20 epochs: one command, and the run's own seconds
+    run      B1.2 as it is published, 20 epochs: one command, and the run's own seconds. Aim: 4 s
     packed   16 runs of B1.2 by 1, 2, 4, 8 and 16 workers on the one GPU; whole commands
-    grids    every cell of A1 and of B1 as published; whole commands, tables included
+    A1, B1   every cell of the report as published; whole commands, tables included. Aim for A1: 60 s
+    fused    ten seeds of B1.2 fused, one by one, and one seed alone. Aim: ten for the price of two
 
-Without a GPU it says so and measures nothing.
+What does not fit the time is named in the file under `left_out`. Without a GPU it says so and measures nothing.
+`benchmarks/gpu_prepare.sh` packs what a machine without network needs.
 """
 
 import argparse
 import json
-import shutil
+import os
+import re
+import signal
+import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
-from common import save, spread, timed
+from common import RESULTS, ROOT, spread
+from gpu_probes import PROBES
 from networks import CASES
 from step import SIDES, measure
 
+from retable.run import facts
+
+LIMIT = 520  # seconds of a part
 GRAPH = "trainer.cuda_graph=true"
 GPU_SIDES = SIDES | {"recorded": ("own.py", (GRAPH,))}
 GRIDS = {"A1": "glob(cifar/*)", "B1": "glob(mnist/*)"}
 RUN = ("task=mnist", "trainer.max_epochs=20")
 
 
-def steps(rounds: int) -> dict[str, Any]:
-    """The four cases at their full size."""
-    return {case: measure(case, rounds, "cuda", small=False, sides=GPU_SIDES) for case in CASES}
+class Ledger:
+    """A part's figures, in a file that is written anew after each of them.
+
+    Args:
+        path: the file.
+        device: cuda, or cpu in a trial.
+        limit: seconds until the part is to end.
+    """
+
+    def __init__(self, path: Path, device: str, limit: float = LIMIT) -> None:
+        self.path, self.device = path, device
+        self.found: dict[str, Any] = {}
+        self.left_out: dict[str, str] = {}
+        self._end = time.monotonic() + limit
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds that the part still has."""
+        return self._end - time.monotonic()
+
+    def note(self, name: str, value: Any) -> None:
+        """Keep a figure."""
+        self.found[name] = value
+        print(f"{self.path.stem}: {name}: {json.dumps(value)}", flush=True)
+        self._save()
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Say what was not measured."""
+        self.left_out[name] = why
+        print(f"{self.path.stem}: {name}: left out, {why}", flush=True)
+        self._save()
+
+    def measure(self, name: str, work: Callable[[], Any], needs: float) -> None:
+        """Take a figure, if there is time; what fails is noted as that."""
+        if self.seconds_left < needs:
+            self.leave_out(name, f"{self.seconds_left:.0f} s were left, {needs:.0f} are needed")
+            return
+        try:
+            self.note(name, work())
+        except Exception as error:
+            self.leave_out(name, f"{type(error).__name__}: {error}")
+
+    def _save(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        about = {"benchmark": f"gpu-{self.path.stem}", "date": date.today().isoformat()}
+        about |= {"device": facts.device(self.device), "versions": facts.versions()}
+        content = about | {"found": self.found, "left_out": self.left_out}
+        self.path.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def run(device: str, repetitions: int, words: Sequence[str] = RUN) -> dict[str, Any]:
+def command(words: Sequence[str], limit: float) -> tuple[float, str]:
+    """Run a command in the repository's root.
+
+    Returns:
+        Its seconds and all that it printed.
+
+    Raises:
+        RuntimeError: when it fails, or takes longer than the limit.
+    """
+    start = time.perf_counter()
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in (str(ROOT / "src"), *sys.path) if path)}
+    child = subprocess.Popen(words, cwd=ROOT, env=environment, start_new_session=True, **pipe)
+    try:
+        said, _ = child.communicate(timeout=max(1.0, limit))
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        raise RuntimeError(f"took longer than {limit:.0f} s") from None
+    if child.returncode:
+        raise RuntimeError(f"exit code {child.returncode}: {said[-500:]}")
+    return time.perf_counter() - start, said
+
+
+def train(words: Sequence[str], limit: float) -> float:
+    """Seconds of a train.py command."""
+    return command([sys.executable, "train.py", *words], limit)[0]
+
+
+def tests(ledger: Ledger) -> None:
+    """What only the machine can tell, and the tests that need it."""
+    for name, probe in PROBES.items():
+        asked = [sys.executable, str(Path(__file__).with_name("gpu_probes.py")), name, ledger.device]
+        ledger.measure(name, lambda asked=asked: json.loads(command(asked, 90)[1].splitlines()[-1]), probe.needs)
+
+    def pytest() -> dict[str, Any]:
+        words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+        try:
+            seconds, said = command(words, ledger.seconds_left - 10)
+        except RuntimeError as error:
+            return {"passed": False, "says": str(error)}
+        return {"passed": True, "seconds": round(seconds, 1), "says": said.splitlines()[-1]}
+
+    ledger.measure("tests", pytest, 60)
+
+
+def steps(ledger: Ledger, rounds: int = 3, small: bool = False) -> None:
+    """The four cases at their full size; the small ones first."""
+    for case in CASES:
+        work = lambda case=case: measure(case, rounds, ledger.device, small, sides=GPU_SIDES)  # noqa: E731
+        ledger.measure(case, work, 100)
+
+
+def run(ledger: Ledger, repetitions: int = 3, words: Sequence[str] = RUN) -> None:
     """One run, eager and recorded in turns: seconds of the whole command, and of its training and validation."""
-    found: dict[str, dict[str, list[float]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for _ in range(repetitions):
-            for side, extra in (("eager", ()), ("recorded", (GRAPH,))):
-                command = [*words, *extra, f"trainer.device={device}", f"output={folder}"]
-                timing = timed([sys.executable, "train.py", *command], {})
+    found: dict[str, dict[str, list[float]]] = {"eager": {}, "recorded": {}}
+    for _ in range(repetitions):
+        for side, extra in (("eager", ()), ("recorded", (GRAPH,))):
+            if ledger.seconds_left < 30:
+                ledger.leave_out(side, "no time was left for another repetition")
+                return
+            with tempfile.TemporaryDirectory() as folder:
+                where = (f"trainer.device={ledger.device}", f"output={folder}")
+                seconds = train([*words, *extra, *where], ledger.seconds_left)
                 (path,) = Path(folder).glob("*/*/*/result.json")
-                seconds = json.loads(path.read_text())["seconds"]
-                for name, value in (("command", timing.seconds), ("epochs", seconds["train"] + seconds["val"])):
-                    found.setdefault(side, {}).setdefault(name, []).append(value)
-                shutil.rmtree(Path(folder) / path.relative_to(folder).parts[0])
-    return {side: {name: spread(values) for name, values in figures.items()} for side, figures in found.items()}
+                its_own = json.loads(path.read_text())["seconds"]
+            figures = {"command": seconds, "epochs": its_own["train"] + its_own["val"]}
+            for name, value in figures.items():
+                found[side].setdefault(name, []).append(value)
+            ledger.note(side, {name: spread(values) for name, values in found[side].items()})
 
 
-def packed(device: str, workers: Sequence[int], runs: int, words: Sequence[str] = RUN) -> dict[str, Any]:
-    """The same runs by more and more workers; runs a minute."""
-    found = {}
+def packed(
+    ledger: Ledger, workers: Sequence[int] = (16, 8, 4, 2, 1), runs: int = 16, words: Sequence[str] = RUN
+) -> None:
+    """The same runs by fewer and fewer workers; runs a minute."""
+    needs = 30.0
     for count in workers:
-        with tempfile.TemporaryDirectory() as folder:
+
+        def work(count: int = count) -> dict[str, float]:
             seeds = f"seed={','.join(str(seed) for seed in range(runs))}"
-            where = [f"trainer.device={device}", f"sweep.dir={folder}", f"sweep.workers={count}"]
-            timing = timed([sys.executable, "train.py", "-m", *words, seeds, GRAPH, *where], {})
-            assert len(list(Path(folder).glob("*/*/result.json"))) == runs
-        found[str(count)] = {"seconds": round(timing.seconds, 1), "runs_a_minute": round(60 * runs / timing.seconds, 1)}
-        print(f"{count} workers: {found[str(count)]}", flush=True)
-    return found
+            with tempfile.TemporaryDirectory() as folder:
+                where = [f"trainer.device={ledger.device}", f"sweep.dir={folder}", f"sweep.workers={count}"]
+                seconds = train(["-m", *words, seeds, GRAPH, *where], ledger.seconds_left)
+                assert len(list(Path(folder).glob("*/*/result.json"))) == runs
+            return {"seconds": round(seconds, 1), "runs_a_minute": round(60 * runs / seconds, 1)}
+
+        ledger.measure(str(count), work, needs)
+        needs = 1.5 * ledger.found.get(str(count), {}).get("seconds", needs)
 
 
-def grids(device: str, experiments: Mapping[str, str] = GRIDS, words: Sequence[str] = ()) -> dict[str, Any]:
-    """Whole tables: seconds of the command and of its runs, and how many did not finish."""
-    found = {}
-    for name, experiment in experiments.items():
-        with tempfile.TemporaryDirectory() as folder:
-            command = [f"experiment={experiment}", GRAPH, f"trainer.device={device}", f"sweep.dir={folder}", *words]
-            timing = timed([sys.executable, "train.py", "-m", *command], {})
-            results = [json.loads(path.read_text()) for path in Path(folder).glob("*/*/result.json")]
-        found[name] = {
-            "seconds": round(timing.seconds, 1),
-            "runs": len(results),
-            "not_finished": sum(result["status"] != "finished" for result in results),
-            "run_seconds": spread([result["seconds"]["total"] for result in results]),
-        }
-        print(f"{name}: {found[name]}", flush=True)
-    return found
+def grid(ledger: Ledger, experiment: str, words: Sequence[str] = ()) -> None:
+    """A whole report's tables: seconds of the command and of its runs, and what did not finish in the time."""
+    with tempfile.TemporaryDirectory() as folder:
+        budget = f"sweep.budget={int(ledger.seconds_left - 60)}s"
+        given = [f"experiment={experiment}", GRAPH, f"trainer.device={ledger.device}", f"sweep.dir={folder}", budget]
+        try:
+            seconds, why = train(["-m", *given, *words], ledger.seconds_left - 10), None
+        except RuntimeError as error:  # also of a sweep whose budget was spent
+            seconds, why = LIMIT - ledger.seconds_left, str(error)
+        results = [json.loads(path.read_text()) for path in Path(folder).glob("*/*/result.json")]
+    done = [result["seconds"]["total"] for result in results if result["status"] == "finished"]
+    ledger.note("command", {"seconds": round(seconds, 1), "whole": why is None})
+    ledger.note("runs", {"finished": len(done), "others": len(results) - len(done)})
+    if done:
+        ledger.note("run_seconds", spread(done))
+    if why is not None:
+        ledger.leave_out("the rest", why)
+
+
+def fused(ledger: Ledger, seeds: int = 10, words: Sequence[str] = RUN) -> None:
+    """Ten seeds as one batched model, ten runs side by side, and one run alone."""
+    if not re.search(r"^ *fuse:", (ROOT / "src/retable/conf/base.yaml").read_text(), re.MULTILINE):
+        ledger.leave_out("fused", "this version has no sweep.fuse")
+        return
+    forms = {"alone": ("seed=0", "sweep.fuse=never"), "fused": (f"seeds={seeds}", f"sweep.fuse={seeds}")}
+    forms |= {"side by side": (f"seeds={seeds}", "sweep.fuse=never", GRAPH)}
+    for name, form in forms.items():
+
+        def work(form: Sequence[str] = form) -> float:
+            with tempfile.TemporaryDirectory() as folder:
+                where = (f"trainer.device={ledger.device}", f"sweep.dir={folder}")
+                return round(train(["-m", *words, *form, *where], ledger.seconds_left), 1)
+
+        ledger.measure(name, work, 40)
+
+
+PARTS: dict[str, Callable[[Ledger], None]] = {
+    "tests": tests,
+    "steps": steps,
+    "run": run,
+    "packed": packed,
+    **{name: (lambda ledger, glob=glob: grid(ledger, glob)) for name, glob in GRIDS.items()},
+    "fused": fused,
+}
 
 
 def main() -> int:
     """Measure the chosen parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {
-        "steps": lambda: steps(options.rounds),
-        "run": lambda: run("cuda", 3),
-        "packed": lambda: packed("cuda", (1, 2, 4, 8, 16), 16),
-        "grids": lambda: grids("cuda"),
-    }
-    parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts))
-    parser.add_argument("--rounds", type=int, default=5, help="epochs of each side")
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--out", type=Path, default=RESULTS / "gpu", help="where a part's file goes")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("gpu: skipped, there is no CUDA device here")
         return 0
-    for part in options.parts:
-        print(save(f"gpu-{part}", {"precision": "bf16-mixed", "found": parts[part]()}, device="cuda"))
+    for part in options.part:
+        PARTS[part](Ledger(options.out / f"{part}.json", "cuda"))
     return 0
 
 

@@ -1,7 +1,9 @@
 """What the benchmarks compute and compare; each of them is run whole, at a small scale, under `-m slow`."""
 
+import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,14 +67,62 @@ def test_every_side_trains_the_case(module, data_root):
     assert set(found["epoch_of_retable_to"]) == {"plain", "hand", "template"}
 
 
+def test_a_part_saves_after_every_figure_and_says_what_it_left_out(module, tmp_path):
+    gpu = module("gpu")
+
+    def fail():
+        raise RuntimeError("exit code 1: no")
+
+    def saved():
+        content = json.loads((tmp_path / "new" / "run.json").read_text())
+        return content["found"], content["left_out"]
+
+    ledger = gpu.Ledger(tmp_path / "new" / "run.json", "cpu", limit=50)
+    ledger.measure("first", lambda: {"seconds": 2}, 10)
+    assert saved() == ({"first": {"seconds": 2}}, {})
+    ledger.measure("second", fail, 10)
+    ledger.measure("third", fail, 60)
+    found, left_out = saved()
+    assert found == {"first": {"seconds": 2}}
+    assert left_out == {"second": "RuntimeError: exit code 1: no", "third": "50 s were left, 60 are needed"}
+
+
+def test_a_command_that_takes_too_long_is_ended_with_what_it_started(module):
+    begin = time.monotonic()
+    with pytest.raises(RuntimeError, match=r"^took longer than 1 s$"):
+        module("gpu").command(["bash", "-c", "sleep 60 & sleep 60"], 1)
+    assert time.monotonic() - begin < 30
+    with pytest.raises(RuntimeError, match=r"^exit code 3: why$"):
+        module("gpu").command(["bash", "-c", "printf why; exit 3"], 10)
+
+
+def test_all_runs_convolutions_at_once_are_those_of_each(module):
+    probes = module("gpu_probes")
+    ways = probes._ways(3, 4, 6, 2, "cpu")
+    (y, dx, dw), *others = (way() for way in ways.values())
+    assert y.shape == (2, probes.BATCH, 4, 6, 6)
+    for other in others:
+        for one, its in zip((y, dx, dw), other, strict=True):
+            torch.testing.assert_close(one, its, rtol=1e-4, atol=1e-3)
+    assert probes.fork("cpu") == {"initialised_before": False, "works": True, "said": ["1000.0", "2000.0"]}
+
+
 @pytest.mark.slow
-def test_the_parts_of_the_gpu_benchmark_on_a_cpu(module):
+def test_the_parts_of_the_gpu_benchmark_on_a_cpu(module, tmp_path):
     gpu = module("gpu")
     words = ("task=mnist", *QUICK)
-    assert set(gpu.run("cpu", 1, words)) == {"eager", "recorded"}
-    assert set(gpu.packed("cpu", (1, 2), 2, words)) == {"1", "2"}
-    found = gpu.grids("cpu", {"models": "gland/models"}, ("data=sample", "debug=fast"))["models"]
-    assert (found["runs"], found["not_finished"]) == (3, 0)
+
+    def ledger(part):
+        return gpu.Ledger(tmp_path / f"{part}.json", "cpu")
+
+    run, packed, grid = ledger("run"), ledger("packed"), ledger("A1")
+    gpu.run(run, 1, words)
+    assert set(run.found) == {"eager", "recorded"}
+    gpu.packed(packed, (2, 1), 2, words)
+    assert set(packed.found) == {"1", "2"}
+    gpu.grid(grid, "gland/models", ("data=sample", "debug=fast"))
+    assert grid.found["runs"] == {"finished": 3, "others": 0}
+    assert not (run.left_out | packed.left_out | grid.left_out)
 
 
 @pytest.mark.slow

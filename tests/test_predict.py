@@ -159,6 +159,15 @@ def test_a_picture_is_turned_as_its_exif_part_says(run, pictures, tmp_path):
     assert (first.label, first.probability) == (second.label, second.probability)
 
 
+def test_of_a_picture_of_16_bits_the_upper_eight_count(run, pictures, tmp_path):
+    grey = run.val.images[0][0]
+    Image.fromarray(grey).save(tmp_path / "eight.png")
+    Image.fromarray(grey.astype(np.uint16) * 256 + 200).save(tmp_path / "sixteen.png")
+    assert Image.open(tmp_path / "sixteen.png").mode == "I;16"
+    first, second = predict(pictures.model, [tmp_path / "eight.png", tmp_path / "sixteen.png"])
+    assert (first.label, first.probability) == (second.label, second.probability)
+
+
 def test_idx_files_with_and_without_labels(digits_run, tmp_path):
     model, raw = load(digits_run.folder), digits_run.location / "MNIST" / "raw"
     images = next(path for path in raw.iterdir() if path.name.startswith("t10k-images-idx3-ubyte"))

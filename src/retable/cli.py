@@ -24,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[:1] and words[0] in TRAINING:
         _train(words)
         return
+    if words[:1] in (["-sc"], ["--shell-completion"]):
+        _complete(words)
+        return
     parser = argparse.ArgumentParser("retable", description="Ablation studies as code.")
     parser.add_argument("--version", action="version", version=f"retable {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -37,6 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.do(options)
     except BrokenPipeError:  # `retable predict ... | head`
         sys.stderr.close()
+
+
+def _complete(words: list[str]) -> None:
+    """Hydra's completion for a shell: `eval "$(retable -sc install=bash)"`, then keys, groups and commands."""
+    from retable.config import completion
+    from retable.config.compose import Composer
+    from retable.main import main as train
+
+    names = [*TRAINING, *(command.__name__.rpartition(".")[2] for command in COMMANDS)]
+    if completion.prepare(Composer(), names):
+        sys.argv = ["retable", *words]
+        train()
 
 
 def _train(words: list[str]) -> None:

@@ -12,7 +12,13 @@ _HYDRA, _WISH = "HYDRA_FULL_ERROR", "RETABLE_FULL_ERROR"
 
 
 class RetableError(Exception):
-    """Base of all errors whose message alone tells the user what to do."""
+    """Base of all errors whose message alone tells the user what to do: one line, or several arguments, a line each.
+
+    What it cites of a file or a command line may be anything: what moves a terminal's cursor is written as escapes.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(_printable(str(line)) for line in self.args)
 
 
 class ConfigError(RetableError):
@@ -34,7 +40,11 @@ def first_line(error: BaseException) -> str:
         text = ""
     line = (text or type(error).__name__).splitlines()[0]
     cut = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut)
+    return _printable(cut)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 # What the CUDA runtime, cuBLAS, cuDNN and their kin, and torch's CPU allocator say when memory is short. A cuBLAS

@@ -12,6 +12,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from retable import __version__, atomic
+from retable.config import completion
 from retable.config.compose import CONF_VARIABLE, Composer, config_dir
 from retable.config.messages import CONFIG_ERRORS, one_line
 from retable.config.overrides import translate
@@ -19,6 +20,9 @@ from retable.errors import ConfigError, RetableError, ending_the_program, let_hy
 from retable.experiment.grid import expand
 from retable.run import files
 from retable.run.output import lasting_output
+
+# Hydra 1.3 warns of a program that does not say it, 1.4 of one that does; the defaults are the same.
+_BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}
 
 
 def main() -> None:
@@ -29,9 +33,11 @@ def main() -> None:
     let_hydra_raise()
     with lasting_output(), ending_the_program(), lazy_help_accepted():
         _note_config_folders(sys.argv[1:])
+        if completion.is_asked_for(sys.argv[1:]) and not completion.prepare(Composer()):
+            return
         sys.argv[1:] = _with_task(translate(sys.argv[1:]))
         try:
-            hydra.main(version_base="1.3", config_path=str(config_dir().absolute()), config_name="config")(_run)()
+            hydra.main(**_BASE, config_path=str(config_dir().absolute()), config_name="config")(_run)()
         except (*CONFIG_ERRORS, ValueError) as error:  # Hydra says some faults of overrides by a plain ValueError
             message = _explain(error)
             if message is None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from retable.atomic import staged_folder
+from retable.data.arrays import blank
 from retable.data.cache import cached, entry_key
 from retable.data.fingerprints import fingerprint, recall, remember
 from retable.errors import DataError
@@ -33,6 +34,59 @@ def test_second_time_is_a_memory_map(tmp_path):
     assert arrays["a"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert extra == {"classes": ["x", "y"]}
     assert [path.name for path in tmp_path.iterdir()] == [f"set-{entry_key({'x': 1})}"]
+
+
+def test_large_arrays_are_made_in_the_entrys_own_files(tmp_path, monkeypatch):
+    values = np.arange(24, dtype=np.uint8).reshape(4, 6)
+
+    def fill(spare=False):
+        array = blank(values.shape, np.uint8)
+        array[:] = values
+        if spare:
+            blank((100,), np.float32)  # taken and left again
+            whole = blank(values.shape, np.uint8)
+            whole[:] = values
+            return {"a": array, "part": array[1:], "turned": array.T, "flat": whole.reshape(24)}, {}
+        return {"a": array}, {}
+
+    cached(tmp_path / "in memory", "set", {}, fill)
+    monkeypatch.setattr("retable.data.arrays._IN_MEMORY", 0)
+    assert type(fill()[0]["a"]) is np.ndarray  # outside of a cache there is no file to make it in
+    made = []
+    rename = Path.rename
+    monkeypatch.setattr(Path, "rename", lambda self, target: (made.append(Path(target).name), rename(self, target))[1])
+    cached(tmp_path / "in files", "set", {}, fill)
+    assert made[0] == "a.npy"  # no copy
+    one, other = (next((tmp_path / name).iterdir()) for name in ("in memory", "in files"))
+    assert sorted(path.name for path in other.iterdir()) == ["a.npy", "meta.json"]
+    assert (one / "a.npy").read_bytes() == (other / "a.npy").read_bytes()
+    assert (one / "meta.json").read_bytes() == (other / "meta.json").read_bytes()
+    arrays, _ = cached(tmp_path / "in files", "more", {}, lambda: fill(spare=True))
+    wanted = {"a": values, "part": values[1:], "turned": values.T, "flat": values.reshape(24)}
+    assert {name: array.tolist() for name, array in arrays.items()} == {k: v.tolist() for k, v in wanted.items()}
+    entry = next(path for path in (tmp_path / "in files").iterdir() if path.name.startswith("more"))
+    assert len(list(entry.iterdir())) == 5
+
+
+def test_a_disk_without_room_for_a_large_array_is_refused_before_it_is_filled(tmp_path, monkeypatch):
+    monkeypatch.setattr("retable.data.arrays._IN_MEMORY", 0)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(DataError, match=r"data\.cache=.*: cannot be written \(No space left on device\)"):
+        cached(tmp_path, "set", {}, lambda: ({"a": blank((8,), np.uint8)}, {}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fault_of_the_files_is_not_said_to_be_the_caches(tmp_path):
+    def gone():
+        raise FileNotFoundError(2, "No such file or directory", "leaf.png")
+
+    with pytest.raises(FileNotFoundError, match=r"leaf\.png"):
+        cached(tmp_path, "set", {}, gone)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_origin_is_another_entry(tmp_path):

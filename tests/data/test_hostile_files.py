@@ -72,6 +72,12 @@ def test_a_name_of_several_lines_is_quoted_in_one(tmp_path):
     refused(path, r"not a CIFAR batch: its pickle names the forbidden global numpy.\x1b[J", read_batch)
 
 
+def test_a_name_of_several_lines_in_a_table_of_boxes_is_quoted_in_one(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_bytes(b'"a\nb\x1b[2J.png",1,2,5,4,fox\n')
+    refused(path, rf"row 2: no such image: {tmp_path}/a\nb\x1b[2J.png", read_csv, path, tmp_path, ("fox",))
+
+
 def test_lists_within_lists_are_not_walked(tmp_path):
     doubled = b"".join(b"(h" + bytes([n]) + b"h" + bytes([n]) + b"tq" + bytes([n + 1]) for n in range(60))
     path = tmp_path / "batch"
@@ -376,6 +382,9 @@ STORED = np.array([[0, 100], [200, 300]], np.uint16)
     [
         ({"WindowCenter": "NaN", "WindowWidth": 5}, "window"),
         ({"WindowCenter": 5, "WindowWidth": "inf"}, "window"),
+        ({"WindowCenter": 5, "WindowWidth": "-inf"}, "as DICOM has it (a window of -inf around 5.0)"),
+        ({"WindowCenter": "nan", "WindowWidth": 0}, "as DICOM has it (a window of 0.0 around nan)"),
+        ({"WindowWidth": "nan"}, "as DICOM has it (a window of nan around None)"),
         ({"RescaleSlope": "nan"}, "window from"),
         ({"RescaleIntercept": "-inf"}, "window from"),
         ({"PixelSpacing": [0, 1]}, "pixel spacing 0, 1 mm; accepted: two numbers above 0"),

@@ -111,3 +111,38 @@ def test_a_set_larger_than_the_memory_limit_is_trained_on(tmp_path):
     kept = run("true")
     assert kept.returncode == 1
     assert "Unable to allocate 300. MiB" in kept.stderr
+
+
+FIRST = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from PIL import Image
+from retable.data import LesionData
+
+root = Path("root/isic2016")
+for part, count in (("Training", 60), ("Test", 20)):
+    for kind, name, mode in (("Data", "ISIC_{:07}.jpg", "RGB"), ("GroundTruth", "ISIC_{:07}_Segmentation.png", "L")):
+        folder = root / f"ISBI2016_ISIC_Part1_{part}_{kind}"
+        folder.mkdir(parents=True)
+        for number in range(count):
+            values = np.zeros((8, 8, 3) if mode == "RGB" else (8, 8), np.uint8)
+            values[:, : number % 8] = 255
+            Image.fromarray(values).save(folder / name.format(number + (1000 if part == "Test" else 0)))
+
+data = LesionData(size=1024, root="root", cache="cache", scale="standard", resident=False, batch_size=4)
+used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (used + 200 * 2**20,) * 2)
+data.setup()
+images, masks = next(iter(data.train_dataloader()))
+print(sum(part.images.nbytes + part.targets.nbytes for part in data.splits.parts.values()) >> 20, images.shape)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA")
+def test_a_set_larger_than_the_memory_limit_is_read_for_the_first_time(tmp_path):
+    (tmp_path / "first.py").write_text(FIRST)
+    command = [sys.executable, "first.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.stdout == "320 torch.Size([4, 3, 1024, 1024])\n", done.stderr

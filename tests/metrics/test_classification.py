@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn import metrics as sk
 
-from retable.metrics.classification import accuracy, confusion, per_class
+from retable.metrics.classification import _scattered, accuracy, confusion, per_class
 
 NAMES = [f"class {number}" for number in range(7)]
 
@@ -73,3 +73,9 @@ def test_figures_that_are_undefined():
     }
     assert [rows[2][key] for key in ("recall", "precision", "f1")] == [None, None, None]
     assert rows[0]["precision"] == 0.75
+
+
+def test_counts_without_a_look_at_the_largest_number_are_the_same():
+    cells = torch.randint(9, (1000,), generator=torch.Generator().manual_seed(0))  # none of the last of ten
+    assert torch.equal(_scattered(cells, 10), torch.bincount(cells, minlength=10))
+    assert _scattered(cells[:0], 3).tolist() == [0, 0, 0]

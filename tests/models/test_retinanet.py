@@ -295,6 +295,38 @@ def test_a_runs_weights_are_those_of_the_checkpoint_that_it_has_kept(tmp_path, k
         assert named.net.state_dict()[key].unique().tolist() == [worth[name]]
 
 
+@pytest.mark.parametrize("key", [f"{SCORES}weight", f"{SCORES}bias", "head.regression_head.bbox_reg.bias"])
+def test_a_runs_weights_that_are_not_finite_are_refused(tmp_path, key):
+    state = {f"model.{name}": tensor for name, tensor in make(num_classes=len(ANIMALS)).state_dict().items()}
+    state[f"model.net.{key}"].view(-1)[3] = float("nan")
+    described = {"name": "a run", "classes": list(ANIMALS)}
+    torch.save({"state_dict": state, "retable": described}, tmp_path / "last.ckpt")
+    message = rf"{tmp_path}/last\.ckpt: {key} holds values that are not finite"
+    with pytest.raises(DataError, match=message):
+        make(num_classes=len(ANIMALS), classes=ANIMALS, weights=str(tmp_path), head="mapped")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"retable": 5}, "not a checkpoint of a run"),
+        ({"retable": {"classes": "fox"}}, "not a checkpoint of a run"),
+        ({"retable": {"classes": [1, 2]}}, "not a checkpoint of a run"),
+        ({"state_dict": [1]}, "not a checkpoint of a run"),
+        ({"state_dict": {1: torch.ones(1)}}, "its weights are no state dict"),
+        ({"state_dict": {"model.net.a": 5}}, "its weights are no state dict"),
+        ({"state_dict": {f"model.net.{SCORES}weight": torch.ones(7)}}, "has no backbone.body"),
+        ({"retable": {"classes": list(ANIMALS) * 2}}, rf"{SCORES}weight has shape \(36, 8, 3, 3\), accepted: \(72, 8"),
+    ],
+)
+def test_a_strangers_checkpoint_as_weights(tmp_path, changes, message):
+    state = {f"model.{name}": tensor for name, tensor in make(num_classes=len(ANIMALS)).state_dict().items()}
+    content = {"state_dict": state, "retable": {"name": "a run", "classes": list(ANIMALS)}}
+    torch.save(content | changes, tmp_path / "last.ckpt")
+    with pytest.raises(DataError, match=rf"last\.ckpt: {message}"):
+        make(num_classes=len(ANIMALS), classes=ANIMALS, weights=str(tmp_path), head="mapped")
+
+
 def test_nothing_is_read_under_meta(monkeypatch):
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", pytest.fail)
     with torch.device("meta"):

@@ -130,14 +130,16 @@ def test_runs_of_different_numbers_of_processes_follow_each_other(monkeypatch):
     given, widths = [], []
 
     class Crew:
+        gpus = ()
+
         def __init__(self, settings, use_gpu, width):
             self.width, self.workers, self.busy, self.settings = width, [], [], settings
 
         def grow(self, wanted):
             widths.append((self.width, wanted))
-            self.workers = self.workers or [SimpleNamespace(width=self.width, run=None, ready=True)]
+            self.workers = self.workers or [SimpleNamespace(width=self.width, runs=[], ready=True)]
 
-        idle = property(lambda self: [worker for worker in self.workers if worker.run is None])
+        idle = property(lambda self: [worker for worker in self.workers if not worker.runs])
 
         def dismiss(self, workers):
             self.workers = []
@@ -146,7 +148,7 @@ def test_runs_of_different_numbers_of_processes_follow_each_other(monkeypatch):
     made = [Run(str(n), Path(str(n)), {"trainer": {"devices": n, "strategy": "ddp"}}, [], {}, "new") for n in (2, 3, 2)]
     settings = {"on_failure": "continue", "same_reason_limit": 3, "timeout": None, "stalled": None, "budget": None}
     tested = pool.Pool(made, settings, None)
-    monkeypatch.setattr(tested, "_give", lambda worker, run: given.append((worker.width, run.processes)))
+    monkeypatch.setattr(tested, "_give", lambda worker, runs: given.append((worker.width, runs[0].processes)))
     for _ in made:
         tested._assign()
     assert given == [(2, 2), (2, 2), (3, 3)]

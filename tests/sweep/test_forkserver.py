@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from retable import atomic
 from retable.run import files
@@ -15,6 +16,8 @@ from retable.sweeps import forkserver
 from retable.sweeps.forkserver import ForkServer
 from retable.sweeps.processes import worker_environment
 from retable.sweeps.session import sweep
+from tests.data.limits import processor_seconds
+from tests.stand_in import on_stand_in
 from tests.sweep.processes import descendants
 
 ROOT = Path(__file__).parents[2]
@@ -61,9 +64,8 @@ def test_a_worker_ends_as_it_was_ended_and_a_new_one_is_there_at_once(server):
     first.kill()
     assert first.events.read() == ""
     assert first.wait() == -signal.SIGKILL
-    begin = time.monotonic()
     third = ready(server, 3)
-    assert time.monotonic() - begin < 2.0  # imports would take five seconds
+    assert processor_seconds(third.pid) < 2.0  # imports would take five
     for child in (second, third):
         child.commands.close()  # a worker whose sweep has gone goes, too
         assert child.events.read() == ""
@@ -128,3 +130,35 @@ def test_no_worker_is_forked_beside_a_thread(monkeypatch, tmp_path):
         worker.kill()
     finally:
         server.close()
+
+
+def test_no_worker_is_forked_where_a_gpu_is_in_use(monkeypatch, tmp_path):
+    (tmp_path / "0").symlink_to("/dev/null")
+    assert not forkserver._has_used_a_gpu(tmp_path)
+    (tmp_path / "1").symlink_to("/dev/nvidiactl")
+    assert forkserver._has_used_a_gpu(tmp_path)
+    assert not forkserver._has_used_a_gpu()
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    assert forkserver._has_used_a_gpu()
+
+
+SWEEP = """
+import sys
+from retable.sweeps import processes
+from retable.sweeps.session import sweep
+
+class Forked(processes.WorkerProcess):
+    def __init__(self, number, events, gpu, threads, server=None):
+        assert server is not None and gpu == "0"
+        super().__init__(number, events, gpu, threads, server)
+
+processes.WorkerProcess = Forked
+plan, outcome = sweep(sys.argv[1:])
+sys.exit(bool(outcome.failures))
+"""
+
+
+def test_workers_of_a_gpu_are_forked(base, tmp_path):
+    on_stand_in("-c", SWEEP, *base[:-1], "trainer.device=auto", "sweep.workers=2", "seed=0,1", f"sweep.dir={tmp_path}")
+    results = [atomic.read_json(path) for path in tmp_path.glob("*/*/result.json")]
+    assert [(result["status"], result["device"]["kind"]) for result in results] == [("finished", "cuda")] * 2

@@ -16,8 +16,7 @@ class FakeWorker:
     """A worker that starts nothing."""
 
     def __init__(self, number, events, gpu, threads, server):
-        assert gpu is not None  # none of these tests starts a process that would fork workers
-        self.number, self.gpu, self.run, self.ready, self.begun = number, gpu, None, True, False
+        self.number, self.gpu, self.runs, self.ready, self.begun = number, gpu, [], True, False
         self.gpu_mb = None
 
 
@@ -28,6 +27,7 @@ def make(monkeypatch):
         monkeypatch.setattr(devices, "free_mb", lambda gpus: None)
         monkeypatch.setattr(devices, "cores", lambda: cores)
         monkeypatch.setattr(processes, "WorkerProcess", FakeWorker)
+        monkeypatch.setattr(processes, "ForkServer", lambda: None)  # no worker is started that it would fork
         return Crew(SETTINGS | settings, width=width)
 
     return build

@@ -7,7 +7,7 @@ from torch import nn
 from retable.config.compose import Composer
 from retable.errors import RetableError
 from retable.run.execute import execute
-from retable.training.captured import WARM_UP, CapturedStep, keep_on_device
+from retable.training.captured import BLOCK, WARM_UP, CapturedStep, keep_on_device
 
 
 class Replaying:
@@ -157,3 +157,35 @@ def test_on_a_gpu_it_trains_as_eager_steps_do(tmp_path, extra):
         result = execute(config, tmp_path / graph)
         losses.append([result["metrics"]["final"][key] for key in ("train/loss", "val/loss")])
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_a_block_is_as_many_single_steps():
+    """Of 25 steps, with the optimizer's state carried on; recorded anew when the rate has changed."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(8 * (WARM_UP + 2 * BLOCK), 1, 8, 8, generator=generator)
+    targets = torch.randint(4, (len(images),), generator=generator)
+    start, results, said = 8 * WARM_UP, [], []
+    for whole in (False, True):
+        taken, model = Replaying(), network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        step = CapturedStep(stepping(model, optimizer), optimizer, list(model.parameters()), taken)
+        assert not step.takes(images[:8])
+        told = [step(*pair) for pair in zip(images[:start].split(8), targets[:start].split(8), strict=True)]
+        assert step.takes(images[:8])
+        assert not step.takes(images[:6])
+        for number, rate in enumerate((0.1, 0.01)):
+            optimizer.param_groups[0]["lr"] = rate
+            span = slice(start + number * 8 * BLOCK, start + (number + 1) * 8 * BLOCK)
+            if whole:
+                told.append(step.block(images[span], targets[span]))
+            else:
+                told += [step(*pair) for pair in zip(images[span].split(8), targets[span].split(8), strict=True)]
+        losses = torch.cat([loss.view(-1) for loss, _ in told])
+        results.append((model.state_dict(), losses, torch.cat([kept for _, kept in told])))
+        said.append(taken.said)
+    assert said[1] == ["eager"] * WARM_UP + ["record", "replay"] * 2
+    (weights, losses, kept), (found_weights, found_losses, found_kept) = results
+    assert all(torch.equal(weights[name], found_weights[name]) for name in weights)
+    assert torch.equal(losses, found_losses)
+    assert torch.equal(kept, found_kept)
+    assert len(losses) == WARM_UP + 2 * BLOCK

@@ -55,3 +55,21 @@ for recorded in (True, False):
     print(other.state[model[0].weight]["step"].device)
 """
     assert on_stand_in("-c", STEPS + code).split() == ["cuda:0", "cuda:0"]
+
+
+def test_a_chunk_is_two_launches_of_graphs_and_waits_for_nothing():
+    code = """
+import json, sys
+sys.path.insert(0, "benchmarks")
+from launches import measure
+words = ("task=mnist", "data=sample", "data.batch_size=20", "model.width=4", "logger=none", "trainer.cuda_graph=true")
+print(json.dumps(measure(words, 4)))
+"""
+    found = json.loads(on_stand_in("-c", code).splitlines()[-1])
+    steps, images, batch = 2000 // 20, 500, 125
+    assert found["epoch"]["graph launches"] == steps / 25 + images / batch
+    assert found["chunk"]["graph launches"] == 2  # 50 steps
+    assert found["validation batch"]["graph launches"] == 1
+    assert found["chunk"]["waits"] == found["validation batch"]["waits"] == 0
+    assert found["checkpoint and history"]["waits"] == 0  # no checkpoint until half a minute is over
+    assert found["chunk"]["launches"] < 50  # what is around them: copies in and out, counts, norms of gradients

@@ -201,3 +201,31 @@ class RetableSweeper(_Plugin, Sweeper):
             if outcome.stopped_by:
                 break
         return outcome
+
+
+class OptunaSweeper(_Plugin, Sweeper):
+    """A search by Optuna (conf/hydra/sweeper/optuna.yaml); any launcher trains its trials."""
+
+    def __init__(self, **parameters: Any) -> None:
+        self.parameters = parameters
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        from hydra.core.plugins import Plugins
+
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from retable.sweeps.search import search
+        from retable.sweeps.session import exit_code
+
+        def launch(points: list[list[str]], first: int) -> Any:
+            return self.launcher.launch(points, initial_job_idx=first)
+
+        with ending_the_program():
+            plan, outcome = search([*arguments, *conventions(self.config.hydra)], launch, **self.parameters)
+        if code := exit_code(plan, outcome):
+            sys.exit(code)
+        return plan

@@ -79,6 +79,7 @@ def again(
     from retable.config.compose import Composer
     from retable.config.targets import check_targets
     from retable.run.execute import execute
+    from retable.run.fused import train_by_itself
 
     run = atomic.read_json(directory / files.RUN)
     if run is None:
@@ -94,7 +95,11 @@ def again(
         config = config | {"trainer": config["trainer"] | {"max_epochs": epochs}}
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / directory.name
-        execute(config, target, on_epoch=_progress(config["trainer"]["max_epochs"]))
+        progress = _progress(config["trainer"]["max_epochs"])
+        if ((files.read_result(directory) or {}).get("execution") or {}).get("fused"):
+            train_by_itself(config, target, on_epoch=progress)  # the same arithmetic, whatever its company was
+        else:
+            execute(config, target, on_epoch=progress)
         new = files.read_history(target / files.HISTORY)
     old = files.read_history(directory / files.HISTORY)
     return (old, new) if epochs is None else (_without_test(old[: len(new)]), _without_test(new))

@@ -24,6 +24,18 @@ NEUTRAL = {
     "trainer.deterministic": False,
     "trainer.compile": False,
 }
+# Keys of trainer with the values under which no single step of a training matters.
+INDIFFERENT_TO_STEPS: dict[str, tuple[Any, ...]] = {
+    "gradient_clip_val": (None,),
+    "accumulate_grad_batches": (1,),
+    "max_time": (None,),
+    "val_check_interval": (1.0,),
+    "overfit_batches": (0, 0.0),
+    "profiler": (None,),
+    "strategy": ("auto",),
+    "devices": (1, "auto"),
+    "num_nodes": (1,),
+}
 # Callbacks that only show or keep something.
 _SHOWING = ("LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "DeviceStatsMonitor", "ModelCheckpoint")
 _SHOWING += ("ModelSummary", "RichModelSummary", "ThroughputMonitor")

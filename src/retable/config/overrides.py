@@ -9,7 +9,11 @@ a list. Got float"). Single runs, command-line sweeps, grids of experiment files
 import re
 from collections.abc import Iterable
 
+from hydra.core.override_parser.types import Quote, QuotedString
+
 _SHORT = re.compile(r"^(?P<prefix>\+{0,2})dropout=(?P<value>.*)$", re.DOTALL)
+# A string that is no other value of Hydra's grammar.
+_WORD = re.compile(r"(?!(null|true|false|inf|nan)\Z)[a-z_][\w./-]*", re.IGNORECASE | re.ASCII)
 _NONE = re.compile(r"\b(none|null|default)\b")
 
 
@@ -32,12 +36,15 @@ def _translate(override: str) -> str:
 def override_text(key: str, value: object) -> str:
     """One override in Hydra's grammar for a value read from YAML, e.g. ("augment.transforms", ["rotate"]).
 
-    Strings are passed on as they are written (so `range(1,4)` stays a sweep); lists and dicts become one value each.
+    Strings are passed on as they are written (so `range(1,4)` stays a sweep); lists and dicts become one value each,
+    and strings in them stay the strings that they are.
     """
-    return f"{key}={_text(value)}"
+    return f"{key}={value if isinstance(value, str) else _text(value)}"
 
 
 def _text(value: object) -> str:
+    if isinstance(value, str):
+        return value if _WORD.fullmatch(value) or "${" in value else QuotedString(value, Quote.single).with_quotes()
     if value is None:
         return "null"
     if isinstance(value, bool):

@@ -58,6 +58,11 @@ def _workers(key: str, value: object) -> None:
         raise checks.refuse(key, value, "auto, or a whole number of at least 1")
 
 
+def _fuse(key: str, value: object) -> None:
+    if value not in ("auto", "never") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise checks.refuse(key, value, "auto, never, or a whole number of at least 1")
+
+
 def _optional_count(key: str, value: object) -> None:
     if value is not None:
         checks.integer(key, value, 1)
@@ -66,6 +71,13 @@ def _optional_count(key: str, value: object) -> None:
 def _time(key: str, value: object) -> None:
     if value is not None:
         checks.seconds(key, value)
+
+
+def _every(key: str, value: object) -> None:
+    try:
+        checks.seconds(key, 1 if value in ("auto", "epoch") else value)
+    except ValueError:
+        raise checks.refuse(key, value, "auto, epoch, or a time like 30s, 10m") from None
 
 
 def _command(key: str, value: object) -> None:
@@ -124,8 +136,10 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "tags": _tags,
     "checkpoint.last": checks.boolean,
     "checkpoint.best": checks.boolean,
+    "checkpoint.every": _every,
     "logger.tensorboard": checks.boolean,
     "sweep.workers": _workers,
+    "sweep.fuse": _fuse,
     "data.cache": _folder,
     "output": _folder,
     "sweep.dir": _folder,

@@ -9,7 +9,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "arrays": ["ImageSet", "Splits"],
+        "arrays": ["ImageSet", "Splits", "blank"],
         "module": ["ImageData"],
         "sets.cifar": ["CifarData"],
         "sets.mnist": ["MnistData"],

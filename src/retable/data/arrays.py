@@ -1,7 +1,13 @@
 """Plain arrays between the readers and the device: what every reader gives, checked once on creation."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +15,44 @@ import numpy as np
 from retable.errors import DataError
 
 IGNORE = 255  # the label of pixels that count neither in a loss nor in a metric
-_SLICE = 4096  # masks looked at in one go
+_SLICE = 2**22  # pixels of masks looked at in one go
+_IN_MEMORY = 16 * 2**20  # bytes; what is larger goes to a file at once, where there is a folder for it
+
+_folder: ContextVar[Path | None] = ContextVar("folder", default=None)
+
+
+def blank(shape: Sequence[int], dtype: Any) -> np.ndarray:
+    """An array to be filled by a reader: what it holds at first is not said.
+
+    While a set is read for the cache, a large one is a memory-mapped file of the cache's, so that it takes no memory
+    that the system could not have back: sets may be larger than memory.
+
+    Raises:
+        DataError: no room on the cache's disk.
+    """
+    folder, size = _folder.get(), math.prod(shape) * np.dtype(dtype).itemsize
+    if folder is None or size <= _IN_MEMORY:
+        return np.empty(tuple(shape), dtype)
+    try:
+        handle, name = tempfile.mkstemp(dir=folder, suffix=".npy")
+        os.close(handle)
+        array = np.lib.format.open_memmap(name, "w+", np.dtype(dtype), tuple(shape))
+        if hasattr(os, "posix_fallocate"):  # a page that finds no room when it is written to ends the process
+            with open(name, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, os.path.getsize(name))
+    except OSError as error:
+        raise DataError(f"data.cache={folder.parent}: cannot be written ({error.strerror or error})") from error
+    return array
+
+
+@contextlib.contextmanager
+def large_ones_in(folder: Path) -> Iterator[None]:
+    """Have `blank` make its large arrays in a folder."""
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
 
 
 @dataclass(frozen=True)
@@ -75,7 +118,8 @@ class ImageSet:
         if not self.masks:
             return int(self.targets.max(initial=-1))
         # One more wraps IGNORE, the largest byte, to 0; in slices, as it takes a copy.
-        slices = (self.targets[start : start + _SLICE] for start in range(0, len(self), _SLICE))
+        step = max(1, _SLICE // math.prod(self.targets.shape[1:]))
+        slices = (self.targets[start : start + step] for start in range(0, len(self), step))
         return max((int((part + np.uint8(1)).max(initial=1)) - 1 for part in slices), default=-1)
 
 

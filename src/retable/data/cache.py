@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from retable.atomic import discard_folder, staged_folder
-from retable.data.arrays import ImageSet, Splits
+from retable.data.arrays import ImageSet, Splits, large_ones_in
 from retable.data.fingerprints import canonical
 from retable.errors import DataError
 
@@ -35,7 +35,8 @@ def cached(
         cache: folder of all entries.
         name: start of the entry's name, for people.
         made_from: JSON-able; everything that the arrays depend on.
-        build: gives the arrays by name, and a JSON-able dictionary that is kept with them.
+        build: gives the arrays by name, and a JSON-able dictionary that is kept with them; large arrays that it makes
+            by `blank` are made in the entry's own files.
 
     Returns:
         Read-only memory-mapped arrays, and the dictionary.
@@ -49,17 +50,34 @@ def cached(
         found = _load(entry)
         if found is not None:
             return found
-        built = built or build()
         try:
-            _discard_if_damaged(entry)
             with staged_folder(entry) as folder:
+                built = built or _built(folder, build)
+                _discard_if_damaged(entry)
                 _store(folder, *built, made_from)
+        except _Unread as error:
+            raise error.fault from error.fault.__cause__
         except OSError as error:
             raise DataError(f"data.cache={cache}: cannot be written ({error.strerror or error})") from error
     found = _load(entry)
     if found is None:
         raise DataError(f"{entry}: does not hold what was just written to it")
     return found
+
+
+class _Unread(Exception):
+    """A fault of the files that an entry was to be built from, not of the cache."""
+
+    def __init__(self, fault: OSError) -> None:
+        self.fault = fault
+
+
+def _built(folder: Path, build: Callable[[], tuple[Arrays, dict[str, Any]]]) -> tuple[Arrays, dict[str, Any]]:
+    try:
+        with large_ones_in(folder):
+            return build()
+    except OSError as error:
+        raise _Unread(error) from error
 
 
 def entry_key(made_from: Mapping[str, Any]) -> str:
@@ -77,11 +95,29 @@ def _discard_if_damaged(entry: Path) -> None:
 def _store(folder: Path, arrays: Arrays, extra: dict[str, Any], made_from: Mapping[str, Any]) -> None:
     about = {}
     for name, array in arrays.items():
+        path, own = folder / f"{name}.npy", _file_of(array, folder)
         array = np.ascontiguousarray(array)
-        np.save(folder / f"{name}.npy", array)
+        if own is None:
+            np.save(path, array)
+        else:
+            own.rename(path)
         about[name] = {"shape": list(array.shape), "dtype": str(array.dtype), "crc32": _crc(array)}
     meta = {"made_from": json.loads(canonical(made_from)), "arrays": about, "extra": extra}
+    for left in set(folder.iterdir()) - {folder / f"{name}.npy" for name in arrays}:
+        left.unlink()  # what a reader took and left again
     (folder / "meta.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
+
+
+def _file_of(array: np.ndarray, folder: Path) -> Path | None:
+    """The file in a folder that holds this array and nothing else, where there is one."""
+    if type(array) is not np.memmap or array.filename is None or not array.flags.c_contiguous:
+        return None
+    path = Path(array.filename)
+    if path.parent != folder or not path.exists():
+        return None
+    array.flush()
+    held = np.load(path, mmap_mode="r", allow_pickle=False)
+    return path if (held.shape, held.dtype) == (array.shape, array.dtype) else None  # and no view of a part of it
 
 
 def _load(entry: Path) -> tuple[Arrays, dict[str, Any]] | None:

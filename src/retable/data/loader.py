@@ -38,6 +38,11 @@ class Chunk(NamedTuple):
         """Images and targets by mini-batch."""
         return self.images.split(self.batch_size), self.targets.split(self.batch_size)
 
+    def first(self, count: int) -> "Chunk":
+        """The first so many mini-batches, or all of them."""
+        end = count * self.batch_size
+        return Chunk(self.images[:end], self.targets[:end], self.batch_size)
+
 
 def mixed_seed(*parts: int) -> int:
     """A seed for a torch.Generator from several whole numbers, all of whose bits depend on all of theirs."""
@@ -154,6 +159,7 @@ class DeviceLoader:
 
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each channel
+STATISTICS_SLICE = 2**20  # pixels counted at once, of which each takes nine bytes meanwhile
 COPY_SLICE = 2048  # images transformed at once when a set is enlarged: bounds the memory of the float copies
 # Of the images that torchvision's pretrained models were trained with, by channel (torchvision's documentation).
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -252,10 +258,11 @@ def channel_statistics(images: np.ndarray) -> Statistics:
     """
     levels = np.arange(256) / 255
     means, stds = [], []
+    step = max(1, STATISTICS_SLICE // math.prod(images.shape[2:]))
     for channel in range(images.shape[1]):
         counts = np.zeros(256, np.int64)
-        for start in range(0, len(images), 4096):
-            counts += np.bincount(images[start : start + 4096, channel].ravel(), minlength=256)
+        for start in range(0, len(images), step):
+            counts += np.bincount(images[start : start + step, channel].ravel(), minlength=256)
         mean = float(counts @ levels / counts.sum())
         std = float(np.sqrt(counts @ (levels - mean) ** 2 / counts.sum()))
         means.append(mean)

@@ -108,6 +108,7 @@ class ImageData(pl.LightningDataModule):
         own = [base.__module__ for base in cls.__mro__[: cls.__mro__.index(ImageData)]]
         cls._sources = dict(map(_source, (name for name in own if name.split(".")[0] != "retable")))
 
+    block: int | None = None  # steps that one graph holds, where steps are recorded
     whole_chunks = False  # whether training is given whole chunks, which a Task alone can take (retable.run.steps)
 
     def __new__(cls, **given: Any) -> "ImageData":
@@ -421,7 +422,10 @@ class ImageData(pl.LightningDataModule):
             limited = trainer.fast_dev_run or trainer.overfit_batches or trainer.max_steps != -1
             if not whole_epoch or limited or trainer.val_check_interval != 1.0:
                 return 1
-        return batches_per_chunk(self.batch_size, self.image_shape)
+        most = batches_per_chunk(self.batch_size, self.image_shape)
+        if self.block is None or most < self.block or self.augment_mode == "fly" or self._device.type != "cuda":
+            return most  # augmentation draws for a chunk, and would draw others for another one
+        return most - most % self.block
 
 
 def _source(module: str) -> tuple[str, str]:

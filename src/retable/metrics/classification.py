@@ -12,8 +12,20 @@ def confusion(targets_N: torch.Tensor, predictions_N: torch.Tensor, num_classes:
 
     Shape: (N,), (N,) int64 -> (num_classes, num_classes) int64.
     """
-    cells = targets_N * num_classes + predictions_N
-    return torch.bincount(cells, minlength=num_classes * num_classes).view(num_classes, num_classes)
+    return counted(targets_N * num_classes + predictions_N, num_classes**2).view(num_classes, num_classes)
+
+
+def counted(cells_N: torch.Tensor, size: int) -> torch.Tensor:
+    """How often each of the numbers 0 to size - 1 occurs: int64 (N,) -> int64 (size,).
+
+    On a GPU without waiting for it, as `torch.bincount` does to look at the largest number.
+    """
+    return _scattered(cells_N, size) if cells_N.is_cuda else torch.bincount(cells_N, minlength=size)
+
+
+def _scattered(cells_N: torch.Tensor, size: int) -> torch.Tensor:
+    counts = torch.zeros(size, dtype=torch.int64, device=cells_N.device)
+    return counts.scatter_add_(0, cells_N, torch.ones_like(cells_N))
 
 
 def accuracy(matrix_CC: torch.Tensor) -> float:

@@ -12,6 +12,7 @@ import torch
 
 from retable import checks
 from retable.data.arrays import IGNORE
+from retable.metrics.classification import counted
 
 AVERAGES = ("image", "global")
 HIGHER_IS_BETTER = {"dice": True, "iou": True, "accuracy": True, "hausdorff": False}
@@ -27,7 +28,7 @@ def image_confusions(targets_NHW: torch.Tensor, predictions_NHW: torch.Tensor, n
     cell = targets_NHW.long() * num_classes + predictions_NHW.long()
     cell += torch.arange(n, device=cell.device).view(-1, 1, 1) * cells
     cell = torch.where(targets_NHW == IGNORE, n * cells, cell)
-    return torch.bincount(cell.flatten(), minlength=n * cells + 1)[:-1].view(n, num_classes, num_classes)
+    return counted(cell.flatten(), n * cells + 1)[:-1].view(n, num_classes, num_classes)
 
 
 def dice(matrices_NCC: torch.Tensor, average: str) -> torch.Tensor:

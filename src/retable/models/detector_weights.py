@@ -108,14 +108,21 @@ def map_classes(scores: nn.Conv2d, source: Source, classes: Sequence[str], prior
         )
     if source.state is None:
         return
+    anchors, given = scores.out_channels // len(classes), {}
+    for name, parameter in (("weight", scores.weight), ("bias", scores.bias)):
+        given[f"{SCORES}{name}"] = source.state.get(f"{SCORES}{name}", torch.empty(0))
+        found, wanted = given[f"{SCORES}{name}"].shape, (anchors * len(known), *parameter.shape[1:])
+        if found != wanted:
+            raise DataError(f"{source.path}: {SCORES}{name} has shape {tuple(found)}, accepted: {wanted}")
+    pretrained.check_finite(given, source.path)
     to, from_ = (list(labels) for labels in zip(*pairs, strict=True))
     with torch.no_grad():
         scores.weight.zero_()
         scores.bias.fill_(-math.log((1 - prior) / prior))
         for name, parameter in (("weight", scores.weight), ("bias", scores.bias)):
             # Channels are anchor by anchor, each with all classes.
-            given = source.state[f"{SCORES}{name}"].unflatten(0, (-1, len(known)))
-            parameter.view(-1, len(classes), *parameter.shape[1:])[:, to] = given[:, from_]
+            theirs = given[f"{SCORES}{name}"].unflatten(0, (-1, len(known)))
+            parameter.view(-1, len(classes), *parameter.shape[1:])[:, to] = theirs[:, from_]
 
 
 def modern(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -164,15 +171,22 @@ def _run(given: Path) -> Source:
     if _meta():
         return Source({"weights": str(given), "sha256": None}, path, None, None, True)
     content = pretrained.saved(path)
-    if not isinstance(content, dict) or "retable" not in content:
+    kept, state = (content.get(key) if isinstance(content, dict) else None for key in ("retable", "state_dict"))
+    classes = kept.get("classes") if isinstance(kept, dict) else None
+    if not _is_of(classes, str) or not isinstance(state, dict):
         raise DataError(f"{path}: not a checkpoint of a run of this project")
-    state: dict[str, Any] = content["state_dict"]
+    if not _is_of(list(state), str) or not _is_of(list(state.values()), torch.Tensor):
+        raise DataError(f"{path}: its weights are no state dict (names and their tensors)")
     start = "model.net."
     state = {key.removeprefix(start): value for key, value in state.items() if key.startswith(start)}
     if f"{SCORES}weight" not in state:
         raise DataError(f"{path}: a run of another model, accepted: of model=retinanet")
-    record = {"weights": str(content["retable"]["name"]), "sha256": pretrained.digest(path)}
-    return Source(record, path, state, tuple(content["retable"]["classes"]), True)
+    record = {"weights": str(kept.get("name"))[:200], "sha256": pretrained.digest(path)}
+    return Source(record, path, state, tuple(classes), True)
+
+
+def _is_of(found: Any, kind: type) -> bool:
+    return isinstance(found, list) and all(isinstance(item, kind) for item in found)
 
 
 def _coco_classes() -> tuple[str, ...]:

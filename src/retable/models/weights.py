@@ -196,11 +196,16 @@ def fit_part(
             found, expected = tuple(state[key].shape), tuple(wanted[key].shape)
             raise DataError(f"{path}: {key} has shape {found}{why}; accepted: a state dict of {name}, shape {expected}")
     left_out = {*misshapen, *unknown}
-    for key in (key for key in state if key not in left_out and state[key].is_floating_point()):
-        if not torch.isfinite(state[key]).all():
-            raise DataError(f"{path}: {key} holds values that are not finite; accepted: weights that are")
+    check_finite({key: value for key, value in state.items() if key not in left_out}, path)
     model.load_state_dict(_like(state, {k: v for k, v in state.items() if k not in left_out}), strict=False)
     return {"missing": missing, "of another shape": misshapen, "unknown to the model": unknown}
+
+
+def check_finite(state: dict[str, torch.Tensor], path: Path) -> None:
+    """Raise DataError naming the file and the first key with a NaN or an infinity."""
+    for key, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise DataError(f"{path}: {key} holds values that are not finite; accepted: weights that are")
 
 
 def _like(state: dict[str, torch.Tensor], values: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

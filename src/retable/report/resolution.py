@@ -95,7 +95,7 @@ def resolve(
     shown, two_sided = interval(one.label, one.metric, values), min(1.0, 2 * p)
     if p < LEVEL:
         return Resolution(True, n, deciding=shown, p=two_sided)
-    spreads = [predicted(one) for _, one, _ in tests]
+    spreads = [believed(predicted(one), list(values.values())) for _, one, values in tests]
     by_images = all(spread is not None for spread in spreads)
     spreads = spreads if by_images else [None] * len(tests)
     counts = [needed_of(list(test[2].values()), holds, spread) for test, spread in zip(tests, spreads, strict=True)]
@@ -122,6 +122,22 @@ def margins(comparison: Comparison, worlds: Mapping[int, World]) -> dict[int, fl
         if math.isfinite(value):
             found[seed] = round(value, 9)  # so that a tie is one
     return found
+
+
+def believed(predicted: float | None, values: Sequence[float]) -> float | None:
+    """A predicted spread, unless that of the values is too large for it: a chi-squared test of the variance at 5 %.
+
+    Runs that are not trained to the end differ by more than images' chances: some have learned what others have not.
+
+    >>> believed(1.0, [0.0, 2.0]), believed(1.0, [0.0, 3.0])
+    (1.0, None)
+    """
+    if not predicted:
+        return None
+    from scipy.special import chdtrc
+
+    degrees = len(values) - 1
+    return predicted if chdtrc(degrees, degrees * (stdev(values) / predicted) ** 2) >= 0.05 else None
 
 
 def needed_of(values: Sequence[float], holds: bool, predicted: float | None = None) -> int | None:

@@ -12,7 +12,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from retable import checks
 from retable.run import files
+
+_EVERY = 30  # seconds, on a GPU
+
+
+def interval(wanted: object, kind: str, alone: bool) -> float:
+    """Seconds of training that a run may lose: what checkpoint.every comes to. 0 is a checkpoint at each epoch's end.
+
+    Args:
+        wanted: auto, epoch, or a time.
+        kind: cpu or cuda. On a GPU an epoch of a small network is over in less time than its checkpoint takes.
+        alone: whether one process trains the run; several must agree, and their clocks do not.
+    """
+    if wanted == "auto":
+        wanted = _EVERY if kind == "cuda" and alone else "epoch"
+    return 0.0 if wanted == "epoch" or not alone else checks.seconds("checkpoint.every", wanted)
 
 
 def put(directory: Path, written: Path, best: bool) -> None:

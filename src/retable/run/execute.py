@@ -26,6 +26,7 @@ from retable.run.assemble import (
     trainer_arguments,
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
+from retable.run.fused import Seat
 from retable.run.images import write_images as write_image_figures
 from retable.run.loggers import close_loggers, make_loggers
 from retable.run.output import quieten_lightning
@@ -50,6 +51,7 @@ def execute(
     on_epoch: Callable[[dict[str, Any]], None] = lambda row: None,
     on_chunk: Callable[[int, float], None] = lambda done, loss: None,
     should_interrupt: Callable[[], bool] = lambda: False,
+    company: Seat | None = None,
 ) -> dict[str, Any]:
     """Train a run, from its checkpoint where there is one, and leave its files in the directory.
 
@@ -59,6 +61,7 @@ def execute(
         on_epoch: called with each finished row of the history.
         on_chunk: called with the number of steps just done and the last loss.
         should_interrupt: asked between chunks; true stops the run, which goes on from its last epoch when called again.
+        company: the run's place among those that it may take its steps with.
 
     Returns:
         What result.json holds; {"status": "interrupted"} with no result.json when it was interrupted.
@@ -84,7 +87,7 @@ def execute(
                 return should_interrupt()
 
             try:
-                return _execute(config, directory, on_epoch, on_chunk, interrupted)
+                return _execute(config, directory, on_epoch, on_chunk, interrupted, company)
             except Gone:
                 raise  # nothing is written where another run may be by now
             except BaseException as error:
@@ -100,6 +103,7 @@ def _execute(
     on_epoch: Callable[[dict[str, Any]], None],
     on_chunk: Callable[[int, float], None],
     should_interrupt: Callable[[], bool],
+    company: Seat | None,
 ) -> dict[str, Any]:
     clock = time.perf_counter()
     quieten_lightning()
@@ -127,7 +131,7 @@ def _execute(
     trained = _with_precision(config, precision.settle(config, task, data, kind))
     if config["trainer"].get("compile"):
         task.model.compile()  # in place: names of weights stay
-    task.on_chunk, task.should_interrupt = on_chunk, should_interrupt
+    task.on_chunk, task.should_interrupt = on_chunk, lambda: should_interrupt() and record.saved
     task.cuda_graph = config["trainer"].get("cuda_graph", False)
     kept = config.get("checkpoint") or {"last": True, "best": False}  # as for runs from before there was a choice
     record = Record(
@@ -139,11 +143,15 @@ def _execute(
         on_epoch=on_epoch,
         early_stop=make_early_stop(config, task),
         keep_best=kept["best"],
+        every=checkpoints.interval(kept.get("every", "auto"), kind, alone=not ddp.is_asked_for(config)),
+        asked=should_interrupt,
     )
     callbacks = make_callbacks(config, task, directory)
     stepping = steps.choose(trained, task, data, callbacks)
     how = "many in one Lightning step" if stepping["in_chunks"] else "one by one"
     print(f"steps: {how} ({stepping['because']})", flush=True)
+    if company is not None and stepping["in_chunks"]:
+        task.company = functools.partial(company.take_steps, task, record)
     loggers = make_loggers(config, directory, run, callbacks)
     found = checkpoints.usable(directory)
     companions: Any = contextlib.nullcontext()
@@ -184,6 +192,7 @@ def _execute(
     result = (
         outcome
         | result_of(trained, run, record, task, data, kind, trainer.global_step)
+        | ({"execution": {"fused": record.fused}} if record.fused else {})
         | {"stepping": stepping, "seconds": seconds}
     )
     if outcome["status"] == FINISHED:

@@ -30,7 +30,7 @@ def git() -> dict[str, Any]:
 
     def ask(*words: str) -> str | None:
         try:
-            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True)
+            done = subprocess.run(["git", *words], capture_output=True, text=True, timeout=60, check=True)
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()

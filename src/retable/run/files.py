@@ -113,12 +113,34 @@ def _is_figure(value: object) -> bool:
 
 def write_history(path: Path, rows: list[dict[str, Any]]) -> None:
     """An epoch a row; columns are those of all rows in order of appearance; floats in full precision."""
+    write_text(path, "".join(_lines(rows)))
+
+
+def append_history(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Add the last row to a history that has the others; what a loss of power leaves of it is not certain.
+
+    A history of other rows or columns, e.g. one that goes beyond the checkpoint that a run went on from, is written
+    anew.
+    """
+    *before, last = _lines(rows)
+    try:
+        there = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        there = ""
+    if there != "".join(before):
+        write_history(path, rows)
+        return
+    with path.open("a", encoding="utf-8", newline="") as file:
+        file.write(last)
+
+
+def _lines(rows: list[dict[str, Any]]) -> list[str]:
     columns = list(dict.fromkeys(key for row in rows for key in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    return text.getvalue().splitlines(keepends=True)
 
 
 def history_is_odd(path: Path) -> str:

@@ -1,8 +1,8 @@
 """What trainer.precision comes to for a run, by the work of one of its steps, and what follows from it.
 
 Half precision pays where multiplying does: a step of a small network is short of kernel launches, and casts add to them
-(19 to 62 in a step of B1.2, 23 to 78 in one of A1, counted). Below `MIXED_FROM` multiplications are rounded to TF32
-instead, which takes no casts.
+(19 of 59 in a step of B1.2, 23 of 75 in one of A1: benchmarks/README.md). Below `MIXED_FROM` multiplications are
+rounded to TF32 instead, which takes no casts.
 """
 
 import contextlib

@@ -7,6 +7,7 @@ writes is what an uninterrupted one would have written.
 import math
 import random
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class Record(Checkpoint):
         on_epoch: called with each finished row.
         early_stop: None, or a rule of retable.training.early_stop.
         keep_best: whether the best epoch's checkpoint is kept beside the last one's.
+        every: seconds that may be lost: an epoch has no checkpoint where the next one ends in time. 0: each has one.
+        asked: whether somebody asks to stop. The epoch that is being trained then gets a checkpoint.
     """
 
     def __init__(
@@ -44,16 +47,20 @@ class Record(Checkpoint):
         on_epoch: Any,
         early_stop: Any = None,
         keep_best: bool = False,
+        every: float = 0.0,
+        asked: Callable[[], bool] = lambda: False,
     ) -> None:
         self.directory, self.metric, self.higher_is_better, self.extra = directory, metric, higher_is_better, extra
         self.tensorboard, self.on_epoch, self.early_stop = tensorboard, on_epoch, early_stop
-        self.keep_best = keep_best
+        self.keep_best, self.every, self.asked = keep_best, every, asked
         self.rows: list[dict[str, Any]] = []
         self.writes = True  # of several processes that train together the first alone
         self.earlier_seconds = 0.0
+        self.fused = 0  # runs that took steps together with this one, itself among them, at most; 0: it was alone
         self._start = time.perf_counter()
         self._writers: dict[str, Any] = {}
         self._rng: dict[str, Any] | None = None
+        self._saved, self._saved_at, self._ended_at = 0, time.monotonic(), time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -88,8 +95,14 @@ class Record(Checkpoint):
         """The epoch after which the early stopping rule ended training, or None."""
         return None if self.early_stop is None else self.early_stop.stops_after(self.rows)
 
+    @property
+    def saved(self) -> bool:
+        """Whether a run that stops now goes on from its last epoch."""
+        return self._saved == self.epochs
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = time.perf_counter()
+        self._saved_at = self._ended_at = time.monotonic()
         stopped = self.stopped_after is not None or any(map(_has_stopped, trainer.callbacks))
         trainer.should_stop = trainer.should_stop or stopped  # killed just before its end
         if self._rng is not None:
@@ -107,16 +120,39 @@ class Record(Checkpoint):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **self.figures(trainer, pl_module)}
         self.rows.append(row)
-        if self.writes:
-            files.write_history(self.directory / files.HISTORY, self.rows)
-        self._write_events(row)
         if self.stopped_after is not None:
             trainer.should_stop = True
+        best = self.keep_best and self._best_of(self.trained) is row
+        due = best or self._is_due(trainer)
+        if self.writes and due:
+            files.write_history(self.directory / files.HISTORY, self.rows)
+        elif self.writes:
+            files.append_history(self.directory / files.HISTORY, self.rows)
+        self._write_events(row)
+        if due:
+            self._save(trainer, best)
+        self.on_epoch(row)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.saved:  # something has ended training after its last epoch
+            self._save(trainer, False)
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        """Whether the epoch that has just ended is to have a checkpoint."""
+        now = time.monotonic()
+        lasted, self._ended_at = now - self._ended_at, now
+        if now - self._saved_at + lasted >= self.every or self.asked() or trainer.should_stop:
+            return True
+        if trainer.max_epochs not in (None, -1) and trainer.current_epoch + 1 >= trainer.max_epochs:
+            return True
+        return trainer.max_steps != -1 and trainer.global_step >= trainer.max_steps
+
+    def _save(self, trainer: pl.Trainer, best: bool) -> None:
         temporary = self.directory / f".{files.CHECKPOINT}"
         trainer.save_checkpoint(temporary)
         if self.writes:
-            checkpoints.put(self.directory, temporary, self.keep_best and self._best_of(self.trained) is row)
-        self.on_epoch(row)
+            checkpoints.put(self.directory, temporary, best)
+        self._saved, self._saved_at = self.epochs, time.monotonic()
 
     def figures(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
         """What an epoch's row holds beside its number and its step."""
@@ -142,10 +178,12 @@ class Record(Checkpoint):
             write_hparams(self.directory, hyperparameters)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rows": self.rows, "seconds": self.seconds, "rng": rng_state()}
+        return {"rows": self.rows, "seconds": self.seconds, "rng": rng_state(), "fused": self.fused}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.earlier_seconds, self._rng = state_dict["rows"], state_dict["seconds"], state_dict["rng"]
+        self.fused = state_dict.get("fused", 0)
+        self._saved = self.epochs
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         checkpoint["retable"] = self.extra

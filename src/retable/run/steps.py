@@ -17,9 +17,11 @@ from pytorch_lightning.callbacks import (
 )
 
 from retable.config.build import target_of
+from retable.config.keys import INDIFFERENT_TO_STEPS
 from retable.data.module import ImageData
 from retable.errors import ConfigError
 from retable.tasks.base import Task
+from retable.training.captured import BLOCK
 
 # What a callback or a task may do at each step.
 _STEP_HOOKS = (
@@ -39,18 +41,6 @@ _STEP_METHODS = (
     "configure_gradient_clipping",
     "lr_scheduler_step",
 )
-# Trainer keys with the values under which no single step matters.
-_INDIFFERENT: dict[str, tuple[Any, ...]] = {
-    "gradient_clip_val": (None,),
-    "accumulate_grad_batches": (1,),
-    "max_time": (None,),
-    "val_check_interval": (1.0,),
-    "overfit_batches": (0, 0.0),
-    "profiler": (None,),
-    "strategy": ("auto",),
-    "devices": (1, "auto"),
-    "num_nodes": (1,),
-}
 
 
 def choose(
@@ -77,6 +67,7 @@ def choose(
     if in_chunks:
         task.automatic_optimization = False
         data.whole_chunks = True
+        data.block = BLOCK if config["trainer"].get("cuda_graph") else None
     return {"in_chunks": in_chunks, "because": because}
 
 
@@ -95,7 +86,7 @@ def _reasons(
     for callback in callbacks:
         if _wants_steps(callback):
             yield f"callback {type(callback).__name__}"
-    for key, indifferent in _INDIFFERENT.items():
+    for key, indifferent in INDIFFERENT_TO_STEPS.items():
         if trainer.get(key, indifferent[0]) not in indifferent:
             yield f"trainer.{key}={trainer[key]}"
     if str(trainer["precision"]) == "16-mixed":

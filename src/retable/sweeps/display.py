@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from retable.run import files
@@ -99,7 +100,7 @@ class Display:
         self.clock = Clock(pending)
         self.short = short_names([run.name for run in pending])
         self.counts = {FINISHED: 0, DIVERGED: 0, FAILED: 0, INTERRUPTED: 0}
-        self.active: dict[int, tuple[Run, dict[str, Any]]] = {}
+        self.active: dict[Path, tuple[int, Run, dict[str, Any]]] = {}  # a worker may have several
         self.begun: dict[Any, float] = {}
         self._live: Any = None
         self._next_tick = 0.0
@@ -118,16 +119,16 @@ class Display:
             self._live.__exit__(*error)
 
     def started(self, run: Run, worker: int) -> None:
-        self.active[worker] = (run, {})
+        self.active[run.directory] = (worker, run, {})
         self.begun[run.directory] = time.monotonic()
         self.clock.begin(run)
 
     def progress(self, run: Run, worker: int, event: dict[str, Any]) -> None:
-        self.active[worker] = (run, event)
+        self.active[run.directory] = (worker, run, event)
         self.clock.advance(run, event["epoch"], event["epochs"])
 
     def ended(self, run: Run, worker: int, status: str, reason: str | None) -> None:
-        self.active.pop(worker, None)
+        self.active.pop(run.directory, None)
         self.clock.finish(run)
         self.counts[status] = self.counts.get(status, 0) + 1
         done = self.before + sum(self.counts.values()) - self.counts[INTERRUPTED]
@@ -160,7 +161,7 @@ class Display:
         if self._live is not None or time.monotonic() < self._next_tick:
             return
         if self._next_tick and self.active:
-            lines = [f"{self.short[run.name]}: {self._where(run, event)}" for run, event in self.active.values()]
+            lines = [f"{self.short[run.name]}: {self._where(run, event)}" for _, run, event in self.active.values()]
             self.say("\n".join([*lines, self._total()]))
         self._next_tick = time.monotonic() + 30
 
@@ -177,7 +178,8 @@ class Display:
         from rich.text import Text
 
         width = self._live.console.width if self._live is not None else 80
-        rows = [(worker, run, self._where(run, event)) for worker, (run, event) in sorted(self.active.items())]
+        active = sorted(self.active.values(), key=lambda one: one[0])
+        rows = [(worker, run, self._where(run, event)) for worker, run, event in active]
         if width < _NARROW:  # a line a run and one below it, so that neither is squeezed
             lines = [
                 Text(f"{self.short[run.name]}\n  {where}", overflow="ellipsis", no_wrap=True) for _, run, where in rows

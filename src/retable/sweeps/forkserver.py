@@ -5,10 +5,10 @@ of a socket as its standard input. A request is one packet, {"number": of the wo
 file descriptors: where the worker's commands come from, and where its events go. Back come {"number", "pid"} and, when
 the worker has ended, {"number", "code"}.
 
-It is only ever one thread, has not touched CUDA, and runs nothing of a run's, so that what is forked is as clean as a
-new process; should a library have started a thread all the same, the child starts over as one. When the sweep goes, its
-end of the socket closes and this process goes; workers see the same by their commands. Should this process be killed,
-its workers go on, and only what they die of is unknown then.
+It is only ever one thread, has not touched a GPU (a context can't be taken along), and runs nothing of a run's, so that
+what is forked is as clean as a new process; should a library have done either all the same, the child starts over as
+one. When the sweep goes, its end of the socket closes and this process goes; workers see the same by their commands.
+Should this process be killed, its workers go on, and only what they die of is unknown then.
 """
 
 import contextlib
@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, TextIO
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_GPU_FILES = ("/dev/nvidia", "/dev/kfd", "/dev/dxg")  # of NVIDIA's driver, AMD's, and that of Windows below Linux
 _PACKET = 1 << 16  # bytes; a request holds a few variables
 _PATIENCE = 10  # seconds
 _WAKE_BYTES = 4096
@@ -227,7 +228,8 @@ class _Server:
     def _fork(self, request: dict[str, Any], descriptors: list[int]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
-        clean = _threads() == 1  # else a lock that another thread holds stays locked for ever in the child
+        # Else a lock that another thread holds stays locked for ever in the child, and a GPU is lost to it.
+        clean = _threads() == 1 and not _has_used_a_gpu()
         pid = os.fork()
         if pid == 0:
             self._become_worker(request, descriptors, clean)
@@ -284,6 +286,18 @@ class _Server:
 
 def _threads() -> int:
     return len(os.listdir("/proc/self/task"))
+
+
+def _has_used_a_gpu(descriptors: Path = Path("/proc/self/fd")) -> bool:
+    """Whether this process has initialised CUDA, by torch or past it: a driver at work holds its devices open."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return True
+    for descriptor in descriptors.iterdir():
+        with contextlib.suppress(OSError):  # that of the listing itself
+            if os.readlink(descriptor).startswith(_GPU_FILES):
+                return True
+    return False
 
 
 def python(module: str, environment: Mapping[str, str], **streams: Any) -> "subprocess.Popen[str]":

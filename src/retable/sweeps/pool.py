@@ -1,5 +1,6 @@
 """Workers take one run after another, a dead worker is replaced, and every failure is known by its reason."""
 
+import itertools
 import math
 import time
 from collections import deque
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from retable.checks import seconds
 from retable.errors import ConfigError, RetableError
 from retable.run import files, lease
-from retable.sweeps import store
+from retable.sweeps import fuse, store
 from retable.sweeps.plan import Run
 from retable.sweeps.processes import DIED, Crew, WorkerProcess
 
@@ -80,7 +81,7 @@ class StopRules:
 def refuse(errors: dict[str, str]) -> None:
     """Raise ConfigError, a line each, for the faults that a check has found."""
     if errors:
-        raise ConfigError("\n".join(dict.fromkeys(errors.values())))
+        raise ConfigError(*dict.fromkeys(errors.values()))
 
 
 class Pool:
@@ -94,11 +95,13 @@ class Pool:
     """
 
     def __init__(self, runs: Sequence[Run], settings: dict[str, Any], watcher: Watcher, use_gpu: bool = True) -> None:
-        self.waiting, self.watcher = deque(sorted(runs, key=lambda run: run.processes)), watcher
+        self.watcher = watcher
         self.alone: deque[Run] = deque()  # died of memory once: tried again with no other run beside it
         self.elsewhere: list[Run] = []  # another sweep trains these now
         self.outcome = Outcome()
-        self.crew = Crew(settings, use_gpu, self.waiting[0].processes if self.waiting else 1)
+        ordered = sorted(runs, key=lambda run: run.processes)
+        self.crew = Crew(settings, use_gpu, ordered[0].processes if ordered else 1)
+        self.waiting = deque(fuse.groups(ordered, settings, len(self.crew.gpus)))  # each for one worker
         self._rules = StopRules(settings, self.outcome)
         self._retried: set[Path] = set()
         self._free_since: dict[Path, float] = {}
@@ -163,7 +166,7 @@ class Pool:
         self.crew.close()
 
     def _left(self) -> list[Run]:
-        return [*self.waiting, *self.alone, *self.elsewhere, *self._interrupted]
+        return [*itertools.chain(*self.waiting), *self.alone, *self.elsewhere, *self._interrupted]
 
     @property
     def _interrupted(self) -> list[Run]:
@@ -191,30 +194,30 @@ class Pool:
             return
         self._look_elsewhere()
         self._fit_width()
-        fitting = sum(run.processes == self.crew.width for run in self.waiting)
+        fitting = sum(first.processes == self.crew.width for first, *_ in self.waiting)
         self.crew.grow(fitting + len(self.crew.busy))
         idle = self.crew.idle
         for worker in idle:
-            if self.waiting and self.waiting[0].processes == self.crew.width:
+            if self.waiting and self.waiting[0][0].processes == self.crew.width:
                 self._give(worker, self.waiting.popleft())
         if self.alone and not self.waiting and not self.crew.busy:
             if not self.crew.workers:
                 self.crew.start()
             elif idle:
                 self.crew.dismiss(worker for worker in self.crew.workers if worker is not idle[0])  # they hold memory
-                self._give(idle[0], self.alone.popleft())
+                self._give(idle[0], [self.alone.popleft()])
 
     def _fit_width(self) -> None:
         """Runs that several processes train have workers of their own, once those with other runs have ended."""
-        following = [*list(self.waiting)[:1], *list(self.alone)[:1]]
+        following = [*(group[0] for group in list(self.waiting)[:1]), *list(self.alone)[:1]]
         if following and following[0].processes != self.crew.width and not self.crew.busy:
             self.crew.dismiss(self.crew.workers)
             self.crew.width = following[0].processes
 
-    def _give(self, worker: WorkerProcess, run: Run) -> None:
-        worker.run, worker.begun = run, False
+    def _give(self, worker: WorkerProcess, runs: Sequence[Run]) -> None:
+        worker.runs, worker.begun = list(runs), False
         worker.given = worker.heard = time.monotonic()
-        worker.send(do="run", directory=str(run.directory))
+        worker.send(do="run", directories=[str(run.directory) for run in runs])
 
     def _look_elsewhere(self) -> None:
         """Runs that another sweep trained: done by now, or to be taken over if it died."""
@@ -233,7 +236,7 @@ class Pool:
                 self._note_end(run, -1, status, result.get("reason"))
             else:
                 lease.expire(run.directory)
-                self.waiting.append(run)
+                self.waiting.append([run])
 
     def _look_at_the_clock(self) -> None:
         now = time.monotonic()
@@ -248,12 +251,13 @@ class Pool:
                 worker.end(f"{state} for longer than sweep.stalled={self.crew.settings['stalled']}")
             elif silence > min(_SILENCE, self._stalled) and not worker.told_of:
                 worker.told_of = True
-                self.watcher.silent(worker.run, silence, worker.stopped)
+                self.watcher.silent(worker.runs[0], silence, worker.stopped)
 
     # Hearing from workers ---------------------------------------------------------------------------------------------
 
     def _handle(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
-        run, kind = worker.run, event["event"]
+        kind, named = event["event"], event.get("directory")
+        run = next((run for run in worker.runs if str(run.directory) == named), None)
         worker.heard, worker.told_of = time.monotonic(), False
         self.crew.note_memory(worker, event)
         if kind == "ready":
@@ -268,31 +272,43 @@ class Pool:
         elif kind == "progress":
             self.watcher.progress(run, worker.number, event)
         elif kind == "busy":
-            worker.run = None
+            worker.runs.remove(run)
+            worker.ready = not event.get("leaving")
             self.elsewhere.append(run)
         elif kind == "ended":
-            worker.run = None
+            worker.runs.remove(run)
             worker.ready = not event.get("leaving")
-            if event["status"] == files.FAILED and event.get("memory") and run.directory not in self._retried:
+            not_its_own = event.get("memory") or event.get("fused")
+            if event["status"] == files.FAILED and not_its_own and run.directory not in self._retried:
                 self._retry_alone(run)
             else:
                 self._note_end(run, worker.number, event["status"], event.get("reason"))
 
     def _bury(self, worker: WorkerProcess, reason: str) -> None:
-        """A worker died: its run failed, unless it had written a result, or somebody asked to stop."""
+        """A worker died: its run failed, unless it had written a result, or somebody asked to stop.
+
+        Runs that it trained together go on by themselves, from their checkpoints.
+        """
         if worker not in self.crew.workers:
             return
         self.crew.workers.remove(worker)
-        run, worker.run = worker.run, None
+        runs, worker.runs = worker.runs, []
         if not worker.begun:
             self._stillborn += 1
             if self._stillborn >= _WORKERS_THAT_NEVER_START:
                 self.outcome.stopped_by = f"workers do not start: {reason}"
-        if run is None:
+        if not runs:
             return
         if not worker.begun and not self._stopping:
-            self.waiting.appendleft(run)  # it never started: another worker takes it
+            self.waiting.appendleft(runs)  # they never started: another worker takes them
             return
+        for run in reversed(runs):
+            if len(runs) > 1 and not self._stopping and store.status_of(run.directory) not in files.ENDED:
+                self.waiting.appendleft([run])  # who knows which of them it was: each goes on by itself
+            else:
+                self._bury_run(run, worker, reason)
+
+    def _bury_run(self, run: Run, worker: WorkerProcess, reason: str) -> None:
         if self._asked_to_stop:
             self._stopped_runs.append(run)
             self.watcher.ended(run, worker.number, files.INTERRUPTED, None)

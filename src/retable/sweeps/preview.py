@@ -5,7 +5,7 @@ from typing import Any
 
 from retable.errors import RetableError
 from retable.run import devices
-from retable.sweeps import results
+from retable.sweeps import fuse, results
 from retable.sweeps.display import duration
 from retable.sweeps.plan import Plan, Run, alike
 from retable.sweeps.processes import ask
@@ -46,7 +46,9 @@ def preview(plan: Plan) -> list[dict[str, Any]]:
         table.add_row(*(Text("–" if value is None else str(value)) for value in shown.values()))
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(table)
-    for line in [_total(plan, rows), *about_data(plan, estimates), *about_bf16(plan, estimates)]:
+    gpus = devices.gpus() if any(run.config["trainer"]["device"] != "cpu" for run in left) else ()
+    about = [*about_data(plan, estimates), *about_bf16(plan, estimates)]
+    for line in [_total(plan, rows), *about, *fuse.describe(left, plan.settings, len(gpus))]:
         console.out(line, highlight=False)
     return rows
 

@@ -38,9 +38,9 @@ class WorkerProcess:
         self, number: int, events: "queue.Queue[Any]", gpu: str | None, threads: int, server: ForkServer | None = None
     ) -> None:
         self.number, self.gpu = number, gpu
-        self.run: Any = None
+        self.runs: list[Any] = []  # that it has been given and that have not ended
         self.ready = self.begun = False  # has it imported; has it begun a run
-        self.given = self.heard = 0.0  # when it was given its run, and when it last said something
+        self.given = self.heard = 0.0  # when it was given its runs, and when it last said something
         self.asked_to_stop = False
         self.told_of = False  # that it has said nothing for long
         self.verdict: str | None = None  # why it was ended
@@ -118,8 +118,7 @@ class WorkerProcess:
 class Crew:
     """Starts workers as runs call for them, up to what the machine holds.
 
-    On CPU they are forked from a process that has imported (retable.sweeps.forkserver), where that can be done. With
-    GPUs each is a new process: that CUDA works after such a fork has not been tried on a machine that has one.
+    They are forked from a process that has imported (retable.sweeps.forkserver), where that can be done.
 
     Args:
         settings: conf/base.yaml's `sweep`.
@@ -141,12 +140,12 @@ class Crew:
     @property
     def busy(self) -> list[WorkerProcess]:
         """Workers that have a run."""
-        return [worker for worker in self.workers if worker.run is not None]
+        return [worker for worker in self.workers if worker.runs]
 
     @property
     def idle(self) -> list[WorkerProcess]:
         """Workers that wait for a run."""
-        return [worker for worker in self.workers if worker.run is None and worker.ready]
+        return [worker for worker in self.workers if not worker.runs and worker.ready]
 
     def next_event(self, seconds: float) -> tuple[WorkerProcess, dict[str, Any]] | tuple[None, None]:
         """What a worker has said, or (None, None) when none said anything for so long."""
@@ -171,7 +170,7 @@ class Crew:
     def _start(self) -> None:
         self._started += 1
         gpu = self._gpu_with_room()
-        server = self._live_server() if gpu is None and forkserver.available() else None
+        server = self._live_server() if forkserver.available() else None
         self.workers.append(WorkerProcess(self._started, self._events, gpu, self.settings["threads"], server))
 
     def most(self) -> int:
@@ -257,7 +256,7 @@ class Crew:
     def close(self) -> None:
         """End the workers; those without a run at once."""
         for worker in self.workers:
-            if worker.run is None:
+            if not worker.runs:
                 worker.kill()
         if self._server is not None and not self._server.imported:
             self._server.close()  # the workers that it hasn't forked yet need not be waited for

@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Any
 
 from retable.errors import ConfigError, DataError, RetableError
-from retable.run import checkpoints, files, tensorboard
+from retable.run import checkpoints, devices, files, tensorboard
 from retable.run.result import describe
-from retable.sweeps import curves, results, store
+from retable.sweeps import curves, fuse, results, store
 from retable.sweeps.display import Display
 from retable.sweeps.plan import Plan, Run, alike, make_plan, write_runs
 from retable.sweeps.pool import Outcome, Pool, refuse
@@ -58,7 +58,7 @@ def sweep(
         outcome = (train or train_in_workers)(plan, todo)
     if outcome.submitted:
         print(progress(plan, outcome.submitted), flush=True)
-        for run, reason in _failures(plan, outcome):
+        for run, reason in failures(plan, outcome):
             print(f"{files.FAILED}: {run.name} · {reason} · log: {run.directory / files.LOG}")
         print("The same command shows how far they are, and makes the table when all are done.", flush=True)
     else:
@@ -143,6 +143,9 @@ def run_trial(overrides: Sequence[str]) -> float | None:
 def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
     """Check the runs that are not begun, fix all configs on disk, and train in worker processes."""
     use_gpu = any(run.config["trainer"]["device"] != "cpu" for run in todo)
+    gpus = len(devices.gpus()) if use_gpu else 0
+    if any(len(group) > 1 for group in fuse.groups(todo, plan.settings, gpus)):
+        print("\n".join(fuse.describe(todo, plan.settings, gpus)), flush=True)
     with Display(todo, len(plan.runs)) as display:
         pool = Pool(todo, plan.settings, display, use_gpu)
         with _signals(pool):
@@ -188,7 +191,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     note = " (synthetic sample data)" if results.sample(plan.runs) else ""
     console.print(results.as_rich(found, plan.label + note))
     say = console.out
-    failed = _failures(plan, outcome)
+    failed = failures(plan, outcome)
     for run, reason in failed:
         word = files.BROKEN if store.status_of(run.directory) == files.BROKEN else files.FAILED
         say(f"{word}: {run.name} · {reason} · log: {run.directory / files.LOG}", highlight=False)
@@ -322,12 +325,12 @@ def exit_code(plan: Plan, outcome: Outcome) -> int:
     somebody stopped it."""
     if plan.settings["preview"]:
         return 0
-    if outcome.stopped_by or outcome.unwritten or _failures(plan, outcome):
+    if outcome.stopped_by or outcome.unwritten or failures(plan, outcome):
         return 1
     return 130 if outcome.interrupted else 0
 
 
-def _failures(plan: Plan, outcome: Outcome) -> list[tuple[Run, str]]:
+def failures(plan: Plan, outcome: Outcome) -> list[tuple[Run, str]]:
     """The runs that failed, now or before, with their reasons; also those that a full disk left unmarked."""
     unmarked = {run.directory: reason for run, reason in outcome.failures}
     found = []

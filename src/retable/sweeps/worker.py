@@ -8,6 +8,7 @@ the next time.
 
 import contextlib
 import faulthandler
+import functools
 import json
 import os
 import queue
@@ -16,6 +17,7 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
@@ -63,17 +65,57 @@ class Worker:
             print(json.dumps(event), file=self._events, flush=True)
 
     def _run(self, command: dict[str, Any]) -> None:
+        """Train one run, or several together (retable.run.fused)."""
+        from retable.run import files, fused
+
+        first, *others = directories = [Path(name) for name in command["directories"]]
+        if not others:
+            end = self._trained(first, lambda: _output_to(first / files.LOG))
+            self._say(**end)
+            spoilt = end.get("leaving")
+        else:
+            ends: list[dict[str, Any]] = []
+
+            def work(directory: Path, output: Callable[[], Any], seat: fused.Seat | None) -> None:
+                end = self._trained(directory, output, seat)
+                ends.append(end)
+                # The worker is of use until the last of them has ended.
+                end["leaving"] = len(ends) == len(directories) and any(one.get("leaving") for one in ends)
+                self._say(**end)
+
+            seats = []
+            with contextlib.ExitStack() as logs:
+                for directory in directories:
+                    try:
+                        log = logs.enter_context((directory / files.LOG).open("a", encoding="utf-8"))
+                    except OSError:
+                        work(directory, lambda path=directory / files.LOG: _output_to(path), None)  # which says so
+                        continue
+                    its_work = functools.partial(work, directory, contextlib.nullcontext)
+                    seats.append(fused.Seat(its_work, functools.partial(_printing_to, log)))
+                fused.train(seats)
+            spoilt = ends[-1]["leaving"]
+        if spoilt:
+            os._exit(0)  # the sweep ends what is left of the group, and a new worker is there at once
+
+    def _trained(self, directory: Path, output: Callable[[], Any], seat: Any = None) -> dict[str, Any]:
+        """Train a run; the event that says how it ended.
+
+        Args:
+            output: a context in which the process prints to the run's log.
+            seat: see `execute`.
+        """
         from retable.errors import out_of_memory
-        from retable.run import execute, files
+        from retable.run import execute, files, fused
         from retable.run.result import describe, write_failure
 
-        directory = Path(command["directory"])
         self._say(event="started", directory=str(directory))
+        end: dict[str, Any] = {"event": "ended", "directory": str(directory)}
         if self._stop.is_set():
-            return self._say(event="ended", directory=str(directory), status=files.INTERRUPTED)
+            return end | {"status": files.INTERRUPTED}
         config: dict[str, Any] | None = None
         try:
-            with _output_to(directory / files.LOG):
+            with output():
                 try:
                     config = files.read_run(directory)["config"]
                     progress = _Progress(self, str(directory), config["trainer"]["max_epochs"])
@@ -83,6 +125,7 @@ class Worker:
                         on_epoch=progress.epoch,
                         on_chunk=progress.chunk,
                         should_interrupt=self._stop.is_set,
+                        company=seat,
                     )
                 except execute.Busy:
                     raise
@@ -90,7 +133,7 @@ class Worker:
                     traceback.print_exc()
                     raise
         except execute.Busy:
-            return self._say(event="busy", directory=str(directory))
+            return end | {"event": "busy"}
         except BaseException as error:
             reason = describe(error)
             if not isinstance(error, execute.Gone) and not (directory / files.RESULT).exists():  # it had no lock yet
@@ -98,18 +141,12 @@ class Worker:
             # sys.exit may have left anything behind, and so may a failure on a GPU, by whatever library's name it goes:
             # the context may be unusable, a recording unfinished, memory held by what the traceback holds.
             spoilt = not isinstance(error, Exception) or _has_used_cuda() or "CUDA" in reason or _has_company()
-            ended = {"directory": str(directory), "status": files.FAILED, "reason": reason}
-            self._say(event="ended", **ended, memory=out_of_memory(error) is not None, leaving=spoilt)
-            if spoilt:
-                os._exit(0)
-            return None
+            memory = out_of_memory(error) is not None
+            end |= {"status": files.FAILED, "reason": reason, "memory": memory, "leaving": spoilt}
+            return end | {"fused": isinstance(error, fused.FusedStepFailed)}
         peak = (result.get("peak_memory_mb") or {}).get("gpu")
-        ended = {"directory": str(directory), "status": result["status"], "reason": result.get("reason")}
-        company = _has_company()
-        self._say(event="ended", **ended, gpu_mb=peak, leaving=company)
-        if company:
-            os._exit(0)  # the sweep ends what is left of the group, and a new worker is there at once
-        return None
+        end |= {"status": result["status"], "reason": result.get("reason")}
+        return end | {"gpu_mb": peak, "leaving": _has_company()}
 
     def _check(self, command: dict[str, Any]) -> None:
         """Refuse what would not run, before anything does."""
@@ -199,22 +236,28 @@ class _Progress:
 
 @contextlib.contextmanager
 def _output_to(path: Path) -> Any:
-    """Everything printed, also by C code and by a crash's traceback, goes to a file."""
+    """Everything printed, also by C code and by a crash's traceback, goes to the file of this name."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file, _printing_to(file):
+        yield
+
+
+@contextlib.contextmanager
+def _printing_to(file: TextIO) -> Iterator[None]:
+    """The same for an open file."""
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
-    with path.open("a", encoding="utf-8") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for number, old in enumerate(saved, start=1):
-                os.dup2(old, number)
-                os.close(old)
+    os.dup2(file.fileno(), 1)
+    os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, old in enumerate(saved, start=1):
+            os.dup2(old, number)
+            os.close(old)
 
 
 def _leave_to_parent(*streams: TextIO) -> None:

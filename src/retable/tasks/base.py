@@ -8,9 +8,10 @@ a hand-written loop, with no host synchronisation and no logging. It is the same
 """
 
 import contextlib
+import functools
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from retable.data.arrays import ImageSet
 from retable.data.loader import Chunk, batches_per_chunk
 from retable.errors import ConfigError, DataError
-from retable.training.captured import CapturedStep, keep_on_device
+from retable.training.captured import BLOCK, CapturedStep, keep_on_device
 from retable.training.gradients import GRAD_NORM_EVERY, GradientNorms
+from retable.training.losses_seen import LossesSeen
 from retable.training.memory import keep_freed_memory
 from retable.training.ranks import Ranks
 
@@ -68,6 +70,8 @@ class Task(pl.LightningModule):
         any_size: whether images of other sizes than those trained on are accepted.
         shareable: whether several processes can train it together, each on its share of a mini-batch.
         ranks: None, or what these processes ask each other (retable.training.ranks).
+        company: None, or what takes a chunk's steps in place of `take_steps`, together with other runs
+            (retable.run.fused).
         fixed_work: whether the work of a training step depends on nothing but shapes, so that it can be recorded.
     """
 
@@ -92,11 +96,14 @@ class Task(pl.LightningModule):
         self.epoch_metrics: dict[str, float] = {}
         self.cuda_graph = False
         self.ranks: Ranks | None = None
+        self.company: Callable[..., tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]] | None = None
         self.should_interrupt: Callable[[], bool] = _never
         self.on_chunk: Callable[[int, float], None] = _nothing
         self._seconds = {"train": 0.0, "val": 0.0}
         self._losses: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._sizes: dict[tuple[int, ...], torch.Tensor] = {}
+        self._evaluations: dict[str, tuple[tuple[int, ...], CapturedStep]] = {}
         self._pending: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._first_pending = 0
         self._clock, self._training_since_clock = 0.0, False
@@ -212,16 +219,19 @@ class Task(pl.LightningModule):
         if self.device.type == "cpu":
             keep_freed_memory()
         self._norms = GradientNorms(self.model)
+        self._losses_seen = LossesSeen(self._diverge, self.on_chunk)
         if self.automatic_optimization:
             return
         optimizer = self.optimizers(use_pl_optimizer=False)
         recorded = self.cuda_graph and self.device.type == "cuda"
         keep_on_device(optimizer, recorded)
-        self._take_step = CapturedStep(self._step, optimizer, self.trained_parameters()) if recorded else self._step
+        self._recorded = CapturedStep(self._step, optimizer, self.trained_parameters()) if recorded else None
+        self._take_step = self._recorded or self._step
 
     def on_train_epoch_start(self) -> None:
         self.start("train")
         self._norms.reset()
+        self._losses_seen.forget()
         self._pending = []
         self._seconds = {"train": 0.0, "val": 0.0}
         self.epoch_metrics = {}
@@ -238,7 +248,7 @@ class Task(pl.LightningModule):
         if not self._pending:
             self._first_pending = self.trainer.global_step
             self._most_pending = batches_per_chunk(len(targets), images.shape[1:])
-        with self._autocast():
+        with self.autocast():
             loss, kept = self.shared_step("train", images, targets)
             weight = 1 if self.ranks is None else self.ranks.weight(len(targets), loss.device)
             total = self._penalised(loss if weight == 1 else loss * weight)
@@ -293,6 +303,7 @@ class Task(pl.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         self._take_in_pending()
+        self._losses_seen.look(wait=True)
         if self._training_since_clock:
             self._seconds["train"] += time.perf_counter() - self._clock
         count = self._counts["train"]
@@ -320,7 +331,7 @@ class Task(pl.LightningModule):
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what belongs to the run that trains it: a copy, as for averaged weights, tells nobody anything."""
-        hooks = {"should_interrupt": _never, "on_chunk": _nothing}
+        hooks = {"should_interrupt": _never, "on_chunk": _nothing, "company": None, "_evaluations": {}}
         return super().__getstate__() | hooks
 
     @classmethod
@@ -352,10 +363,25 @@ class Task(pl.LightningModule):
 
     def evaluate_batch(self, split: str, images: torch.Tensor, targets: torch.Tensor) -> None:
         """Add a mini-batch's loss and outputs to a split's metrics."""
-        loss, kept = self.shared_step(split, images, targets)
+        loss, kept = self._evaluation(split)(images, targets)
         self._losses[split] += loss.double() * len(targets)
         self._counts[split] += len(targets)
         self.update(split, kept, targets)
+
+    def _evaluation(self, split: str) -> Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, Any]]:
+        """What gives a mini-batch's loss and what is kept of its outputs; recorded where training steps are."""
+
+        def evaluate(images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, Any]:
+            with self.autocast():
+                return self.shared_step(split, images, targets)
+
+        if not (self.cuda_graph and self.fixed_work and self.device.type == "cuda"):
+            return functools.partial(self.shared_step, split)
+        weights = (*self.model.parameters(), *self.model.buffers())
+        places = (*(w.data_ptr() for w in weights), torch.is_autocast_enabled("cuda"))
+        if self._evaluations.get(split, (None,))[0] != places:  # a recording knows them by their places
+            self._evaluations[split] = places, CapturedStep(evaluate)
+        return self._evaluations[split][1]
 
     def metrics_of(self, split: str) -> dict[str, float]:
         """A split's loss and metrics, e.g. {"val/loss": 0.1, "val/accuracy": 0.98}."""
@@ -376,33 +402,44 @@ class Task(pl.LightningModule):
         if self._pending:
             losses, kept, targets = zip(*self._pending, strict=True)
             self._pending = []
-            self._take_in(losses, kept, targets, self._first_pending)
+            self._take_in(losses, kept, targets, [len(y) for y in targets], self._first_pending)
 
     def _take_in(
         self,
         losses: Sequence[torch.Tensor],
         kept: Sequence[torch.Tensor],
         targets: Sequence[torch.Tensor],
+        sizes: Sequence[int],
         first: int,
     ) -> None:
         """Add mini-batches in a row to the training metrics.
 
         Args:
+            losses: each of a mini-batch, or of several (K,); kept, targets: of the same images in the same order.
+            sizes: of the mini-batches.
             first: optimizer steps before the first of them.
         """
-        loss_K = torch.stack(losses)
-        sizes_K = torch.tensor([len(y) for y in targets], dtype=torch.float64)
+        loss_K = torch.cat([loss.view(-1) for loss in losses])
+        sizes_K = torch.tensor(sizes, dtype=torch.float64)
         outputs, truth = torch.cat(kept), torch.cat(targets)
         if self.ranks is not None:
             loss_K, sizes_K, outputs, truth = self.ranks.joined(loss_K, sizes_K, outputs, truth)
-        self._losses["train"] += (loss_K.double() * sizes_K.to(loss_K.device)).sum()
+        self._losses["train"] += (loss_K.double() * self._on_device(sizes_K, loss_K.device)).sum()
         self._counts["train"] += int(sizes_K.sum())
         self.update("train", outputs, truth)
-        finite = torch.isfinite(loss_K)
-        if not bool(finite.all()):
-            batch = int((~finite).nonzero()[0])
-            raise Diverged(self.current_epoch + 1, first + batch // self.trainer.accumulate_grad_batches + 1)
-        self.on_chunk(len(losses), float(loss_K[-1]))
+        self._losses_seen.add(first * self.trainer.accumulate_grad_batches, loss_K)
+
+    def _on_device(self, sizes_K: torch.Tensor, device: torch.device) -> torch.Tensor:
+        """Sizes of mini-batches on a device. They are the same ones again and again, and to copy them is to wait."""
+        if sizes_K.device == device:
+            return sizes_K
+        key = tuple(sizes_K.tolist())
+        if key not in self._sizes:
+            self._sizes[key] = sizes_K.to(device)
+        return self._sizes[key]
+
+    def _diverge(self, batch: int) -> None:
+        raise Diverged(self.current_epoch + 1, batch // self.trainer.accumulate_grad_batches + 1)
 
     # A chunk in one step ----------------------------------------------------------------------------------------------
 
@@ -410,45 +447,85 @@ class Task(pl.LightningModule):
         """Take an optimizer step for every mini-batch of a chunk."""
         loop = self.trainer.fit_loop.epoch_loop
         progress = loop.manual_optimization.optim_step_progress
-        images, targets = chunk.batches()
         if self.trainer.max_steps != -1:
             left = self.trainer.max_steps - self.trainer.global_step
-            images, targets = images[:left], targets[:left]
-            self.trainer.should_stop = left <= len(images)
+            self.trainer.should_stop = left * chunk.batch_size <= len(chunk.images)
+            chunk = chunk.first(left)
         first, last_chunk = self.trainer.global_step, self.trainer.is_last_batch
         self._last_lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
-        losses, kept = [], []
-        for step, (x, y) in enumerate(zip(images, targets, strict=True)):
-            progress.increment_ready()
-            loss, kept_of_batch = self._take_step(x, y)
-            progress.increment_completed()
-            losses.append(loss)
-            kept.append(kept_of_batch)
-            if (first + step + 1) % GRAD_NORM_EVERY == 0 or (last_chunk and step + 1 == len(images)):
-                self._norms.take()
-        loop._batches_that_stepped += len(images) - 1  # by which loggers count; Lightning adds the last one
-        self._take_in(losses, kept, targets, first)
+        sizes = [len(targets) for targets in chunk.batches()[1]]
+        norms_at = [step for step in range(len(sizes)) if (first + step + 1) % GRAD_NORM_EVERY == 0]
+        if last_chunk and len(sizes) - 1 not in norms_at:
+            norms_at.append(len(sizes) - 1)
+        take = self.take_steps if self.company is None else self.company
+        losses, kept = take(chunk, norms_at)
+        for counted in (progress.total, progress.current):
+            counted.ready += len(sizes)
+            counted.completed += len(sizes)
+        loop._batches_that_stepped += len(sizes) - 1  # by which loggers count; Lightning adds the last one
+        self._take_in(losses, kept, [chunk.targets], sizes, first)
         if self.should_interrupt():
             raise Interrupted
+
+    def take_steps(self, chunk: Chunk, norms_at: Collection[int]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+        """Train on mini-batches one after another.
+
+        Args:
+            norms_at: the steps, from 0, after which the gradients' norms are taken.
+
+        Returns:
+            Losses, each of a mini-batch, or of several (K,), and what is kept of the outputs of the same images.
+        """
+        images, targets = chunk.batches()
+        losses, kept, step = [], [], 0
+        while step < len(images):
+            taken = BLOCK if self._recorded is not None and self._starts_block(images, step, norms_at) else 1
+            if taken > 1:
+                span = slice(step * chunk.batch_size, (step + taken) * chunk.batch_size)
+                loss, kept_of_batch = self._recorded.block(chunk.images[span], chunk.targets[span])
+            else:
+                loss, kept_of_batch = self._take_step(images[step], targets[step])
+            step += taken
+            losses.append(loss)
+            kept.append(kept_of_batch)
+            if step - 1 in norms_at:
+                self._norms.take()
+        return losses, kept
+
+    def _starts_block(self, images: Sequence[torch.Tensor], step: int, norms_at: Collection[int]) -> bool:
+        """Whether the next `BLOCK` mini-batches of a chunk can be one graph: its last gradients alone can be seen.
+
+        Args:
+            images: of all mini-batches.
+            step: number of the next one.
+            norms_at: see `take_steps`.
+        """
+        last = step + BLOCK - 1
+        fits = last < len(images) and not any(step <= at < last for at in norms_at)
+        return fits and self._recorded.takes(images[step]) and self._recorded.takes(images[last])
 
     def _step(self, x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Train on a mini-batch: its loss, and what is kept of its outputs."""
         optimizer = self.optimizers(use_pl_optimizer=False)
         optimizer.zero_grad()
-        with self._autocast():
+        with self.autocast():
             loss, kept = self.shared_step("train", x, y)
             total = self._penalised(loss)
-        with self._autocast(False):  # backward stays outside autocast, as torch asks
+        with self.autocast(False):  # backward stays outside autocast, as torch asks
             total.backward()
         optimizer.step()
         return loss.detach(), kept
 
-    def _autocast(self, wanted: bool = True) -> contextlib.AbstractContextManager[Any]:
+    def autocast(self, wanted: bool = True) -> contextlib.AbstractContextManager[Any]:
         """A step's own context where the caller has one, which may span a chunk: its cache would keep old weights."""
         kind = self.device.type
         if not torch.is_autocast_enabled(kind):
             return contextlib.nullcontext()
         return torch.autocast(kind, torch.get_autocast_dtype(kind), enabled=wanted, cache_enabled=False)
+
+    def take_norms(self) -> None:
+        """Note the gradients' norms as they are now."""
+        self._norms.take()
 
     def _penalised(self, loss: torch.Tensor) -> torch.Tensor:
         if self.l1 == 0:

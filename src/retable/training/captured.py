@@ -1,14 +1,17 @@
-"""A training step recorded once as a CUDA graph and replayed: the host launches one graph in place of sixty kernels.
+"""Training steps recorded once as a CUDA graph and replayed: one launch in place of sixty kernels a step.
 
 Small networks keep a GPU waiting for Python. A replayed step does the same arithmetic with the kernels of an eager one,
-at the cost of one launch. What may change between steps lies in tensors at fixed places: the mini-batch is copied in,
-the loss and what is kept of the outputs are copied out. Numbers that the optimizer holds in Python, such as a learning
-rate that a scheduler moves, are part of the recording, so it is made anew when one of them changes.
+at the cost of one launch; `BLOCK` steps in a row over mini-batches that lie side by side are one graph, too. A chunk of
+mini-batches is gathered by one launch (retable.data.loader), so that nothing has to count steps on the device to gather
+them there. What may change between steps lies in tensors at fixed places: the images are copied in, the losses and what
+is kept of the outputs are copied out. Numbers that the optimizer holds in Python, such as a learning rate that a
+scheduler moves, are part of the recording, so it is made anew when one of them changes.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +20,7 @@ from torch import nn
 from retable.errors import RetableError, out_of_memory
 
 Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+BLOCK = 25  # steps a graph: norms of gradients, taken after each 50th step, are then those of a graph's last one
 WARM_UP = 3  # eager steps before the first recording: they allocate what lasts, e.g. an optimizer's momentum
 
 
@@ -65,7 +69,8 @@ class CapturedStep:
     """Takes steps eagerly until one can be recorded, then replays it for every mini-batch of the same shape.
 
     Args:
-        step: (images, targets) -> (loss, what is kept of the outputs), one whole optimizer step, both detached.
+        step: (images, targets) -> (loss, what is kept of the outputs), one whole optimizer step, both detached; or what
+            is done without an optimizer, e.g. an evaluation.
         optimizer: its numbers in Python are watched; its state is kept on the device (see `keep_on_device`).
         parameters: what it trains.
         recorder: where it is recorded.
@@ -77,8 +82,8 @@ class CapturedStep:
     def __init__(
         self,
         step: Step,
-        optimizer: torch.optim.Optimizer,
-        parameters: Sequence[nn.Parameter],
+        optimizer: torch.optim.Optimizer | None = None,
+        parameters: Sequence[nn.Parameter] = (),
         recorder: Recorder | None = None,
     ) -> None:
         self._step, self._optimizer, self._parameters = step, optimizer, list(parameters)
@@ -86,32 +91,54 @@ class CapturedStep:
         self._eager_left = WARM_UP
         self._shapes: tuple[torch.Size, torch.Size] | None = None
         self._settings: list[dict[str, Any]] = []
-        self._replay: Callable[[], None] | None = None
+        self._recordings: dict[int, _Recording] = {}  # by number of steps
 
     def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimizer step."""
         shapes = images.shape, targets.shape
-        if self._shapes is None:
-            self._shapes = shapes
-            self._images, self._targets = images.clone(), targets.clone()
+        self._shapes = self._shapes or shapes
         if shapes != self._shapes or self._eager_left > 0:  # e.g. an epoch's last, smaller mini-batch
             self._eager_left -= shapes == self._shapes
             return self._recorder.eager(lambda: self._step(images, targets))
-        self._images.copy_(images)
-        self._targets.copy_(targets)
+        loss, kept = self._replayed(1, images, targets)
+        return loss[0], kept
+
+    def takes(self, images: torch.Tensor) -> bool:
+        """Whether `block` can go through mini-batches of the size of these images."""
+        return self._eager_left == 0 and self._shapes is not None and images.shape == self._shapes[0]
+
+    def block(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """`BLOCK` optimizer steps. Their losses (BLOCK,), and what is kept of all outputs.
+
+        Args:
+            images, targets: `BLOCK` mini-batches, one behind the other.
+        """
+        return self._replayed(BLOCK, images, targets)
+
+    def _replayed(self, steps: int, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         settings = _numbers(self._optimizer)
-        if self._replay is None or settings != self._settings:
-            self._replay, self._settings = self._record(), settings
-        self._replay()
-        return self._loss.clone(), self._kept.clone()
+        if settings != self._settings:
+            for recording in self._recordings.values():
+                recording.replay = None  # its memory goes before the next one's comes
+            self._settings = settings
+        if steps not in self._recordings:
+            self._recordings[steps] = _Recording(torch.empty_like(images), torch.empty_like(targets))
+        found = self._recordings[steps]
+        found.images.copy_(images)
+        found.targets.copy_(targets)
+        if found.replay is None:
+            self._record(found, steps)
+        found.replay()
+        return found.losses.clone(), found.kept.clone()
 
-    def _record(self) -> Callable[[], None]:
+    def _record(self, found: "_Recording", steps: int) -> None:
         def work() -> None:
-            self._loss, self._kept = self._step(self._images, self._targets)
+            parts = zip(found.images.chunk(steps), found.targets.chunk(steps), strict=True)
+            losses, kept = zip(*(self._step(*part) for part in parts), strict=True)
+            found.losses, found.kept = torch.stack(losses), torch.cat(kept) if steps > 1 else kept[0]
 
-        self._replay = None  # its memory goes before the next one's comes
         try:
-            return self._recorder.record(work, self._parameters)
+            found.replay = self._recorder.record(work, self._parameters)
         except RuntimeError as error:
             if out_of_memory(error):
                 raise  # it may fit another time, alone or in smaller mini-batches
@@ -120,6 +147,17 @@ class CapturedStep:
                 f"trainer.cuda_graph=true: a training step of this model, loss and optimizer can't be captured"
                 f" ({reason}); accepted: false"
             ) from error
+
+
+@dataclass
+class _Recording:
+    """Some steps' places: images, targets, losses (steps,), what is kept of the outputs; and what replays them."""
+
+    images: torch.Tensor
+    targets: torch.Tensor
+    losses: torch.Tensor | None = None
+    kept: torch.Tensor | None = None
+    replay: Callable[[], None] | None = None
 
 
 def keep_on_device(optimizer: torch.optim.Optimizer, wanted: bool) -> None:
@@ -138,5 +176,7 @@ def keep_on_device(optimizer: torch.optim.Optimizer, wanted: bool) -> None:
                     state["step"] = state["step"].to(parameter.device if there else "cpu")
 
 
-def _numbers(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+def _numbers(optimizer: torch.optim.Optimizer | None) -> list[dict[str, Any]]:
+    if optimizer is None:
+        return []
     return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]

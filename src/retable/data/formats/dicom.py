@@ -1,6 +1,7 @@
 """One MR slice from a DICOM file as 8-bit grey values, through pydicom (report E)."""
 
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,6 +87,8 @@ def stored_values(values: np.ndarray, allocated: int, stored: int, signed: int) 
 
 def _window(file: object, values: np.ndarray) -> tuple[float, float]:
     centre, width = (_first(file.get(key)) for key in ("WindowCenter", "WindowWidth"))
+    if not all(math.isfinite(value) for value in (centre, width) if value is not None):
+        raise ValueError(f"a window of {width} around {centre}")
     if centre is None or width is None or width < 1:
         return float(values.min()), float(values.max())
     return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2

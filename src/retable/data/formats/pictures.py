@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from retable import checks
-from retable.data.arrays import ImageSet, Unlabelled
+from retable.data.arrays import ImageSet, Unlabelled, blank
 from retable.data.formats.files import DEFLATED, open_plain, plain_files
 from retable.errors import DataError
 
@@ -224,8 +224,7 @@ def read_pairs(pairs: Sequence[Pair], size: Size, labels: Mapping[int, int], wha
     Raises:
         DataError: as `read_image` and `read_labels`; a mask that has not its image's size.
     """
-    images = np.empty((len(pairs), 3, *size), np.uint8)
-    masks = np.empty((len(pairs), *size), np.uint8)
+    images, masks = blank((len(pairs), 3, *size), np.uint8), blank((len(pairs), *size), np.uint8)
 
     def read(place: int) -> None:
         item = pairs[place]

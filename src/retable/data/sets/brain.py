@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from retable import checks
-from retable.data.arrays import IGNORE, ImageSet, Splits, Unlabelled
+from retable.data.arrays import IGNORE, ImageSet, Splits, Unlabelled, blank
 from retable.data.formats.nifti import SUFFIXES, Volume, find_pair, has_volume, normalised, read_nifti, read_volume
 from retable.data.module import ImageData
 from retable.data.samples.volumes import VERSION, write_volumes
@@ -179,8 +179,8 @@ class BrainData(ImageData):
     def _set(self, parts: Sequence[Uncut]) -> ImageSet:
         # Cut into place: overlapping patches of 40x40 pixels of three volumes take 0.8 GB; not to be held twice.
         size, places = self.patch_size, np.concatenate([part.places for part in parts])
-        images = np.empty((len(places), 1, size, size), np.float32)
-        targets = np.empty((len(places), size, size), np.uint8)
+        images = blank((len(places), 1, size, size), np.float32)
+        targets = blank((len(places), size, size), np.uint8)
         start = 0
         for part in parts:
             stop = start + len(part.places)

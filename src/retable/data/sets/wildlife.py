@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional as F
 
 from retable import checks
-from retable.data.arrays import ImageSet, Splits, box_targets
+from retable.data.arrays import ImageSet, Splits, blank, box_targets
 from retable.data.formats.boxes import (
     Annotated,
     Annotations,
@@ -203,7 +203,7 @@ def _read_part(
     items: Sequence[Annotated], scaled: dict[Path, tuple[int, int]], shape: tuple[int, int], most: int
 ) -> ImageSet:
     """Images on canvases of `shape`, each resized to its size in `scaled`, with at most `most` boxes."""
-    images = np.empty((len(items), 3, *shape), np.uint8)
+    images = blank((len(items), 3, *shape), np.uint8)
     images[:] = PADDING[:, None, None]
 
     def read(place: int) -> np.ndarray:

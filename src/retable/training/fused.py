@@ -1,0 +1,340 @@
+"""Optimizer steps of several runs as one batched model, each run as it would have been trained alone.
+
+Small networks keep a device waiting between kernels. Runs whose networks have the same shapes share each kernel: their
+weights lie side by side, run by run, and every product of matrices is a batched one. A run's part of a batched product
+is computed by itself, so neither the number of the others nor what becomes of them (a loss that is not finite) shows in
+it, to the last bit but for matrices of a few elements, which MKL rounds by where they lie in memory. What differs
+between runs is a number each (learning rate, momentum, weight decay, L1) or a tensor each (dropout's masks, drawn from
+the run's own random state by the call that its own dropout layer would have made).
+
+Weights and the optimizer's state are taken from the runs before some steps in a row and given back after them. So
+validation, checkpoints, schedulers and a change of the company find all that they look for in the runs themselves.
+
+Shapes: S runs, N images a mini-batch, C channels, H x W maps, O outputs, P parameters of a run. Maps of all runs are
+(S*N, C, H, W), channels last in memory.
+"""
+
+import contextlib
+import itertools
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from retable.models.cnn import CNN
+from retable.models.fnn import FNN
+from retable.models.parts import MaxPool2x2
+from retable.training import fused_update
+from retable.training.fused_update import as_given, as_kept, flat, split, unpack, update_of
+from retable.training.output import InFloat32
+
+_MODELS = (CNN, FNN)  # whose forward is their leaves one after another; not classes that derive from them
+_WITHOUT_WEIGHTS = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.MaxPool2d, MaxPool2x2, nn.Flatten)
+_DROPOUT = (nn.Dropout, nn.Dropout2d)
+
+
+@dataclass
+class Part:
+    """What a run brings to some steps in a row.
+
+    Attributes:
+        images, targets: by step: (N, C, H, W), and int64 (N,).
+        l1: weight of the L1 penalty.
+        norms_at: the steps, from 0, after whose gradients `take_norms` is called; they are in the parameters' `grad`.
+        random: the run's random state on the device; replaced by the state after the steps.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    images: Sequence[torch.Tensor]
+    targets: Sequence[torch.Tensor]
+    l1: float
+    norms_at: Collection[int]
+    take_norms: Callable[[], None]
+    random: torch.Tensor
+
+
+def refusal(model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer) -> str | None:
+    """Why a run can't be one of several that train together, in a few words; None where it can."""
+    if type(model) not in _MODELS:
+        return f"model {type(model).__name__}"
+    for layer in _leaves(model):
+        known = type(layer) in (*_WITHOUT_WEIGHTS, *_DROPOUT, nn.Linear) or _is_conv3x3(layer)
+        batch_norm = type(layer) is nn.BatchNorm2d and None not in (layer.momentum, layer.weight, layer.running_mean)
+        its_own = "forward" in vars(layer) and not (type(layer) is nn.Linear and _in_float32(layer))
+        if its_own or not (known or batch_norm):
+            return f"layer {type(layer).__name__}"
+    if len({(p.dtype, p.requires_grad) for p in model.parameters()}) != 1:
+        return "parameters of several kinds"
+    plain = type(loss) is nn.CrossEntropyLoss and loss.weight is None and loss.reduction == "mean"
+    if not plain or loss.ignore_index >= 0:
+        return f"loss {type(loss).__name__}"
+    return fused_update.refusal(optimizer)
+
+
+def program(model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[Any, ...]:
+    """What runs must have alike to train together: layers without dropout, loss, and optimizer without its rates."""
+    layers = tuple((type(layer).__name__, layer.extra_repr()) for layer in _leaves(model) if not _drops(layer))
+    return layers, loss.label_smoothing, fused_update.settings(optimizer), next(model.parameters()).dtype
+
+
+def train_together(
+    parts: Sequence[Part], loss: nn.CrossEntropyLoss, autocast: Callable[[bool], contextlib.AbstractContextManager[Any]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Take a step for each mini-batch that the runs bring, all of one `program` and of mini-batches of one size.
+
+    Args:
+        autocast: (whether it is wanted) -> context.
+
+    Returns:
+        Losses without the penalty (S, steps), and predicted classes (S, steps * N); the runs are trained.
+    """
+    model, steps = _Stacked([part.model for part in parts]), len(parts[0].images)
+    update = update_of([part.optimizer for part in parts], model.parameters, model.flat_SP, steps)
+    l1_S = torch.tensor([part.l1 for part in parts], dtype=model.flat_SP.dtype, device=model.flat_SP.device)
+    masks = _Masks(parts, model.layers)
+    losses, predicted = [], []
+    for step in range(steps):
+        x = torch.cat([part.images[step] for part in parts])
+        y = torch.cat([part.targets[step] for part in parts])
+        with autocast(True):
+            logits = model(x, masks.draw(x.shape))
+            each = F.cross_entropy(logits.flatten(0, 1), y, reduction="none", label_smoothing=loss.label_smoothing)
+            loss_S = each.view(len(parts), -1).mean(1)
+            total_S = loss_S
+            if any(part.l1 for part in parts):
+                total_S = loss_S + l1_S * torch.stack([p.flatten(1).abs().sum(1) for p in model.weights]).sum(0)
+        with autocast(False):
+            gradients = torch.autograd.grad(total_S.sum(), model.weights)
+        gradient_SP = torch.cat([gradient.flatten(1) for gradient in gradients], 1)
+        for place, part in enumerate(parts):
+            if step in part.norms_at:
+                model.show_gradients(place, gradient_SP)
+                part.take_norms()
+        update(step, gradient_SP)
+        losses.append(loss_S.detach())
+        predicted.append(logits.detach().argmax(2))
+    model.give_back(steps)
+    update.give_back()
+    for part in parts:
+        part.optimizer._opt_called = True  # what torch's schedulers look at, and warn without
+    return torch.stack(losses, 1), torch.cat(predicted, 1)
+
+
+# The model -----------------------------------------------------------------------------------------------------------
+
+
+class _Stacked:
+    """The networks of several runs as one.
+
+    Attributes:
+        flat_SP: all parameters, a run a row.
+        weights: views of it by parameter, with gradients: (S, O, ...), of convolutions (S, O, 3, 3, C).
+        layers: of the first run, without dropout.
+    """
+
+    def __init__(self, models: Sequence[nn.Module]) -> None:
+        self.models = models
+        self.parameters = [list(model.parameters()) for model in models]
+        self.layers = [layer for layer in _leaves(models[0]) if not _drops(layer)]
+        self.shapes = [as_kept(p).shape for p in self.parameters[0]]
+        self.flat_SP = flat(self.parameters).requires_grad_(False)
+        self.weights = [part.detach().requires_grad_() for part in split(self.flat_SP, self.shapes)]
+        norms = [[layer for layer in _leaves(model) if isinstance(layer, nn.BatchNorm2d)] for model in models]
+        self._norms = [list(same) for same in zip(*norms, strict=True)]  # by layer, of each run
+        self._statistics = [
+            tuple(torch.cat([getattr(norm, name) for norm in same]) for name in ("running_mean", "running_var"))
+            for same in self._norms
+        ]
+
+    def __call__(self, x: torch.Tensor, masks: dict[int, torch.Tensor]) -> torch.Tensor:
+        """Logits (S, N, O) of images (S*N, C, H, W), with masks by the layer behind which they stand."""
+        runs = len(self.models)
+        weights, statistics = iter(self.weights), iter(self._statistics)
+        for place, layer in enumerate(self.layers):
+            if isinstance(layer, nn.Conv2d):
+                x = _conv3x3(x, next(weights), next(weights))
+            elif isinstance(layer, nn.Linear):
+                weight_SOI, bias_SO = next(weights), next(weights)
+                x_SNI, mixed = x.view(runs, -1, x.shape[1]), not _in_float32(layer)
+                with contextlib.nullcontext() if mixed else torch.autocast(x.device.type, enabled=False):
+                    x_SNI = x_SNI if mixed else x_SNI.float()
+                    x = torch.baddbmm(bias_SO[:, None], x_SNI, weight_SOI.mT).flatten(0, 1)
+            elif isinstance(layer, nn.BatchNorm2d):
+                x = self._normalised(x, layer, weights, next(statistics))
+            else:
+                x = layer(x)
+            if place in masks:
+                x = x * masks[place].to(x.dtype)
+        return x.view(runs, -1, x.shape[1])
+
+    def _normalised(self, x: torch.Tensor, layer: nn.BatchNorm2d, weights: Any, statistics: Any) -> torch.Tensor:
+        """Each run by its own batch: the runs side by side in the channels."""
+        runs, (_, channels, height, width) = len(self.models), x.shape
+        maps = x.view(runs, -1, channels, height, width).transpose(0, 1).flatten(1, 2)
+        scale, shift = next(weights).flatten(), next(weights).flatten()
+        maps = F.batch_norm(maps, *statistics, scale, shift, True, layer.momentum, layer.eps)
+        maps = maps.view(-1, runs, channels, height, width).transpose(0, 1).flatten(0, 1)
+        return maps.contiguous(memory_format=torch.channels_last)
+
+    def show_gradients(self, place: int, gradient_SP: torch.Tensor) -> None:
+        """Put one run's gradients where its optimizer would look for them."""
+        parts = split(gradient_SP[place], self.shapes)
+        for parameter, gradient in zip(self.parameters[place], parts, strict=True):
+            parameter.grad = as_given(gradient)
+
+    def give_back(self, steps: int) -> None:
+        """The trained weights and the running statistics to the runs."""
+        unpack(self.flat_SP, self.parameters)
+        for parameter in itertools.chain.from_iterable(self.parameters):
+            parameter.grad = None
+        with torch.no_grad():
+            for same, statistics in zip(self._norms, self._statistics, strict=True):
+                for name, values in zip(("running_mean", "running_var"), statistics, strict=True):
+                    torch._foreach_copy_([getattr(norm, name) for norm in same], list(values.chunk(len(same))))
+                torch._foreach_add_([norm.num_batches_tracked for norm in same], steps)
+
+
+def _leaves(model: nn.Module) -> list[nn.Module]:
+    return [module for module in model.modules() if not any(True for _ in module.children())]
+
+
+def _drops(layer: nn.Module) -> bool:
+    return isinstance(layer, _DROPOUT)
+
+
+def _in_float32(layer: nn.Module) -> bool:
+    """Whether a layer computes outside autocast (retable.training.output)."""
+    return isinstance(vars(layer).get("forward"), InFloat32)
+
+
+def _is_conv3x3(layer: nn.Module) -> bool:
+    if type(layer) is not nn.Conv2d:
+        return False
+    shape = layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode
+    return shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
+
+
+def _conv3x3(x: torch.Tensor, weight_SO33C: torch.Tensor, bias_SO: torch.Tensor) -> torch.Tensor:
+    """A convolution 3x3 of stride 1, padding 1: (S*N, C, H, W) -> (S*N, O, H, W), channels last."""
+    kind = x.device.type
+    if torch.is_autocast_enabled(kind):  # here, so that autograd casts the gradients back
+        dtype = torch.get_autocast_dtype(kind)
+        x, weight_SO33C, bias_SO = x.to(dtype), weight_SO33C.to(dtype), bias_SO.to(dtype)
+    return _Convolution.apply(x, weight_SO33C, bias_SO)
+
+
+class _Convolution(torch.autograd.Function):
+    """One batched product of the patches of all maps with the weights of their run."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor, weight_SO33C: torch.Tensor, bias_SO: torch.Tensor) -> torch.Tensor:
+        runs, out = weight_SO33C.shape[:2]
+        patches = _patches(x, runs)  # (S, N*H*W, 9C)
+        context.save_for_backward(patches, weight_SO33C)
+        y = torch.baddbmm(bias_SO[:, None], patches, weight_SO33C.flatten(2).mT)
+        return y.view(len(x), *x.shape[2:], out).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        patches, weight_SO33C = context.saved_tensors
+        runs, out, _, _, channels = weight_SO33C.shape
+        rows = gradient.permute(0, 2, 3, 1).reshape(runs, -1, out)
+        own = torch.bmm(rows.mT, patches).view_as(weight_SO33C), rows.sum(1)
+        if not context.needs_input_grad[0]:  # images
+            return None, *own
+        # The gradient of the maps is the convolution of the outputs' gradient with the weights turned by half a circle.
+        turned = weight_SO33C.flatten(2, 3).flip(2).transpose(1, 2).reshape(runs, 9 * out, channels)
+        maps = torch.bmm(_patches(gradient, runs), turned)
+        return maps.view(len(gradient), *gradient.shape[2:], channels).permute(0, 3, 1, 2), *own
+
+
+def _patches(x: torch.Tensor, runs: int) -> torch.Tensor:
+    """The 3x3 neighbourhood of every pixel: (S*N, C, H, W) -> (S, N*H*W, 3*3*C), zero outside."""
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+    windows = padded.unfold(1, 3, 1).unfold(2, 3, 1)  # (S*N, H, W, C, 3, 3)
+    return windows.permute(0, 1, 2, 4, 5, 3).reshape(runs, -1, 9 * x.shape[1])
+
+
+def default_generator(device: torch.device) -> torch.Generator:
+    """What a device's layers draw from, as dropout does."""
+    return torch.cuda.default_generators[device.index or 0] if device.type == "cuda" else torch.default_generator
+
+
+# Dropout -------------------------------------------------------------------------------------------------------------
+
+
+class _Masks:
+    """Masks of the runs' dropout layers: a run's own random state, probability and place; 1 for a run without."""
+
+    def __init__(self, parts: Sequence[Part], layers: Sequence[nn.Module]) -> None:
+        self._parts, self._layers = parts, layers
+        self._own = [_dropouts(part.model) for part in parts]
+        self._places = sorted({place for own in self._own for place, _ in own})
+        first = next(parts[0].model.parameters())
+        self._dtype, self._device = first.dtype, first.device
+        self._generator = default_generator(first.device)
+        self._made: dict[torch.Size, torch.Tensor] = {}
+
+    def draw(self, images_shape: torch.Size) -> dict[int, torch.Tensor]:
+        """The masks (S*N, ...) of one step, by the place behind which they stand."""
+        if not self._places:
+            return {}
+        n = images_shape[0] // len(self._parts)
+        shapes = _shapes(self._layers, torch.Size((n, *images_shape[1:])))
+        drawn: dict[int, list[torch.Tensor | None]] = {place: [None] * len(self._parts) for place in self._places}
+        before = self._generator.get_state()
+        for number, (part, own) in enumerate(zip(self._parts, self._own, strict=True)):
+            if not own:
+                continue
+            self._generator.set_state(part.random)
+            for place, layer in own:
+                drawn[place][number] = self._mask(layer, shapes[place])
+            part.random = self._generator.get_state()
+        self._generator.set_state(before)
+        return {
+            place: torch.cat([self._ones(shapes[place]) if mask is None else mask for mask in masks])
+            for place, masks in drawn.items()
+        }
+
+    def _mask(self, layer: nn.Module, shape: torch.Size) -> torch.Tensor:
+        """What the layer would multiply maps of this shape by."""
+        ones = self._ones(shape)
+        drop = F.dropout2d if isinstance(layer, nn.Dropout2d) else F.dropout
+        return drop(ones, layer.p, True)
+
+    def _ones(self, shape: torch.Size) -> torch.Tensor:
+        """What masks are made of, or stand in for one: made once."""
+        if shape not in self._made:
+            layout = torch.channels_last if len(shape) == 4 else torch.contiguous_format
+            like = {"dtype": self._dtype, "device": self._device, "memory_format": layout}
+            self._made[shape] = torch.empty(shape, **like).fill_(1)
+        return self._made[shape]
+
+
+def _dropouts(model: nn.Module) -> list[tuple[int, nn.Module]]:
+    """A model's dropout layers, each with the number of the layer that it stands behind, dropouts not counted."""
+    found, place = [], -1
+    for layer in _leaves(model):
+        if _drops(layer):
+            found.append((place, layer))
+        else:
+            place += 1
+    return found
+
+
+def _shapes(layers: Sequence[nn.Module], images_shape: torch.Size) -> list[torch.Size]:
+    """The shape of what each layer gives, without computing it."""
+    shapes, x = [], torch.empty(images_shape, device="meta")
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            x = x.new_empty((len(x), layer.out_channels, *x.shape[2:]))
+        elif isinstance(layer, nn.Linear):
+            x = x.new_empty((len(x), layer.out_features))
+        elif not isinstance(layer, nn.BatchNorm2d):
+            x = layer(x)
+        shapes.append(x.shape)
+    return shapes
