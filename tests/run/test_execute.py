@@ -155,6 +155,18 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_uninterrupted(finis
     assert history(directory) == history(whole)
 
 
+def test_a_run_in_float64_goes_on_with_all_its_digits(compose, tmp_path):
+    """Lightning reads a checkpoint's weights into the module before it converts that to float64."""
+    small = ("data.fraction=0.1", "model.width=2", "trainer.max_epochs=2", "trainer.limit_val_batches=1")
+    config = compose("task=mnist", *small, "trainer.precision=64-true", "trainer.device=cpu")
+    rows: list[dict] = []
+    execute(config, tmp_path / "whole")
+    execute(config, tmp_path / "cut", on_epoch=rows.append, should_interrupt=lambda: len(rows) == 1)
+    execute(config, tmp_path / "cut")
+    (_, expected), (_, found) = history(tmp_path / "whole"), history(tmp_path / "cut")
+    assert found == expected
+
+
 def test_finished_run_is_not_trained_again(finished):
     config, directory, result = finished
     before = (directory / files.HISTORY).stat().st_mtime_ns

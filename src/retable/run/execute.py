@@ -129,6 +129,8 @@ def _execute(
     print(about_data(data), flush=True)
     # What the run is, and how it is trained: the work of its steps may decide on their precision.
     trained = _with_precision(config, precision.settle(config, task, data, kind))
+    if trained["trainer"]["precision"] == "64-true":
+        task.double()  # as Lightning will; it reads a checkpoint's weights before, though
     if config["trainer"].get("compile"):
         task.model.compile()  # in place: names of weights stay
     task.on_chunk, task.should_interrupt = on_chunk, lambda: should_interrupt() and record.saved
