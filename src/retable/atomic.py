@@ -5,12 +5,14 @@ import errno
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+MOST_VALUES = 2**20  # of a YAML file
 STALE = 24 * 3600  # seconds after which a temporary folder belongs to a process that was killed
 
 
@@ -60,10 +62,50 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(_plain(value), indent=2, allow_nan=False) + "\n")
 
 
+def read_bytes(path: Path, last: int | None = None) -> bytes:
+    """A plain file's content, or its last bytes. Nothing is waited for: a pipe or a device is an OSError."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as file:
+        state = os.fstat(handle)
+        if not stat.S_ISREG(state.st_mode):
+            raise OSError(errno.EINVAL, "is no plain file", str(path))
+        if last is not None:
+            file.seek(max(0, state.st_size - last))
+        return file.read()
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file holds.
+
+    Raises:
+        OSError: if it can't be read.
+        ValueError: for what is no YAML, or holds far more than its length, by names for parts of it.
+    """
+    import yaml
+
+    try:
+        value = yaml.safe_load(read_bytes(path).decode("utf-8"))
+    except (yaml.YAMLError, RecursionError, TypeError) as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+    if (size := _size(value, {})) > MOST_VALUES:
+        raise ValueError(f"holds {size:.2g} values once its names are written out, accepted: {MOST_VALUES:,}")
+    return value
+
+
+def _size(value: Any, known: dict[int, float]) -> float:
+    """How many values a tree has, each part counted as often as it is there; infinite for one within itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = float("inf")
+        known[id(value)] = 1 + sum(_size(i, known) for i in (value.values() if isinstance(value, dict) else value))
+    return known[id(value)]
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is no file or no whole one."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_bytes(path).decode("utf-8"))
     except (OSError, ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

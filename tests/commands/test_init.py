@@ -1,5 +1,6 @@
 """The project that `retable init` makes: its table, its test, and that nothing is written over."""
 
+import json
 import subprocess
 import sys
 
@@ -30,6 +31,17 @@ def test_its_table_is_made(project, of_a_module):
     report = (project / "multirun/tables/leaves/width/report.md").read_text()
     assert "the widest network is best" in report
     assert len(list((project / "multirun/leaves").glob("*/result.json"))) == 3
+
+
+@pytest.mark.slow
+def test_what_is_drawn_is_learnt(project, of_a_module):
+    """So that a first table shows something: guessing is right in a third of the cases."""
+    sample = "data.source=sample" if of_a_module else "data=sample"
+    done = retable(project, "train", "task=leaves", sample, "logger=none")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result,) = project.glob("outputs/leaves/*/*/result.json")
+    metrics = json.loads(result.read_text())["metrics"]
+    assert metrics["final"][metrics["best_by"]] > 0.6
 
 
 def test_its_own_test_passes(project):

@@ -50,6 +50,8 @@ def folder(tmp_path):
     (tmp_path / "secret.txt").write_text("secret")
     (root / "leads_out").symlink_to(tmp_path / "secret.txt")
     (root / ".hidden").write_text("hidden")
+    for name in ("pipe", "pipe.html"):
+        os.mkfifo(root / name)
     return root
 
 
@@ -105,6 +107,13 @@ def test_files_of_the_folder_are_served_as_text(port):
         "/.hidden",
         "/toy/none",
         "//etc/hosts",
+        "/%00",
+        "/toy/%00.html",
+        "/pipe",
+        "/pipe.html",
+        "/" + "a" * 5000,
+        "/%ff%fe",
+        "/toy/%0d%0aX-Odd:%201",
     ],
 )
 def test_nothing_outside_the_folder_is_served(port, path):

@@ -113,6 +113,12 @@ def nifti(shape: tuple[int, ...], kind: int = 2, more: int = 0) -> bytes:
     return header.binaryblock + bytes(4 + more)
 
 
+def test_an_idx_file_of_no_values_and_a_shape_beyond_all_numbers(tmp_path):
+    path = tmp_path / "images"
+    path.write_bytes(idx(0, 4026531840, 4039049220))
+    refused(path, "shape (0, 4026531840, 4039049220), accepted: one of fewer values", read_idx, path, 3)
+
+
 def test_a_nifti_file_is_held_against_its_header(tmp_path):
     path = tmp_path / "a.nii"
     path.write_bytes(nifti((30000, 30000, 30000), 64, more=1000))

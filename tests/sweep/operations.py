@@ -20,6 +20,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def train(plan: Plan, todo: list[Run]) -> Outcome:
     outcome = Outcome()
     for run in todo:
         events = io.StringIO()
-        Worker(io.StringIO(), events)._run({"directory": str(run.directory)})
+        Worker(io.StringIO(), events)._run({"directories": [str(run.directory)]})
         ended = json.loads(events.getvalue().splitlines()[-1])
         if ended["status"] == files.FAILED:
             outcome.failures.append((run, ended["reason"]))
@@ -65,11 +66,12 @@ class Harness:
     Args:
         folder: of the runs; what else is written goes beside it.
         train: trains the sweep's runs.
+        more: overrides beside SWEEP.
     """
 
-    def __init__(self, folder: Path, train: Trainer = train) -> None:
+    def __init__(self, folder: Path, train: Trainer = train, more: Sequence[str] = ()) -> None:
         self.folder, self.log, self.count = folder, folder.with_suffix(".log"), folder.with_suffix(".count")
-        self.recorded, self.train = folder.with_suffix(".recorded"), train
+        self.recorded, self.train, self.sweep = folder.with_suffix(".recorded"), train, [*SWEEP, *more]
         self._shim = ctypes.CDLL(None)
         self._shim.operations_arm.argtypes = [ctypes.c_char_p, ctypes.c_long, ctypes.c_int]
         self._shim.operations_seen.restype = ctypes.c_long
@@ -109,7 +111,7 @@ class Harness:
         tempfile.tempdir = str(temporary)
         try:
             self._shim.operations_arm(str(self.folder).encode(), number, action)
-            plan, outcome = sweep([*SWEEP, f"sweep.dir={self.folder}"], self.train)
+            plan, outcome = sweep([*self.sweep, f"sweep.dir={self.folder}"], self.train)
             code = exit_code(plan, outcome)
         except RetableError as error:
             print(error)

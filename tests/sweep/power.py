@@ -252,6 +252,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--count", type=int, help="only so many of the states, drawn by the seed")
+    parser.add_argument("--more", nargs="*", default=[], help="overrides, e.g. checkpoint.every=1h")
     parser.add_argument("--only", default="", help="those of which this is said, e.g. 'after 37 of'; leaves the last")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -262,7 +263,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     execute._draw = operations.draw
-    harness = Harness(folder, train)
+    harness = Harness(folder, train, options.more)
     assert harness.run()[0] == "done", harness.log.read_text()  # the data come into the cache
     shutil.rmtree(folder)
     lease.host = lambda: "before"

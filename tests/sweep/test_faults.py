@@ -158,8 +158,11 @@ def test_every_file_operation_fails_once_and_is_the_last_once(preloaded, tmp_pat
     assert set(tried["dies"]["ended"]) == {"died"}
 
 
-def test_what_a_loss_of_power_leaves_gives_the_same_table(preloaded, tmp_path):
+@pytest.mark.parametrize("every", ["epoch", "1h"])
+def test_what_a_loss_of_power_leaves_gives_the_same_table(preloaded, tmp_path, every):
+    """With a checkpoint an epoch, and with one at the end, where epochs in between are appended to the history."""
     command = [sys.executable, "-m", "tests.sweep.power", str(tmp_path / "runs"), f"--count={POWER}", f"--seed={SEED}"]
+    command += ["--more", f"checkpoint.every={every}"]
     environment = os.environ | {"LD_PRELOAD": str(preloaded), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -6,6 +6,7 @@ Served is what lies in the folder and nothing else, to this machine alone; the p
 
 import argparse
 import os
+import stat
 import sys
 import threading
 import time
@@ -151,12 +152,19 @@ class _Handler(SimpleHTTPRequestHandler):
             files()
 
     def translate_path(self, path: str) -> str:
-        """The file of an address; what lies outside the folder, also behind a link, or is hidden, is nowhere."""
+        """The file of an address; what lies outside the folder, also behind a link, or is hidden, is nowhere.
+
+        So are pipes and devices, and names that no file can have.
+        """
         root = self.watched.folder
         self.directory = str(root)
         found = super().translate_path(path)
-        real = Path(os.path.realpath(found))
-        inside = real.is_relative_to(root)
+        try:
+            real = Path(os.path.realpath(found))
+            mode = os.stat(real).st_mode
+        except (OSError, ValueError):
+            return str(root / ".nowhere")
+        inside = real.is_relative_to(root) and (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
         if not inside or any(part.startswith(".") for part in real.relative_to(root).parts):
             return str(root / ".nowhere")
         if real.is_dir() and (real / "index.html").is_file() and urlsplit(path).path.endswith("/"):
@@ -282,13 +290,12 @@ def epoch_seconds(runs: "Sequence[Progress]") -> list[float]:
 
 def tail(directory: Path) -> str:
     """The end of a run's log, whole lines; empty where there is none."""
+    from retable.atomic import read_bytes
     from retable.run import files
 
     try:
-        with (directory / files.LOG).open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL))
-            text = file.read().decode("utf-8", "replace")
+        found = read_bytes(directory / files.LOG, _TAIL + 1)
     except OSError:
         return ""
-    return text if size <= _TAIL else text.partition("\n")[2]
+    text = found.decode("utf-8", "replace")
+    return text if len(found) <= _TAIL else text.partition("\n")[2]

@@ -9,8 +9,6 @@ a list. Got float"). Single runs, command-line sweeps, grids of experiment files
 import re
 from collections.abc import Iterable
 
-from hydra.core.override_parser.types import Quote, QuotedString
-
 _SHORT = re.compile(r"^(?P<prefix>\+{0,2})dropout=(?P<value>.*)$", re.DOTALL)
 # A string that is no other value of Hydra's grammar.
 _WORD = re.compile(r"(?!(null|true|false|inf|nan)\Z)[a-z_][\w./-]*", re.IGNORECASE | re.ASCII)
@@ -44,7 +42,11 @@ def override_text(key: str, value: object) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, str):
-        return value if _WORD.fullmatch(value) or "${" in value else QuotedString(value, Quote.single).with_quotes()
+        if _WORD.fullmatch(value) or "${" in value:
+            return value
+        from hydra.core.override_parser.types import Quote, QuotedString  # a table's file is read without Hydra
+
+        return QuotedString(value, Quote.single).with_quotes()
     if value is None:
         return "null"
     if isinstance(value, bool):

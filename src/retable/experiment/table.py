@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from retable.atomic import read_yaml
 from retable.errors import ConfigError
 from retable.experiment.assumptions import Assumption, parse_assumed
 from retable.experiment.claims import Claim, parse_claims
@@ -121,11 +122,9 @@ def parse_table(data: Any, name: str, origin: str | None = None) -> Table:
 
 def load_table(path: Path | str) -> Table:
     """The table of one experiment's file.  Raises: ConfigError, also where the file is no YAML or holds no table."""
-    import yaml
-
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        data = read_yaml(Path(path))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, Mapping) or not isinstance(data.get("table"), Mapping):
         raise ConfigError(f"{path}: holds no table; accepted is a mapping under the key table")

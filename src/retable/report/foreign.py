@@ -9,15 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
-
+from retable.atomic import read_yaml
 from retable.config.keys import flatten, lookup
-from retable.errors import ConfigError
+from retable.errors import ConfigError, DataError, RetableError, first_line
 from retable.experiment.fields import listed
 from retable.experiment.table import Table, name_of, parse_table
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, canonical, cells_of, equal
 from retable.report.sources import source
-from retable.report.sources.base import SEEDS, UNSEEDED, nested, seed_of
+from retable.report.sources.base import SEEDS, UNSEEDED, Source, nested, seed_of
 
 if TYPE_CHECKING:
     from retable.report.sweep_page import Swept
@@ -77,7 +76,7 @@ def read_foreign(
         ConfigError, DataError: as the source does; where `seed` is no setting of any run, or no run is so chosen.
     """
     reader = source(program)
-    records = [record for place in places for record in reader.read(place)]
+    records = [record for place in places for record in _read(reader, place)]
     chosen = [record for record in records if all(equal(lookup(record.config, k), v) for k, v in (where or {}).items())]
     if not chosen:
         raise ConfigError(f"--where: none of {len(records)} runs is so; settings that vary: {varying_text(records)}")
@@ -101,6 +100,16 @@ def read_foreign(
     return Foreign(tuple(records), tuple(Remark(note, "recorded") for note in notes))
 
 
+def _read(reader: Source, place: str) -> list[RunRecord]:
+    try:
+        return reader.read(place)
+    except RetableError:
+        raise
+    except Exception as error:  # somebody else's files may hold anything
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise DataError(f"{place}: is not as {reader.title} leaves it ({reason}); accepted: {reader.place}") from error
+
+
 def _of(what: str, count: int, total: int) -> str:
     return what if count == total else f"{what} in {count} of {total} runs"
 
@@ -111,10 +120,10 @@ def read_table(path: Path) -> Table:
     Raises: ConfigError.
     """
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"--table {path}: {error.strerror or error}") from None
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+    except ValueError as error:
         raise ConfigError(f"--table {path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
     table = data.get("table", data) if isinstance(data, Mapping) else None
     if not isinstance(table, Mapping):

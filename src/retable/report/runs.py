@@ -6,6 +6,7 @@ unfinished.
 """
 
 import csv
+import io
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from retable.atomic import read_bytes
 from retable.config.keys import lookup
 from retable.errors import ConfigError
 from retable.experiment.table import Table
@@ -142,7 +144,7 @@ def read_run(folder: Path) -> RunRecord:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_bytes(path))
     except FileNotFoundError:
         raise ValueError(f"{path.name} is missing") from None
     except ValueError as error:
@@ -153,8 +155,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_history(path: Path) -> dict[str, list[float]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
+    rows = list(csv.reader(io.StringIO(read_bytes(path).decode("utf-8"), newline="")))
     if not rows:
         return {}
     columns: dict[str, list[float]] = {name: [] for name in rows[0]}

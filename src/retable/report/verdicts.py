@@ -25,6 +25,7 @@ from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
 
+MOST_RANGES = 12  # of a claim that is held against published ranges: each doubles what is tried
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 NOT_JUDGED, NOT_COMPARABLE = "not judged", "not comparable"
 
@@ -196,6 +197,8 @@ def settle_published(table: Table, claim: Claim) -> tuple[str, str, tuple[str, .
         for metric, figure in table.cells[cell].published.items()
         if figure.low is not None and figure.high is not None
     }
+    if len(ranges) > MOST_RANGES:
+        return UNDECIDED, "", (f"{len(ranges)} published ranges have too many ends to try",)
     worlds = [PublishedWorld(table, dict(zip(ranges, ends, strict=True))) for ends in product(*ranges.values())]
     outcomes = [settle(table, claim.statements, world, claim.beside) for world in worlds]
     if len({verdict for verdict, _, _ in outcomes}) > 1:

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from retable.atomic import read_json, write_text
+from retable.atomic import read_bytes, read_json, write_text
 from retable.config.validate import validate
 from retable.errors import DataError, first_line
 
@@ -172,8 +172,8 @@ def read_history(path: Path) -> list[dict[str, float]]:
         ValueError: for a cell that is no number.
         OSError: if there is no file.
     """
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{key: float(cell) for key, cell in row.items() if cell} for row in csv.DictReader(file)]
+    rows = csv.DictReader(io.StringIO(read_bytes(path).decode("utf-8"), newline=""))
+    return [{key: float(cell) for key, cell in row.items() if cell} for row in rows]
 
 
 def metrics_of(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -149,13 +149,13 @@ def _trainer(trained: TrainedModule) -> pl.Trainer:
     quieten_lightning()
     kind, _ = devices.resolve("auto")
     precision = str(trained.config["trainer"]["precision"])
-    if precision == "16-mixed" and kind == "cpu":
+    if kind == "cpu" and precision.startswith(("16-", "bf16-auto")):
         precision = "32"
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     return pl.Trainer(
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=1,
-        precision={"32": "32-true"}.get(precision, precision),
+        precision=devices.LIGHTNINGS.get(precision, precision),
         logger=False,
         plugins=[LightningEnvironment()],
         **quiet,

@@ -95,10 +95,12 @@ def _of(root: str) -> Index:
 
 def _read(path: Path) -> dict[str, dict[str, list[Any]]]:
     try:
-        head, _, text = path.read_text(encoding="utf-8").partition("\n")
+        head, _, text = atomic.read_bytes(path).decode("utf-8").partition("\n")
         text = text.removesuffix("\n")
-        return json.loads(text) if head == _head(text) else {}
-    except (OSError, ValueError, RecursionError):
+        found = json.loads(text) if head == _head(text) else {}
+        whole = all(len(known) == 3 for facts in found.values() for known in facts.values())
+        return found if whole else {}
+    except (OSError, ValueError, RecursionError, AttributeError, TypeError):  # anybody can write a checksum
         return {}
 
 

@@ -25,6 +25,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from retable.atomic import read_bytes
 from retable.run import files
 
 LEASE = float(os.environ.get("RETABLE_LEASE", "120"))  # seconds; some network file systems show a change a minute late
@@ -185,8 +186,8 @@ def _is_free(directory: Path, number: int, said: dict[str, Any] | None, locked: 
 def _has_stood_still(directory: Path, number: int) -> bool:
     path = (directory / f"{_PREFIX}{number}").absolute()
     try:
-        now = path.read_text(encoding="utf-8")
-    except OSError:
+        now = read_bytes(path).decode("utf-8")
+    except (OSError, ValueError):
         return False  # somebody has followed it
     if path not in _seen or _seen[path][0] != now:  # it may say nothing: a loss of power leaves empty files
         _seen[path] = now, time.monotonic()
@@ -202,8 +203,8 @@ def _latest(directory: Path) -> tuple[int, dict[str, Any] | None]:
     if number < 0:
         return -1, None
     try:
-        said = json.loads((directory / f"{_PREFIX}{number}").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        said = json.loads(read_bytes(directory / f"{_PREFIX}{number}"))
+    except (OSError, ValueError, RecursionError):
         said = {}
     return number, said if isinstance(said, dict) else {}
 

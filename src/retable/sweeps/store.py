@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from retable import atomic
 from retable.config.identity import digest, identity, is_gone, same_run, settled
 from retable.config.keys import lookup
 from retable.errors import RetableError
@@ -278,8 +277,8 @@ def _hashable(value: Any) -> Any:
 def _from_yaml(directory: Path) -> dict[str, Any] | None:
     """A run's identity from its config.yaml, or None."""
     try:
-        config = yaml.safe_load((directory / files.CONFIG).read_text(encoding="utf-8"))
+        config = atomic.read_yaml(directory / files.CONFIG)
         flat = identity(config) if isinstance(config, dict) else None
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         return None
     return flat if flat and isinstance(flat.get("seed"), int) else None

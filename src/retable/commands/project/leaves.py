@@ -46,9 +46,9 @@ class LeafData(ImageData):
             for label, species in enumerate(SPECIES):
                 (folder / split / species).mkdir(parents=True)
                 for number in range(count):
-                    angle, radius = np.arctan2(rows, columns) + draw.uniform(0, 6.3), np.hypot(rows, columns)
-                    inside = radius < draw.uniform(0.4, 0.7) * (1 + 0.3 * np.cos((label + 2) * angle))
-                    picture = draw.normal(90, 40, (32, 32, 3))
-                    picture[inside] += draw.uniform(20, 80, 3)
+                    angle, radius = np.arctan2(rows, columns) + draw.uniform(0, 1), np.hypot(rows, columns)
+                    inside = radius < draw.uniform(0.4, 0.7) * (1 + 0.5 * np.cos((label + 2) * angle))
+                    picture = draw.normal(90, 15, (32, 32, 3))
+                    picture[inside] += draw.uniform(60, 120, 3)
                     image = Image.fromarray(picture.clip(0, 255).astype(np.uint8))
                     image.save(folder / split / species / f"{number:03}.png")

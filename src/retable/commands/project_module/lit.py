@@ -96,10 +96,10 @@ class LeavesData(pl.LightningDataModule):
         draw = np.random.default_rng(len(split))
         rows, columns = np.mgrid[-1 : 1 : self.size * 1j, -1 : 1 : self.size * 1j]
         labels = np.arange(180 if split == "train" else 60) % len(SPECIES)
-        images = draw.normal(90, 40, (len(labels), self.size, self.size, 3))
+        images = draw.normal(90, 15, (len(labels), self.size, self.size, 3))
         for image, label in zip(images, labels, strict=True):
-            angle, radius = np.arctan2(rows, columns) + draw.uniform(0, 6.3), np.hypot(rows, columns)
-            image[radius < draw.uniform(0.4, 0.7) * (1 + 0.3 * np.cos((label + 2) * angle))] += draw.uniform(20, 80, 3)
+            angle, radius = np.arctan2(rows, columns) + draw.uniform(0, 1), np.hypot(rows, columns)
+            image[radius < draw.uniform(0.4, 0.7) * (1 + 0.5 * np.cos((label + 2) * angle))] += draw.uniform(60, 120, 3)
         return _dataset(images.clip(0, 255), labels)
 
 

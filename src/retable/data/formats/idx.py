@@ -42,6 +42,10 @@ def read_idx(path: Path, ndim: int) -> np.ndarray:
         raise DataError(f"{path}: {len(raw)} bytes, cut within the header of {header}")
     shape = struct.unpack(f">{ndim}I", raw[4:header])
     size = math.prod(shape)
+    if (
+        not size and math.prod(side or 1 for side in shape) > 2**62
+    ):  # none of them may be, and numpy has no such shape all the same
+        raise DataError(f"{path}: shape {shape}, accepted: one of fewer values")
     if is_gzip(packed) and size > DEFLATED * len(packed):
         raise DataError(f"{path}: cut: {size} bytes of values expected for shape {shape}, more than it can hold")
     raw = _unzipped(path, packed, header + size + 1)

@@ -121,11 +121,11 @@ def value_of(text: str) -> Any:
             number = kind(text)
         except ValueError:
             continue
-        return number if math.isfinite(number) else text
+        return number if math.isfinite(number_of(number)) else text
     if text[0] in "[({":
         try:
             return ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two for brackets within brackets
             return text
     return text
 
@@ -137,7 +137,10 @@ def number_of(value: Any) -> float:
             return float(value)
         except ValueError:
             return math.nan
-    return float(value) if isinstance(value, int | float) else math.nan
+    try:
+        return float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return math.nan
 
 
 def history_of(rows: Iterable[Row]) -> dict[str, list[float]]:
@@ -151,7 +154,10 @@ def history_of(rows: Iterable[Row]) -> dict[str, list[float]]:
     merged: dict[float, dict[str, float]] = {}
     at = 0.0
     for row in rows:
-        at = row.pop(axis, at if axis == "epoch" else at + 1)
+        here = row.pop(axis, at if axis == "epoch" else at + 1)
+        if not math.isfinite(here):
+            continue  # at no epoch
+        at = here
         kept = merged.setdefault(math.floor(at), {})
         kept |= {key: value for key, value in row.items() if key != "epoch" and not math.isnan(value)}
     epochs = sorted(merged)
@@ -167,7 +173,7 @@ def seed_of(config: Mapping[str, Any], key: str | None = None) -> int:
     keys = [key] if key else sorted((k for k in flat if k.split(".")[-1] in SEEDS), key=lambda k: (k.count("."), k))
     for candidate in keys:
         value = lookup(config, candidate)
-        if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value):
+        if isinstance(value, int | float) and not isinstance(value, bool) and number_of(value).is_integer():
             return int(value)
     return UNSEEDED
 
@@ -176,7 +182,7 @@ def planned_epochs(config: Mapping[str, Any], history: Mapping[str, list[float]]
     """How many epochs a run was to have: as its settings say, else as many as it has; 0 where it counted steps."""
     for key in EPOCHS:
         value = lookup(config, key)
-        if isinstance(value, int | float) and value > 0:
+        if isinstance(value, int | float) and 0 < number_of(value) < math.inf:
             return int(value)
     epochs = history["epoch"]
     if not epochs or len(epochs) < int(epochs[-1] - epochs[0]) + 1:

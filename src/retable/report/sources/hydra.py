@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from retable.atomic import read_bytes, read_yaml
 from retable.config.keys import flatten
 from retable.errors import DataError, first_line
 from retable.report.runs import UNFINISHED, RunRecord
@@ -39,8 +38,8 @@ class Hydra(Source):
 def read_run(folder: Path, root: Path) -> RunRecord:
     path = folder / ".hydra" / "config.yaml"
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+        config = read_yaml(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: {first_line(error)}") from None
     file = figures_file(folder)
     rows = list(read_figures(file)) if file else []
@@ -70,7 +69,7 @@ def figures_file(folder: Path) -> Path | None:
 def read_figures(path: Path) -> Iterable[Row]:
     """Raises: DataError for what is neither a table nor mappings of figures."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_bytes(path).decode("utf-8")
         if path.suffix == ".csv":
             lines: list[Any] = list(csv.DictReader(text.splitlines()))
         elif path.suffix == ".jsonl":
@@ -78,7 +77,7 @@ def read_figures(path: Path) -> Iterable[Row]:
         else:
             data = json.loads(text)
             lines = data if isinstance(data, list) else [data]
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
         raise DataError(f"{path}: {first_line(error)}") from None
     if not all(isinstance(line, Mapping) for line in lines):
         raise DataError(f"{path}: holds no mapping of figures; accepted: a row an epoch, or one mapping")

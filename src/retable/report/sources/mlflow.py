@@ -10,8 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from retable.atomic import read_yaml
 from retable.errors import DataError, first_line
 from retable.report.runs import UNFINISHED, RunRecord
 from retable.report.sources.base import Row, Source, make_record, value_of
@@ -46,14 +45,14 @@ def read_store(folder: Path) -> list[RunRecord]:
 
 def _read_run(path: Path) -> RunRecord | None:
     try:
-        meta = yaml.safe_load(path.read_text(encoding="utf-8"))
+        meta = read_yaml(path)
         params, tags = _texts(path.parent / "params"), _texts(path.parent / "tags")
         points = [
             (key, *map(float, line.split()[1:3]))
             for key, text in _texts(path.parent / "metrics").items()
             for line in text.splitlines()
         ]
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{path}: {first_line(error)}") from None
     if meta.get("lifecycle_stage") == "deleted":
         return None

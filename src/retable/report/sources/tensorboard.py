@@ -11,8 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from retable.atomic import read_yaml
 from retable.errors import DataError
 from retable.report.runs import RunRecord
 from retable.report.sources.base import Row, Source, make_record, value_of
@@ -132,7 +131,7 @@ def from_path(path: Path) -> dict[str, Any]:
 
 def from_lightning(path: Path) -> dict[str, Any]:
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):  # not there, or with Python objects in it, which are not read
+        found = read_yaml(path)
+    except (OSError, ValueError):  # not there, or with Python objects in it, which are not read
         return {}
     return found if isinstance(found, dict) else {}
