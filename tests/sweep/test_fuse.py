@@ -153,6 +153,7 @@ def test_a_fused_sweep_gives_what_the_sweep_gives(base, tmp_path):
     assert [run.status for run in again.runs] == ["finished"] * 2
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_with_several_runs_costs_none_of_them(base, monkeypatch):
     """Each goes on by itself: who knows which of them it was."""
     given: list[list[str]] = []
