@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 MOST_VALUES = 2**20  # of a YAML file
+MOST_LEVELS = 100  # of values within values in a JSON file
 STALE = 24 * 3600  # seconds after which a temporary folder belongs to a process that was killed
 
 
@@ -102,11 +103,30 @@ def _size(value: Any, known: dict[int, float]) -> float:
     return known[id(value)]
 
 
+def json_of(raw: bytes) -> Any:
+    """What JSON says. Raises ValueError, also for values within values that nobody could walk through."""
+    try:
+        value = json.loads(raw.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("values within values without end") from None
+    level, depth = [value], 0
+    while level := [
+        inner
+        for outer in level
+        if isinstance(outer, dict | list)
+        for inner in (outer.values() if isinstance(outer, dict) else outer)
+    ]:
+        depth += 1
+        if depth > MOST_LEVELS:
+            raise ValueError("values within values without end")
+    return value
+
+
 def read_json(path: Path) -> dict[str, Any] | None:
     """A JSON object, or None where there is no file or no whole one."""
     try:
-        value = json.loads(read_bytes(path).decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
+        value = json_of(read_bytes(path))
+    except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 

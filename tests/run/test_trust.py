@@ -12,11 +12,13 @@ import torch
 from retable import cli
 from retable.commands.evaluate import evaluate
 from retable.config.targets import check_targets
-from retable.errors import DataError
+from retable.errors import ConfigError, DataError
+from retable.report.runs import read_runs
 from retable.run import execute as execution
 from retable.run import files
 from retable.run.restore import load
 from retable.run.single import run_single
+from retable.sweeps.store import runs_below, status_of
 
 
 @pytest.fixture(scope="module")
@@ -213,3 +215,17 @@ def test_the_commands_take_trust(run, tmp_path, evil, capsys):
     with pytest.raises(SystemExit):
         cli.main(["predict", str(path), str(tmp_path), "--trust"])
     assert "is no torch.nn.Module" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("depth", [400, 900, 20_000])
+def test_values_within_values_without_end_are_refused_in_a_line(run, tmp_path, depth):
+    """By every reader of a run's directory; no more than Python's own stack holds is walked."""
+    text = (run / files.RUN).read_text()
+    deep = '{"a":' * depth + "1" + "}" * depth
+    (tmp_path / files.RUN).write_text(text.replace('"config": {', f'"config": {{"zzz": {deep},', 1))
+    with pytest.raises((DataError, ConfigError)) as caught:
+        run_single({"resume": str(tmp_path), "trust": False}, [f"resume={tmp_path}"])
+    assert "\n" not in str(caught.value)
+    assert status_of(tmp_path) == "broken"
+    assert [found.status for found in runs_below(tmp_path)] == [status_of(tmp_path)]
+    read_runs([tmp_path])

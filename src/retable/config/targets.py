@@ -91,7 +91,11 @@ def check_targets(
         if foreign and section == "data":
             role = _FOREIGN_DATA
         inner = _PARTS if foreign and section in ("module", "data") else _NONE
-        for key, target in _targets(node, section):
+        try:
+            found = list(_targets(node, section))
+        except RecursionError:
+            raise DataError(f"{where}: refused, {section} holds values within values without end") from None
+        for key, target in found:
             within = key != section and not (section in _OF_SEVERAL and key.count(".") == 1)
             if target is not None or within or section not in _OPTIONAL:
                 start = f"{where}: refused, {key}._target_={target}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from retable.atomic import read_bytes
+from retable.atomic import json_of, read_bytes
 from retable.config.keys import lookup
 from retable.errors import ConfigError
 from retable.experiment.table import Table
@@ -144,7 +144,7 @@ def read_run(folder: Path) -> RunRecord:
 
 def read_json(path: Path) -> dict[str, Any]:
     try:
-        data = json.loads(read_bytes(path))
+        data = json_of(read_bytes(path))
     except FileNotFoundError:
         raise ValueError(f"{path.name} is missing") from None
     except ValueError as error:
