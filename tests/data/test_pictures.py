@@ -239,7 +239,7 @@ def test_what_does_not_pair_is_named(images, masks, message):
 def test_image_in_two_parts():
     part = pair(names("a.png", "b.png"), names("a.png", "b.png"))
     disjoint(part[:1], part[1:])
-    with pytest.raises(DataError, match=r"b\.png: is in two parts"):
+    with pytest.raises(DataError, match=r"b\.png: is in two splits"):
         disjoint(part, part[1:])
 
 

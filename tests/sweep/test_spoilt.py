@@ -34,7 +34,7 @@ def ended(monkeypatch, tmp_path):
         monkeypatch.setattr(worker, "_has_company", lambda: False)  # of the tests' own process group
         said, left = io.StringIO(), False
         try:
-            worker.Worker(io.StringIO(), said)._run({"directory": str(tmp_path)})
+            worker.Worker(io.StringIO(), said)._run({"directories": [str(tmp_path)]})
         except Left:
             left = True
         event = json.loads(said.getvalue().splitlines()[-1])

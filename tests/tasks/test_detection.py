@@ -240,9 +240,9 @@ def test_evaluate_is_predict_and_pycocotools_on_images_of_mixed_sizes(finished, 
     precision = judged.eval["precision"][..., 0, -1]  # of boxes of any area, at most 100 an image
     metrics = evaluate(trained, tmp_path / "mixed.csv").metrics
     present = [label for label in range(8) if any(row["category_id"] == label for row in annotations)]
-    assert metrics["map"] == pytest.approx(precision[:, :, present].mean((0, 1)).mean(), abs=1e-3)
-    assert metrics["map50"] == pytest.approx(precision[0][:, present].mean(), abs=1e-3)
-    assert metrics["map50"] > 0.01
+    assert metrics["map"] == pytest.approx(precision[:, :, present].mean((0, 1)).mean(), abs=1e-4)
+    assert metrics["map50"] == pytest.approx(precision[0][:, present].mean(), abs=1e-4)
+    assert metrics["map50"] > 0.001  # 0.005 to 0.03, by the processor
 
 
 def _sample(trained, variant):
