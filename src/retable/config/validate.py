@@ -176,6 +176,8 @@ def validate(config: dict[str, Any]) -> None:
         ConfigError: `<key>=<value>: accepted: ...`, one line.
     """
     for section in _SECTIONS:
+        if config.get(section, {}) is None and section in _NOT_FOREIGN and is_foreign(config):
+            continue
         if not isinstance(config.get(section, {}), dict):
             raise ConfigError(f"{section}={config[section]}: accepted: a mapping")
     for path, check in CHECKS.items():
