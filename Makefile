@@ -61,8 +61,8 @@ test-pythons: ## Run the fast tests on each of PYTHONS that is installed, in .ve
 	  echo "Python $$version"; $(MAKE) test VENV=.venv-$$version PYTHON=python$$version || exit 1; \
 	done
 
-test-pages: install ## Follow README and docs/ command by command (minutes)
-	$(PY) -m pytest -q -m pages -n 2 --dist load tests/test_readme.py tests/docs $(ARGS)
+test-pages: install ## Follow README and docs/ command by command, and make projects of one's own (minutes)
+	$(PY) -m pytest -q -m pages -n 2 --dist load $(ARGS)
 
 test-slow: install ## Run the tests that take minutes
 	$(PY) -m pytest -q -m slow $(ARGS)

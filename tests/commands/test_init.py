@@ -23,6 +23,7 @@ def of_a_module(project):
     return (project / "lit.py").exists()
 
 
+@pytest.mark.pages
 def test_its_table_is_made(project, of_a_module):
     sample = "data.source=sample" if of_a_module else "data=sample"
     quick = ("trainer.max_epochs=2", "sweep.workers=1", "logger=none")
@@ -44,6 +45,7 @@ def test_what_is_drawn_is_learnt(project, of_a_module):
     assert metrics["final"][metrics["best_by"]] > 0.6
 
 
+@pytest.mark.pages
 def test_its_own_test_passes(project):
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q"], cwd=project, capture_output=True, text=True, timeout=300

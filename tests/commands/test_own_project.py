@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.pages
+
 LEAVES = """
 import numpy as np
 from retable.data import ImageData, ImageSet, Splits
