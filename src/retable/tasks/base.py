@@ -447,13 +447,13 @@ class Task(pl.LightningModule):
         """Take an optimizer step for every mini-batch of a chunk."""
         loop = self.trainer.fit_loop.epoch_loop
         progress = loop.manual_optimization.optim_step_progress
+        sizes = [len(targets) for targets in chunk.batches()[1]]
         if self.trainer.max_steps != -1:
             left = self.trainer.max_steps - self.trainer.global_step
-            self.trainer.should_stop = left * chunk.batch_size <= len(chunk.images)
-            chunk = chunk.first(left)
+            self.trainer.should_stop = left <= len(sizes)
+            chunk, sizes = chunk.first(left), sizes[:left]
         first, last_chunk = self.trainer.global_step, self.trainer.is_last_batch
         self._last_lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]
-        sizes = [len(targets) for targets in chunk.batches()[1]]
         norms_at = [step for step in range(len(sizes)) if (first + step + 1) % GRAD_NORM_EVERY == 0]
         if last_chunk and len(sizes) - 1 not in norms_at:
             norms_at.append(len(sizes) - 1)
