@@ -68,7 +68,7 @@ test-slow: install ## Run the tests that take minutes
 	$(PY) -m pytest -q -m slow $(ARGS)
 
 test-faults: install ## Kill sweeps 1,000 times, let each file operation fail, and the power go (hours)
-	FAULT_KILLS=1000 FAULT_EVERY=1 FAULT_POWER=1000 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
+	FAULT_KILLS=1000 FAULT_EPOCHS=20 FAULT_EVERY=1 FAULT_POWER=1000 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
 
 fuzz: install ## Read mutated files: FORMAT=png COUNT=10000 SEED=0; all formats without FORMAT
 	$(PY) -m tests.fuzz $(FORMAT) --count $(or $(COUNT),10000) --seed $(or $(SEED),0)
