@@ -165,6 +165,9 @@ def test_the_site_builds(tmp_path: Path) -> None:
     reference = (tmp_path / "reference/configuration/index.html").read_text()
     groups = [path.name for path in (ROOT / "src/retable/conf").iterdir() if path.is_dir() and path.name != "hydra"]
     assert [group for group in groups if f'id="{group}"' not in reference] == []
+    gallery = re.findall(r'href="([^"]+/tables/[^"]+)"', (tmp_path / "gallery/index.html").read_text())
+    assert "amd-epyc-avx512/tables/gland/models/index.html" in gallery
+    assert [href for href in gallery if not (tmp_path / "gallery" / href).exists()] == []
     experiments = [path.stem for path in (ROOT / "src/retable/conf/experiment").rglob("*.yaml")]
     assert all(f"/{name}</code>" in reference for name in experiments)
 
