@@ -4,6 +4,7 @@ Drawn from the history and from the counts of the last epoch, with matplotlib's 
 state and so is safe in a worker.
 """
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from retable import atomic
 
 MOST_LAYERS = 16
 
@@ -155,9 +158,10 @@ def _label(axis: Any, name: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def save(figure: Figure, path: Path, dpi: int = 110) -> None:
+    """Write a figure as PNG, whole or not at all, making its folder."""
     FigureCanvasAgg(figure)
+    content = io.BytesIO()
     # No creation date in the file: the same run gives the same bytes.
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    figure.savefig(content, dpi=dpi, metadata={"Software": None})
+    atomic.write_bytes(path, content.getvalue())

@@ -263,6 +263,8 @@ def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[s
     from retable.figures import classification as figures
 
     folder, title = directory / "figures", f"{config['task']['name']} · {directory.name}"
+    for stale in folder.glob("*.png"):  # of a process that was killed as it drew
+        stale.unlink()
     figures.curves(record.rows, folder / "curves.png", title)
     figures.gradient_norms(record.rows, folder / "gradient_norms.png", title)
     task.draw(folder, data, config, title)
