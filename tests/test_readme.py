@@ -106,9 +106,9 @@ def test_evaluate_and_compare(project, tmp_path):
         runs.append(re.search(r"^run: (.*)$", done.stdout, re.MULTILINE)[1])
     (data,) = (tmp_path / "sample").iterdir()
     evaluate[2:4], compare[2:5] = [runs[1], str(data)], [*runs, str(data)]
-    judged = run([sys.executable, "-m", "retable.cli", *evaluate[1:]], project)
-    assert judged.returncode == 0, judged.stderr
-    assert re.search(r"^dice +0\.\d{4}$", judged.stdout, re.MULTILINE)
+    evaluated = run([sys.executable, "-m", "retable.cli", *evaluate[1:]], project)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert re.search(r"^dice +0\.\d{4}$", evaluated.stdout, re.MULTILINE)
     assert len((project / evaluate[-1]).read_text().splitlines()) == 1 + 8  # the sample's test images
     drawn = run([sys.executable, "-m", "retable.cli", *compare[1:]], project)
     assert drawn.returncode == 0, drawn.stderr

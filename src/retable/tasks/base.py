@@ -168,7 +168,7 @@ class Task(pl.LightningModule):
         """The counts behind the last epoch's metrics, for result.json: plain values."""
         return {}
 
-    def image_figures(self, split: str) -> "dict[str, np.ndarray]":
+    def image_metrics(self, split: str) -> "dict[str, np.ndarray]":
         """Metrics of a split that are means over images, by bare name: the figure of each image, bool or float (N,)."""
         return {}
 

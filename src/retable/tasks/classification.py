@@ -76,7 +76,7 @@ class Classification(Task):
             "per_class": {split: metrics.per_class(matrix, self.classes) for split, matrix in matrices.items()},
         }
 
-    def image_figures(self, split: str) -> "dict[str, np.ndarray]":
+    def image_metrics(self, split: str) -> "dict[str, np.ndarray]":
         """Whether each image is classified right, of which the accuracy is the mean."""
         return {"accuracy": torch.cat(self._right[split]).cpu().numpy()}
 
