@@ -13,6 +13,7 @@ from retable.experiment.table import parse_table
 from retable.report.evaluated import evaluate
 from retable.report.latex import latex_table
 from retable.report.markdown import markdown_table
+from retable.report.pictures import kept, representatives
 from retable.report.reproduce import command, single
 from retable.report.runs import assign, read_runs
 from retable.report.site import write_site
@@ -137,6 +138,22 @@ def test_other_data_reduced_scale_and_devices_are_said_first(make_table, make_ru
 
 
 @pytest.mark.usefixtures("no_charts")
+def test_what_all_runs_share_is_said_once_and_what_differs_is_a_column(make_table, make_run, write_run, tmp_path):
+    versions = {"torch": "2.14.1"}
+    for cell, name in (("a", "Xeon"), ("b", "EPYC")):
+        facts = {"device": {"kind": "cpu", "name": name}, "precision": "32", "git": {"commit": "0123456789ab"}}
+        write_run(make_run(cell, [0.4, 0.5], versions=versions, **facts), f"runs/{cell}")
+    table = make_table()
+    write_site([evaluate(table, assign(table, read_runs([tmp_path / "runs"])))], tmp_path / "tables")
+    page = (tmp_path / "tables/toy/table/index.html").read_text()
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", page.partition('id="runs"')[2].partition("</thead>")[0])
+    assert [head for head in heads if head in ("device", "precision", "commit", "data", "versions")] == ["device"]
+    (shared,) = re.findall(r'id="shared">(.*?)</p>', page)
+    assert shared == "Of all runs: precision 32, commit 0123456789, torch 2.14.1."
+    assert 'id="versions"' not in page
+
+
+@pytest.mark.usefixtures("no_charts")
 def test_sample_data_is_not_judged_and_has_no_published_values(make_table, make_run, write_run, tmp_path):
     config = {"data": {"source": "sample"}}
     write_run(make_run("a", [0.4, 0.5], config=config))
@@ -200,11 +217,37 @@ def test_differences_of_many_metrics_are_a_line_a_metric_so_that_the_page_holds_
 @pytest.mark.usefixtures("no_charts")
 def test_every_cell_shows_its_predictions_and_the_first_alone_the_datas_classes(make_table, three, tmp_path):
     for folder in three.iterdir():
-        for name in ("samples", "class_samples"):
+        for name in ("samples", "class_samples", "flips"):
             (folder / "figures" / f"{name}.png").write_bytes(PNG)
     page = page_of(make_table(B_BEST), tmp_path / "tables", three)
     shown = re.findall(r'<img src="[^"]*figures/(\w+)\.png"', page[page.index('id="pictures"') :])
-    assert (shown.count("samples"), shown.count("class_samples"), shown.count("confusion_val")) == (3, 1, 3)
+    assert (shown.count("samples"), shown.count("class_samples"), shown.count("flips")) == (3, 1, 1)
+    assert shown.count("confusion_val") == 3
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_exported_pictures_stand_on_the_page(make_table, three, tmp_path):
+    for folder in three.iterdir():
+        (folder / "figures/confusion_val.png").rename(folder / "figures/confusion_val.webp")
+    page = page_of(make_table(B_BEST, pictures=["confusion_val"]), tmp_path / "tables", three)
+    assert len(re.findall(r'<img src="[^"]*figures/confusion_val\.webp"', page[page.index('id="pictures"') :])) == 3
+    assert len(re.findall(r'<img src="[^"]*figures/confusion_val\.webp"', page.split('id="pictures"')[0])) == 3
+
+
+def test_kept_is_what_the_report_shows(make_table, three):
+    for folder in three.iterdir():
+        for name in ("samples", "flips"):
+            (folder / "figures" / f"{name}.png").write_bytes(PNG)
+    table = make_table(B_BEST, pictures=[{"picture": "flips", "cells": ["c"]}, "confusion_val"])
+    found = evaluate(table, assign(table, read_runs([three])))
+    cell_of = {
+        record.path: cell for cell, records in found.runs.cells.items() for record in records if record.seed == 0
+    }
+    of_table = sorted(f"{cell_of[str(path.parents[1])]} {path.stem}" for path in kept([found]))
+    best, base, other = "b", "a", "c"
+    assert (best, base) == tuple(role.split(", ")[1] for role, _ in representatives(found))
+    whole = [f"{cell} {name}" for cell in (base, best) for name in ("confusion_val", "samples")]
+    assert of_table == sorted([*whole, f"{other} confusion_val", f"{other} flips"])
 
 
 @pytest.mark.usefixtures("no_charts")
