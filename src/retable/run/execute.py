@@ -27,7 +27,7 @@ from retable.run.assemble import (
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
 from retable.run.fused import Seat
-from retable.run.images import write_images as write_image_figures
+from retable.run.images import write_images as write_image_metrics
 from retable.run.loggers import close_loggers, make_loggers
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
@@ -198,7 +198,7 @@ def _execute(
         | {"stepping": stepping, "seconds": seconds}
     )
     if outcome["status"] == FINISHED:
-        write_image_figures(directory, task)
+        write_image_metrics(directory, task)
     atomic.sync(directory)  # before a result says that all of it is there
     atomic.write_json(directory / files.RESULT, result)
     atomic.sync(directory)  # and before anything is deleted that is not needed any more

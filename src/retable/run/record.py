@@ -118,7 +118,7 @@ class Record(Checkpoint):
                 self._write_events(self.rows[0])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **self.figures(trainer, pl_module)}
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **self.metrics(trainer, pl_module)}
         self.rows.append(row)
         if self.stopped_after is not None:
             trainer.should_stop = True
@@ -154,7 +154,7 @@ class Record(Checkpoint):
             checkpoints.put(self.directory, temporary, best)
         self._saved, self._saved_at = self.epochs, time.monotonic()
 
-    def figures(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+    def metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
         """What an epoch's row holds beside its number and its step."""
         return pl_module.epoch_metrics
 
@@ -190,11 +190,11 @@ class Record(Checkpoint):
 
     def _write_events(self, row: dict[str, Any]) -> None:
         for key, value in row.items() if self._writers else ():
-            part, _, name = key.partition("/")
-            if part in self._writers:
+            split, _, name = key.partition("/")
+            if split in self._writers:
                 # The same tag under two writers: TensorBoard draws train and validation in one chart.
-                self._writers[part].add_scalar(name, value, row["epoch"])
-            elif part not in ("epoch", "step"):
+                self._writers[split].add_scalar(name, value, row["epoch"])
+            elif split not in ("epoch", "step"):
                 self._writers["train"].add_scalar(key, value, row["epoch"])
         for writer in self._writers.values():
             writer.flush()

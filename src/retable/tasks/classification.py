@@ -73,7 +73,7 @@ class Classification(Task):
         matrix = self.matrices[split].cpu()
         return {"confusion": matrix.tolist(), "per_class": metrics.per_class(matrix, self.classes)}
 
-    def image_figures(self, split: str) -> "dict[str, np.ndarray]":
+    def image_metrics(self, split: str) -> "dict[str, np.ndarray]":
         """Whether each image is classified right, of which the accuracy is the mean."""
         return {"accuracy": torch.cat(self._right[split]).cpu().numpy()}
 

@@ -123,7 +123,7 @@ class Measured(pl.LightningModule):
                 found.setdefault(name, {})[split] = values
         return found
 
-    def image_figures(self, split: str) -> "dict[str, np.ndarray]":
+    def image_metrics(self, split: str) -> "dict[str, np.ndarray]":
         """Metrics of a split that are means over images, by bare name: the figure of each image, bool or float (N,)."""
         return {}
 

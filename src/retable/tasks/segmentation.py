@@ -138,8 +138,8 @@ class Segmentation(Task):
     def predict(self, images: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
         """uint8 labels (N, H, W) on the CPU of normalised images (N, C, H, W); leaves the model in evaluation mode."""
         self.eval()
-        parts = (self.reduce_output(self.model(part.to(self.device))) for part in images.split(batch_size))
-        return torch.cat([part.to(torch.uint8).cpu() for part in parts])
+        batches = (self.reduce_output(self.model(batch.to(self.device))) for batch in images.split(batch_size))
+        return torch.cat([batch.to(torch.uint8).cpu() for batch in batches])
 
     def hausdorff(self, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]) -> tuple[np.ndarray, str]:
         """Hausdorff distance of each image's region, and its unit (`metrics.hausdorff`); leaves evaluation mode on.
@@ -160,14 +160,14 @@ class Segmentation(Task):
         """`split_counts`, and Hausdorff distances where they are wanted."""
         found: dict[str, Any] = {"average": self.average} | super().counts(data)
         for split in filter(self.has_seen, ("val", "test") if self.distances else ()):
-            values, unit = self.hausdorff(data.splits.parts[split], data.normalise)
+            values, unit = self.hausdorff(data.splits.by_name[split], data.normalise)
             known = values[~np.isnan(values)]
             mean = float(known.mean()) if len(known) else None
             counts = {"images": len(values), "undefined": len(values) - len(known)}
             found.setdefault("hausdorff", {})[split] = {"mean": mean, "unit": unit, **counts}
         return found
 
-    def image_figures(self, split: str) -> dict[str, np.ndarray]:
+    def image_metrics(self, split: str) -> dict[str, np.ndarray]:
         """Each image's dice and IoU where they are averaged over images and one class counts; NaN where undefined."""
         if self.average != "image" or len(self.scored) != 1:
             return {}
