@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 from retable.figures import saving
 from retable.run.events import Events
 
-PATIENCE = 60.0  # seconds for a process to take a job, and to do all that it was given
+PATIENCE = 120.0  # seconds for a process to take a job, and to do all that it was given
 DRAWERS = 4  # processes at most; the first of them writes events, too
 _LENGTH = struct.Struct("!Q")  # of a pickled job, in front of it
 
