@@ -4,17 +4,15 @@ Drawn from the history and from the counts of the last epoch, with matplotlib's 
 state and so is safe in a worker.
 """
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from retable import atomic
+from retable.figures.saving import save
 
 MOST_LAYERS = 16
 
@@ -156,12 +154,3 @@ def _label(axis: Any, name: str) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def save(figure: Figure, path: Path, dpi: int = 110) -> None:
-    """Write a figure as PNG, whole or not at all, making its folder."""
-    FigureCanvasAgg(figure)
-    content = io.BytesIO()
-    # No creation date in the file: the same run gives the same bytes.
-    figure.savefig(content, dpi=dpi, metadata={"Software": None})
-    atomic.write_bytes(path, content.getvalue())

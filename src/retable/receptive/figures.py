@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from scipy.ndimage import gaussian_filter
 
-from retable.figures.classification import save
+from retable.figures.saving import render
 from retable.receptive.empirical import EFFECTIVE_LEVEL, LEVEL, Average, Top
 from retable.receptive.segments import Remaining
 from retable.receptive.theoretical import Span
@@ -52,7 +52,7 @@ def top_images(
     legend.get_frame().set(facecolor="#555555", edgecolor="none", alpha=1)  # on which yellow can be seen
     for text in legend.get_texts():
         text.set_color("white")
-    save(figure, path, DPI)
+    render(figure, path, DPI)
 
 
 def discrepancy_maps(path: Path, title: str, found: Sequence[Top], maps: Sequence[np.ndarray]) -> None:
@@ -69,7 +69,7 @@ def discrepancy_maps(path: Path, title: str, found: Sequence[Top], maps: Sequenc
     bar = figure.colorbar(drawn, ax=list(axes), shrink=0.8, aspect=30)
     bar.set_label("drop in activation / activation", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    save(figure, path, DPI)
+    render(figure, path, DPI)
 
 
 def averages(
@@ -118,7 +118,7 @@ def averages(
     if None not in size:
         handles.insert(0, Line2D([], [], color=_THEORETICAL, linestyle="dashed", label="theoretical field"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
-    save(figure, path, DPI)
+    render(figure, path, DPI)
 
 
 def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Remaining], names: Sequence[str]) -> None:
@@ -143,7 +143,7 @@ def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Remai
         segments = len(rest.scores) - 1
         kept = f"{rest.segments.max() + 1 - segments} segments left, {rest.scores[-1]:.3g}"
         axes[2 * index + 1].set_title(f"{kept}\n{ends}", fontsize=7)
-    save(figure, path, DPI)
+    render(figure, path, DPI)
 
 
 def _grid(

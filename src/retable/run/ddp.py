@@ -160,7 +160,7 @@ def _follow(config: dict[str, Any], directory: Path, rank: int, port: int, threa
     share(task, data, rank, config["trainer"]["devices"])
     best = best_is_highest(config, task)
     stop = make_early_stop(config, task)
-    record = Record(directory, config["task"]["metric"], best, {}, False, lambda row: None, early_stop=stop)
+    record = Record(directory, config["task"]["metric"], best, {}, None, lambda row: None, early_stop=stop)
     record.writes = False
     callbacks = make_callbacks(config, task, directory)
     steps.choose(config, task, data, callbacks)

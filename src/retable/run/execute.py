@@ -16,7 +16,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
+from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -141,7 +141,7 @@ def _execute(
         config["task"]["metric"],
         best_is_highest(config, task),
         extra=portable(config, data, run.get("name", directory.name)),
-        tensorboard=config["logger"].get("tensorboard", False),
+        events=beside.events(kind) if config["logger"].get("tensorboard", False) else None,
         on_epoch=on_epoch,
         early_stop=make_early_stop(config, task),
         keep_best=kept["best"],
@@ -185,7 +185,8 @@ def _execute(
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
-        _draw(directory, record, task.to(kind, torch.float32), data, config)
+        with beside.drawing(kind):
+            _draw(directory, record, task.to(kind, torch.float32), data, config)
         if config["logger"].get("tensorboard", False):
             write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
