@@ -2,8 +2,10 @@
 
 import json
 import math
+import shutil
 
 import pytest
+from PIL import Image
 
 from retable import cli
 from retable.commands.verify import compared
@@ -40,6 +42,32 @@ def test_places_of_the_machine_and_checkpoints_stay_behind(exported):
     }
     original = exported.parents[2] / "multirun/mnist/a/history.csv"
     assert (exported / files.HISTORY).read_text() == original.read_text()
+
+
+def test_pictures_are_made_smaller_once(exported, tmp_path):
+    names = {path.stem for path in (exported.parents[2] / "multirun/mnist/a/figures").glob("*.png")}
+    assert "confusion_val" in names
+    assert {path.name for path in (exported / "figures").iterdir()} == {f"{name}.webp" for name in names}
+    run = tmp_path / "mnist/a"
+    shutil.copytree(exported, run)
+    for path in (run / "figures").iterdir():
+        path.unlink()
+    wide, small = Image.new("RGB", (3000, 800), "red"), Image.new("RGB", (300, 80), "red")
+    wide.save(run / "figures/curves.png")
+    small.save(run / "figures/samples.png")
+    target = tmp_path / "out/mnist/a/figures"
+    target.mkdir(parents=True)
+    (target / "curves.png").write_bytes(b"of an earlier export")
+    (target / "notes.txt").write_text("of the reader's own")
+    cli.main(["export", str(run), str(tmp_path / "out")])
+    assert sorted(path.name for path in target.iterdir()) == ["curves.webp", "notes.txt", "samples.webp"]
+    with Image.open(target / "curves.webp") as picture:
+        assert picture.format == "WEBP"
+        assert picture.size == (1500, 400)  # 600,000 pixels
+    with Image.open(target / "samples.webp") as picture:
+        assert picture.size == (300, 80)
+    cli.main(["export", str(run), str(tmp_path / "out"), "--pictures", "none"])
+    assert [path.name for path in target.iterdir()] == ["notes.txt"]
 
 
 def test_an_exported_run_comes_out_the_same(exported, capsys):

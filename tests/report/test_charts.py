@@ -8,7 +8,7 @@ from retable.experiment.metrics import Published
 from retable.report import curves as module
 from retable.report.charts import charts
 from retable.report.curves import lines_of, quality_of, shared_limits
-from retable.report.drawing import COLOURS, span
+from retable.report.drawing import COLOURS, _short, span
 from retable.report.evaluated import evaluate
 from retable.report.plots import DASHES, Key
 from retable.report.rows import Entry
@@ -147,3 +147,10 @@ def test_a_loss_that_the_others_would_flatten_has_axes_of_its_own(make_table, ma
 def test_the_two_best_are_drawn_from_epoch_2_on(found):
     plot = next(plot for plot in found.plots if "two best" in plot.title)
     assert {line.points[0][0] for line in plot.panels[0].lines} == {2}
+
+
+def test_a_drawing_is_short_where_nothing_is_lost():
+    line = ' d="M 51.434123 70.33453 \nL 54.7005 -76.732512 \nL 1 2.00000 \n"'
+    assert _short(line) == ' d="M 51.4341 70.3345 54.7005 -76.7325 1 2 "'  # what follows M is a line
+    curve = ' d="M 0 0 \nC 1 2 3 4 5 6.123456 \nL 3 4 \nz\n"'
+    assert _short(curve) == curve.replace("6.123456", "6.1235")  # what follows C would be another curve

@@ -13,6 +13,7 @@ from retable.experiment.table import parse_table
 from retable.report.evaluated import evaluate
 from retable.report.latex import latex_table
 from retable.report.markdown import markdown_table
+from retable.report.pictures import kept, representatives
 from retable.report.reproduce import command, single
 from retable.report.runs import assign, read_runs
 from retable.report.site import write_site
@@ -200,11 +201,37 @@ def test_differences_of_many_metrics_are_a_line_a_metric_so_that_the_page_holds_
 @pytest.mark.usefixtures("no_charts")
 def test_every_cell_shows_its_predictions_and_the_first_alone_the_datas_classes(make_table, three, tmp_path):
     for folder in three.iterdir():
-        for name in ("samples", "class_samples"):
+        for name in ("samples", "class_samples", "flips"):
             (folder / "figures" / f"{name}.png").write_bytes(PNG)
     page = page_of(make_table(B_BEST), tmp_path / "tables", three)
     shown = re.findall(r'<img src="[^"]*figures/(\w+)\.png"', page[page.index('id="pictures"') :])
-    assert (shown.count("samples"), shown.count("class_samples"), shown.count("confusion_val")) == (3, 1, 3)
+    assert (shown.count("samples"), shown.count("class_samples"), shown.count("flips")) == (3, 1, 1)
+    assert shown.count("confusion_val") == 3
+
+
+@pytest.mark.usefixtures("no_charts")
+def test_exported_pictures_stand_on_the_page(make_table, three, tmp_path):
+    for folder in three.iterdir():
+        (folder / "figures/confusion_val.png").rename(folder / "figures/confusion_val.webp")
+    page = page_of(make_table(B_BEST, pictures=["confusion_val"]), tmp_path / "tables", three)
+    assert len(re.findall(r'<img src="[^"]*figures/confusion_val\.webp"', page[page.index('id="pictures"') :])) == 3
+    assert len(re.findall(r'<img src="[^"]*figures/confusion_val\.webp"', page.split('id="pictures"')[0])) == 3
+
+
+def test_kept_is_what_the_report_shows(make_table, three):
+    for folder in three.iterdir():
+        for name in ("samples", "flips"):
+            (folder / "figures" / f"{name}.png").write_bytes(PNG)
+    table = make_table(B_BEST, pictures=[{"picture": "flips", "cells": ["c"]}, "confusion_val"])
+    found = evaluate(table, assign(table, read_runs([three])))
+    cell_of = {
+        record.path: cell for cell, records in found.runs.cells.items() for record in records if record.seed == 0
+    }
+    of_table = sorted(f"{cell_of[str(path.parents[1])]} {path.stem}" for path in kept([found]))
+    best, base, other = "b", "a", "c"
+    assert (best, base) == tuple(role.split(", ")[1] for role, _ in representatives(found))
+    whole = [f"{cell} {name}" for cell in (base, best) for name in ("confusion_val", "samples")]
+    assert of_table == sorted([*whole, f"{other} confusion_val", f"{other} flips"])
 
 
 @pytest.mark.usefixtures("no_charts")

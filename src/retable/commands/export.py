@@ -1,10 +1,12 @@
 """`retable export`: what a reader needs of finished runs, without checkpoints and events, small enough to be committed.
 
-Of each run: run.json, result.json, history.csv, images.json and, of seed 0, its figures made smaller. Where the runs
-lay and where they read their data is left out, since it means nothing elsewhere.
+Of each run: run.json, result.json, history.csv, images.json and the pictures that its tables' pages show, made smaller
+(WebP). Where the runs lay and where they read their data is left out, since it means nothing elsewhere.
 """
 
 import argparse
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ from retable.config.keys import PLACE, STEERING, below, key_of
 from retable.errors import ConfigError
 from retable.run import files
 
-WIDEST = 900  # pixels of an exported figure
-COLOURS = 32
+PIXELS = 600_000  # of an exported picture, which a page shows at most 576 wide
+QUALITY = 50
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -29,9 +31,10 @@ def add(commands: argparse._SubParsersAction) -> None:
     export.add_argument("folder", type=Path, help="where <task>/<run> is written; what is there already is replaced")
     export.add_argument(
         "--pictures",
-        choices=("small", "none"),
-        default="small",
-        help="figures of the runs of seed 0, made smaller (default), or none",
+        choices=("shown", "all", "none"),
+        default="shown",
+        help="shown (default): of the best cell, of the baseline, and what a table wants side by side, of the first"
+        " seed; of runs in no table those of seed 0. all: of every run. none. All are made smaller",
     )
     export.set_defaults(do=_export)
 
@@ -39,21 +42,38 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _export(options: argparse.Namespace) -> None:
     if not options.runs.is_dir():
         raise ConfigError(f"{options.runs}: no such folder; accepted: a sweep's folder, a task's, or a run's directory")
-    done = []
-    for path in sorted(options.runs.rglob(files.RUN)):
-        result = atomic.read_json(path.parent / files.RESULT) or {}
-        if result.get("status") in files.DONE:
-            done.append(
-                export_run(path.parent, options.folder, options.pictures == "small" and result.get("seed") == 0)
-            )
+    found = [path.parent for path in sorted(options.runs.rglob(files.RUN))]
+    results = {directory: atomic.read_json(directory / files.RESULT) or {} for directory in found}
+    done = [directory for directory, result in results.items() if result.get("status") in files.DONE]
     if not done:
         raise ConfigError(f"{options.runs}: no finished run; accepted: folders with {files.RESULT} in them or below")
+    chosen = _chosen(options.runs, options.pictures, results)
+    for directory in done:
+        export_run(directory, options.folder, [path for path in chosen if path.parent.parent == directory])
     size = sum(file.stat().st_size for file in options.folder.rglob("*") if file.is_file())
     print(f"{len(done)} runs in {options.folder}, {size / 1e6:.1f} MB")
 
 
-def export_run(directory: Path, folder: Path, pictures: bool) -> Path:
-    """Copy one finished run to <folder>/<task>/<name>; returns that directory."""
+def _chosen(runs: Path, which: str, results: Mapping[Path, Mapping[str, Any]]) -> list[Path]:
+    """The pictures to be exported.  Args: results: by run directory; `which`: as `--pictures` has it."""
+    if which == "none":
+        return []
+    from retable.report.evaluated import evaluate
+    from retable.report.match import tables_of
+    from retable.report.pictures import figures_of, kept
+    from retable.report.runs import read_runs
+
+    read = read_runs([runs])
+    if which == "all":
+        return [path for record in read.records for path in figures_of(record)]
+    entries = [evaluate(*pair) for pair in tables_of(read)]
+    shown = {record.path for found in entries for records in found.runs.cells.values() for record in records}
+    others = [r for r in read.records if r.path not in shown and results[Path(r.path)].get("seed") == 0]
+    return kept(entries) + [path for record in others for path in figures_of(record)]
+
+
+def export_run(directory: Path, folder: Path, pictures: Sequence[Path] = ()) -> Path:
+    """Copy one finished run, and of its pictures those given, to <folder>/<task>/<name>; returns that directory."""
     run = atomic.read_json(directory / files.RUN) or {}
     target = folder / str(run.get("task")) / directory.name
     atomic.write_json(target / files.RUN, portable(run))
@@ -62,8 +82,10 @@ def export_run(directory: Path, folder: Path, pictures: bool) -> Path:
     atomic.write_text(target / files.HISTORY, (directory / files.HISTORY).read_text(encoding="utf-8"))
     if (directory / files.IMAGES).exists():
         atomic.write_text(target / files.IMAGES, (directory / files.IMAGES).read_text(encoding="utf-8"))
-    for picture in sorted((directory / files.FIGURES).glob("*.png")) if pictures else ():
-        _shrink(picture, target / files.FIGURES / picture.name)
+    small = [_shrink(picture, target / files.FIGURES / f"{picture.stem}.webp") for picture in pictures]
+    for old in (target / files.FIGURES).glob("*"):  # of an earlier export
+        if old.suffix in (".png", ".webp") and old not in small and target.resolve() != directory.resolve():
+            old.unlink()
     return target
 
 
@@ -85,12 +107,13 @@ def _by_name(override: str) -> str:
     return f"{key}={Path(path).name}"
 
 
-def _shrink(source: Path, target: Path) -> None:
+def _shrink(source: Path, target: Path) -> Path:
     from PIL import Image
 
     with Image.open(source) as picture:
         small = picture.convert("RGB")
-    if small.width > WIDEST:
-        small = small.resize((WIDEST, round(small.height * WIDEST / small.width)), Image.Resampling.LANCZOS)
+    share = min(1.0, math.sqrt(PIXELS / (small.width * small.height)))
+    small = small.resize((round(small.width * share), round(small.height * share)), Image.Resampling.LANCZOS)
     target.parent.mkdir(parents=True, exist_ok=True)
-    small.quantize(COLOURS).save(target, optimize=True)
+    small.save(target, quality=QUALITY, method=6)
+    return target

@@ -101,7 +101,7 @@ def bar_panel(found: Sequence[tuple[str, Entry]], metric: Metric) -> str:
     axis.set_ylim(len(found) - 0.4, -0.6)
     axis.set_yticks(range(len(found)), [shorten(name) for name, _ in found])
     axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.set_xlabel(metric.unit + (f" (axis starts at {low:g})" if low else ""), color=_INK)
+    axis.set_xlabel(metric.unit + (f" (axis starts at {low:.3g})" if low else ""), color=_INK)
     return _svg(figure, axis, metric.name.replace("_", " "), across=False)
 
 
@@ -155,11 +155,20 @@ def _inline(svg: str, title: str) -> str:
     named = title.replace("&", "&amp;").replace("<", "&lt;").replace('"', "&quot;")
     svg = re.sub(r"<svg[^>]*>", f'<svg {box[0]} role="img" aria-label="{named}">', svg, count=1)
     svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)  # the page's style sheet has one for all
+    svg = re.sub(r' (?:d|x|y|transform|points)="[^"]*"', lambda found: _short(found[0]), svg)
     svg = re.sub(r'<g id="(line-\d+)">', r'<g class="line \1">', svg)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
     for colour, name in _VARIABLES.items():
         svg = svg.replace(colour, f"var(--{name},{colour})")
     return re.sub(r"\n\s*", "\n", svg).strip()
+
+
+def _short(attribute: str) -> str:
+    """Places to a ten-thousandth of a unit, 1/72 inch, finer than the four digits that a pointer shows; in a path of
+    straight lines alone the letter L is implied."""
+    short = re.sub(r"-?\d+\.\d{5,}", lambda number: f"{float(number[0]):.4f}".rstrip("0").rstrip("."), attribute)
+    return re.sub(r" ?\n(?:L )?", " ", short) if re.fullmatch(r' d="[ML\s\d.-]*"', short) else short
 
 
 def own_ids(svg: str, chart: int, panel: int) -> str:

@@ -19,14 +19,14 @@ from markupsafe import Markup
 
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
-from retable.experiment.shown import Beside
 from retable.experiment.table import Table
 from retable.report.alternatives import UNDER, nearest_text, variation_lines
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, ONE_SEED, interval_text
 from retable.report.latex import latex_table
-from retable.report.layout import Layout, epoch_layout, heading, layout, published_text, quality_of
+from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
 from retable.report.markdown import markdown_table
+from retable.report.pictures import beside, caption, figures_of, link, pictures, relative
 from retable.report.reproduce import command, commit, device, sweep_command, versions, versions_text
 from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
@@ -230,59 +230,6 @@ def baseline(found: Evaluated) -> dict[str, Any] | None:
     return shown | {"heads": heads, "lines": list(lines.items()), "differs": differs}
 
 
-def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
-    """Every cell's own pictures, those of the best cell and the baseline first.
-
-    Of all but the first what can differ: no sheet of the data's classes.
-    """
-    shown: list[dict[str, Any]] = []
-    first = representatives(found)
-    inside, seen = len(first), {id(record) for _, record in first}
-    others = [
-        (row.cell.name, row.finished[0]) for row in found.rows if row.finished and id(row.finished[0]) not in seen
-    ]
-    for role, record in [*first, *others]:
-        images = []
-        for path in figures_of(record):
-            if shown and path.stem == "class_samples":  # `samples` are a model's predictions
-                continue
-            images.append({"name": caption(path), "href": link(path, folder)})
-        if images:
-            shown.append({"role": role, "run": record.name, "images": images, "inside": len(shown) < inside})
-    return shown
-
-
-def beside(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
-    """What the table wants to be seen side by side: one picture of the first seed of each of the cells."""
-    by_cell = {row.cell.name: row.finished[0] for row in found.rows if row.finished}
-    shown = []
-    drawn = (Beside(one.picture, (one.beside,)) for one in found.table.compare)
-    for one in (*found.table.pictures, *drawn):
-        paths = {
-            cell: Path(by_cell[cell].path, "figures", f"{one.picture}.png") for cell in one.cells if cell in by_cell
-        }
-        images = [{"cell": cell, "href": link(path, folder)} for cell, path in paths.items() if path.is_file()]
-        if images:
-            shown.append({"name": caption(Path(one.picture)), "images": images})
-    return shown
-
-
-def representatives(found: Evaluated) -> list[tuple[str, RunRecord]]:
-    """(role, run): the first seed of the best cell, and of the baseline where it is another."""
-    table, rows = found.table, found.rows
-    metric = quality_of(table)
-    rated = [row for row in rows if row.finished and metric and metric.name in row.entries]
-    rated = [row for row in rated if metric and row.entries[metric.name].mean is not None]
-    sign = 1 if metric is None or metric.better == "higher" else -1
-    best = max(rated, key=lambda row: sign * (row.entries[metric.name].mean or 0.0)) if metric and rated else None
-    best = best or next((row for row in rows if row.finished), None)
-    chosen = [(f"best cell, {best.cell.name}", best.finished[0])] if best else []
-    base = next((row for row in rows if row.cell.name == table.baseline and row.finished), None)
-    if base and base is not best:
-        chosen.append((f"baseline, {base.cell.name}", base.finished[0]))
-    return chosen
-
-
 def run_lines(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
     """A line a run of the table's cells, in the table's order."""
     return [run_line(found, name, record, folder) for name, records in found.runs.cells.items() for record in records]
@@ -327,19 +274,3 @@ def value_text(record: RunRecord, metric: Metric, table: Table) -> tuple[str, st
 
 def status_text(status: str) -> str:
     return "running or interrupted" if status == UNFINISHED else status
-
-
-def figures_of(record: RunRecord) -> list[Path]:
-    return sorted((Path(record.path) / "figures").glob("*.png")) if record.path else []
-
-
-def caption(path: Path) -> str:
-    return path.stem.replace("_", " ")
-
-
-def relative(path: Path, folder: Path) -> str:
-    return Path(os.path.relpath(path, folder)).as_posix()
-
-
-def link(path: Path, folder: Path) -> str:
-    return quote(relative(path, folder))

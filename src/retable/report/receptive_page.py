@@ -5,7 +5,8 @@ from typing import Any
 
 from retable import atomic
 from retable.errors import first_line
-from retable.report.html import environment, link, relative
+from retable.report.html import environment
+from retable.report.pictures import link, relative
 from retable.report.verdicts import FAILS, HOLDS, NOT_JUDGED
 
 SUMMARY = "receptive.json"
