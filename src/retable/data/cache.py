@@ -147,8 +147,7 @@ def pack(splits: Splits) -> tuple[Arrays, dict[str, Any]]:
         if earlier != name:
             same[name] = earlier
             continue
-        arrays |= {f"{name}_images": part.images, f"{name}_targets": part.targets}
-        arrays |= {f"{name}_about_{key}": values for key, values in part.about.items()}
+        arrays |= pack_part(name, part)
     rest = {
         "classes": list(splits.classes),
         "left_out": dict(splits.left_out),
@@ -159,9 +158,15 @@ def pack(splits: Splits) -> tuple[Arrays, dict[str, Any]]:
     return arrays, rest
 
 
+def pack_part(name: str, part: ImageSet) -> Arrays:
+    """A part's arrays by name."""
+    about = {f"{name}_about_{key}": values for key, values in part.about.items()}
+    return {f"{name}_images": part.images, f"{name}_targets": part.targets, **about}
+
+
 def unpack(arrays: Arrays, rest: dict[str, Any]) -> Splits:
     """What `pack` was given."""
-    parts = {name: _part(arrays, name) for name in ("train", "val", "test") if f"{name}_images" in arrays}
+    parts = {name: unpack_part(name, arrays) for name in ("train", "val", "test") if f"{name}_images" in arrays}
     parts |= {name: parts[other] for name, other in rest["same"].items()}
     return Splits(
         parts["train"],
@@ -174,7 +179,8 @@ def unpack(arrays: Arrays, rest: dict[str, Any]) -> Splits:
     )
 
 
-def _part(arrays: Arrays, name: str) -> ImageSet:
+def unpack_part(name: str, arrays: Arrays) -> ImageSet:
+    """What `pack_part` was given."""
     start = f"{name}_about_"
     about = {key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)}
     return ImageSet(arrays[f"{name}_images"], arrays[f"{name}_targets"], about)
