@@ -145,10 +145,10 @@ def test_six_runs_become_the_same_table_whoever_recorded_them(program, tmp_path,
     assert line["baseline_high"] == pytest.approx(high, abs=1e-4)
     assert line["baseline_n"] == 3
 
-    said = Path("pages/table/report.md").read_text()
-    assert "| less dropout is better | holds, " in said.replace("toy (1) ", "")
-    assert "| much dropout is better | does not hold, " in said.replace("toy (2) ", "")
-    assert "Not recorded: the code's commit, the data's fingerprint." in said
+    text = Path("pages/table/report.md").read_text()
+    assert "| less dropout is better | holds, " in text.replace("toy (1) ", "")
+    assert "| much dropout is better | does not hold, " in text.replace("toy (2) ", "")
+    assert "Not recorded: the code's commit, the data's fingerprint." in text
     page = html.unescape(Path("pages/table/index.html").read_text())
     assert f"retable report --from {program.partition(' ')[0]} {place} --table table.yaml" in page
     assert "81.33 ± 1.53" in re.sub(r"<[^>]+>", "", page)
@@ -361,7 +361,7 @@ def test_hydras_figures_may_be_json_and_a_run_without_is_unfinished(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--from", "aim", "x"], "--from aim: accepted: csv, hydra, mlflow, tensorboard, wandb"),
         (["--from", "csv", "no.csv"], "No such file or directory: 'no.csv'; accepted: a CSV file"),
@@ -377,14 +377,14 @@ def test_hydras_figures_may_be_json_and_a_run_without_is_unfinished(tmp_path):
         ),
     ],
 )
-def test_refusals_are_one_line_and_say_what_is_accepted(arguments, said, tmp_path, monkeypatch, capsys):
+def test_refusals_are_one_line_and_say_what_is_accepted(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     grid_csv(tmp_path, [{"opt": o, "seed": s, "val_acc": s / 3} for o in "ab" for s in (0, 1)])
     with pytest.raises(SystemExit) as stopped:
         main(["report", *arguments])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert len(error.splitlines()) == 1
 
 

@@ -128,10 +128,10 @@ def test_a_budget_ends_the_sweep_and_the_outcome_is_told(faulty, capfd, tmp_path
     shown, errors = capfd.readouterr()
     assert f"missing: 2 of 2 runs: {plan.runs[0].name}, {plan.runs[1].name}\n" in shown
     assert errors.endswith("sweep.on_end ended with exit code 3\n")
-    told = dict(line.partition("=")[::2] for line in (tmp_path / "told").read_text().splitlines())
+    environment = dict(line.partition("=")[::2] for line in (tmp_path / "told").read_text().splitlines())
     expected = {"STATUS": "failed", "RUNS": "2", "DONE": "0", "FAILED": "0", "LEFT": "2"}
-    assert {key: told[f"RETABLE_{key}"] for key in expected} == expected
-    assert (told["RETABLE_NAME"], told["RETABLE_TABLE"]) == (plan.label, str(plan.folder / "results.md"))
+    assert {key: environment[f"RETABLE_{key}"] for key in expected} == expected
+    assert (environment["RETABLE_NAME"], environment["RETABLE_TABLE"]) == (plan.label, str(plan.folder / "results.md"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a stopped process is known from /proc")

@@ -87,7 +87,7 @@ class ImageData(pl.LightningDataModule):
 
     After `prepare()`: splits, fingerprint, counts (read, left_out, train, val, and test where there is one), classes,
     num_classes, image_shape, mean, std. After `setup()`: train_images, train_targets, val_images, val_targets and,
-    where there is a test part, test_images and test_targets, on the device.
+    where there is a test set, test_images and test_targets, on the device.
     """
 
     folder: ClassVar[str] = ""
@@ -292,10 +292,10 @@ class ImageData(pl.LightningDataModule):
         if self.train_images is not None and self._device == device:
             return
         self._device = device
-        parts = self.resident_on(device) if self.is_resident(device) else self._resident.mapped()
-        self.train_images, self.train_targets = parts["train"]
-        self.val_images, self.val_targets = parts["val"]
-        self.test_images, self.test_targets = parts.get("test", (None, None))
+        splits = self.resident_on(device) if self.is_resident(device) else self._resident.mapped()
+        self.train_images, self.train_targets = splits["train"]
+        self.val_images, self.val_targets = splits["val"]
+        self.test_images, self.test_targets = splits.get("test", (None, None))
         if self.augment_mode == "copies" and not self.is_resident(device):
             raise DataError("augment=copies: keeps them all in memory; accepted with data.resident=false: none, fly")
         if self.augment_mode == "copies":
@@ -317,7 +317,7 @@ class ImageData(pl.LightningDataModule):
         return self._fits[device]
 
     def resident_on(self, device: torch.device) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Images and targets of each part, as read, on a device."""
+        """Images and targets of each split, as read, on a device."""
         return self._resident.on(device)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
@@ -393,7 +393,7 @@ class ImageData(pl.LightningDataModule):
             arrays, rest = cached(self.cache, name, made_from, lambda: self._packed(files))
         splits = unpack(arrays, rest)
         left_out = dict(splits.left_out)
-        distinct = {id(part): len(part) for part in splits.parts.values()}  # validation may be the test set
+        distinct = {id(split): len(split) for split in splits.by_name.values()}  # validation may be the test set
         read = sum(distinct.values()) + sum(left_out.values())
         if self.fraction < 1:
             train = splits.train
@@ -401,7 +401,7 @@ class ImageData(pl.LightningDataModule):
             splits = replace(splits, train=train.take(proportional_share(labels, self.fraction, self.split_seed)))
             left_out["data.fraction"] = len(train) - len(splits.train)
         counts = {"read": read, "left_out": sum(left_out.values())}
-        counts |= {name: len(part) for name, part in splits.parts.items()}
+        counts |= {name: len(split) for name, split in splits.by_name.items()}
         if left_out:
             counts["reasons"] = left_out
         known = rest.get("channel_statistics") if self.fraction == 1 else None

@@ -73,9 +73,9 @@ def interval(label: str, metric: str, by_seed: Mapping[int, float], words: str =
         return Interval(label, metric, words=words or NO_SEED)
     found = [by_seed[seed] for seed in seeds]
     ends = t_interval(found)
-    said = ", ".join(text for text in (words, "" if ends else ONE_SEED) if text)
+    remark = ", ".join(text for text in (words, "" if ends else ONE_SEED) if text)
     p = two_sided_p(found)
-    return Interval(label, metric, fmean(found), *(ends or (None, None)), seeds=seeds, words=said, p=p)
+    return Interval(label, metric, fmean(found), *(ends or (None, None)), seeds=seeds, words=remark, p=p)
 
 
 def two_sided_p(differences: Sequence[float]) -> float | None:

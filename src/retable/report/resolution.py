@@ -99,8 +99,8 @@ def resolve(
     by_images = all(spread is not None for spread in spreads)
     spreads = spreads if by_images else [None] * len(tests)
     counts = [needed_of(list(test[2].values()), holds, spread) for test, spread in zip(tests, spreads, strict=True)]
-    told = [count for count in counts if count is not None]
-    needed = None if not told or (holds and len(told) < len(counts)) else max(told) if holds else min(told)
+    known = [count for count in counts if count is not None]
+    needed = None if not known or (holds and len(known) < len(counts)) else max(known) if holds else min(known)
     return Resolution(False, n, needed, needed is None, shown, two_sided, predicted=by_images)
 
 

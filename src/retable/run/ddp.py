@@ -122,10 +122,10 @@ def companions(config: dict[str, Any], directory: Path, port: int, found: Path |
     others = [subprocess.Popen(command, env=env, **pipes) for _ in range(1, config["trainer"].get("devices", 1))]
     try:
         for rank, other in enumerate(others, start=1):
-            told = {"config": config, "directory": str(directory), "rank": rank, "port": port}
-            told |= {"found": found and str(found)}
+            request = {"config": config, "directory": str(directory), "rank": rank, "port": port}
+            request |= {"found": found and str(found)}
             with contextlib.suppress(BrokenPipeError):
-                other.stdin.write(json.dumps(told | {"threads": torch.get_num_threads()}) + "\n")
+                other.stdin.write(json.dumps(request | {"threads": torch.get_num_threads()}) + "\n")
                 other.stdin.flush()
         for rank, other in enumerate(others, start=1):
             if other.stdout.readline().strip() != "ready":
@@ -160,7 +160,7 @@ def _follow(config: dict[str, Any], directory: Path, rank: int, port: int, threa
     share(task, data, rank, config["trainer"]["devices"])
     best = best_is_highest(config, task)
     stop = make_early_stop(config, task)
-    record = Record(directory, config["task"]["metric"], best, {}, False, lambda row: None, early_stop=stop)
+    record = Record(directory, config["task"]["metric"], best, {}, None, lambda row: None, early_stop=stop)
     record.writes = False
     callbacks = make_callbacks(config, task, directory)
     steps.choose(config, task, data, callbacks)
@@ -181,9 +181,16 @@ def main() -> None:
     """A rank of somebody's run."""
     for number in (signal.SIGINT, signal.SIGUSR1):  # the first rank's business
         signal.signal(number, signal.SIG_IGN)
-    told = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_first, daemon=True).start()
-    _follow(told["config"], Path(told["directory"]), told["rank"], told["port"], told["threads"], told["found"])
+    _follow(
+        request["config"],
+        Path(request["directory"]),
+        request["rank"],
+        request["port"],
+        request["threads"],
+        request["found"],
+    )
     sys.stderr.flush()
     os._exit(0)
 

@@ -16,7 +16,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
+from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -27,7 +27,7 @@ from retable.run.assemble import (
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
 from retable.run.fused import Seat
-from retable.run.images import write_images as write_image_figures
+from retable.run.images import write_images as write_image_metrics
 from retable.run.loggers import close_loggers, make_loggers
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
@@ -141,7 +141,7 @@ def _execute(
         config["task"]["metric"],
         best_is_highest(config, task),
         extra=portable(config, data, run.get("name", directory.name)),
-        tensorboard=config["logger"].get("tensorboard", False),
+        events=beside.events(kind) if config["logger"].get("tensorboard", False) else None,
         on_epoch=on_epoch,
         early_stop=make_early_stop(config, task),
         keep_best=kept["best"],
@@ -185,7 +185,8 @@ def _execute(
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
-        _draw(directory, record, task.to(kind, torch.float32), data, config)
+        with beside.drawing(kind):
+            _draw(directory, record, task.to(kind, torch.float32), data, config)
         if config["logger"].get("tensorboard", False):
             write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
@@ -198,7 +199,7 @@ def _execute(
         | {"stepping": stepping, "seconds": seconds}
     )
     if outcome["status"] == FINISHED:
-        write_image_figures(directory, task)
+        write_image_metrics(directory, task)
     atomic.sync(directory)  # before a result says that all of it is there
     atomic.write_json(directory / files.RESULT, result)
     atomic.sync(directory)  # and before anything is deleted that is not needed any more
@@ -263,6 +264,8 @@ def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[s
     from retable.figures import classification as figures
 
     folder, title = directory / "figures", f"{config['task']['name']} · {directory.name}"
+    for stale in folder.glob("*.png"):  # of a process that was killed as it drew
+        stale.unlink()
     figures.curves(record.rows, folder / "curves.png", title)
     figures.gradient_norms(record.rows, folder / "gradient_norms.png", title)
     task.draw(folder, data, config, title)
