@@ -143,6 +143,7 @@ def test_what_all_runs_share_is_said_once_and_what_differs_is_a_column(make_tabl
     for cell, name in (("a", "Xeon"), ("b", "EPYC")):
         facts = {"device": {"kind": "cpu", "name": name}, "precision": "32", "git": {"commit": "0123456789ab"}}
         write_run(make_run(cell, [0.4, 0.5], versions=versions, **facts), f"runs/{cell}")
+    write_run(make_run("c", [0.4], status="unfinished"), "runs/c")  # has recorded none of it yet
     table = make_table()
     write_site([evaluate(table, assign(table, read_runs([tmp_path / "runs"])))], tmp_path / "tables")
     page = (tmp_path / "tables/toy/table/index.html").read_text()

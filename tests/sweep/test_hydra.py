@@ -123,7 +123,7 @@ def runs(folder: Path) -> dict[float, Path]:
     return found
 
 
-@pytest.mark.parametrize("launcher", list(OTHERS))
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("workers", marks=pytest.mark.slow)])
 def test_a_search_gets_each_trials_metric_and_a_second_study_trains_its_own(
     command, search, tmp_path, monkeypatch, launcher
 ):
