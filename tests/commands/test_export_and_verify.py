@@ -52,7 +52,7 @@ def test_pictures_are_made_smaller_once(exported, tmp_path):
     shutil.copytree(exported, run)
     for path in (run / "figures").iterdir():
         path.unlink()
-    wide, small = Image.new("RGB", (3000, 800), "red"), Image.new("RGB", (300, 80), "red")
+    wide, small = Image.new("RGB", (2500, 800), "red"), Image.new("RGB", (300, 80), "red")
     wide.save(run / "figures/curves.png")
     small.save(run / "figures/samples.png")
     target = tmp_path / "out/mnist/a/figures"
@@ -63,7 +63,7 @@ def test_pictures_are_made_smaller_once(exported, tmp_path):
     assert sorted(path.name for path in target.iterdir()) == ["curves.webp", "notes.txt", "samples.webp"]
     with Image.open(target / "curves.webp") as picture:
         assert picture.format == "WEBP"
-        assert picture.size == (1500, 400)  # 600,000 pixels
+        assert picture.size == (1250, 400)  # 500,000 pixels
     with Image.open(target / "samples.webp") as picture:
         assert picture.size == (300, 80)
     cli.main(["export", str(run), str(tmp_path / "out"), "--pictures", "none"])

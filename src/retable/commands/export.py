@@ -15,8 +15,8 @@ from retable.config.keys import PLACE, STEERING, below, key_of
 from retable.errors import ConfigError
 from retable.run import files
 
-PIXELS = 600_000  # of an exported picture, which a page shows at most 576 wide
-QUALITY = 50
+PIXELS = 500_000  # of an exported picture, which a page shows at most 576 wide
+QUALITY = 40
 
 
 def add(commands: argparse._SubParsersAction) -> None:
