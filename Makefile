@@ -33,8 +33,8 @@ QUICK_receptive := --top 3 --stride 32
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-pythons test-slow test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
-	sweep-receptive sweep-all tensorboard docs lint format clean
+.PHONY: help install demo test test-pythons test-pages test-browser test-slow test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
+	sweep-receptive sweep-all view tensorboard docs lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,11 +64,15 @@ test-pythons: ## Run the fast tests on each of PYTHONS that is installed, in .ve
 test-pages: install ## Follow README and docs/ command by command, and make projects of one's own (minutes)
 	$(PY) -m pytest -q -m pages -n 2 --dist load $(ARGS)
 
+test-browser: install ## Use the tables' pages in a real browser: apt-get install chromium; installs playwright
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,browser]'
+	$(PY) -m pytest -q tests/report/test_browser.py tests/report/test_pages_used.py $(ARGS)
+
 test-slow: install ## Run the tests that take minutes
 	$(PY) -m pytest -q -m slow $(ARGS)
 
 test-faults: install ## Kill sweeps 1,000 times, let each file operation fail, and the power go (hours)
-	FAULT_KILLS=1000 FAULT_EVERY=1 FAULT_POWER=1000 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
+	FAULT_KILLS=1000 FAULT_EPOCHS=20 FAULT_EVERY=1 FAULT_POWER=1000 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)
 
 fuzz: install ## Read mutated files: FORMAT=png COUNT=10000 SEED=0; all formats without FORMAT
 	$(PY) -m tests.fuzz $(FORMAT) --count $(or $(COUNT),10000) --seed $(or $(SEED),0)
@@ -102,6 +106,9 @@ sweep-receptive: install ## Study what a unit of ResNet-18 looks at, report D2: 
 	test ! -e multirun/tables/index.html || $(VENV)/bin/retable report multirun
 
 sweep-all: sweep-cifar sweep-mnist sweep-seg sweep-detect sweep-receptive ## Regenerate every table
+
+view: install ## Show progress, failures and tables of all sweeps in the browser
+	$(VENV)/bin/retable view multirun
 
 tensorboard: install ## Show the curves of all sweeps
 	$(VENV)/bin/tensorboard --logdir multirun/tables

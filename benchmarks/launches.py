@@ -28,6 +28,7 @@ from retable.config.compose import Composer
 from retable.run.execute import execute
 from retable.run.record import Record
 from retable.tasks.base import Task
+from retable.tasks.chunks import ChunkSteps
 
 CASES = {
     "B1.2": ("task=mnist",),
@@ -126,8 +127,8 @@ def measure(words: tuple[str, ...], epochs: int) -> dict[str, dict[str, float]]:
         last, counted.epoch = counted.now(), row["epoch"]
 
     undo = [
-        counted.wrap(Task, "_step", "step"),
-        counted.wrap(Task, "_train_on", "chunk"),
+        counted.wrap(ChunkSteps, "step", "step"),
+        counted.wrap(Task, "training_step", "chunk"),
         counted.wrap(Task, "validation_step", "validation batch"),
         counted.wrap(Task, "on_validation_epoch_end", "end of validation"),
         counted.wrap(Record, "on_train_epoch_end", "checkpoint and history"),

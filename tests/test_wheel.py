@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "retable"
@@ -78,6 +79,28 @@ def test_a_sweep_in_an_empty_folder_with_the_wheel_alone(built, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     page = (folder / "multirun/debug/tables/cifar/dropout/report.md").read_text()
     assert "Dropout" in page
-    done = subprocess.run([*command, "init", "leaves", "--module"], cwd=folder, env=environment, timeout=60)
-    assert done.returncode == 0
-    assert (folder / "leaves/.ci/run").exists()
+
+
+def test_the_steps_of_the_wheels_workflow(built, tmp_path):
+    """What `.github/workflows/wheel.yml` does once the wheel is installed, with the wheel unpacked in its place."""
+    (steps,) = [
+        job["steps"] for job in yaml.safe_load((ROOT / ".github/workflows/wheel.yml").read_text())["jobs"].values()
+    ]
+    (script,) = [step["run"] for step in steps if "working-directory" in step]
+    assert script.startswith("retable init leaves\n")
+    with zipfile.ZipFile(built["wheel"]) as wheel:
+        wheel.extractall(tmp_path / "installed")
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, module in (("retable", "-m retable.cli"), ("python", "")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {module} "$@"\n')
+        (programs / name).chmod(0o755)
+    kept = {key: value for key, value in os.environ.items() if key not in ("RETABLE_DATA", "RETABLE_CONF")}
+    environment = kept | {"PYTHONPATH": str(tmp_path / "installed"), "PATH": f"{programs}:{os.environ['PATH']}"}
+    (tmp_path / "temp").mkdir()
+    command = ["bash", "-e", "-c", script]
+    done = subprocess.run(command, cwd=tmp_path / "temp", env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+    assert (tmp_path / "temp/leaves/multirun/debug/tables/leaves/width/report.md").exists()
+    assert (tmp_path / "temp/leaves/.ci/run").exists()

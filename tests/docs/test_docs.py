@@ -42,8 +42,11 @@ def lines(block: str) -> list[str]:
 
 def existing(word: str, folder: Path) -> str:
     """A run's directory as a page names it, as it is called where data and epochs were replaced."""
-    top, _, rest = word.partition("/")
-    if top not in ("multirun", "outputs") or not rest or rest.startswith("tables") or (folder / word).exists():
+    if word.startswith("data/") and not (folder / word).exists():  # a set on disk: a sample in the same format
+        return str(next(Path(os.environ["RETABLE_CACHE"]).glob(f"sample/{word.removeprefix('data/')}-*")))
+    top = next((top for top in ("multirun", "outputs", "results/laptop") if word.startswith(f"{top}/")), "")
+    rest = word.removeprefix(f"{top}/")
+    if not top or not rest or rest.startswith("tables") or (folder / word).exists():
         return word
     task, _, name = rest.partition("/")
     found = sorted(path.parent for path in (folder / top).rglob("run.json") if task in path.relative_to(folder).parts)
@@ -54,7 +57,7 @@ def existing(word: str, folder: Path) -> str:
 def words_of(line: str, folder: Path) -> list[str]:
     """The command's words behind `retable`, made small."""
     words = shlex.split(line)[1:]
-    if words[0] not in ("train", "sweep"):
+    if words[0] not in ("train", "sweep", "assumptions"):
         return [existing(word, folder) for word in words]
     resumed = [
         f"resume={existing(word.removeprefix('resume='), folder)}" for word in words if word.startswith("resume=")

@@ -28,12 +28,13 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("FAULT_KILLS", "12"))
 EVERY = int(os.environ.get("FAULT_EVERY", "12"))
+EPOCHS_A_RUN = int(os.environ.get("FAULT_EPOCHS", "4"))  # longer runs are killed more often between two start-ups
 POWER = int(os.environ.get("FAULT_POWER", "40"))
 SEED = int(os.environ.get("FAULT_SEED", "0"))
 TIMES = {"seconds", "seconds/train", "seconds/val", "images_per_second"}
-GRID = ["dropout=0.0,0.1,0.3,0.5", "seed=0,1"]
-SWEEP = ["task=mnist", "data=sample", "model.width=4", "trainer.max_epochs=4", "trainer.device=cpu", *GRID]
-EPOCHS = 8 * 4
+GRID = ["trainer.device=cpu", "dropout=0.0,0.1,0.3,0.5", "seed=0,1"]
+SWEEP = ["task=mnist", "data=sample", "model.width=4", f"trainer.max_epochs={EPOCHS_A_RUN}", *GRID]
+EPOCHS = 8 * EPOCHS_A_RUN
 MOST_CALLS = 60  # of one sweep that is killed again and again; then it is left in peace
 RERUN = ["sweep.retry_failed=true", "sweep.same_reason_limit=null"]
 

@@ -8,7 +8,7 @@ import pytest
 from retable.run import devices
 from retable.run.assemble import make_data
 from retable.run.calibrate import calibrate
-from retable.sweeps.preview import about_bf16, about_data
+from retable.sweeps.preview import about_bf16, about_data, about_time
 
 
 def plan(*tasks: str, resident: object = "auto") -> SimpleNamespace:
@@ -33,6 +33,15 @@ def test_the_data_a_line_a_set():
     assert about_data(plan("fcn", "fcn", resident=False), found) == [
         "data of task=fcn: 40,000.0 MiB, streamed from the cache's files (data.resident=false)"
     ]
+
+
+def test_the_time_of_what_is_left_and_of_no_workers_where_a_queue_trains(monkeypatch):
+    monkeypatch.setattr(devices, "gpus", lambda: ())
+    runs = [SimpleNamespace(status=status) for status in ("finished", "new", "new", "new")]
+    left = SimpleNamespace(runs=runs, settings={"workers": 2, "threads": 1})
+    rows = [{"seconds": None}, {"seconds": 60.0}, {"seconds": 60.0}, {"seconds": 120.0}]
+    assert about_time(left, rows, queued=False) == "1 finished, 3 new; about 2m00s with 2 workers"
+    assert about_time(left, rows, queued=True) == "1 finished, 3 new; 4m00s one after another, by steps on this host"
 
 
 def test_bf16_where_it_was_measured_to_be_faster():

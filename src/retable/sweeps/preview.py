@@ -13,8 +13,11 @@ from retable.sweeps.processes import ask
 _WORTH_SAYING = 0.9  # of a float32 step's time; nearer to 1 it is chance
 
 
-def preview(plan: Plan) -> list[dict[str, Any]]:
+def preview(plan: Plan, queued: bool = False) -> list[dict[str, Any]]:
     """List the runs with their status; estimate those that are left from a few calibration steps each.
+
+    Args:
+        queued: whether a cluster's queue is to train them, and not this host's workers.
 
     Returns:
         A row a run, in order: what varies, status, seconds and memory (None where nothing is to be done).
@@ -48,9 +51,30 @@ def preview(plan: Plan) -> list[dict[str, Any]]:
     console.print(table)
     gpus = devices.gpus() if any(run.config["trainer"]["device"] != "cpu" for run in left) else ()
     about = [*about_data(plan, estimates), *about_bf16(plan, estimates)]
-    for line in [_total(plan, rows), *about, *fuse.describe(left, plan.settings, len(gpus))]:
+    for line in [about_time(plan, rows, queued), *about, *fuse.describe(left, plan.settings, len(gpus))]:
         console.out(line, highlight=False)
     return rows
+
+
+def about_time(plan: Plan, rows: list[dict[str, Any]], queued: bool) -> str:
+    """How many runs there are of each status, and how long those that are left would take.
+
+    Args:
+        rows: as `preview` returns them.
+        queued: as for `preview`; how many jobs run at once is then the queue's to say.
+    """
+    counts = {
+        status: sum(run.status == status for run in plan.runs) for status in dict.fromkeys(r.status for r in plan.runs)
+    }
+    seconds = sum(row["seconds"] or 0 for row in rows)
+    if queued:
+        return f"{_counted(counts)}; {duration(seconds)} one after another, by steps on this host"
+    workers = plan.settings["workers"]
+    if workers == "auto":
+        workers = max(1, devices.cores() // plan.settings["threads"])
+        if devices.gpus():
+            return f"{_counted(counts)}; {duration(seconds)} one after another, less as they share the GPU's memory"
+    return f"{_counted(counts)}; about {duration(seconds / max(1, min(workers, len(rows))))} with {workers} workers"
 
 
 def about_data(plan: Plan, estimates: dict[str, dict[str, Any]]) -> list[str]:
@@ -88,19 +112,6 @@ def about_bf16(plan: Plan, estimates: dict[str, dict[str, Any]]) -> list[str]:
                 " a step's time, as this CPU has bfloat16; the figures would be others than float32's"
             )
     return lines
-
-
-def _total(plan: Plan, rows: list[dict[str, Any]]) -> str:
-    counts = {
-        status: sum(run.status == status for run in plan.runs) for status in dict.fromkeys(r.status for r in plan.runs)
-    }
-    seconds = sum(row["seconds"] or 0 for row in rows)
-    workers = plan.settings["workers"]
-    if workers == "auto":
-        workers = max(1, devices.cores() // plan.settings["threads"])
-        if devices.gpus():
-            return f"{_counted(counts)}; {duration(seconds)} one after another, less as they share the GPU's memory"
-    return f"{_counted(counts)}; about {duration(seconds / max(1, min(workers, len(rows))))} with {workers} workers"
 
 
 def _counted(counts: dict[str, int]) -> str:

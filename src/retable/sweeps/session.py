@@ -47,7 +47,7 @@ def sweep(
     if plan.settings["preview"]:
         from retable.sweeps.preview import preview
 
-        preview(plan)
+        preview(plan, queued=describe is not None)
         if describe is not None:
             print("\n".join(describe(plan, plan.pending)))
         return plan, Outcome()

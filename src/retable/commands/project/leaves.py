@@ -1,4 +1,4 @@
-"""The data of task `leaves`: photographs of leaves, a folder a species, below data/leaves/train and data/leaves/val."""
+"""The data of task `leaves`: photographs, a folder a species, below data/leaves/train and data/leaves/val."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from retable.data import ImageData, ImageSet, Splits
 SPECIES = ("oak", "beech", "birch")
 
 
-class LeafData(ImageData):
+class PhotoData(ImageData):
     """Images resized to a square, with their species as labels.
 
     Args:
@@ -39,7 +39,7 @@ class LeafData(ImageData):
         return ImageSet(np.stack(images).transpose(0, 3, 1, 2).copy(), np.array(labels))
 
     def make_sample(self, folder: Path) -> None:
-        """Draw leaves of three shapes, so that everything can be tried without a photograph."""
+        """Draw three shapes, so that everything can be tried without a photograph."""
         draw = np.random.default_rng(0)
         rows, columns = np.mgrid[-1:1:32j, -1:1:32j]
         for split, count in (("train", 60), ("val", 20)):

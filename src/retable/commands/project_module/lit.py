@@ -1,4 +1,4 @@
-"""Leaves by their photographs: a LightningModule and a LightningDataModule that know nothing of retable."""
+"""Species by their photographs: a LightningModule and a LightningDataModule that know nothing of retable."""
 
 from pathlib import Path
 
@@ -60,11 +60,11 @@ class LitNet(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
 
 
-class LeavesData(pl.LightningDataModule):
+class Photos(pl.LightningDataModule):
     """Photographs below <root>/train/<species> and <root>/val/<species>, resized to squares.
 
     Args:
-        source: real, or sample: drawn leaves, for trying things out without a photograph.
+        source: real, or sample: drawn pictures, for trying things out without a photograph.
         root: folder of the photographs.
         size: pixels a side.
         batch_size: images a mini-batch.
@@ -92,7 +92,7 @@ class LeavesData(pl.LightningDataModule):
         return _dataset(np.stack(images), [SPECIES.index(file.parent.name) for file in files])
 
     def _draw(self, split: str) -> TensorDataset:
-        """Leaves of three shapes."""
+        """Pictures of three shapes."""
         draw = np.random.default_rng(len(split))
         rows, columns = np.mgrid[-1 : 1 : self.size * 1j, -1 : 1 : self.size * 1j]
         labels = np.arange(180 if split == "train" else 60) % len(SPECIES)

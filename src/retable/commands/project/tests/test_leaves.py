@@ -9,11 +9,11 @@ import numpy as np
 PROJECT = Path(__file__).parents[1]
 sys.path.insert(0, str(PROJECT))
 
-from leaves import SPECIES, LeafData  # noqa: E402
+from leaves import SPECIES, PhotoData  # noqa: E402
 
 
 def test_the_sample_has_every_species_in_both_splits(tmp_path):
-    data = LeafData(source="sample", cache=tmp_path)
+    data = PhotoData(source="sample", cache=tmp_path)
     data.prepare()
     assert data.classes == SPECIES
     assert data.image_shape == (3, 32, 32)

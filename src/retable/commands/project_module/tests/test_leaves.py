@@ -9,11 +9,11 @@ import torch
 PROJECT = Path(__file__).parents[1]
 sys.path.insert(0, str(PROJECT))
 
-from lit import SPECIES, LeavesData, LitNet  # noqa: E402
+from lit import SPECIES, LitNet, Photos  # noqa: E402
 
 
 def test_the_module_takes_what_the_data_give():
-    data = LeavesData(source="sample", batch_size=16)
+    data = Photos(source="sample", batch_size=16)
     data.setup()
     images, labels = next(iter(data.train_dataloader()))
     assert images.shape == (16, 3, 32, 32)
