@@ -109,15 +109,28 @@ def with_assumptions(verdicts: Sequence[Verdict], found: Sequence[Variation]) ->
 
 
 def under(verdict: Verdict, place: int, others: Sequence[Alternative]) -> str:
-    """E.g. `holds under 6 of 7 assumptions; fails with data.batch_size=128`; the own value counts."""
+    """E.g. `holds under 6 of 7 assumptions; fails with data.batch_size=128`; the own value counts, untried ones not."""
     judged = {other.setting: other.verdicts[place] for other in others if other.verdicts[place] in (HOLDS, FAILS)}
     if not judged or verdict.verdict not in (HOLDS, FAILS):
         return ""
     fails = [setting for setting, outcome in judged.items() if outcome == FAILS]
     fails = (["as assumed"] if verdict.verdict == FAILS else []) + fails
     total = len(judged) + 1
+    if len(fails) in (0, total):
+        return f"holds under {'none of' if fails else 'all of'} {total} assumptions"
     said = f"holds under {total - len(fails)} of {total} assumptions"
-    return f"{said}; fails {'with ' if fails[0] != 'as assumed' else ''}{', '.join(fails)}" if fails else said
+    return f"{said}; fails {'with ' if fails[0] != 'as assumed' else ''}{', '.join(fails)}"
+
+
+def untried(found: "Evaluated") -> str:
+    """E.g. `Not trained: model.width=16 and 64; optimizer=adam.`; empty if none is left."""
+    trained = {value.setting: value.cells for variation in found.variations for value in variation.values}
+    said = []
+    for one in found.table.assumptions:
+        left = [text for text in map(one.override, one.alternatives) if not trained.get(text)]
+        values = [text.partition("=")[2] for text in left]
+        said += [f"{one.key}={' and '.join(filter(None, (', '.join(values[:-1]), values[-1])))}"] if left else []
+    return f"Not trained: {'; '.join(said)}." if said else ""
 
 
 def value_text(value: Alternative, metric: Metric) -> str:
