@@ -101,6 +101,7 @@ def resolve(
     counts = [needed_of(list(test[2].values()), holds, spread) for test, spread in zip(tests, spreads, strict=True)]
     told = [count for count in counts if count is not None]
     needed = None if not told or (holds and len(told) < len(counts)) else max(told) if holds else min(told)
+    needed = needed and max(needed, n + 1)  # these did not do, by chance or as several comparisons were corrected for
     return Resolution(False, n, needed, needed is None, shown, two_sided, predicted=by_images)
 
 
