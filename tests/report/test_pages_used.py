@@ -166,6 +166,8 @@ def test_nothing_is_cut_at_any_width_nor_in_print(visit, name):
             )
             == 0
         )
+    too_wide = "[...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
+    assert page.evaluate(f"{too_wide}.map((e) => e.firstElementChild.id)") == []  # nothing has to be scrolled
     page.emulate_media(media="print")
     assert page.locator(".tools:visible, .copies:visible, nav:visible").count() == 0
 

@@ -138,6 +138,22 @@ def test_other_data_reduced_scale_and_devices_are_said_first(make_table, make_ru
 
 
 @pytest.mark.usefixtures("no_charts")
+def test_what_all_runs_share_is_said_once_and_what_differs_is_a_column(make_table, make_run, write_run, tmp_path):
+    versions = {"torch": "2.14.1"}
+    for cell, name in (("a", "Xeon"), ("b", "EPYC")):
+        facts = {"device": {"kind": "cpu", "name": name}, "precision": "32", "git": {"commit": "0123456789ab"}}
+        write_run(make_run(cell, [0.4, 0.5], versions=versions, **facts), f"runs/{cell}")
+    table = make_table()
+    write_site([evaluate(table, assign(table, read_runs([tmp_path / "runs"])))], tmp_path / "tables")
+    page = (tmp_path / "tables/toy/table/index.html").read_text()
+    heads = re.findall(r"<th[^>]*>([^<]*)</th>", page.partition('id="runs"')[2].partition("</thead>")[0])
+    assert [head for head in heads if head in ("device", "precision", "commit", "data", "versions")] == ["device"]
+    (shared,) = re.findall(r'id="shared">(.*?)</p>', page)
+    assert shared == "Of all runs: precision 32, commit 0123456789, torch 2.14.1."
+    assert 'id="versions"' not in page
+
+
+@pytest.mark.usefixtures("no_charts")
 def test_sample_data_is_not_judged_and_has_no_published_values(make_table, make_run, write_run, tmp_path):
     config = {"data": {"source": "sample"}}
     write_run(make_run("a", [0.4, 0.5], config=config))

@@ -8,6 +8,7 @@ from retable.config.compose import Composer
 from retable.errors import RetableError
 from retable.run.execute import execute
 from retable.training.captured import BLOCK, WARM_UP, CapturedStep, keep_on_device
+from retable.training.rates import RatesOnDevice
 
 
 class Replaying:
@@ -30,6 +31,13 @@ class Replaying:
         return replay
 
 
+class Eager(Replaying):
+    """Records nothing: each step is taken as it comes."""
+
+    def record(self, work, parameters):
+        return work
+
+
 class Refusing(Replaying):
     def __init__(self, error):
         super().__init__()
@@ -43,7 +51,8 @@ def recording(error):
     """A step whose recording fails, called until it is tried."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    step = CapturedStep(stepping(model, optimizer), optimizer, list(model.parameters()), Refusing(error))
+    rates = RatesOnDevice(optimizer)
+    step = CapturedStep(stepping(model, rates), rates, list(model.parameters()), Refusing(error))
     for images, targets in batches()[:4]:
         step(images, targets)
 
@@ -55,7 +64,7 @@ def network():
 
 def stepping(model, optimizer):
     def step(images, targets):
-        optimizer.zero_grad()
+        model.zero_grad()
         outputs = model(images)
         loss = nn.functional.cross_entropy(outputs, targets)
         loss.backward()
@@ -72,14 +81,13 @@ def batches():
     return list(zip(images.split(8), targets.split(8), strict=True))  # four of 8 and one of 6
 
 
-def test_two_epochs_are_those_of_the_plain_loop_with_a_new_record_where_the_rate_changes():
+def test_epochs_are_those_of_the_plain_loop_and_a_new_rate_needs_no_new_record():
     taken, results = Replaying(), []
     for recorder in (None, taken):
         model = network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        step = stepping(model, optimizer)
-        if recorder is not None:
-            step = CapturedStep(step, optimizer, list(model.parameters()), recorder)
+        rates = RatesOnDevice(optimizer)
+        step = CapturedStep(stepping(model, rates), rates, list(model.parameters()), recorder or Eager())
         told = []
         for rate in (0.1, 0.1, 0.01):
             optimizer.param_groups[0]["lr"] = rate
@@ -91,7 +99,19 @@ def test_two_epochs_are_those_of_the_plain_loop_with_a_new_record_where_the_rate
     assert torch.equal(kept, found_kept)
     assert WARM_UP == 3
     first = ["eager"] * 3 + ["record", "replay", "eager"]  # the last of each epoch is the smaller one
-    assert taken.said == [*first, *["replay"] * 4, "eager", "record", *["replay"] * 4, "eager"]
+    assert taken.said == [*first, *["replay"] * 4, "eager", *["replay"] * 4, "eager"]
+
+
+def test_a_number_that_is_no_rate_is_recorded_anew():
+    taken, model = Replaying(), network()
+    optimizer = torch.optim.Adam(model.parameters())
+    rates = RatesOnDevice(optimizer)
+    step = CapturedStep(stepping(model, rates), rates, list(model.parameters()), taken)
+    for beta in (0.9, 0.9, 0.8):
+        optimizer.param_groups[0]["betas"] = (beta, 0.999)
+        for images, targets in batches()[:4]:
+            step(images, targets)
+    assert taken.said == ["eager"] * 3 + ["record"] + ["replay"] * 5 + ["record"] + ["replay"] * 4
 
 
 def test_a_step_that_cannot_be_recorded_is_refused_in_one_line():
@@ -160,7 +180,7 @@ def test_on_a_gpu_it_trains_as_eager_steps_do(tmp_path, extra):
 
 
 def test_a_block_is_as_many_single_steps():
-    """Of 25 steps, with the optimizer's state carried on; recorded anew when the rate has changed."""
+    """Of 25 steps, with the optimizer's state carried on, and no new record when the rate has changed."""
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(8 * (WARM_UP + 2 * BLOCK), 1, 8, 8, generator=generator)
     targets = torch.randint(4, (len(images),), generator=generator)
@@ -168,7 +188,8 @@ def test_a_block_is_as_many_single_steps():
     for whole in (False, True):
         taken, model = Replaying(), network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        step = CapturedStep(stepping(model, optimizer), optimizer, list(model.parameters()), taken)
+        rates = RatesOnDevice(optimizer)
+        step = CapturedStep(stepping(model, rates), rates, list(model.parameters()), taken)
         assert not step.takes(images[:8])
         told = [step(*pair) for pair in zip(images[:start].split(8), targets[:start].split(8), strict=True)]
         assert step.takes(images[:8])
@@ -183,7 +204,7 @@ def test_a_block_is_as_many_single_steps():
         losses = torch.cat([loss.view(-1) for loss, _ in told])
         results.append((model.state_dict(), losses, torch.cat([kept for _, kept in told])))
         said.append(taken.said)
-    assert said[1] == ["eager"] * WARM_UP + ["record", "replay"] * 2
+    assert said[1] == ["eager"] * WARM_UP + ["record", "replay", "replay"]
     (weights, losses, kept), (found_weights, found_losses, found_kept) = results
     assert all(torch.equal(weights[name], found_weights[name]) for name in weights)
     assert torch.equal(losses, found_losses)

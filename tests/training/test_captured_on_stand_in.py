@@ -2,25 +2,29 @@
 
 import json
 
+import pytest
+
 from tests.stand_in import COUNTERS, on_stand_in
 
 STEPS = """
 import json, torch
 from torch import nn
 from retable.training.captured import CapturedStep, keep_on_device
+from retable.training.rates import RatesOnDevice
 
 def made(optimizer, **settings):
     model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 26 * 26, 10)).cuda()
     optimizer = optimizer(model.parameters(), **settings)
     keep_on_device(optimizer, True)
+    rates = RatesOnDevice(optimizer)
     def step(x, y):
         optimizer.zero_grad()
         outputs = model(x)
         loss = nn.functional.cross_entropy(outputs, y)
         loss.backward()
-        optimizer.step()
+        rates.step()
         return loss.detach(), outputs.detach().argmax(1)
-    return model, optimizer, CapturedStep(step, optimizer, list(model.parameters()))
+    return model, optimizer, CapturedStep(step, rates, list(model.parameters()))
 
 x, y = torch.zeros(512, 1, 28, 28, device="cuda"), torch.zeros(512, dtype=torch.int64, device="cuda")
 """
@@ -28,10 +32,10 @@ x, y = torch.zeros(512, 1, 28, 28, device="cuda"), torch.zeros(512, dtype=torch.
 
 def test_recording_again_takes_no_new_memory():
     code = """
-_, optimizer, step = made(torch.optim.SGD, lr=0.1, momentum=0.9)
+_, optimizer, step = made(torch.optim.Adam)
 found = []
 for number in range(5):
-    optimizer.param_groups[0]["weight_decay"] = 0.1 / (number + 1)
+    optimizer.param_groups[0]["eps"] = 1e-8 / (number + 1)
     for _ in range(5):
         step(x, y)
     found.append(counted()["allocations"])
@@ -40,6 +44,41 @@ print(json.dumps(found))
     # Its own results and the ones before have a place each; then what the recording before leaves is taken over.
     _, _, third, *later = json.loads(on_stand_in("-c", COUNTERS + STEPS + code))
     assert later == [third] * 2
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        "torch.optim.SGD, lr=0.1",
+        "torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.1",
+        "torch.optim.Adam, weight_decay=0.1",
+        "torch.optim.AdamW",
+        "torch.optim.AdamW, fused=True",
+    ],
+)
+def test_a_scheduler_s_epochs_are_replayed_from_one_recording_without_a_wait(optimizer):
+    code = f"""
+from retable.training.captured import CudaRecorder
+recorded, record = [], CudaRecorder.record
+CudaRecorder.record = lambda *given: recorded.append(1) or record(*given)
+_, optimizer, step = made({optimizer})
+scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 6)
+found = []
+for epoch in range(6):
+    before = counted()
+    for _ in range(5):
+        step(x, y)
+    scheduler.step()
+    after = counted()
+    found.append({{name: after[name] - before[name] for name in after}})
+print(json.dumps([len(recorded), found]))
+"""
+    recordings, epochs = json.loads(on_stand_in("-c", COUNTERS + STEPS + code))
+    assert recordings == 1
+    for epoch in epochs[2:]:
+        assert epoch == epochs[1]
+        assert epoch["graphs"] == 5
+        assert not any(epoch[name] for name in ("streams", "devices", "events", "back", "allocations", "violations"))
 
 
 def test_a_fused_optimizer_goes_on_from_its_checkpoint():

@@ -140,6 +140,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "logger.tensorboard": checks.boolean,
     "sweep.workers": _workers,
     "sweep.fuse": _fuse,
+    "sweep.mps": lambda k, v: checks.one_of(k, v, ("auto", "never")),
     "data.cache": _folder,
     "output": _folder,
     "sweep.dir": _folder,

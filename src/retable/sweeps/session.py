@@ -16,7 +16,7 @@ from typing import Any
 from retable.errors import ConfigError, DataError, RetableError
 from retable.run import checkpoints, devices, files, tensorboard
 from retable.run.result import describe
-from retable.sweeps import curves, fuse, results, store
+from retable.sweeps import curves, fuse, mps, results, store
 from retable.sweeps.display import Display
 from retable.sweeps.plan import Plan, Run, alike, make_plan, write_runs
 from retable.sweeps.pool import Outcome, Pool, refuse
@@ -143,10 +143,10 @@ def run_trial(overrides: Sequence[str]) -> float | None:
 def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
     """Check the runs that are not begun, fix all configs on disk, and train in worker processes."""
     use_gpu = any(run.config["trainer"]["device"] != "cpu" for run in todo)
-    gpus = len(devices.gpus()) if use_gpu else 0
-    if any(len(group) > 1 for group in fuse.groups(todo, plan.settings, gpus)):
-        print("\n".join(fuse.describe(todo, plan.settings, gpus)), flush=True)
-    with Display(todo, len(plan.runs)) as display:
+    gpus = devices.gpus() if use_gpu else ()
+    if any(len(group) > 1 for group in fuse.groups(todo, plan.settings, len(gpus))):
+        print("\n".join(fuse.describe(todo, plan.settings, len(gpus))), flush=True)
+    with mps.serving(plan.settings, gpus), Display(todo, len(plan.runs)) as display:
         pool = Pool(todo, plan.settings, display, use_gpu)
         with _signals(pool):
             try:

@@ -11,6 +11,7 @@ import torch
 from retable.data.loader import Chunk
 from retable.training.captured import BLOCK, CapturedStep
 from retable.training.gradients import GRAD_NORM_EVERY
+from retable.training.rates import RatesOnDevice
 
 if TYPE_CHECKING:
     from retable.tasks.base import Task
@@ -29,7 +30,8 @@ class ChunkSteps:
 
     def __init__(self, task: "Task", optimizer: torch.optim.Optimizer, recorded: bool) -> None:
         self.task, self.optimizer = task, optimizer
-        self._recorded = CapturedStep(self.step, optimizer, task.trained_parameters()) if recorded else None
+        self._rates = RatesOnDevice(optimizer) if recorded else None
+        self._recorded = CapturedStep(self.step, self._rates, task.trained_parameters()) if recorded else None
 
     @property
     def rate(self) -> float:
@@ -110,5 +112,5 @@ class ChunkSteps:
             total = task.penalised(loss)
         with task.autocast(False):  # backward stays outside autocast, as torch asks
             total.backward()
-        self.optimizer.step()
+        (self._rates or self.optimizer).step()
         return loss.detach(), kept

@@ -4,8 +4,8 @@ Small networks keep a GPU waiting for Python. A replayed step does the same arit
 at the cost of one launch; `BLOCK` steps in a row over mini-batches that lie side by side are one graph, too. A chunk of
 mini-batches is gathered by one launch (retable.data.loader), so that nothing has to count steps on the device to gather
 them there. What may change between steps lies in tensors at fixed places: the images are copied in, the losses and what
-is kept of the outputs are copied out. Numbers that the optimizer holds in Python, such as a learning rate that a
-scheduler moves, are part of the recording, so it is made anew when one of them changes.
+is kept of the outputs are copied out, and the rates that a scheduler moves are written to (retable.training.rates).
+Numbers that are left in Python are part of the recording, so it is made anew when one of them changes.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
 """
@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from retable.errors import RetableError, out_of_memory
+from retable.training.rates import RatesOnDevice
 
 Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 BLOCK = 25  # steps a graph: norms of gradients, taken after each 50th step, are then those of a graph's last one
@@ -73,7 +74,7 @@ class CapturedStep:
     Args:
         step: (images, targets) -> (loss, what is kept of the outputs), one whole optimizer step, both detached; or what
             is done without an optimizer, e.g. an evaluation.
-        optimizer: its numbers in Python are watched; its state is kept on the device (see `keep_on_device`).
+        rates: of the optimizer, whose state is kept on the device (see `keep_on_device`).
         parameters: what it trains.
         recorder: where it is recorded.
 
@@ -84,11 +85,11 @@ class CapturedStep:
     def __init__(
         self,
         step: Step,
-        optimizer: torch.optim.Optimizer | None = None,
+        rates: RatesOnDevice | None = None,
         parameters: Sequence[nn.Parameter] = (),
         recorder: Recorder | None = None,
     ) -> None:
-        self._step, self._optimizer, self._parameters = step, optimizer, list(parameters)
+        self._step, self._rates, self._parameters = step, rates, list(parameters)
         self._recorder = recorder or CudaRecorder()
         self._eager_left = WARM_UP
         self._shapes: tuple[torch.Size, torch.Size] | None = None
@@ -97,6 +98,8 @@ class CapturedStep:
 
     def __call__(self, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """One optimizer step."""
+        if self._rates is not None:
+            self._rates.refresh()
         shapes = images.shape, targets.shape
         self._shapes = self._shapes or shapes
         if shapes != self._shapes or self._eager_left > 0:  # e.g. an epoch's last, smaller mini-batch
@@ -115,10 +118,12 @@ class CapturedStep:
         Args:
             images, targets: `BLOCK` mini-batches, one behind the other.
         """
+        if self._rates is not None:
+            self._rates.refresh()
         return self._replayed(BLOCK, images, targets)
 
     def _replayed(self, steps: int, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        settings = _numbers(self._optimizer)
+        settings = [] if self._rates is None else self._rates.settings()
         if settings != self._settings:
             for recording in self._recordings.values():
                 recording.replay = None  # its memory goes before the next one's comes
@@ -176,9 +181,3 @@ def keep_on_device(optimizer: torch.optim.Optimizer, wanted: bool) -> None:
                 state = optimizer.state.get(parameter, {})
                 if torch.is_tensor(state.get("step")):
                     state["step"] = state["step"].to(parameter.device if there else "cpu")
-
-
-def _numbers(optimizer: torch.optim.Optimizer | None) -> list[dict[str, Any]]:
-    if optimizer is None:
-        return []
-    return [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
