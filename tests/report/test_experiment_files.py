@@ -12,6 +12,7 @@ from retable.config.compose import Composer
 from retable.experiment.grid import expand
 from retable.experiment.table import parse_table
 from retable.report.runs import cells_of
+from retable.report.site import order
 from retable.report.verdicts import judge_published
 from tests.report.tables import FAILS, FOLDER, HOLDS, UNDECIDED, cells_by_run, composed, points, table
 
@@ -272,3 +273,17 @@ def test_a_measured_duration_is_what_the_gallerys_runs_took(name):
     assert len(seconds) == len(expand([f"experiment=gland/{name}"], Composer()).points)
     workers = min(2, len(seconds))
     assert int(minutes) == pytest.approx(sum(seconds) / workers / 60, abs=0.5)
+
+
+def test_every_claim_stands_beside_a_statement_of_its_report():
+    """docs/reports/claims.md names each claim of conf/experiment once, and no other."""
+    claims = [claim.id for name in NAMES for claim in table(name).claims]
+    text = (ROOT / "docs/reports/claims.md").read_text()
+    named = re.findall(r"(?:A2, side of the patches|B2\.1 - B2\.3|C\.1, C\.2|[A-E]\d?(?:\.\d+)?) \(\d\)", text)
+    assert sorted(named) == sorted(claims)
+
+
+def test_tables_stand_in_the_order_of_their_numbers():
+    sources = list(dict.fromkeys(one.source for one in sorted(map(table, NAMES), key=order)))
+    assert sources[:9] == [*(f"A1.{n}" for n in (1, 2, 3, 4, 5, 6, 8)), "A2", "A2, side of the patches"]
+    assert [one for one in sources if one[0] in "CD"] == ["C.1, C.2", "C.3", "D1", "D1.2"]
