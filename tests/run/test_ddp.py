@@ -10,8 +10,9 @@ from retable.run import files
 from retable.run.execute import execute
 from retable.run.files import read_history
 from retable.sweeps import pool
+from retable.sweeps.finish import exit_code
 from retable.sweeps.plan import Run
-from retable.sweeps.session import exit_code, sweep
+from retable.sweeps.session import sweep
 from tests.checking import check
 
 TASKS = {

@@ -50,6 +50,11 @@ class Operand:
         return {epoch: reduce([curve[epoch] for curve in curves]) * self.times for epoch in sorted(shared)}
 
 
+def number(value: float) -> Operand:
+    """A constant as an operand."""
+    return Operand(label="", constant=value)
+
+
 class World(Protocol):
     """What a claim is judged on: the runs of a table, one of their seeds, or the published figures."""
 

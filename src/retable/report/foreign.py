@@ -16,7 +16,7 @@ from retable.experiment.fields import listed
 from retable.experiment.table import Table, name_of, parse_table
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, canonical, cells_of, equal
 from retable.report.sources import source
-from retable.report.sources.base import SEEDS, UNSEEDED, Source, nested, seed_of
+from retable.report.sources.base import SEEDS, SPLITS, UNSEEDED, Source, nested, seed_of
 
 if TYPE_CHECKING:
     from retable.report.sweep_page import Swept
@@ -37,7 +37,6 @@ MEASURES = (
     "bleu",
     "perplexity",
 )
-_SPLITS = ("train", "val", "valid", "validation", "test", "eval")
 # What names a run or says where and when it was, and sets nothing.
 _INCIDENTAL = ("name", "run", "run_name", "run_id", "id", "time", "date", "timestamp", "created", "runtime", "duration")
 _INCIDENTAL += (
@@ -248,6 +247,6 @@ def is_measure(key: str, values: Sequence[Any]) -> bool:
     """Whether a column that holds numbers is a figure and no setting: by its name, else if every run has another."""
     parts = key.lower().replace("-", "_").replace("/", ".").split(".")
     words = parts[-1].split("_")
-    if parts[0].split("_")[0] in _SPLITS or any(word.startswith(MEASURES) for word in words):
+    if parts[0].split("_")[0] in SPLITS or any(word.startswith(MEASURES) for word in words):
         return True
     return len(set(map(str, values))) == len(values) > 2 and all(isinstance(value, float) for value in values)

@@ -10,12 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from statistics import fmean
 
+from retable.experiment.best import Ranked
 from retable.experiment.claims import Claim
-from retable.experiment.kinds import Ranked
-from retable.experiment.metrics import Curve, Metric, NotThere, Published
-from retable.experiment.operands import Operand, World
+from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.operands import World
 from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
 from retable.report.factors import Differing, differing
@@ -24,6 +23,7 @@ from retable.report.predicted import predicted_spread
 from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
+from retable.report.worlds import PublishedWorld, RunsWorld, of_seed
 
 MOST_RANGES = 12  # of a claim that is held against published ranges: each doubles what is tried
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -89,66 +89,6 @@ class Verdict:
         more = f"confounded: the cells differ in {confounded}, too" if confounded else ""
         details = "; ".join(part for part in (self.numbers, *self.reasons, more, self.under) if part)
         return f"{text}: {details}" if details else text
-
-
-@dataclass(frozen=True)
-class RunsWorld:
-    """Figures of runs: a cell's is the mean over its records, which are one where a single seed is judged."""
-
-    table: Table
-    runs: Mapping[str, Sequence[RunRecord]]
-
-    def cell(self, name: str, operand: Operand) -> float:
-        metrics = self.table.metrics
-        try:
-            return fmean(metrics[operand.metric].value(run, metrics, operand.when) for run in self.runs[name])
-        except NotThere as error:
-            raise NotThere(f"{name}: {error}") from None
-
-    def curve(self, name: str, operand: Operand) -> Curve:
-        metrics = self.table.metrics
-        try:
-            curves = [metrics[operand.metric].curve(run, metrics) for run in self.runs[name]]
-        except NotThere as error:
-            raise NotThere(f"{name}: {error}") from None
-        if any(set(found) != set(curves[0]) for found in curves):
-            raise NotThere(f"{name}: the seeds have different epochs")
-        return {epoch: fmean(found[epoch] for found in curves) for epoch in curves[0]}
-
-
-@dataclass(frozen=True)
-class PublishedWorld:
-    """The published figures, for what the claims are worth on them. ends: what a (cell, metric)'s range stands for."""
-
-    table: Table
-    ends: Mapping[tuple[str, str], float] = field(default_factory=dict)
-
-    def cell(self, name: str, operand: Operand) -> float:
-        figure, metric, final = (
-            self.figure(name, operand.metric),
-            self.table.metrics[operand.metric],
-            operand.when.final,
-        )
-        if final and (name, operand.metric) in self.ends:
-            return self.ends[name, operand.metric]
-        if figure and final and figure.value is not None:
-            return figure.value
-        if final and metric.difference and not (figure and figure.curve):
-            left, right = (
-                self.cell(name, replace(operand, metric=part)) if isinstance(part, str) else part
-                for part in metric.difference
-            )
-            return (left - right) * metric.scale
-        return operand.when.of(self.curve(name, operand), operand.metric)
-
-    def curve(self, name: str, operand: Operand) -> Curve:
-        figure = self.figure(name, operand.metric)
-        if not figure or not figure.curve:
-            raise NotThere(f"{name}: no {operand.metric} was published" + ("" if operand.when.final else " an epoch"))
-        return dict(figure.curve)
-
-    def figure(self, name: str, metric: str) -> Published | None:
-        return self.table.cells[name].published.get(metric) if name in self.table.cells else None
 
 
 def evaluate_claims(table: Table, runs: Assigned) -> list[Verdict]:
@@ -308,10 +248,6 @@ def differences_by_seed(
             finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
             found.append(interval(f"{high.label} - {low.label}", high.metric, finite))
     return tuple(found)
-
-
-def of_seed(cells: Mapping[str, Sequence[RunRecord]], seed: int) -> dict[str, list[RunRecord]]:
-    return {name: [run for run in found if run.seed == seed] for name, found in cells.items()}
 
 
 def settle(

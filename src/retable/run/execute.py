@@ -16,7 +16,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
+from retable.run import checkpoints, ddp, devices, facts, files, foreign_train, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -116,7 +116,7 @@ def _execute(
         loggers = make_loggers(config, directory, atomic.read_json(directory / files.RUN) or {}, callbacks)
         its_trainer = functools.partial(make_trainer, config["trainer"], kind, callbacks=callbacks, loggers=loggers)
         try:
-            return foreign.execute(config, directory, kind, its_trainer, **hooks)
+            return foreign_train.execute(config, directory, kind, its_trainer, **hooks)
         finally:
             close_loggers(loggers)
     pl.seed_everything(config["seed"], verbose=False)

@@ -15,6 +15,7 @@ from retable.report.runs import RunRecord
 
 SEEDS = ("seed", "random_seed", "rng_seed", "global_seed", "manual_seed", "random_state")
 EPOCHS = ("trainer.max_epochs", "training.epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs", "epochs")
+SPLITS = ("train", "val", "valid", "validation", "test", "eval")  # as what is measured, or its folder, is called
 UNSEEDED = -1  # the seed of a run that recorded none
 _WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
 
