@@ -186,7 +186,7 @@ def read_mask(path: Path) -> Any:
 
 def read_archive(path: Path) -> Any:
     from retable.data.formats.files import is_archive, unpack
-    from retable.data.formats.pictures import pictures_below
+    from retable.data.formats.pairs import pictures_below
 
     if is_archive(path):
         with tempfile.TemporaryDirectory() as scratch:

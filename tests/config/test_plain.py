@@ -51,10 +51,11 @@ def test_values_of_every_kind(both, choice, values):
     assert outcome(fast, words) == outcome(slow, words)
 
 
-def test_every_tables_grid(both):
+@pytest.mark.parametrize("every", [31, pytest.param(7, marks=pytest.mark.slow)])
+def test_every_tables_grid(both, every):
     fast, slow = both
     for name in sorted(fast.options("experiment")):
-        for point in expand([f"experiment={name}"], fast).points[::7]:
+        for point in expand([f"experiment={name}"], fast).points[::every]:
             assert outcome(fast, point) == outcome(slow, point), point
 
 

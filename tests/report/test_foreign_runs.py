@@ -194,6 +194,33 @@ def grid_csv(path: Path, rows: list[dict]) -> str:
     return str(path / "runs.csv")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,model,learning_rate,random_seed,best acc\n"
+        "a,cnn,0.1,1,71.2%\nb,cnn,0.1,2,70.8%\nc,vit,0.01,1,60.5 %\nd,vit,0.01,2,61%\n",
+        "name;model;learning_rate;random_seed;best acc\n"
+        "a;cnn;0,1;1;71,2\nb;cnn;0,1;2;70,8\nc;vit;0,01;1;60,5\nd;vit;0,01;2;61\n",
+    ],
+    ids=["percent signs", "decimal commas"],
+)
+def test_a_sheet_as_a_person_writes_it(text, tmp_path):
+    (tmp_path / "runs.csv").write_text(text)
+    foreign = read_foreign("csv", [str(tmp_path / "runs.csv")])
+    drafted = draft(foreign.records, ["learning_rate"])
+    assert (drafted["rows"], list(drafted["metrics"])) == (["learning_rate", "model"], ["best acc"])
+    table = parse_table(drafted, "t")
+    rows = evaluate(table, table_of(table, foreign)).rows
+    means = {row.cell.name: row.entries["best acc"].mean for row in rows}
+    assert means == {"learning_rate 0.01 vit": pytest.approx(60.75), "learning_rate 0.1 cnn": pytest.approx(71.0)}
+
+
+def test_a_seed_is_no_figure_of_a_draft(tmp_path):
+    rows = [{"opt": name, "seed": s, "quality": 1 + s} for name in "ab" for s in (0, 1)]
+    records = read_foreign("csv", [grid_csv(tmp_path, rows)]).records
+    assert list(draft(records)["metrics"]) == ["quality"]
+
+
 def test_rows_and_columns_lay_the_table_out_and_what_else_varies_joins_the_rows(tmp_path):
     rows = [
         {"dropout": p, "optimizer": name, "batch": batch, "seed": seed, "val_acc": p + batch / 100 + seed / 1000}

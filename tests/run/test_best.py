@@ -16,7 +16,7 @@ from tests.checking import check
 
 
 def best(folder, metric: str, higher_is_better: bool, values: list[float | None]) -> int | None:
-    record = Record(folder, metric, higher_is_better, extra={}, tensorboard=False, on_epoch=print)
+    record = Record(folder, metric, higher_is_better, extra={}, events=None, on_epoch=print)
     record.rows = [{"epoch": epoch} | ({} if value is None else {metric: value}) for epoch, value in enumerate(values)]
     return record.best.get("epoch")
 

@@ -63,6 +63,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_undisturbed_one(config, tmp_path):
     def stop(row):
         raise Stopped

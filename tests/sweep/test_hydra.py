@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from hydra.core.config_store import ConfigStore
@@ -100,15 +100,20 @@ class Search(Sweeper):
             Search.values.append(job.return_value)
 
 
+PLUGIN = "hydra_plugins.search"
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="search", node={"_target_": f"{PLUGIN}.Search", "trials": 2}, provider="test"
+)
+
+
 @pytest.fixture
-def search():
-    """Registers the sweeper of another kind, as a plugin would be."""
-    target = "hydra_plugins.search.Search"
-    node = {"_target_": target, "trials": 2}
-    ConfigStore.instance().store(group="hydra/sweeper", name="search", node=node, provider="test")
-    Plugins.instance().class_name_to_class[target] = Search
-    yield
-    del Plugins.instance().class_name_to_class[target]
+def search(monkeypatch):
+    """Makes the sweeper of another kind a plugin's, whose place Hydra 1.4 asks the class itself for."""
+    module = ModuleType(PLUGIN)
+    module.Search = Search
+    monkeypatch.setitem(sys.modules, PLUGIN, module)
+    monkeypatch.setattr(Search, "__module__", PLUGIN)
+    monkeypatch.setitem(Plugins.instance().class_name_to_class, f"{PLUGIN}.Search", Search)
 
 
 def runs(folder: Path) -> dict[float, Path]:
@@ -118,7 +123,7 @@ def runs(folder: Path) -> dict[float, Path]:
     return found
 
 
-@pytest.mark.parametrize("launcher", list(OTHERS))
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("workers", marks=pytest.mark.slow)])
 def test_a_search_gets_each_trials_metric_and_a_second_study_trains_its_own(
     command, search, tmp_path, monkeypatch, launcher
 ):

@@ -236,6 +236,7 @@ def test_ctrl_c_keeps_checkpoints_and_the_same_command_goes_on(faulty):
     assert len(list(folder.glob("*/result.json"))) == 2
 
 
+@pytest.mark.slow
 def test_two_invocations_share_the_work(faulty):
     slow = [*faulty("slow"), "seed=0,1,2", "sweep.workers=1"]
     one = subprocess.Popen(command(*slow), cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -261,6 +262,7 @@ def test_a_finished_sweep_needs_no_torch_and_returns_at_once(base):
     assert spent < 3.0  # CPU time, so that a busy machine changes nothing
 
 
+@pytest.mark.slow
 def test_hydras_basic_launcher_works_under_the_sweeper(base):
     arguments = command(*base, "dropout=0.1,0.2", "hydra/launcher=basic")
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300)

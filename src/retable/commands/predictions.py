@@ -176,8 +176,8 @@ def draw_boxes(found: Found, classes: Sequence[str], folder: Path) -> Path:
     import torch
     from matplotlib.figure import Figure
 
-    from retable.figures.classification import save
     from retable.figures.detection import picture
+    from retable.figures.saving import save
 
     height, width = found.image.shape[1:]
     figure = Figure(figsize=(7.0, 7.0 * height / width))

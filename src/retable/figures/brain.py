@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from retable.data.arrays import IGNORE
 from retable.data.formats.nifti import Volume
 from retable.data.sets.brain import grid_corners, stitched
-from retable.figures.classification import save
+from retable.figures.saving import save
 from retable.figures.segmentation import colours, sheet
 
 HEIGHTS = {"top": 0.75, "middle": 0.5, "bottom": 0.25}  # shares of the slices that hold tissue

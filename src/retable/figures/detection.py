@@ -11,7 +11,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from retable.figures.classification import TRAIN, VAL, confusion_matrix, save
+from retable.figures.classification import TRAIN, VAL, confusion_matrix
+from retable.figures.saving import save
 from retable.figures.segmentation import PREDICTED, TRUE
 
 MOST_POINTS = 5000  # images in the plane of t-SNE; of larger sets evenly spaced ones

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from retable.data.arrays import IGNORE
-from retable.figures.classification import save
+from retable.figures.saving import save
 from retable.metrics import segmentation as metrics
 
 TRUE, PREDICTED = "#009E73", "#D55E00"  # outlines; the colour-blind see them differ too (Okabe and Ito)

@@ -4,6 +4,7 @@ A table's file is the one that a sweep trains (`experiment.table`), here without
 say of themselves (the seed, the data's fingerprint, the code's commit) is said on the page.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -245,7 +246,7 @@ def varying_text(records: Sequence[RunRecord]) -> str:
 
 def is_measure(key: str, values: Sequence[Any]) -> bool:
     """Whether a column that holds numbers is a figure and no setting: by its name, else if every run has another."""
-    parts = key.lower().replace("-", "_").replace("/", ".").split(".")
+    parts = re.sub(r"[-\s]", "_", key.lower()).replace("/", ".").split(".")
     words = parts[-1].split("_")
     if parts[0].split("_")[0] in SPLITS or any(word.startswith(MEASURES) for word in words):
         return True

@@ -295,7 +295,9 @@ def missing(
     if not seeds and len(faults) < len(used):
         faults.append(f"no seed that all of {', '.join(name for name, found in used.items() if found)} have")
     for name, found in relevant.items():
-        faults += [f"{name}: seed {run.seed} {run.status}" for run in found if run.status != "finished"]
+        for status in dict.fromkeys(run.status for run in found if run.status != "finished"):
+            ended = sorted(run.seed for run in found if run.status == status)
+            faults.append(f"{name}: seed{'s' if len(ended) > 1 else ''} {', '.join(map(str, ended))} {status}")
         by_seed = [run.seed for run in found]
         faults += [
             f"{name}: {by_seed.count(seed)} runs of seed {seed}" for seed in sorted(seeds) if by_seed.count(seed) > 1

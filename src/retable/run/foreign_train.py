@@ -24,7 +24,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.data.loader import mixed_seed
 from retable.errors import RetableError
-from retable.run import checkpoints, files
+from retable.run import beside, checkpoints, files
 from retable.run.foreign import check_metric, declared_directions, make_data, make_module, scalars
 from retable.run.foreign_data import fingerprint, same_items
 from retable.run.record import Record
@@ -233,7 +233,7 @@ def execute(
         metric=config["task"]["metric"],
         higher_is_better=None if mode is None else mode == "max",
         extra={"config": config, "name": run["name"]},
-        tensorboard=config["logger"].get("tensorboard", False),
+        events=beside.events(kind) if config["logger"].get("tensorboard", False) else None,
         keep_best=kept["best"],
         seed=config["seed"],
         on_data=note_data,
@@ -259,7 +259,10 @@ def execute(
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == files.FINISHED:
-        _draw(directory, record, config)
+        with beside.drawing(kind):
+            _draw(directory, record, config)
+        if config["logger"].get("tensorboard"):
+            write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
     seconds["total"] = seconds["setup"] + record.seconds
     hooks["should_interrupt"]()  # a directory that is gone gets no result
@@ -280,5 +283,3 @@ def _draw(directory: Path, record: Logged, config: dict[str, Any]) -> None:
 
     rows = [{_SPLIT.sub(r"\1/", name): value for name, value in row.items()} for row in record.rows]
     curves(rows, directory / files.FIGURES / "curves.png", f"{config['task']['name']} · {directory.name}")
-    if config["logger"].get("tensorboard"):
-        write_images(directory, record.epochs)

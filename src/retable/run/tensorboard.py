@@ -13,6 +13,7 @@ need TensorFlow. Files have a fixed name and no time in them: the same runs give
 
 import io
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ EVENTS = "events.out.tfevents.0.hparams"  # a name by which TensorBoard takes it
 def write_images(directory: Path, epoch: int) -> None:
     """Add every PNG of the run's figures to its validation events, under the figure's name, at an epoch."""
     from PIL import Image
+    from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-    from torch.utils.tensorboard import FileWriter
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     values = []
     for path in sorted((directory / "figures").glob("*.png")):
@@ -38,8 +40,8 @@ def write_images(directory: Path, epoch: int) -> None:
         # The file's own bytes: SummaryWriter.add_image would decode and compress them again.
         image = Summary.Image(width=width, height=height, colorspace=channels, encoded_image_string=path.read_bytes())
         values.append(Summary.Value(tag=path.stem, image=image))
-    writer = FileWriter(str(directory / "val"), filename_suffix=".figures")
-    writer.add_summary(Summary(value=values), epoch)
+    writer = EventFileWriter(str(directory / "val"), filename_suffix=".figures")
+    writer.add_event(Event(wall_time=time.time(), step=epoch, summary=Summary(value=values)))
     writer.close()
 
 

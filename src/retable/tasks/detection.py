@@ -210,6 +210,7 @@ class Detection(Task):
         return chosen
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint["before"] = self.before
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -218,14 +219,17 @@ class Detection(Task):
 
     # What is left of a run --------------------------------------------------------------------------------------------
 
+    def split_counts(self, split: str) -> dict[str, Any]:
+        """The confusion matrix and each class's average precision; none of training."""
+        if split == "train":
+            return {}
+        return {"confusion": self.results(split)["confusion"].tolist(), "per_class": self._per_class(split)}
+
     def counts(self, data: Any) -> dict[str, Any]:
-        """Confusion matrices, and each class's average precision."""
-        found: dict[str, Any] = {"confusion": {}, "per_class": {}}
-        for split in filter(self.has_seen, ("val", "test")):
-            found["confusion"][split] = self.results(split)["confusion"].tolist()
-            found["per_class"][split] = self._per_class(split)
+        """`split_counts`, and the confusion matrix before training."""
+        found = super().counts(data)
         if self.before is not None:
-            found["confusion"]["before"] = self.before["confusion"].tolist()
+            found.setdefault("confusion", {})["before"] = self.before["confusion"].tolist()
         return found
 
     def _per_class(self, split: str) -> list[dict[str, Any]]:

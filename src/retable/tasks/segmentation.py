@@ -151,19 +151,20 @@ class Segmentation(Task):
         truth = self.labels(torch.from_numpy(np.array(images.targets)).long()).numpy()
         return metrics.hausdorff(truth == 1, found == 1, images.about.get("spacing"))
 
+    def split_counts(self, split: str) -> dict[str, Any]:
+        """The confusion matrix over all pixels and, in both averages, each class's metrics."""
+        matrices = self.matrices(split)
+        return {"confusion": matrices.sum(0).tolist(), "per_class": metrics.per_class(matrices, self.classes)}
+
     def counts(self, data: Any) -> dict[str, Any]:
-        """Confusion matrices and, in both averages, each class's metrics; Hausdorff distances where they are wanted."""
-        found: dict[str, Any] = {"average": self.average, "confusion": {}, "per_class": {}}
-        for split in filter(self.has_seen, ("train", "val", "test")):
-            matrices = self.matrices(split)
-            found["confusion"][split] = matrices.sum(0).tolist()
-            found["per_class"][split] = metrics.per_class(matrices, self.classes)
-            if self.distances and split != "train":
-                values, unit = self.hausdorff(data.splits.by_name[split], data.normalise)
-                known = values[~np.isnan(values)]
-                mean = float(known.mean()) if len(known) else None
-                counts = {"images": len(values), "undefined": len(values) - len(known)}
-                found.setdefault("hausdorff", {})[split] = {"mean": mean, "unit": unit, **counts}
+        """`split_counts`, and Hausdorff distances where they are wanted."""
+        found: dict[str, Any] = {"average": self.average} | super().counts(data)
+        for split in filter(self.has_seen, ("val", "test") if self.distances else ()):
+            values, unit = self.hausdorff(data.splits.by_name[split], data.normalise)
+            known = values[~np.isnan(values)]
+            mean = float(known.mean()) if len(known) else None
+            counts = {"images": len(values), "undefined": len(values) - len(known)}
+            found.setdefault("hausdorff", {})[split] = {"mean": mean, "unit": unit, **counts}
         return found
 
     def image_metrics(self, split: str) -> dict[str, np.ndarray]:
@@ -197,10 +198,9 @@ class Segmentation(Task):
         from retable.figures import classification as figures
         from retable.figures import segmentation as figures_masks
 
-        for split in filter(self.has_seen, ("train", "val", "test")):
-            shares = self.matrices(split).sum(0).tolist()
+        for split, counts in self.counted().items():
             path = folder / f"confusion_{split}.png"
-            figures.confusion_matrix(shares, self.classes, path, f"{title} · {split}", True)
+            figures.confusion_matrix(counts["confusion"], self.classes, path, f"{title} · {split}", True)
         figures_masks.draw(self, data, folder, title)
         if "volumes" in data.extras:
             brain.draw(data, folder, lambda x: self.predict(data.normalise(torch.from_numpy(x))).numpy(), title)
