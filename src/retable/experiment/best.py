@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 from retable.experiment.fields import Fields
 from retable.experiment.operands import ALL_RUNS, Given, Operand, number
 from retable.experiment.statement import Comparison, Evidence, Statement, Value, above, outdoes, sign
+
+Labelled = TypeVar("Labelled", Operand, Value)
 
 
 @dataclass(frozen=True)
@@ -34,17 +36,10 @@ class Ranked(Statement):
         more = tuple(Operand(label=name, cells=(name,), metric=like.metric, when=like.when) for name in names)
         return replace(self, operands=self.operands + more)
 
-    def split_operands(self) -> tuple[list[Operand], list[Operand]]:
-        """The operands that are named, and the others."""
-        return (
-            [operand for operand in self.operands if operand.label in self.named],
-            [operand for operand in self.operands if operand.label not in self.named],
-        )
-
-    def split_values(self, evidence: Evidence) -> tuple[list[Value], list[Value]]:
-        """The named ones, and the others."""
-        found = evidence.values(self.operands)
-        return [f for f in found if f.label in self.named], [f for f in found if f.label not in self.named]
+    def split(self, found: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
+        """Those of operands, or of their values, that are named, and the others."""
+        named = [one for one in found if one.label in self.named]
+        return named, [one for one in found if one.label not in self.named]
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class Best(Ranked):
         return replace(statement, among=(limit.choice("metric", given.metrics), limit.number("above")))
 
     def below(self, evidence: Evidence) -> list[Value]:
-        """Those that `among` leaves out, by the figure that does."""
+        """Those that `among` leaves out, by the value that does."""
         if self.among is None:
             return []
         metric, least = self.among
@@ -87,7 +82,7 @@ class Best(Ranked):
             kept = replace(self, among=None, operands=tuple(o for o in self.operands if o.label not in out))
             won, text = kept.holds(evidence)
             return won, text + (f"; of those above {least:g} in {metric}, not {', '.join(sorted(out))}" if out else "")
-        named, others = self.split_values(evidence)
+        named, others = self.split(evidence.values(self.operands))
         shown = ", ".join(value.text for value in named)
         if not others:
             return True, shown
@@ -96,7 +91,7 @@ class Best(Ranked):
         return won, f"{shown} {sign(last.value, rival.value)} {rival.text} ({'next' if won else 'best other'})"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
-        named, others = self.split_operands()
+        named, others = self.split(self.operands)
         found = []
         if self.among:
             metric, least = self.among
@@ -113,7 +108,7 @@ class BestIn(Ranked):
     name_keys, operand_keys = ("cells",), ("of",)
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        named, others = self.split_values(evidence)
+        named, others = self.split(evidence.values(self.operands))
         inside = max(named, key=lambda f: f.merit)
         if not others:
             return True, inside.text
@@ -121,7 +116,7 @@ class BestIn(Ranked):
         return outdoes(inside, rival), f"{inside.text} {sign(inside.value, rival.value)} {rival.text}"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
-        named, others = self.split_operands()
+        named, others = self.split(self.operands)
         inside = max(named, key=lambda operand: evidence.value_of(operand).merit)
         return [evidence.outdoes(inside, other) for other in others]
 
@@ -132,7 +127,7 @@ class Worst(Ranked):
     name_keys, operand_keys = ("cell",), ("of",)
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        (named, *_), others = self.split_values(evidence)
+        (named, *_), others = self.split(evidence.values(self.operands))
         if not others:
             return True, named.text
         rival = min(others, key=lambda f: f.merit)
@@ -140,5 +135,5 @@ class Worst(Ranked):
         return won, f"{named.text} {sign(named.value, rival.value)} {rival.text} ({'next' if won else 'worst other'})"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
-        (named, *_), others = self.split_operands()
+        (named, *_), others = self.split(self.operands)
         return [evidence.outdoes(other, named) for other in others]

@@ -212,7 +212,7 @@ def mixed(cells: Mapping[str, Sequence[RunRecord]]) -> list[str]:
 
 
 def settings_of(records: Sequence[RunRecord]) -> list[str]:
-    """All settings of runs that are no figures and do not only name a run, by dotted key in order of appearance."""
+    """All settings of runs that are no metrics and do not only name a run, by dotted key in order of appearance."""
     flat = [flatten(dict(record.config)) for record in records]
     keys = dict.fromkeys(key for one in flat for key in one if key)
     columns = {column.replace("/", ".") for record in records for column in record.history}
@@ -245,7 +245,7 @@ def varying_text(records: Sequence[RunRecord]) -> str:
 
 
 def is_measure(key: str, values: Sequence[Any]) -> bool:
-    """Whether a column that holds numbers is a figure and no setting: by its name, else if every run has another."""
+    """Whether a column that holds numbers is a metric and no setting: by its name, else if every run has another."""
     parts = re.sub(r"[-\s]", "_", key.lower()).replace("/", ".").split(".")
     words = parts[-1].split("_")
     if parts[0].split("_")[0] in SPLITS or any(word.startswith(MEASURES) for word in words):

@@ -37,8 +37,8 @@ class Verdict:
     verdict: holds, does not hold, undecided, not judged (sample data), not comparable (a threshold at reduced scale).
     numbers: what was compared, on the means; held: in how many of the seeds it holds.
     scale_note: empty at the published scale, else what was reduced. reasons: why it is undecided, or what was left out.
-    published: what the claim is worth on the published figures themselves.
-    intervals: one a statement that sets one figure of runs over another, where the claim is judged. A choice among many
+    published: what the claim is worth on the published values themselves.
+    intervals: one a statement that sets one value of runs over another, where the claim is judged. A choice among many
     (`best`) has none: its runner-up is picked after the fact. resolution: how sure it is that it holds, or does not.
     differs: in which settings the cells that it compares do. under: under which assumptions it holds.
     """
@@ -118,7 +118,7 @@ def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def evaluate_published(table: Table) -> list[Verdict]:
-    """What each claim is worth on the published figures: some reports contradict their own tables."""
+    """What each claim is worth on the published values: some reports contradict their own tables."""
     found = []
     for claim in table.claims:
         if claim.all_runs:
@@ -235,7 +235,7 @@ def claims_line(verdicts: Sequence[Verdict]) -> str:
 def differences_by_seed(
     table: Table, statements: Sequence[Statement], relevant: Mapping[str, Sequence[RunRecord]], seeds: set[int]
 ) -> tuple[Interval, ...]:
-    """The interval of each statement that sets one figure of runs over another."""
+    """The interval of each statement that sets one value of runs over another."""
     worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in seeds}
     found = []
     for statement in statements:

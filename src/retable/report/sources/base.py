@@ -1,7 +1,7 @@
-"""What every source shares: a run's settings as a nested config, its figures as a history, its seed.
+"""What every source shares: a run's settings as a nested config, its metrics as a history, its seed.
 
 Programs record the same things in different words. Settings come flat (`optimizer.lr`, `optimizer/lr`) or nested, as
-numbers or as text; figures come a step, an epoch or once. Here they become what tables read.
+numbers or as text; metrics come a step, an epoch or once. Here they become what tables read.
 """
 
 import ast
@@ -60,7 +60,7 @@ def make_record(
 
     Args:
         settings: by key, nested or flat.
-        rows: figures in the order of recording, each with its `epoch` or `step` where there is one.
+        rows: metrics in the order of recording, each with its `epoch` or `step` where there is one.
         status: finished, failed or unfinished.
         path: its directory, where pages link to it.
     """
@@ -132,7 +132,7 @@ def value_of(text: str) -> Any:
 
 
 def number_of(value: Any) -> float:
-    """A figure; nan for what is none, such as a picture."""
+    """A number; nan for what is none, such as a picture."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -147,7 +147,7 @@ def number_of(value: Any) -> float:
 def history_of(rows: Iterable[Row]) -> dict[str, list[float]]:
     """Column -> a value an epoch, with the epochs in `epoch`, ascending.
 
-    Rows of one epoch are one; the later figure stands. Where no row names an epoch, steps stand in for epochs; a row
+    Rows of one epoch are one; the later value stands. Where no row names an epoch, steps stand in for epochs; a row
     without either counts on from the one before.
     """
     rows = [dict(row) for row in rows]
