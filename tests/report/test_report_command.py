@@ -12,9 +12,9 @@ from retable.experiment.grid import expand
 from retable.report.evaluated import evaluate
 from retable.report.match import tables_of
 from retable.report.runs import read_runs
+from retable.sweeps.finish import finish
 from retable.sweeps.plan import make_plan
 from retable.sweeps.pool import Outcome
-from retable.sweeps.session import finish
 
 
 @pytest.fixture(scope="module")

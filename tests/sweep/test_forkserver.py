@@ -144,15 +144,15 @@ def test_no_worker_is_forked_where_a_gpu_is_in_use(monkeypatch, tmp_path):
 
 SWEEP = """
 import sys
-from retable.sweeps import processes
+from retable.sweeps import crew
 from retable.sweeps.session import sweep
 
-class Forked(processes.WorkerProcess):
+class Forked(crew.WorkerProcess):
     def __init__(self, number, events, gpu, threads, server=None):
         assert server is not None and gpu == "0"
         super().__init__(number, events, gpu, threads, server)
 
-processes.WorkerProcess = Forked
+crew.WorkerProcess = Forked
 plan, outcome = sweep(sys.argv[1:])
 sys.exit(bool(outcome.failures))
 """

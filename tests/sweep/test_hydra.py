@@ -13,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from retable import atomic
 from retable.main import main
 from retable.run import files
-from retable.sweeps import session
+from retable.sweeps import finish, session
 from tests.sweep.conftest import BASE
 
 OTHERS = {"basic": ["hydra/launcher=basic"], "workers": []}
@@ -58,7 +58,7 @@ def test_keys_without_a_meaning_are_refused_in_a_line(command, tmp_path, mode, w
 def test_what_a_sweep_is_told_by_hydras_keys(command, monkeypatch):
     seen = []
     monkeypatch.setattr(session, "sweep", lambda arguments, *engine: (seen.append(arguments), None))
-    monkeypatch.setattr(session, "exit_code", lambda plan, outcome: 0)
+    monkeypatch.setattr(finish, "exit_code", lambda plan, outcome: 0)
     assert command("-m", "task=mnist", "hydra.sweep.dir=else where", "+hydra.sweeper.params.seed='0,1'")[0] == 0
     assert seen == [["seed=0,1", "task=mnist", "sweep.dir='else where'"]]
 

@@ -27,10 +27,10 @@ UNDER = (
 
 @dataclass(frozen=True)
 class Alternative:
-    """One value of an assumed setting, with the claims and figures that come of it.
+    """One value of an assumed setting, with the claims and metrics that come of it.
 
     setting: as an override. assumed: whether it is the table's own value. cells: that have a finished run. verdicts: a
-    word a claim. moved: by metric, the mean change over the cells from the table's own figures; distance: the mean
+    word a claim. moved: by metric, the mean change over the cells from the table's own values; distance: the mean
     distance over the cells from the published ones. Metrics that can't be compared are not there.
     """
 

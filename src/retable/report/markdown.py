@@ -56,7 +56,7 @@ def grid_of(laid: Layout) -> str:
 
 
 def figure(entry: Entry, metric: Metric) -> str:
-    """E.g. `**63.90 ± 0.40** (3) / 64.48 / -0.58`; with one seed the value alone; words where there is no figure."""
+    """E.g. `**63.90 ± 0.40** (3) / 64.48 / -0.58`; with one seed the value alone; words where there is no value."""
     text = entry.words
     if entry.mean is not None:
         text = metric.spell(entry.mean) + (f" ± {metric.spell(entry.std)}" if entry.std else "")

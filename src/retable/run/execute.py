@@ -16,7 +16,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
+from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign_train, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -116,7 +116,7 @@ def _execute(
         loggers = make_loggers(config, directory, atomic.read_json(directory / files.RUN) or {}, callbacks)
         its_trainer = functools.partial(make_trainer, config["trainer"], kind, callbacks=callbacks, loggers=loggers)
         try:
-            return foreign.execute(config, directory, kind, its_trainer, **hooks)
+            return foreign_train.execute(config, directory, kind, its_trainer, **hooks)
         finally:
             close_loggers(loggers)
     meeting = None
@@ -163,8 +163,8 @@ def _execute(
     if meeting is not None:
         ranks = ddp.settings(kind, meeting.place)
         trainer = make_trainer(trained["trainer"], kind, record, [*callbacks, ddp.callback(config)], loggers, ranks)
-        told = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
-        companions = ddp.companions(trained, told | {"fingerprint": data.fingerprint}, meeting, kind)
+        request = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
+        companions = ddp.companions(trained, request | {"fingerprint": data.fingerprint}, meeting, kind)
         ddp.share(task, data, 0, meeting.place.world)
     else:
         trainer = make_trainer(trained["trainer"], kind, record, callbacks, loggers)

@@ -13,8 +13,9 @@ from retable.checks import seconds
 from retable.errors import ConfigError, RetableError
 from retable.run import files, lease
 from retable.sweeps import fuse, store
+from retable.sweeps.crew import Crew
 from retable.sweeps.plan import Run
-from retable.sweeps.processes import DIED, Crew, WorkerProcess
+from retable.sweeps.processes import DIED, WorkerProcess
 
 _POLL = 0.1  # seconds between two looks at the clock, the signals and runs that another sweep trains
 _WORKERS_THAT_NEVER_START = 3
