@@ -160,6 +160,22 @@ def test_validation_after_more_batches_than_there_are(compose):
         check(compose(*TINY, "trainer.val_check_interval=14"))
 
 
+@pytest.mark.parametrize("key", ["limit_train_batches", "overfit_batches"])
+def test_a_share_that_is_less_than_a_batch(compose, key):
+    """Lightning would train on nothing, or end the run where validation begins."""
+    check(compose(*TINY, f"trainer.{key}=0.08", "data.eval_batch_size=10"))
+    with pytest.raises(ConfigError) as caught:
+        check(compose(*TINY, f"trainer.{key}=0.07", "data.eval_batch_size=10"))
+    assert str(caught.value) == (
+        f"trainer.{key}=0.07: less than one of 13 batches; accepted: at least 0.07692, or a whole number of batches"
+    )
+
+
+@pytest.mark.parametrize("mode", ["limit", "overfit", "profiler"])
+def test_debugging_is_accepted_on_sample_data(compose, mode):
+    check(compose("task=mnist", "data=sample", f"debug={mode}"))
+
+
 def test_half_precision_with_a_scaler_needs_a_gpu():
     with pytest.raises(
         RetableError, match=r"^trainer.precision=16-mixed: needs a GPU; accepted here: auto, 32, 64-true"
