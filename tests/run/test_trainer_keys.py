@@ -54,6 +54,8 @@ KEYS = [
     ("deterministic", True, False, 26),
     ("min_epochs", 2, False, 26),
     ("max_time", "00:01:00:00", True, 26),
+    ("detect_anomaly", True, True, 26),
+    ("benchmark", False, False, 26),
     ("precision", "64-true", False, 26),
     ("precision", "bf16-true", False, 26),
 ]
@@ -103,6 +105,14 @@ def test_deterministic_algorithms_end_with_their_run(compose, tmp_path):
     assert asked == [True, False]
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_anomalies_are_looked_for_where_it_is_asked(compose, tmp_path, value):
+    asked = set()
+    config = compose(*TINY, "trainer.max_epochs=1", f"trainer.detect_anomaly={value}")
+    execute(config, tmp_path, on_chunk=lambda *_: asked.add(torch.is_anomaly_enabled()))
+    assert asked == {value}
+
+
 def test_time_that_is_up_ends_a_run(compose, tmp_path):
     result = execute(compose(*TINY, "trainer.max_epochs=2000", "trainer.max_time=00:00:00:01"), tmp_path / "run")
     assert result["status"] == "finished"
@@ -138,6 +148,7 @@ REFUSED = {
     "overfit_batches=-1": "a number of batches (1, 2, ...) or a share in (0, 1]",
     "profiler=pytorch": "None, simple, advanced",
     "deterministic=maybe": "True, False, warn",
+    "benchmark=2": "None, True, False",
     "precision=8": "auto, 32, tf32, 64-true, bf16-mixed, bf16-true, 16-mixed, bf16-auto, 16-auto",
     "num_sanity_val_steps=-2": "a whole number of at least -1",
     "max_time=1h": "days:hours:minutes:seconds, e.g. 00:12:00:00, or null",

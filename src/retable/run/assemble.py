@@ -227,6 +227,8 @@ _TRAINERS += (
     "gradient_clip_algorithm",
     "accumulate_grad_batches",
     "deterministic",
+    "detect_anomaly",
+    "benchmark",
 )
 # What Lightning's defaults would be for runs from before a key was there.
 _BEFORE = {"num_sanity_val_steps": 0, "deterministic": False}  # not None: it would keep what the last run had set
