@@ -21,6 +21,12 @@ from retable.tasks.base import Task
 from retable.tasks.build import make_task
 
 _FLOAT_BYTES = 4
+# Keys of trainer that may be a share of the batches, with the parts of the set that they are a share of.
+_SHARES = {
+    "limit_train_batches": ("train",),
+    "limit_val_batches": ("val", "test"),
+    "overfit_batches": ("train", "val"),
+}
 
 
 def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
@@ -63,7 +69,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
     if ddp.is_asked_for(config):
         ddp.check(config, task)
-    _check_interval(config, data)
+    _check_shares(config, data)
     make_early_stop(config, task)
     best_is_highest(config, task)
     check_loggers(config, make_callbacks(config, task, Path()))
@@ -72,17 +78,30 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     return {"parameters": count}
 
 
-def _check_interval(config: dict[str, Any], data: Any) -> None:
-    """Refuse a validation after more batches than an epoch has, of a set of this project, whose size is known."""
-    interval = config["trainer"].get("val_check_interval", 1.0)
-    if isinstance(interval, float) or "train" not in getattr(data, "counts", {}):
+def _check_shares(config: dict[str, Any], data: Any) -> None:
+    """Refuse a validation after more batches than an epoch has, and a share of batches that is less than one of them,
+    of a set of this project, whose size is known."""
+    trainer, counts = config["trainer"], getattr(data, "counts", {})
+    if "train" not in counts:
         return
     copies = len(config["augment"]["transforms"]) if config["augment"]["mode"] == "copies" else 0
-    batches = math.ceil(data.counts["train"] * (1 + copies) / config["data"]["batch_size"])
-    if interval > batches:
+    batches = {"train": math.ceil(counts["train"] * (1 + copies) / config["data"]["batch_size"])}
+    for part in ("val", "test"):
+        if part in counts:
+            batches[part] = math.ceil(counts[part] / config["data"]["eval_batch_size"])
+    interval = trainer.get("val_check_interval", 1.0)
+    if not isinstance(interval, float) and interval > batches["train"]:
         raise ConfigError(
-            f"trainer.val_check_interval={interval}: accepted: at most {batches}, the batches of an epoch"
+            f"trainer.val_check_interval={interval}: accepted: at most {batches['train']}, the batches of an epoch"
         )
+    for key, parts in _SHARES.items():
+        share = trainer.get(key, 1.0)
+        fewest = min(batches[part] for part in parts if part in batches)
+        if isinstance(share, float) and 0 < share * fewest < 1:
+            raise ConfigError(
+                f"trainer.{key}={share}: less than one of {fewest} batches; accepted: at least {1 / fewest:.4g}, or a"
+                " whole number of batches"
+            )
 
 
 def _check_memory(config: dict[str, Any], count: int) -> None:
@@ -209,6 +228,8 @@ _TRAINERS += (
     "gradient_clip_algorithm",
     "accumulate_grad_batches",
     "deterministic",
+    "detect_anomaly",
+    "benchmark",
 )
 # What Lightning's defaults would be for runs from before a key was there.
 _BEFORE = {"num_sanity_val_steps": 0, "deterministic": False}  # not None: it would keep what the last run had set
