@@ -1,5 +1,6 @@
-"""Pages made from other files each time the site is built, so that they can't drift: conf/, changelog, benchmarks."""
+"""Pages made from other files each time the site is built, so that they can't drift: conf/, changelog, gallery, ..."""
 
+import re
 from pathlib import Path
 
 import mkdocs_gen_files
@@ -48,6 +49,18 @@ for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"):
     target = "benchmarks.md" if name.startswith("benchmarks") else name.lower()
     with mkdocs_gen_files.open(target, "w") as page:
         page.write((ROOT / name).read_text(encoding="utf-8"))
+
+RESULTS = ROOT / "results"  # copied beside the page by docs/hooks.py
+with mkdocs_gen_files.open("gallery.md", "w") as page:
+    print((RESULTS / "README.md").read_text(encoding="utf-8"), file=page)
+    print("## Its tables\n", file=page)
+    for path in sorted(RESULTS.glob("*/tables/**/report.md")):
+        text = path.read_text(encoding="utf-8")
+        title = text.partition("\n")[0].removeprefix("# ")
+        claims = re.search(r"^\d+ of \d+ claims.*", text, re.MULTILINE)
+        where = path.relative_to(RESULTS)
+        said = f": {claims[0]}" if claims else ""
+        print(f'- <a href="{where.parent.as_posix()}/index.html">{title}</a>, `{where.parts[0]}`{said}', file=page)
 
 with mkdocs_gen_files.open("reference/configuration.md", "w") as page:
     print("# Configuration\n", file=page)

@@ -7,6 +7,7 @@ sample data and two batches. Grids of the package's own tables, and what needs a
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,7 +86,7 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pytest.
     (folder / "photos").mkdir()
     from PIL import Image
 
-    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / "photos/one.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(folder / "photos/one.png")
     for kind, title, block in FENCE.findall(page.read_text()):
         if title:
             (folder / title).parent.mkdir(parents=True, exist_ok=True)
@@ -165,8 +166,24 @@ def test_the_site_builds(tmp_path: Path) -> None:
     reference = (tmp_path / "reference/configuration/index.html").read_text()
     groups = [path.name for path in (ROOT / "src/retable/conf").iterdir() if path.is_dir() and path.name != "hydra"]
     assert [group for group in groups if f'id="{group}"' not in reference] == []
+    gallery = re.findall(r'href="([^"]+/tables/[^"]+)"', (tmp_path / "gallery/index.html").read_text())
+    assert "amd-epyc-avx512/tables/gland/models/index.html" in gallery
+    assert [href for href in gallery if not (tmp_path / "gallery" / href).exists()] == []
     experiments = [path.stem for path in (ROOT / "src/retable/conf/experiment").rglob("*.yaml")]
     assert all(f"/{name}</code>" in reference for name in experiments)
+
+
+@pytest.mark.pages
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no Chromium found: apt-get install chromium")
+def test_the_script_of_the_pictures_runs(tmp_path: Path) -> None:
+    pytest.importorskip("playwright", reason="needs playwright: pip install -e '.[browser]'")
+    command = [sys.executable, str(DOCS / "screenshots.py"), "table", "--output", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    from PIL import Image
+
+    with Image.open(tmp_path / "table.png") as picture, Image.open(DOCS / "pictures/table.png") as shown:
+        assert picture.size == shown.size == (1000, 1040)
 
 
 def test_tests_that_the_page_on_reliability_names_exist() -> None:

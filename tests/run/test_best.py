@@ -8,10 +8,11 @@ from torch import nn
 
 from retable.errors import ConfigError
 from retable.run import files
-from retable.run.assemble import best_is_highest, check, make_data, make_task
+from retable.run.assemble import best_is_highest, make_data, make_task
 from retable.run.execute import execute
 from retable.run.record import Record
 from retable.tasks.segmentation import Segmentation
+from tests.checking import check
 
 
 def best(folder, metric: str, higher_is_better: bool, values: list[float | None]) -> int | None:

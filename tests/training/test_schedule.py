@@ -10,9 +10,9 @@ from torch import nn
 from retable.errors import ConfigError
 from retable.run import execute as execution
 from retable.run import files
-from retable.run.assemble import check
 from retable.run.execute import execute
 from retable.training import WarmupCosine
+from tests.checking import check
 
 TINY = ("task=mnist", "data.fraction=0.1", "model.width=4", "trainer.device=cpu", "trainer.max_epochs=2")  # 14 steps
 pytestmark = pytest.mark.filterwarnings("ignore")

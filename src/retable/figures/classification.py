@@ -119,7 +119,7 @@ def class_samples(
     """Ten random images of each class, a row a class (a 10x10 sheet for ten classes)."""
     generator = np.random.default_rng(seed)
     chosen = [generator.permutation(np.flatnonzero(targets_N == label))[:each] for label in range(len(classes))]
-    sheet, _ = _sheet([images_NCHW[places] for places in chosen], each, gap=2)
+    sheet, _ = _sheet([images_NCHW[indices] for indices in chosen], each, gap=2)
     figure = Figure(figsize=(6.2, 0.56 * len(classes) + 0.2), layout="constrained")
     axis = figure.add_subplot()
     _show(axis, sheet)

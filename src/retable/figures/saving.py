@@ -1,12 +1,15 @@
 """Figures to files."""
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+
+from retable import atomic
 
 _elsewhere: ContextVar[Callable[[Figure, Path], None] | None] = ContextVar("_elsewhere", default=None)
 
@@ -26,8 +29,9 @@ def save(figure: Figure, path: Path) -> None:
     (_elsewhere.get() or render)(figure, path)
 
 
-def render(figure: Figure, path: Path) -> None:
-    """`save`, by this process. The same run gives the same bytes: no creation date is in the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def render(figure: Figure, path: Path, dpi: int = 110) -> None:
+    """`save`, by this process, whole or not at all. No creation date is in it: the same run gives the same bytes."""
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    content = io.BytesIO()
+    figure.savefig(content, dpi=dpi, metadata={"Software": None})
+    atomic.write_bytes(path, content.getvalue())

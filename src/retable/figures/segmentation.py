@@ -24,7 +24,7 @@ _TILE = 128  # pixels of a tile at least; smaller images are enlarged by a whole
 def draw(task: Any, data: Any, folder: Path, title: str) -> None:
     """samples.png (five images) and best_worst.png (three each, by dice) of the test split, else of validation."""
     split = "test" if data.splits.test is not None else "val"
-    images = data.splits.parts[split]
+    images = data.splits.by_name[split]
     split = split if task.has_seen(split) else "val"
     seen = len(task.matrices(split))
     shown = np.unique(np.linspace(0, seen - 1, 5).round().astype(int))

@@ -316,7 +316,7 @@ class Logged(Record):
         now = time.perf_counter()
         self._seconds["val"], self._clock = self._seconds["val"] + now - self._clock, now
 
-    def figures(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+    def metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
         """An epoch's row: what was logged in it, learning rate, seconds."""
         for config, frequency in self._plateaus:
             if (trainer.current_epoch + 1) % frequency == 0 and config.monitor in trainer.callback_metrics:

@@ -115,7 +115,7 @@ class Record(Checkpoint):
                 self._events.write(self.rows[0])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **self.figures(trainer, pl_module)}
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **self.metrics(trainer, pl_module)}
         self.rows.append(row)
         if self.stopped_after is not None:
             trainer.should_stop = True
@@ -152,7 +152,7 @@ class Record(Checkpoint):
             checkpoints.put(self.directory, temporary, best)
         self._saved, self._saved_at = self.epochs, time.monotonic()
 
-    def figures(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+    def metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
         """What an epoch's row holds beside its number and its step."""
         return pl_module.epoch_metrics
 
