@@ -28,7 +28,7 @@ def test_seeds_that_did_not_finish_are_named_once_a_cell(make_table, make_run, a
     ended = [("a", 0, "finished"), ("a", 2, "unfinished"), ("a", 1, "unfinished"), ("b", 0, "finished")]
     others = [("b", 1, "failed"), ("b", 2, "finished")]
     records = [make_run(cell, [0.1, 0.5], seed, status) for cell, seed, status in [*ended, *others]]
-    (found,) = judge(make_table(BEATS), assigned(*records))
+    (found,) = evaluate_claims(make_table(BEATS), assigned(*records))
     assert found.reasons == ("b: seed 1 failed", "a: seeds 1, 2 unfinished")
 
 

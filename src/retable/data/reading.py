@@ -12,7 +12,7 @@ import torch
 
 from retable.atomic import staged_folder
 from retable.data.arrays import ImageSet, Splits
-from retable.data.cache import cached, pack, pack_part, unpack, unpack_part
+from retable.data.cache import cached, pack, pack_split, unpack, unpack_split
 from retable.data.fingerprints import canonical, fingerprint, paths_in, recall, remember
 from retable.data.loader import Resident, channel_statistics, free_memory, resident, statistics
 from retable.data.split import proportional_share
@@ -186,8 +186,8 @@ class Reading:
         if fits or "" in self._sources:
             return train.take(index)
         share = {**made_from, "fraction": self.fraction, "split_seed": self.split_seed}
-        arrays, _ = cached(self.cache, self._entry, share, lambda: (pack_part("train", train.take(index)), {}))
-        return unpack_part("train", arrays)
+        arrays, _ = cached(self.cache, self._entry, share, lambda: (pack_split("train", train.take(index)), {}))
+        return unpack_split("train", arrays)
 
     @property
     def _entry(self) -> str:
