@@ -351,7 +351,7 @@ def read_mask(path: Path) -> Any:
 
 def read_archive(path: Path) -> Any:
     from retable.data.formats.files import is_archive, unpack
-    from retable.data.formats.pictures import pictures_below
+    from retable.data.formats.pairs import pictures_below
 
     if is_archive(path):
         with tempfile.TemporaryDirectory() as scratch:
@@ -444,11 +444,11 @@ def tried(kind: str, raw: bytes, folder: Path) -> tuple[str, str]:
     before, start = _peak(reset=True), time.process_time()
     try:
         FORMATS[kind].read(path)
-        outcome, said = "read", ""
+        outcome, message = "read", ""
     except DataError as error:
-        outcome, said = "refused", str(error)
-        if "\n" in said or len(said) > LONGEST or str(folder) not in said:
-            return "FAULT", f"a message of {len(said)} letters: {said[:300]!r}"
+        outcome, message = "refused", str(error)
+        if "\n" in message or len(message) > LONGEST or str(folder) not in message:
+            return "FAULT", f"a message of {len(message)} letters: {message[:300]!r}"
     except BaseException:
         return "FAULT", traceback.format_exc()
     seconds, grown = time.process_time() - start, _peak() - before
@@ -456,7 +456,7 @@ def tried(kind: str, raw: bytes, folder: Path) -> tuple[str, str]:
         return "FAULT", f"{seconds:.1f} s"
     if grown > MEGABYTES:
         return "FAULT", f"{grown:.0f} MB"
-    return outcome, said
+    return outcome, message
 
 
 def _peak(reset: bool = False) -> float:
@@ -510,7 +510,7 @@ def fuzz(kind: str, count: int, seed: int = 0) -> tuple[Counter[str], dict[int, 
             try:
                 ready = False
                 while ours.poll(HANGS if ready else 120):
-                    number, outcome, said = ours.recv()
+                    number, outcome, message = ours.recv()
                     if number < 0:
                         ready = True
                         if outcome == "done":
@@ -519,7 +519,7 @@ def fuzz(kind: str, count: int, seed: int = 0) -> tuple[Counter[str], dict[int, 
                     outcomes[outcome] += 1
                     first = number + 1
                     if outcome == "FAULT":
-                        faults[number] = said
+                        faults[number] = message
                 else:
                     fault = f"still at it after {HANGS:g} s"
             except EOFError:
@@ -550,10 +550,10 @@ def guided(kind: str, count: int, seed: int = 0) -> None:
         tried(kind, (corpus / "0").read_bytes(), folder)  # which imports the reader
 
     def one(raw: bytes) -> None:
-        outcome, said = tried(kind, raw, folder)
+        outcome, message = tried(kind, raw, folder)
         outcomes[outcome] += 1
         if outcome == "FAULT":
-            raise AssertionError(said)
+            raise AssertionError(message)
         if outcomes.total() % 1000 == 0 or outcomes.total() == count:  # libFuzzer ends the process without a word
             read, refused = outcomes["read"], outcomes["refused"]
             print(
@@ -596,9 +596,9 @@ def main() -> None:
         seconds = time.perf_counter() - start
         counts = f"{outcomes['read']:,} read, {outcomes['refused']:,} refused, {outcomes['FAULT']:,} faults"
         print(f"{kind:<17} {sum(outcomes.values()):>7,} inputs: {counts}; {seconds:.0f} s", flush=True)
-        for number, said in list(faults.items())[:20]:
+        for number, message in list(faults.items())[:20]:
             wrong = True
-            print(f"  --only {number} --seed {options.seed}: {said.strip().splitlines()[-1][:300]}", flush=True)
+            print(f"  --only {number} --seed {options.seed}: {message.strip().splitlines()[-1][:300]}", flush=True)
     sys.exit(wrong)
 
 

@@ -20,8 +20,8 @@ def test_files_as_they_should_be_are_read_and_mutated_ones_read_or_refused(kind,
     assert [fuzz.tried(kind, raw, folder) for raw in corpus] == [("read", "")] * len(corpus)
     for number in range(40):
         raw = fuzz.made(kind, corpus, 1, number)
-        outcome, said = fuzz.tried(kind, raw, folder)
-        assert outcome != "FAULT", f"python -m tests.fuzz {kind} --seed 1 --only {number}: {said}"
+        outcome, message = fuzz.tried(kind, raw, folder)
+        assert outcome != "FAULT", f"python -m tests.fuzz {kind} --seed 1 --only {number}: {message}"
 
 
 def test_faults_are_found(monkeypatch):
@@ -42,7 +42,7 @@ def test_faults_are_found(monkeypatch):
         "read": inputs.count(b"x") + inputs.count(b"y"),
         "FAULT": inputs.count(b"a") + inputs.count(b"d"),
     }
-    assert {number: said.splitlines()[-1] for number, said in faults.items()} == {
+    assert {number: message.splitlines()[-1] for number, message in faults.items()} == {
         number: "KeyError: 'a fault'" if raw == b"a" else "the process ended by 3"
         for number, raw in enumerate(inputs)
         if raw in (b"a", b"d")

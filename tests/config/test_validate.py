@@ -9,7 +9,7 @@ import torch
 from retable.config.keys import flatten
 from retable.config.validate import CHECKS, validate
 from retable.errors import ConfigError
-from retable.run.assemble import check
+from tests.checking import check
 
 POOLS = "accepted: strides that leave a map of at least 1x1 of"
 REFUSED = {

@@ -358,7 +358,7 @@ def test_real_blood_cells(bccd):
     assert data.counts == {"read": 364, "left_out": 0, "train": 292, "val": 72, "reasons": reasons}
     assert data.classes == ("RBC", "WBC", "Platelets")
     counts = [
-        np.bincount((labels := part.targets[..., 4])[labels >= 0].astype(int)) for part in data.splits.parts.values()
+        np.bincount((labels := part.targets[..., 4])[labels >= 0].astype(int)) for part in data.splits.by_name.values()
     ]
     assert [count.tolist() for count in counts] == [[3348, 301, 292], [805, 71, 69]]
     assert data.image_shape == (3, 64, 96)

@@ -26,7 +26,8 @@ from retable.data.formats.dicom import read_slice
 from retable.data.formats.files import content, is_archive, plain_files, unpack
 from retable.data.formats.idx import read_idx
 from retable.data.formats.nifti import read_nifti
-from retable.data.formats.pictures import pictures_below, pictures_in, read_image
+from retable.data.formats.pairs import pictures_below, pictures_in
+from retable.data.formats.pictures import read_image
 from retable.data.sets.lesion import LesionData
 from retable.errors import DataError
 from tests.data.dicoms import write_dicom

@@ -36,7 +36,7 @@ def test_entries_are_texts_or_settings(make_table):
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         ({"data.batch_size": 32}, "accepted is a setting like"),
         ({"data.batch_size": 32, "or": []}, "accepted is a setting like"),
@@ -46,10 +46,10 @@ def test_entries_are_texts_or_settings(make_table):
         (7, "a list of texts, and of settings"),
     ],
 )
-def test_what_is_refused(make_table, entry, said):
+def test_what_is_refused(make_table, entry, message):
     with pytest.raises(ConfigError, match="assumed") as caught:
         make_table(assumed=[entry])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 # What reports.md marks as assumed and a run's config has a key for, by report.

@@ -13,7 +13,7 @@ from retable.experiment.grid import expand
 from retable.experiment.table import parse_table
 from retable.report.runs import cells_of
 from retable.report.site import order
-from retable.report.verdicts import judge_published
+from retable.report.verdicts import evaluate_published
 from tests.report.tables import FAILS, FOLDER, HOLDS, UNDECIDED, cells_by_run, composed, points, table
 
 ROOT = Path(__file__).parents[2]
@@ -200,11 +200,11 @@ VERDICTS = {
 
 @pytest.mark.parametrize("name", VERDICTS)
 def test_claims_on_the_published_figures(name):
-    assert [found.verdict for found in judge_published(table(name))] == VERDICTS[name]
+    assert [found.verdict for found in evaluate_published(table(name))] == VERDICTS[name]
 
 
 def test_the_numbers_behind_them():
-    numbers = {found.id: found.numbers for name in TABLES for found in judge_published(table(name))}
+    numbers = {found.id: found.numbers for name in TABLES for found in evaluate_published(table(name))}
     beside = "1 relu 51.90 < 1 tanh 53.05, 1-2 relu 54.75 > 1-2 tanh 49.25, 1-3 relu 46.00 > 1-3 tanh 39.80"
     assert numbers["A1.1 (1)"] == f"relu 50.88 > tanh 47.37; beside it: {beside}"
     assert numbers["A1.1 (3)"] == "1 relu 38.08 > 1-3 relu 18.48; 1 tanh 24.85 > 1-3 tanh 1.86"

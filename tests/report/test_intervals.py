@@ -11,7 +11,7 @@ from retable.report.csv import csv_text
 from retable.report.evaluated import evaluate
 from retable.report.intervals import ONE_SEED, interval_text, t_interval
 from retable.report.markdown import report
-from retable.report.verdicts import judge
+from retable.report.verdicts import evaluate_claims
 
 METRICS = {
     "train": {"column": "train/accuracy", "scale": 100, "shown": False},
@@ -83,8 +83,8 @@ def test_why_there_is_no_interval(make_table, make_run, assigned):
     assert (one["b", "val"].mean, one["b", "val"].low, one["b", "val"].words) == (pytest.approx(10), None, ONE_SEED)
     assert interval_text(one["b", "val"], table.metrics["val"]) == "+10.00 (one seed: no interval)"
     assert (one["c", "val"].mean, one["c", "val"].words) == (None, "missing")
-    apart = found(table, assigned(make_run("a", [0.1, 0.5], 0), make_run("b", [0.1, 0.6], 1)))
-    assert apart["b", "val"].words == "no shared seed"
+    disjoint = found(table, assigned(make_run("a", [0.1, 0.5], 0), make_run("b", [0.1, 0.6], 1)))
+    assert disjoint["b", "val"].words == "no shared seed"
     failed = found(table, assigned(make_run("a", [0.1], status="failed"), make_run("b", [0.1, 0.6])))
     assert failed["b", "val"].words == "baseline: failed"
     never = found(table, assigned(*runs_of(make_run, "a", (0.4, 0.5)), *runs_of(make_run, "b", (0.6, 0.6))))
@@ -111,13 +111,13 @@ def test_claims_have_one_where_one_figure_is_set_over_another(make_table, make_r
     )
     cells = {"a": (0.52, 0.51, 0.56), "b": (0.54, 0.56, 0.57), "c": (0.2, 0.3, 0.4)}
     runs = assigned(*(run for cell, values in cells.items() for run in runs_of(make_run, cell, values)))
-    intervals = [verdict.intervals for verdict in judge(table, runs)]
+    intervals = [verdict.intervals for verdict in evaluate_claims(table, runs)]
     assert [[one.label for one in each] for each in intervals] == [["b - a"], [], ["a - b"], [], ["b - a", "b - c"]]
     differ = np.array(cells["b"]) * 100 - np.array(cells["a"]) * 100
     assert intervals[0][0].mean == pytest.approx(differ.mean())
     assert (intervals[0][0].low, intervals[0][0].high) == pytest.approx(t_interval(list(differ)))
     undecided = assigned(make_run("a", [0.1, 0.5]))
-    assert [verdict.intervals for verdict in judge(table, undecided)] == [()] * 5
+    assert [verdict.intervals for verdict in evaluate_claims(table, undecided)] == [()] * 5
 
 
 def test_in_markdown_and_csv(make_table, make_run, assigned):

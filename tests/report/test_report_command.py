@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import retable
 from retable.cli import main
 from retable.config.compose import Composer
 from retable.config.identity import identity
@@ -152,10 +153,10 @@ def test_the_command_prints_a_line_a_table_and_the_same_bytes_twice(run_sweep, t
         main(["report", str(tmp_path / "multirun"), "--output", str(tmp_path / output)])
         folder = tmp_path / output
         made.append({p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()})
-        said = capsys.readouterr()
-        lines = said.out.splitlines()
+        output = capsys.readouterr()
+        lines = output.out.splitlines()
         assert lines[1] == f"cifar/dropout  0 of 5 claims hold  {folder / 'cifar/dropout/report.md'}"
-        assert said.err.startswith(f"broken, left out: {folders[0]}: result.json is no JSON")
+        assert output.err.startswith(f"broken, left out: {folders[0]}: result.json is no JSON")
     assert {p.name for p in made[0]} >= {"report.md", "report.csv", "report.tex"}
     assert made[0].keys() == made[1].keys()
     assert [str(path) for path in made[0] if made[0][path] != made[1][path]] == []
@@ -171,7 +172,7 @@ def test_a_task_folder_and_a_run_do_as_well(run_sweep, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere"], "nowhere: no such folder; accepted: a sweep's folder, a task's, or a run's directory"),
         (["empty"], "empty: no run directory; accepted: folders with run.json in them or below"),
@@ -180,12 +181,23 @@ def test_a_task_folder_and_a_run_do_as_well(run_sweep, tmp_path, capsys):
         (["multirun", "--where", "seed=9"], "multirun: none of 2 runs so chosen is of a table in conf/experiment; "),
     ],
 )
-def test_what_is_refused_is_refused_in_one_line(run_sweep, tmp_path, capsys, monkeypatch, arguments, said):
+def test_what_is_refused_is_refused_in_one_line(run_sweep, tmp_path, capsys, monkeypatch, arguments, message):
     run_sweep("experiment=cifar/activation")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="2"):
         main(["report", *arguments])
     found = capsys.readouterr().err
-    assert found.startswith(said)
+    assert found.startswith(message)
     assert found.count("\n") == 1
+
+
+def test_from_python_tables_are_data_frames_made_without_a_word(run_sweep, tmp_path, capsys):
+    folders = run_sweep("experiment=cifar/dropout", only=few(0.0, 0.3))
+    last = [float((folder / "history.csv").read_text().split()[-1].rpartition(",")[2]) for folder in folders]
+    frames = retable.tables(tmp_path / "multirun", experiments=["cifar/dropout"], output=tmp_path / "pages", quiet=True)
+    assert capsys.readouterr().out == ""
+    assert list(frames) == ["cifar/dropout"]
+    means = frames["cifar/dropout"].query("n > 0 and metric == 'val'").set_index("cell")["mean"]
+    assert means.to_dict() == pytest.approx({"none": 100 * last[0], "all 0.3": 100 * last[1]})
+    assert (tmp_path / "pages/cifar/dropout/report.md").exists()

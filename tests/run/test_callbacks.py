@@ -16,9 +16,10 @@ from retable.config.validate import validate
 from retable.errors import ConfigError, DataError
 from retable.run import execute as execution
 from retable.run import files
-from retable.run.assemble import check, make_data, make_task
+from retable.run.assemble import make_data, make_task
 from retable.run.execute import execute
 from retable.run.restore import load
+from tests.checking import check
 
 TINY = ("task=mnist", "data.fraction=0.2", "model.width=4", "model.batch_norm=true", "trainer.device=cpu")
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -15,9 +15,9 @@ from retable.config.identity import identity
 from retable.errors import ConfigError
 from retable.run import execute as execution
 from retable.run import files
-from retable.run.assemble import check
 from retable.run.execute import execute
 from retable.run.result import write_plan
+from tests.checking import check
 
 TINY = ("task=mnist", "data.fraction=0.1", "model.width=4", "trainer.device=cpu", "trainer.max_epochs=3")
 pytestmark = pytest.mark.filterwarnings("ignore")

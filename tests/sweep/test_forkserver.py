@@ -100,7 +100,7 @@ def test_a_sweep_goes_on_when_what_forks_its_workers_is_killed(faulty):
     assert [atomic.read_json(path)["status"] for path in folder.glob("*/result.json")] == ["finished"] * 2
 
 
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_forked_and_new_processes_train_the_same(base, monkeypatch, tmp_path, threads):
     histories = []
     for way in ("forked", "new"):

@@ -195,9 +195,9 @@ class RetableSweeper(_Plugin, Sweeper):
                 if status in files.DONE:
                     rules.note_success()
                 elif status != files.RUNNING:
-                    told = (files.read_result(run.directory) or {}).get("reason")
+                    recorded = (files.read_result(run.directory) or {}).get("reason")
                     left = describe(job._return_value) if isinstance(job._return_value, BaseException) else "no result"
-                    rules.note_failure(run, told or left)
+                    rules.note_failure(run, recorded or left)
             if outcome.stopped_by:
                 break
         return outcome

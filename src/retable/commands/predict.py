@@ -319,8 +319,8 @@ def draw_boxes(found: Found, classes: Sequence[str], folder: Path) -> Path:
     import torch
     from matplotlib.figure import Figure
 
-    from retable.figures.classification import save
     from retable.figures.detection import picture
+    from retable.figures.saving import save
 
     height, width = found.image.shape[1:]
     figure = Figure(figsize=(7.0, 7.0 * height / width))
@@ -477,7 +477,7 @@ class Picture:
 def _pictures(path: Path, scratch: Path, suffixes: Sequence[str], left_out: Counter[str] | None) -> Iterator[Picture]:
     """The picture that a path names, or all below it: in a folder, or in an archive, which is unpacked into scratch."""
     from retable.data.formats.files import is_archive, unpack
-    from retable.data.formats.pictures import pictures_below
+    from retable.data.formats.pairs import pictures_below
 
     endings = tuple(suffixes)
     if not path.exists():

@@ -132,6 +132,7 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "trainer.limit_val_batches": _limit,
     "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto", "ddp")),
     "trainer.devices": lambda k, v: checks.integer(k, v, 1),
+    "trainer.num_nodes": lambda k, v: checks.integer(k, v, 1),
     "trainer.validate_first": checks.boolean,
     "tags": _tags,
     "checkpoint.last": checks.boolean,
@@ -238,12 +239,14 @@ def _validate_foreign(config: dict[str, Any]) -> None:
 
 
 def _validate_ranks(trainer: dict[str, Any], foreign: bool) -> None:
-    strategy, devices = trainer.get("strategy", "auto"), trainer.get("devices", 1)
-    if strategy != "ddp" and devices != 1:
-        raise ConfigError(
-            f"trainer.devices={devices}: accepted with trainer.strategy={strategy}: 1; trainer=ddp has more"
-        )
-    if strategy == "ddp" and devices == 1:
+    strategy = trainer.get("strategy", "auto")
+    counts = {key: trainer.get(key, 1) for key in ("devices", "num_nodes")}
+    for key, count in counts.items():
+        if strategy != "ddp" and count != 1:
+            raise ConfigError(
+                f"trainer.{key}={count}: accepted with trainer.strategy={strategy}: 1; trainer=ddp has more"
+            )
+    if strategy == "ddp" and set(counts.values()) == {1}:
         raise ConfigError("trainer.devices=1: accepted with trainer.strategy=ddp: 2 or more")
     if strategy == "ddp" and foreign:
         raise ConfigError("trainer.strategy=ddp: accepted with a module of somebody's own: auto")

@@ -14,7 +14,7 @@ from typing import ClassVar, Self
 from retable.experiment.fields import Fields, listed
 from retable.experiment.metrics import Curve, NotThere
 from retable.experiment.operands import ALL_RUNS, Given, Operand, World
-from retable.experiment.statement import EPSILON, Comparison, Evidence, Figure, Statement, above, outdoes, sign
+from retable.experiment.statement import EPSILON, Comparison, Evidence, Statement, Value, above, outdoes, sign
 
 
 @dataclass(frozen=True)
@@ -42,17 +42,17 @@ class Ranked(Statement):
         more = tuple(Operand(label=name, cells=(name,), metric=like.metric, when=like.when) for name in names)
         return replace(self, operands=self.operands + more)
 
-    def parts(self) -> tuple[list[Operand], list[Operand]]:
+    def split_operands(self) -> tuple[list[Operand], list[Operand]]:
         """The operands that are named, and the others."""
         return (
             [operand for operand in self.operands if operand.label in self.named],
             [operand for operand in self.operands if operand.label not in self.named],
         )
 
-    def split(self, evidence: Evidence) -> tuple[list[Figure], list[Figure]]:
+    def split_values(self, evidence: Evidence) -> tuple[list[Value], list[Value]]:
         """The named ones, and the others."""
-        figures = evidence.figures(self.operands)
-        return [f for f in figures if f.label in self.named], [f for f in figures if f.label not in self.named]
+        found = evidence.values(self.operands)
+        return [f for f in found if f.label in self.named], [f for f in found if f.label not in self.named]
 
 
 @dataclass(frozen=True)
@@ -77,40 +77,40 @@ class Best(Ranked):
         limit = Fields.of(f"{given.where}: among", given.data["among"], ("metric", "above"))
         return replace(statement, among=(limit.choice("metric", given.metrics), limit.number("above")))
 
-    def below(self, evidence: Evidence) -> list[Figure]:
+    def below(self, evidence: Evidence) -> list[Value]:
         """Those that `among` leaves out, by the figure that does."""
         if self.among is None:
             return []
         metric, least = self.among
-        ends = evidence.figures([Operand(o.label, o.cells, metric=metric) for o in self.operands])
-        return [figure for figure in ends if not above(figure.value, least)]
+        ends = evidence.values([Operand(o.label, o.cells, metric=metric) for o in self.operands])
+        return [value for value in ends if not above(value.value, least)]
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
         if self.among:
             metric, least = self.among
             low = self.below(evidence)
-            if named := [figure for figure in low if figure.label in self.named]:
-                return False, ", ".join(f"{f.said} {sign(f.value, least)} {least:g}" for f in named)
-            out = {figure.label for figure in low}
+            if named := [value for value in low if value.label in self.named]:
+                return False, ", ".join(f"{f.text} {sign(f.value, least)} {least:g}" for f in named)
+            out = {value.label for value in low}
             kept = replace(self, among=None, operands=tuple(o for o in self.operands if o.label not in out))
             won, text = kept.holds(evidence)
             return won, text + (f"; of those above {least:g} in {metric}, not {', '.join(sorted(out))}" if out else "")
-        named, others = self.split(evidence)
-        shown = ", ".join(figure.said for figure in named)
+        named, others = self.split_values(evidence)
+        shown = ", ".join(value.text for value in named)
         if not others:
             return True, shown
         last, rival = min(named, key=lambda f: f.merit), max(others, key=lambda f: f.merit)
         won = outdoes(last, rival)
-        return won, f"{shown} {sign(last.value, rival.value)} {rival.said} ({'next' if won else 'best other'})"
+        return won, f"{shown} {sign(last.value, rival.value)} {rival.text} ({'next' if won else 'best other'})"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
-        named, others = self.parts()
+        named, others = self.split_operands()
         found = []
         if self.among:
             metric, least = self.among
             ends = [Operand(operand.label, operand.cells, metric=metric) for operand in named]
             found = [evidence.exceeds(end, number(least)) for end in ends]
-            out = {figure.label for figure in self.below(evidence)}
+            out = {value.label for value in self.below(evidence)}
             others = [operand for operand in others if operand.label not in out]
         return found + [evidence.outdoes(one, other) for one in named for other in others]
 
@@ -121,16 +121,16 @@ class BestIn(Ranked):
     name_keys, operand_keys = ("cells",), ("of",)
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        named, others = self.split(evidence)
+        named, others = self.split_values(evidence)
         inside = max(named, key=lambda f: f.merit)
         if not others:
-            return True, inside.said
+            return True, inside.text
         rival = max(others, key=lambda f: f.merit)
-        return outdoes(inside, rival), f"{inside.said} {sign(inside.value, rival.value)} {rival.said}"
+        return outdoes(inside, rival), f"{inside.text} {sign(inside.value, rival.value)} {rival.text}"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
-        named, others = self.parts()
-        inside = max(named, key=lambda operand: evidence.figure(operand).merit)
+        named, others = self.split_operands()
+        inside = max(named, key=lambda operand: evidence.value_of(operand).merit)
         return [evidence.outdoes(inside, other) for other in others]
 
 
@@ -140,15 +140,15 @@ class Worst(Ranked):
     name_keys, operand_keys = ("cell",), ("of",)
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        (named, *_), others = self.split(evidence)
+        (named, *_), others = self.split_values(evidence)
         if not others:
-            return True, named.said
+            return True, named.text
         rival = min(others, key=lambda f: f.merit)
         won = outdoes(rival, named)
-        return won, f"{named.said} {sign(named.value, rival.value)} {rival.said} ({'next' if won else 'worst other'})"
+        return won, f"{named.text} {sign(named.value, rival.value)} {rival.text} ({'next' if won else 'worst other'})"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
-        (named, *_), others = self.parts()
+        (named, *_), others = self.split_operands()
         return [evidence.outdoes(other, named) for other in others]
 
 
@@ -160,9 +160,9 @@ class Greater(Statement):
     by: float = 0.0
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        left, right = evidence.figures(self.operands)
+        left, right = evidence.values(self.operands)
         by = f" (by {left.value - right.value:.4g}, claimed over {self.by:g})" if self.by else ""
-        return above(left.value, right.value, self.by), f"{left.said} {sign(left.value, right.value)} {right.said}{by}"
+        return above(left.value, right.value, self.by), f"{left.text} {sign(left.value, right.value)} {right.text}{by}"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
         return [evidence.exceeds(*self.operands, self.by)]
@@ -186,8 +186,8 @@ class FewerEpochs(Statement):
         return statement
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        left, right = evidence.figures(self.operands)
-        return above(right.value, left.value), f"{left.said} {sign(left.value, right.value)} {right.said}"
+        left, right = evidence.values(self.operands)
+        return above(right.value, left.value), f"{left.text} {sign(left.value, right.value)} {right.text}"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
         return [evidence.exceeds(self.operands[1], self.operands[0])]
@@ -207,21 +207,21 @@ class Within(Statement):
     strict: bool = False
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        figures = evidence.figures(self.operands)
-        values = [figure.value for figure in figures]
+        found = evidence.values(self.operands)
+        values = [value.value for value in found]
         if any(map(math.isinf, values)):
             raise NotThere("a threshold is never reached")
         spread = max(values) - min(values)
         if self.relative:
             if values[-1] == 0:
-                raise NotThere(f"{figures[-1].label} is 0, of which nothing is a share")
+                raise NotThere(f"{found[-1].label} is 0, of which nothing is a share")
             spread /= abs(values[-1])
         close = spread < self.by - EPSILON if self.strict else spread <= self.by + EPSILON
         spread = 0.0 if spread < EPSILON else spread
         shown = f"{100 * spread:.1f} %" if self.relative else f"{spread:.4g}"
         limit = f"{100 * self.by:g} %" if self.relative else f"{self.by:g}"
-        said = ", ".join(figure.said for figure in figures)
-        return close, f"{said}: {shown} apart, claimed {'under' if self.strict else 'at most'} {limit}"
+        texts = ", ".join(value.text for value in found)
+        return close, f"{texts}: {shown} apart, claimed {'under' if self.strict else 'at most'} {limit}"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
         """That no two of them are further apart, either way round (two one-sided tests, Schuirmann 1987)."""
@@ -248,10 +248,10 @@ class Threshold(Statement):
     strict: bool = False
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        closest = min(evidence.figures(self.operands), key=lambda f: self.direction * f.value)
+        closest = min(evidence.values(self.operands), key=lambda f: self.direction * f.value)
         margin = self.direction * (closest.value - self.value)
         holds = margin > EPSILON if self.strict else margin >= -EPSILON
-        return holds, f"{closest.said} {sign(closest.value, self.value)} {self.value:g}"
+        return holds, f"{closest.text} {sign(closest.value, self.value)} {self.value:g}"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
         pairs = [(operand, number(self.value))[:: self.direction] for operand in self.operands]
@@ -281,9 +281,9 @@ class AtChance(Statement):
     by: float
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        figures = evidence.figures(self.operands)
-        holds = all(abs(figure.value - self.value) <= self.by + EPSILON for figure in figures)
-        return holds, f"{', '.join(figure.said for figure in figures)} against {self.value:g} ± {self.by:g}"
+        found = evidence.values(self.operands)
+        holds = all(abs(value.value - self.value) <= self.by + EPSILON for value in found)
+        return holds, f"{', '.join(value.text for value in found)} against {self.value:g} ± {self.by:g}"
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
         value = number(self.value)
@@ -303,10 +303,10 @@ class Ordered(Statement):
         return cls(given.operands(cls.operand_keys), given.choice("direction", ("ascending", "descending")))
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        figures = evidence.figures(self.operands)
-        text, holds = figures[0].said, True
-        for left, right in pairwise(figures):
-            text += f" {sign(left.value, right.value)} {right.said}"
+        found = evidence.values(self.operands)
+        text, holds = found[0].text, True
+        for left, right in pairwise(found):
+            text += f" {sign(left.value, right.value)} {right.text}"
             high, low = (left, right) if self.direction == "descending" else (right, left)
             holds = above(high.value, low.value) and holds
         return holds, text
@@ -334,9 +334,9 @@ class Falls(Statement):
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
         if self.window is None:
-            start, end = evidence.figures(self.operands)
-            return above(start.value, end.value), f"{start.said} to {end.said}"
-        holds, said = True, []
+            start, end = evidence.values(self.operands)
+            return above(start.value, end.value), f"{start.text} to {end.text}"
+        holds, texts = True, []
         for operand in self.operands:
             means = windows(operand.curve(evidence.world), self.window)
             if len(means) < 2:
@@ -344,8 +344,8 @@ class Falls(Statement):
             rises = [number + 1 for number in range(1, len(means)) if not above(means[number - 1], means[number])]
             holds = holds and not rises
             found = f"rises in window {', '.join(map(str, rises))}" if rises else f"falls in all {len(means)} windows"
-            said.append(f"{evidence.label(operand)} {found}")
-        return holds, ", ".join(said)
+            texts.append(f"{evidence.label(operand)} {found}")
+        return holds, ", ".join(texts)
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
         if self.window is None:

@@ -29,12 +29,12 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Value:
     """An operand's value, as text and by whether higher is better."""
 
     label: str
     value: float
-    said: str
+    text: str
     lower_is_better: bool
 
     @property
@@ -50,18 +50,18 @@ class Evidence:
     metrics: Mapping[str, Metric]
     name_metric: bool = False
 
-    def figure(self, operand: Operand) -> Figure:
+    def value_of(self, operand: Operand) -> Value:
         metric = self.metrics.get(operand.metric)
         value = operand.value(self.world)
         if metric is None:
             text = "never" if math.isinf(value) else f"{value:g}"
         else:
             text = metric.spell(value, digits=None if operand.when.fall_done is None else 3)
-        said = f"{self.label(operand)} {text}".strip()
-        return Figure(operand.label, value, said, metric is not None and metric.better == "lower")
+        labelled = f"{self.label(operand)} {text}".strip()
+        return Value(operand.label, value, labelled, metric is not None and metric.better == "lower")
 
-    def figures(self, operands: Sequence[Operand]) -> list[Figure]:
-        return [self.figure(operand) for operand in operands]
+    def values(self, operands: Sequence[Operand]) -> list[Value]:
+        return [self.value_of(operand) for operand in operands]
 
     def exceeds(self, high: Operand, low: Operand, by: float = 0.0) -> Comparison:
         """That one figure is above another by more than `by`."""
@@ -141,7 +141,7 @@ def above(left: float, right: float, by: float = 0.0) -> bool:
     return left - right > by + EPSILON
 
 
-def outdoes(winner: Figure, loser: Figure) -> bool:
+def outdoes(winner: Value, loser: Value) -> bool:
     """Whether one has the higher merit; one that never reaches its threshold loses to one that does."""
     if math.isinf(winner.value) and math.isinf(loser.value):
         raise NotThere("neither reaches the threshold")

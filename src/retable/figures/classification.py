@@ -10,9 +10,10 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from retable.figures.saving import save
 
 MOST_LAYERS = 16
 
@@ -124,7 +125,7 @@ def class_samples(
     """Ten random images of each class, a row a class (a 10x10 sheet for ten classes)."""
     generator = np.random.default_rng(seed)
     chosen = [generator.permutation(np.flatnonzero(targets_N == label))[:each] for label in range(len(classes))]
-    sheet, _ = _sheet([images_NCHW[places] for places in chosen], each, gap=2)
+    sheet, _ = _sheet([images_NCHW[indices] for indices in chosen], each, gap=2)
     figure = Figure(figsize=(6.2, 0.56 * len(classes) + 0.2), layout="constrained")
     axis = figure.add_subplot()
     _show(axis, sheet)
@@ -159,11 +160,3 @@ def _label(axis: Any, name: str) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    # No creation date in the file: the same run gives the same bytes.
-    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -11,6 +11,7 @@ from retable.experiment.fields import listed
 from retable.report.foreign import is_measure, varying
 from retable.report.layout import short
 from retable.report.runs import RunRecord
+from retable.report.sources.base import SEEDS
 
 _LESS = ("loss", "error", "err", "mse", "mae", "rmse", "perplexity", "ppl", "wer", "fid", "time", "seconds")
 _MOST = 4  # metrics of a draft for which nobody asked
@@ -108,7 +109,9 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
             raise ConfigError(f"--metric {name}: is no figure of the runs; accepted: {listed(columns)}")
     found = list(asked)
     if not found:
-        columns = [c for c in columns if is_measure(c, [record.config.get(c) for record in records])] or columns
+        columns = [c for c in columns if is_measure(c, [record.config.get(c) for record in records])] or [
+            c for c in columns if c.split(".")[-1] not in SEEDS
+        ]
         held_out = [
             c
             for c in columns

@@ -74,11 +74,11 @@ def interval(label: str, metric: str, by_seed: Mapping[int, float], words: str =
     found = [by_seed[seed] for seed in seeds]
     ends = t_interval(found)
     same = len(seeds) > 1 and len({round(difference, 9) for difference in found}) == 1
-    said = ", ".join(
+    remark = ", ".join(
         text for text in (words, "" if ends else ONE_SEED, SAME.format(len(seeds)) if same else "") if text
     )
     p = None if same else two_sided_p(found)  # without a spread there is nothing to test by: a number of parameters
-    return Interval(label, metric, fmean(found), *(ends or (None, None)), seeds=seeds, words=said, p=p)
+    return Interval(label, metric, fmean(found), *(ends or (None, None)), seeds=seeds, words=remark, p=p)
 
 
 def two_sided_p(differences: Sequence[float]) -> float | None:

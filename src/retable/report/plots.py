@@ -187,8 +187,8 @@ def parallel(
         return bottom - share * (bottom - top)
 
     parts = []
-    for label, places, share in lines:
-        path = "L".join(f"{x:.1f} {y(place):.1f}" for x, place in zip(across, places, strict=True))
+    for label, heights, share in lines:
+        path = "L".join(f"{x:.1f} {y(height):.1f}" for x, height in zip(across, heights, strict=True))
         parts.append(
             f'<path d="M{path}" class="plot-parallel" style="--share:{100 * share:.0f}%">'
             f"<title>{escape(label)}</title></path>"

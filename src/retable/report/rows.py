@@ -148,13 +148,13 @@ def entry(
         except NotThere:
             absent += 1
     never = values.count(float("inf"))
-    said = list(words)
+    remarks = list(words)
     if absent:
-        said.append(NOT_RECORDED if absent == len(finished) else f"{NOT_RECORDED} in {absent} of {len(finished)}")
+        remarks.append(NOT_RECORDED if absent == len(finished) else f"{NOT_RECORDED} in {absent} of {len(finished)}")
     if 0 < never < len(values):
-        said.append(f"never reached in {never} of {len(values)}")
+        remarks.append(f"never reached in {never} of {len(values)}")
     elif never:
-        said.append("never reached")
+        remarks.append("never reached")
     mean = fmean(values) if values and not never else None
     return Entry(
         metric=metric.name,
@@ -164,7 +164,7 @@ def entry(
         published=None if sample else published,
         difference=differ(mean, published) if mean is not None and comparable and not sample else None,
         comparable=comparable and not sample,
-        words=", ".join(said),
+        words=", ".join(remarks),
     )
 
 

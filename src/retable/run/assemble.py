@@ -14,7 +14,6 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from retable import checks
 from retable.config.build import build, target_of
 from retable.config.keys import is_foreign
-from retable.config.validate import validate
 from retable.errors import ConfigError, first_line
 from retable.run import ddp, devices, foreign
 from retable.run.loggers import check_loggers
@@ -44,13 +43,15 @@ def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
 def check(config: dict[str, Any]) -> dict[str, Any]:
     """Refuse a config that would not run, without training: reads the data, builds everything without memory.
 
+    Args:
+        config: validated (retable.config.validate) by the process that composed it or read it from a disk.
+
     Returns:
         {"parameters": number of learnable parameters}.
 
     Raises:
         ConfigError, DataError: one line.
     """
-    validate(config)
     if is_foreign(config):
         check_loggers(config, make_callbacks(config, None, Path()))
         return foreign.check(config)

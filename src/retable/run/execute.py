@@ -16,7 +16,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
+from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -27,7 +27,7 @@ from retable.run.assemble import (
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
 from retable.run.fused import Seat
-from retable.run.images import write_images as write_image_figures
+from retable.run.images import write_images as write_image_metrics
 from retable.run.loggers import close_loggers, make_loggers
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
@@ -119,6 +119,9 @@ def _execute(
             return foreign.execute(config, directory, kind, its_trainer, **hooks)
         finally:
             close_loggers(loggers)
+    meeting = None
+    if ddp.is_asked_for(config):
+        meeting = ddp.Meeting(ddp.first_place(config))  # before anything else, as other nodes wait for it
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     task = make_task(config, data)
@@ -141,7 +144,7 @@ def _execute(
         config["task"]["metric"],
         best_is_highest(config, task),
         extra=portable(config, data, run.get("name", directory.name)),
-        tensorboard=config["logger"].get("tensorboard", False),
+        events=beside.events(kind) if config["logger"].get("tensorboard", False) else None,
         on_epoch=on_epoch,
         early_stop=make_early_stop(config, task),
         keep_best=kept["best"],
@@ -157,12 +160,12 @@ def _execute(
     loggers = make_loggers(config, directory, run, callbacks)
     found = checkpoints.usable(directory)
     companions: Any = contextlib.nullcontext()
-    if ddp.is_asked_for(config):
-        port = ddp.free_port()
-        ranks = ddp.settings(config, kind, 0, port)
+    if meeting is not None:
+        ranks = ddp.settings(kind, meeting.place)
         trainer = make_trainer(trained["trainer"], kind, record, [*callbacks, ddp.callback(config)], loggers, ranks)
-        companions = ddp.companions(trained, directory, port, found)
-        ddp.share(task, data, 0, config["trainer"]["devices"])
+        told = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
+        companions = ddp.companions(trained, told | {"fingerprint": data.fingerprint}, meeting, kind)
+        ddp.share(task, data, 0, meeting.place.world)
     else:
         trainer = make_trainer(trained["trainer"], kind, record, callbacks, loggers)
     seconds = {"setup": time.perf_counter() - clock}
@@ -170,7 +173,13 @@ def _execute(
     try:
         with companions:
             fit(trainer, task, data, record, found, config)
-    except Interrupted:
+    except (Interrupted, RuntimeError) as error:
+        # A rank of another node that was asked to stop, too, may be gone before this one has noticed.
+        if not isinstance(error, Interrupted) and not (
+            meeting is not None and meeting.place.nodes > 1 and should_interrupt()
+        ):
+            record.close()
+            raise
         record.close()
         return {"status": INTERRUPTED, "epochs": record.epochs}
     except Diverged as error:
@@ -185,7 +194,8 @@ def _execute(
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
-        _draw(directory, record, task.to(kind, torch.float32), data, config)
+        with beside.drawing(kind):
+            _draw(directory, record, task.to(kind, torch.float32), data, config)
         if config["logger"].get("tensorboard", False):
             write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
@@ -198,7 +208,7 @@ def _execute(
         | {"stepping": stepping, "seconds": seconds}
     )
     if outcome["status"] == FINISHED:
-        write_image_figures(directory, task)
+        write_image_metrics(directory, task)
     atomic.sync(directory)  # before a result says that all of it is there
     atomic.write_json(directory / files.RESULT, result)
     atomic.sync(directory)  # and before anything is deleted that is not needed any more
@@ -263,6 +273,8 @@ def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[s
     from retable.figures import classification as figures
 
     folder, title = directory / "figures", f"{config['task']['name']} · {directory.name}"
+    for stale in folder.glob("*.png"):  # of a process that was killed as it drew
+        stale.unlink()
     figures.curves(record.rows, folder / "curves.png", title)
     figures.gradient_norms(record.rows, folder / "gradient_norms.png", title)
     task.draw(folder, data, config, title)

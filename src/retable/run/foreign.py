@@ -28,7 +28,7 @@ from retable.config.identity import identity
 from retable.config.one_lightning import is_of_the_other
 from retable.data.loader import mixed_seed
 from retable.errors import ConfigError, RetableError, first_line
-from retable.run import checkpoints, devices, facts, files
+from retable.run import beside, checkpoints, devices, facts, files
 from retable.run.foreign_data import fingerprint, same_items
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
@@ -316,7 +316,7 @@ class Logged(Record):
         now = time.perf_counter()
         self._seconds["val"], self._clock = self._seconds["val"] + now - self._clock, now
 
-    def figures(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+    def metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
         """An epoch's row: what was logged in it, learning rate, seconds."""
         for config, frequency in self._plateaus:
             if (trainer.current_epoch + 1) % frequency == 0 and config.monitor in trainer.callback_metrics:
@@ -416,7 +416,7 @@ def execute(
         metric=config["task"]["metric"],
         higher_is_better=None if mode is None else mode == "max",
         extra={"config": config, "name": run["name"]},
-        tensorboard=config["logger"].get("tensorboard", False),
+        events=beside.events(kind) if config["logger"].get("tensorboard", False) else None,
         keep_best=kept["best"],
         seed=config["seed"],
         on_data=note_data,
@@ -442,7 +442,10 @@ def execute(
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == files.FINISHED:
-        _draw(directory, record, config)
+        with beside.drawing(kind):
+            _draw(directory, record, config)
+        if config["logger"].get("tensorboard"):
+            write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
     seconds["total"] = seconds["setup"] + record.seconds
     hooks["should_interrupt"]()  # a directory that is gone gets no result
@@ -463,5 +466,3 @@ def _draw(directory: Path, record: Logged, config: dict[str, Any]) -> None:
 
     rows = [{_SPLIT.sub(r"\1/", name): value for name, value in row.items()} for row in record.rows]
     curves(rows, directory / files.FIGURES / "curves.png", f"{config['task']['name']} · {directory.name}")
-    if config["logger"].get("tensorboard"):
-        write_images(directory, record.epochs)

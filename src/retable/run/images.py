@@ -19,12 +19,12 @@ MOST = 10_000_000  # images
 
 
 def write_images(directory: Path, task: Any) -> None:
-    """Leave a task's `image_figures` of the splits that it has seen, if it has any."""
+    """Leave a task's `image_metrics` of the splits that it has seen, if it has any."""
     found = {
         f"{split}/{name}": encoded(values)
         for split in ("val", "test")
         if task.has_seen(split)
-        for name, values in task.image_figures(split).items()
+        for name, values in task.image_metrics(split).items()
     }
     if found:
         atomic.write_json(directory / files.IMAGES, found)

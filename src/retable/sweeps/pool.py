@@ -249,8 +249,8 @@ class Pool:
             elif silence > self._stalled:
                 state = "its process was stopped" if worker.stopped else "no progress"
                 worker.end(f"{state} for longer than sweep.stalled={self.crew.settings['stalled']}")
-            elif silence > min(_SILENCE, self._stalled) and not worker.told_of:
-                worker.told_of = True
+            elif silence > min(_SILENCE, self._stalled) and not worker.silence_reported:
+                worker.silence_reported = True
                 self.watcher.silent(worker.runs[0], silence, worker.stopped)
 
     # Hearing from workers ---------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ class Pool:
     def _handle(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
         kind, named = event["event"], event.get("directory")
         run = next((run for run in worker.runs if str(run.directory) == named), None)
-        worker.heard, worker.told_of = time.monotonic(), False
+        worker.heard, worker.silence_reported = time.monotonic(), False
         self.crew.note_memory(worker, event)
         if kind == "ready":
             worker.ready = True

@@ -42,7 +42,7 @@ class WorkerProcess:
         self.ready = self.begun = False  # has it imported; has it begun a run
         self.given = self.heard = 0.0  # when it was given its runs, and when it last said something
         self.asked_to_stop = False
-        self.told_of = False  # that it has said nothing for long
+        self.silence_reported = False  # that it has said nothing for long
         self.verdict: str | None = None  # why it was ended
         self.gpu_mb: float | None = None  # what it holds of its GPU
         self._events = events

@@ -211,7 +211,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     with _noting_what_fails(outcome):
         curves.link(plan)
         curves.describe(plan)
-        tensorboard.describe_sweep(Path(plan.settings["dir"]), store.said)
+        tensorboard.describe_sweep(Path(plan.settings["dir"]), store.identity_and_metrics)
     for reason in outcome.unwritten:
         say(f"Not everything could be written: {reason}.", highlight=False)
     say(f"table:       {plan.folder / 'results.md'}", highlight=False)
@@ -253,7 +253,7 @@ def _missing(plan: Plan) -> list[str]:
 def _tell(plan: Plan, outcome: Outcome) -> None:
     """Run `sweep.on_end` with the outcome in its environment; what becomes of it changes nothing."""
     statuses = [store.status_of(run.directory) for run in plan.runs]
-    told = {
+    values = {
         "STATUS": {0: "done", 130: "interrupted"}.get(exit_code(plan, outcome), "failed"),
         "NAME": plan.label,
         "RUNS": len(statuses),
@@ -263,7 +263,7 @@ def _tell(plan: Plan, outcome: Outcome) -> None:
         "REASON": outcome.stopped_by or "",
         "TABLE": plan.folder / "results.md",
     }
-    environment = os.environ | {f"RETABLE_{key}": str(value) for key, value in told.items()}
+    environment = os.environ | {f"RETABLE_{key}": str(value) for key, value in values.items()}
     done = subprocess.run(plan.settings["on_end"], shell=True, env=environment)
     if done.returncode:
         print(f"sweep.on_end ended with exit code {done.returncode}", file=sys.stderr)

@@ -109,7 +109,7 @@ def refuse_shared_images(splits: Mapping[str, Annotations]) -> None:
     for annotations in splits.values():
         for item in annotations.images:
             if item.image in seen:
-                raise DataError(f"{item.where}: {item.image.name} is in {seen[item.image]} too, accepted: in one part")
+                raise DataError(f"{item.where}: {item.image.name} is in {seen[item.image]} too, accepted: in one split")
         seen |= {item.image: item.where for item in annotations.images}
 
 
