@@ -78,7 +78,7 @@ def test_workers_outlive_what_forked_them_and_a_lost_request_says_so(server):
     assert waited(lambda: not server.alive)
     worker.commands.write('{"do": "check", "configs": {}}\n')
     worker.commands.flush()
-    assert worker.events.readline() == '{"event": "checked", "errors": {}}\n'
+    assert worker.events.readline() == '{"event": "checked", "errors": {}, "work": {}}\n'
     late = server.fork(2, {})
     assert late.events.read() == ""
     assert late.wait() == -signal.SIGKILL  # what became of the server

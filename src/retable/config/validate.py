@@ -102,6 +102,8 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trainer.accumulate_grad_batches": lambda k, v: checks.integer(k, v, 1),
     "trainer.profiler": lambda k, v: checks.one_of(k, v, (None, "simple", "advanced")),
     "trainer.deterministic": lambda k, v: checks.one_of(k, v, (True, False, "warn")),
+    "trainer.detect_anomaly": checks.boolean,
+    "trainer.benchmark": lambda k, v: checks.one_of(k, v, (None, True, False)),
     "trainer.device": lambda k, v: checks.one_of(k, v, ("auto", "cpu", "cuda")),
     "trainer.cuda_graph": checks.boolean,
     "trainer.limit_train_batches": _limit,

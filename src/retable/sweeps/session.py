@@ -5,6 +5,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -98,8 +99,13 @@ def check_in_worker(plan: Plan, todo: list[Run]) -> None:
 
 def _to_check(todo: Sequence[Run]) -> dict[str, dict[str, Any]]:
     """By directory the configs of runs not begun, one of those that are alike."""
+    return {str(run.directory): run.config for run, first in _alike_first(todo) if run.directory == first}
+
+
+def _alike_first(todo: Sequence[Run]) -> list[tuple[Run, Path]]:
+    """Runs not begun, each with the directory of the one of those like it that is checked for all of them."""
     new = [run for run in todo if run.status == files.NEW]
-    return {str(first.directory): first.config for first, *_ in alike(new)}
+    return [(run, group[0].directory) for group in alike(new) for run in group]
 
 
 def run_trial(overrides: Sequence[str]) -> float | None:
@@ -144,7 +150,8 @@ def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
         pool = Pool(todo, plan.settings, display, use_gpu)
         with _signals(pool):
             try:
-                pool.check(_to_check(todo))
+                work = pool.check(_to_check(todo))
+                pool.longest_first({run.directory: work.get(str(first)) for run, first in _alike_first(todo)})
                 if not pool.asked_to_stop:
                     prepare(plan, todo)
             except BaseException:
