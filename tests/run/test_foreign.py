@@ -18,7 +18,7 @@ import retable
 from retable.cli import main as cli
 from retable.config.compose import Composer
 from retable.errors import ConfigError, DataError, RetableError
-from retable.run import files, foreign
+from retable.run import files, foreign, foreign_data
 from retable.run.calibrate import calibrate
 from retable.run.execute import execute
 from retable.run.files import read_history
@@ -379,8 +379,8 @@ def test_a_fingerprint_of_what_is_trained_on_and_what_it_covers(project):
     assert data["covers"].endswith("the source of Shifted, LeavesData; nothing else")
     assert known["plain"] == known["small"]
     assert known["subclass"] != known["plain"]
-    assert foreign.same_items(known["subclass"], known["plain"])
-    assert not foreign.same_items(known["shifted"], known["plain"])
+    assert foreign_data.same_items(known["subclass"], known["plain"])
+    assert not foreign_data.same_items(known["shifted"], known["plain"])
 
 
 def test_a_run_does_not_go_on_with_other_data(project):
