@@ -1,6 +1,8 @@
 """Fixtures for all tests."""
 
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +37,35 @@ def compose() -> Any:
         return composer.compose(["data=sample", "logger=none", *overrides]).config
 
     return make
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw nothing, which takes longer than to train a small one."""
+    from retable.run import execute
+
+    monkeypatch.setattr(execute, "_draw", lambda *_: None)
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """Runs train.py's command line in an empty folder; gives its exit code and what it printed, on standard error if it
+    failed."""
+    from retable.main import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setenv("RETABLE_FULL_ERROR", "0")
+
+    def run(*words: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["train.py", *words])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return code, getattr(capsys.readouterr(), "err" if code else "out").strip()
+
+    return run

@@ -196,19 +196,19 @@ def read_archive(path: Path) -> Any:
 
 def read_boxes(kind: str) -> Callable[[Path], Any]:
     def read(path: Path) -> Any:
-        from retable.data.formats import boxes
+        from retable.data.formats import annotations, boxes
 
         folder, classes = path.parent, ("fox", "owl")
         match kind:
             case "csv":
-                found = boxes.read_csv(path, folder, classes)
+                found = annotations.read_csv(path, folder, classes)
             case "classes":
-                return boxes.read_classes(path)
+                return annotations.read_classes(path)
             case "coco":
-                found = boxes.read_coco(path, folder, boxes.coco_classes(path))
+                found = annotations.read_coco(path, folder, annotations.coco_classes(path))
             case _:
                 folder = path.parents[1]
-                found = boxes.read_voc(folder / "ImageSets" / "Main" / "train.txt", folder, classes)
+                found = annotations.read_voc(folder / "ImageSets" / "Main" / "train.txt", folder, classes)
         return boxes.valid_boxes(found.images, {item.image: (12, 17) for item in found.images}, True)
 
     return read

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from retable.errors import ConfigError, DataError
-from retable.run import files
 from retable.run.assemble import make_data
 from retable.run.execute import execute
-from retable.run.files import read_history
 from tests.checking import check
+from tests.runs import history
 
 SMALL = (
     "task=mnist",
@@ -23,15 +22,10 @@ SMALL = (
 )
 
 
-def figures(directory):
-    rows = read_history(directory / files.HISTORY)
-    return [{k: v for k, v in row.items() if not k.startswith(("seconds/", "images_per"))} for row in rows]
-
-
 def test_the_history_is_the_same(compose, tmp_path):
     for value in ("true", "false"):
         execute(compose(*SMALL, "augment=fly", f"data.resident={value}"), tmp_path / value)
-    assert figures(tmp_path / "true") == figures(tmp_path / "false")
+    assert history(tmp_path / "true") == history(tmp_path / "false")
 
 
 def test_mapped_images_take_no_memory_of_their_own(compose):

@@ -17,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from retable.figures import saving
 from retable.run import beside, files
 from retable.run.execute import execute
+from tests.runs import TIMES, untimed
 
 SMALL = (
     "task=mnist",
@@ -26,7 +27,6 @@ SMALL = (
     "trainer.max_epochs=3",
     "trainer.device=cpu",
 )
-TIMES = ("seconds/train", "seconds/val", "images_per_second")
 MESSAGE = "events and figures: the process that writes them beside the training {}; written here now"
 
 
@@ -53,7 +53,7 @@ def scalars(directory: Path) -> dict[str, list[tuple[int, float]]]:
 
 def rows(directory: Path) -> list[dict[str, float]]:
     history = files.read_history(directory / files.HISTORY)
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in history]
+    return untimed(history)
 
 
 def pictures(directory: Path) -> dict[str, bytes]:

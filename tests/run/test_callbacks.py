@@ -14,20 +14,15 @@ from retable.config.identity import identity, run_name, same_run
 from retable.config.targets import check_targets
 from retable.config.validate import validate
 from retable.errors import ConfigError, DataError
-from retable.run import execute as execution
 from retable.run import files
 from retable.run.assemble import make_data, make_task
 from retable.run.execute import execute
 from retable.run.restore import load
 from tests.checking import refusal
+from tests.runs import interrupted_after
 
 TINY = ("task=mnist", "data.fraction=0.2", "model.width=4", "model.batch_norm=true", "trainer.device=cpu")
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(execution, "_draw", lambda *_: None)
+pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture(scope="module")
@@ -38,11 +33,6 @@ def choose():
 
 def checkpoint(directory: Path) -> dict[str, Any]:
     return torch.load(directory / files.CHECKPOINT, weights_only=True)
-
-
-def interrupted_after(epoch: int) -> dict[str, Any]:
-    epochs: list[int] = []
-    return {"on_epoch": lambda row: epochs.append(row["epoch"]), "should_interrupt": lambda: epoch in epochs}
 
 
 def assert_equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:

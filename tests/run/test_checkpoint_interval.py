@@ -8,16 +8,12 @@ import torch
 from retable.config.validate import validate
 from retable.errors import ConfigError
 from retable.run import checkpoints, files
-from retable.run import execute as execution
 from retable.run.execute import execute
+from tests.runs import untimed
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 TINY = ("task=mnist", "data.fraction=0.05", "model.width=2", "trainer.device=cpu", "trainer.max_epochs=5")
-TIMES = ("seconds/train", "seconds/val", "images_per_second")
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(execution, "_draw", lambda *_: None)
 
 
 @pytest.fixture
@@ -37,7 +33,7 @@ def written(monkeypatch):
 def left(directory):
     rows = files.read_history(directory / files.HISTORY)
     weights = torch.load(directory / files.CHECKPOINT, weights_only=True)["state_dict"]
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in rows], weights
+    return untimed(rows), weights
 
 
 def assert_same_run(one, other):

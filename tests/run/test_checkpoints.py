@@ -16,30 +16,17 @@ from retable.run.execute import execute
 from retable.run.restore import load
 from retable.sweeps.pool import Outcome
 from retable.sweeps.session import prepare, sweep
+from tests.runs import history, interrupted_after
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 TINY = ("task=mnist", "data.fraction=0.1", "model.width=4", "trainer.max_epochs=4", "optimizer.lr=0.3")
-TIMES = ("seconds/train", "seconds/val", "images_per_second")
 KEPT = {
     "last": ["last.ckpt"],
     "best": ["best.ckpt"],
     "both": ["best.ckpt", "last.ckpt"],
     "none": [],
 }
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(execution, "_draw", lambda *_: None)
-
-
-def history(directory: Path) -> list[dict[str, float]]:
-    rows = files.read_history(directory / files.HISTORY)
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
-
-
-def interrupted_after(epoch: int) -> dict[str, Any]:
-    epochs: list[int] = []
-    return {"on_epoch": lambda row: epochs.append(row["epoch"]), "should_interrupt": lambda: epoch in epochs}
 
 
 def names(directory: Path) -> list[str]:

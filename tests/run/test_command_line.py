@@ -8,28 +8,10 @@ from pathlib import Path
 import pytest
 
 from retable import __version__
-from retable.main import lazy_help_accepted, main
+from retable.main import lazy_help_accepted
 
 ROOT = Path(__file__).parents[2]
 SMALL = ("data=sample", "data.fraction=0.1", "model.width=4", "trainer.max_epochs=1", "logger=none")
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
-    """Runs a command line in an empty folder; gives its exit code and what it said last on standard error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-    monkeypatch.setenv("RETABLE_FULL_ERROR", "0")
-
-    def run(*words: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", ["train.py", *words])
-        try:
-            main()
-        except SystemExit as end:
-            return int(end.code or 0), capsys.readouterr().err.strip()
-        return 0, capsys.readouterr().out.strip()
-
-    return run
 
 
 LRR = "optimizer.lrr: no such key; did you mean optimizer.lr? accepted: "

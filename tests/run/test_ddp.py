@@ -8,19 +8,18 @@ import pytest
 from retable.errors import ConfigError
 from retable.run import files
 from retable.run.execute import execute
-from retable.run.files import read_history
 from retable.sweeps import pool
 from retable.sweeps.finish import exit_code
 from retable.sweeps.plan import Run
 from retable.sweeps.session import sweep
 from tests.checking import check, refusal
+from tests.runs import history, same
 
 TASKS = {
     # 200 digits in batches of 48: the last one, of 8, is cut into 4 and 4. Of 197 and 64 it is cut into 3 and 2.
     "mnist": ("data.fraction=0.1", "model.width=4", "dropout=none", "data.batch_size=48", "scheduler=cosine"),
     "gland": ("data.size=32", "data.batch_size=4", "model=fcn_small", "data.eval_batch_size=4"),
 }
-TIMED = ("seconds/", "images_per_second")
 
 
 @pytest.fixture
@@ -31,17 +30,6 @@ def config(compose):
     return make
 
 
-def figures(directory):
-    rows = read_history(directory / files.HISTORY)
-    return [{key: value for key, value in row.items() if not key.startswith(TIMED)} for row in rows]
-
-
-def same(one, other, tolerance=2e-4):
-    assert [row.keys() for row in one] == [row.keys() for row in other]
-    for row, wanted in zip(one, other, strict=True):
-        assert row == {key: pytest.approx(value, rel=tolerance, abs=1e-6) for key, value in wanted.items()}
-
-
 @pytest.mark.parametrize(
     ("task", "more"),
     [("mnist", ("loss.l1=0.0001",)), ("mnist", ("data.fraction=0.0985", "data.batch_size=64")), ("gland", ())],
@@ -50,7 +38,7 @@ def test_two_processes_equal_one(config, tmp_path, task, more):
     alone = execute(config(task, *more), tmp_path / "alone")
     together = execute(config(task, "trainer=ddp", "trainer.max_epochs=2", *more), tmp_path / "together")
     assert together["status"] == "finished"
-    same(figures(tmp_path / "together"), figures(tmp_path / "alone"))
+    same(history(tmp_path / "together"), history(tmp_path / "alone"))
     assert together["step"] == alone["step"]
     assert together["confusion"]["train"] == alone["confusion"]["train"]
     assert together["confusion"]["val"] == alone["confusion"]["val"]
@@ -74,7 +62,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(config, tmp_path):
         execute(wanted, tmp_path / "parts", on_epoch=stop)
     files.remove([tmp_path / "parts" / files.RESULT])
     execute(wanted, tmp_path / "parts")
-    assert figures(tmp_path / "parts") == figures(tmp_path / "whole")
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
 
 
 @pytest.mark.parametrize(
@@ -119,7 +107,7 @@ def test_in_a_sweep_it_is_the_run_that_it_is_by_itself(config, tmp_path):
     assert [run.processes for run in plan.runs] == [2, 2]
     for seed, run in enumerate(plan.runs):
         execute(config("mnist", "trainer=ddp", "trainer.max_epochs=2", f"seed={seed}"), tmp_path / str(seed))
-        assert figures(run.directory) == figures(tmp_path / str(seed))
+        assert history(run.directory) == history(tmp_path / str(seed))
         assert {path.name for path in run.directory.iterdir()} >= {files.RESULT, files.CHECKPOINT, files.LOG}
     plan, _ = sweep(words)
     assert not plan.pending

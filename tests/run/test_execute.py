@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,18 +12,9 @@ import torch
 from retable import atomic
 from retable.run import files
 from retable.run.execute import Busy, execute
+from tests.runs import history, weights
 
 TINY = ("task=mnist", "data.fraction=0.1", "model.width=4", "dropout=0.2")
-TIMES = ("seconds/train", "seconds/val", "images_per_second")
-
-
-def history(directory: Path) -> list[dict[str, float]]:
-    rows = files.read_history(directory / files.HISTORY)
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
-
-
-def weights(directory: Path) -> dict[str, torch.Tensor]:
-    return torch.load(directory / files.CHECKPOINT, weights_only=True)["state_dict"]
 
 
 @pytest.fixture(scope="module")

@@ -18,12 +18,13 @@ import retable
 from retable.cli import main as cli
 from retable.config.compose import Composer
 from retable.errors import ConfigError, DataError, RetableError
-from retable.run import files, foreign
+from retable.run import files, foreign, foreign_data
 from retable.run.calibrate import calibrate
 from retable.run.execute import execute
 from retable.run.files import read_history
 from retable.run.single import run_single
 from tests.checking import check
+from tests.runs import history
 
 HERE = Path(__file__).parent
 TASK = """# @package _global_
@@ -73,12 +74,6 @@ def composed(*overrides: str) -> dict:
     return {key: value for key, value in config.items() if key not in ("sweep", "table")}
 
 
-def figures(directory: Path) -> list[dict[str, float]]:
-    """The history without what differs from time to time."""
-    rows = read_history(directory / files.HISTORY)
-    return [{key: value for key, value in row.items() if not key.startswith("seconds/")} for row in rows]
-
-
 class Stopped(Exception):
     pass
 
@@ -93,7 +88,7 @@ def stop_after(epoch: int):
 
 def test_history_and_result_hold_what_is_logged(project):
     result = execute(composed("seed=3"), project / "run")
-    rows = figures(project / "run")
+    rows = history(project / "run")
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     assert [row["step"] for row in rows] == [8, 16, 24, 32]  # 240 images in batches of 32
     assert set(rows[0]) == {"epoch", "step", "train_loss", "train_acc", "val_loss", "val_acc", "lr"}
@@ -116,7 +111,7 @@ def test_it_is_what_lightning_itself_trains(project):
     trainer = pl.Trainer(max_epochs=4, accelerator="cpu", enable_model_summary=False, **quiet)
     pl.seed_everything(0, verbose=False)  # the split is drawn in `setup`
     trainer.fit(module, datamodule=data)
-    last = figures(project / "run")[-1]
+    last = history(project / "run")[-1]
     assert {key: float(value) for key, value in trainer.callback_metrics.items() if key in last} == {
         key: last[key] for key in ("train_loss", "train_acc", "val_loss", "val_acc")
     }
@@ -131,21 +126,21 @@ def test_a_resumed_run_equals_an_undisturbed_one(project, data):
         with pytest.raises(Stopped):
             execute(config, project / "parts", on_epoch=stop_after(epoch))
         files.remove([project / "parts" / files.RESULT])
-    assert len(figures(project / "parts")) == 3
+    assert len(history(project / "parts")) == 3
     execute(config, project / "parts")
-    assert figures(project / "parts") == figures(project / "whole")
-    assert len({row["lr"] for row in figures(project / "whole")}) > 1  # the plateau was met
+    assert history(project / "parts") == history(project / "whole")
+    assert len({row["lr"] for row in history(project / "whole")}) > 1  # the plateau was met
 
 
 def test_two_seeds_differ(project):
     for seed in (0, 1):
         execute(composed(f"seed={seed}", "trainer.max_epochs=1"), project / str(seed))
-    assert figures(project / "0") != figures(project / "1")
+    assert history(project / "0") != history(project / "1")
 
 
 def test_the_test_set_is_used_once(project):
     result = execute(composed("module._target_=stranger.Tested", "trainer.max_epochs=2"), project / "run")
-    rows = figures(project / "run")
+    rows = history(project / "run")
     assert "test_loss" not in rows[0]
     assert result["metrics"]["final"]["test_loss"] == rows[-1]["test_loss"] == pytest.approx(rows[-1]["val_loss"])
 
@@ -162,7 +157,7 @@ def test_an_optimizer_of_ours_for_a_module_without_one(project):
         check(composed(bare))
     result = execute(composed(bare, "optimizer=sgd", "optimizer.lr=0.1", "trainer.max_epochs=1"), project / "run")
     assert result["status"] == "finished"
-    assert figures(project / "run")[0]["lr"] == 0.1
+    assert history(project / "run")[0]["lr"] == 0.1
     with pytest.raises(ConfigError, match=r"optimizer=sgd: LitNet has its own \(configure_optimizers\)"):
         check(composed("optimizer=sgd"))
 
@@ -231,7 +226,7 @@ def test_events_and_curves_are_written(project):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(project / "run/train")).Reload()
-    rows = figures(project / "run")
+    rows = history(project / "run")
     assert [e.value for e in events.Scalars("val_acc")] == pytest.approx([row["val_acc"] for row in rows])
 
 
@@ -263,7 +258,7 @@ def values(shown: str) -> dict[str, float]:
 def test_evaluate_gives_what_was_logged_in_training_of_the_last_and_the_best_epoch(project, in_process):
     words = ["module.lr=0.3", "trainer.max_epochs=6", "checkpoint=both"]  # soon the best, not to its end
     execute(composed(*words), project / "run")
-    rows = figures(project / "run")
+    rows = history(project / "run")
     best = max(rows, key=lambda row: row["val_acc"])
     assert best is not rows[-1]
     for options, row in (([], rows[-1]), (["--checkpoint", "best"], best)):
@@ -279,7 +274,7 @@ def test_evaluate_on_other_arguments_of_the_data_and_on_the_test_set(project, in
     code, shown = in_process("evaluate", "run")  # the test set, where both have one
     assert (code, list(values(shown))) == (0, ["test_loss"])
     assert "run on stranger.LeavesData · test" in shown
-    last = figures(project / "run")[-1]
+    last = history(project / "run")[-1]
     assert values(in_process("evaluate", "run", "--split", "val")[1])["val_loss"] == round(last["val_loss"], 4)
     assert values(shown)["test_loss"] == round(last["test_loss"], 4)
     code, shown = in_process("evaluate", "run", "--set", "batch_size=3")
@@ -312,7 +307,7 @@ def test_compare_puts_what_both_log_side_by_side(project, in_process):
     code, shown = in_process("compare", "slow", "fast")
     assert code == 0
     rows = {line.split()[0]: [float(v) for v in line.split()[1:]] for line in shown.splitlines()[1:]}
-    last = {name: figures(project / name)[-1] for name in ("slow", "fast")}
+    last = {name: history(project / name)[-1] for name in ("slow", "fast")}
     for key in ("val_loss", "val_acc"):
         first, second, change = rows[key]
         assert (first, second) == tuple(round(last[name][key], 4) for name in ("slow", "fast"))
@@ -384,8 +379,8 @@ def test_a_fingerprint_of_what_is_trained_on_and_what_it_covers(project):
     assert data["covers"].endswith("the source of Shifted, LeavesData; nothing else")
     assert known["plain"] == known["small"]
     assert known["subclass"] != known["plain"]
-    assert foreign.same_items(known["subclass"], known["plain"])
-    assert not foreign.same_items(known["shifted"], known["plain"])
+    assert foreign_data.same_items(known["subclass"], known["plain"])
+    assert not foreign_data.same_items(known["shifted"], known["plain"])
 
 
 def test_a_run_does_not_go_on_with_other_data(project):
@@ -435,7 +430,7 @@ def test_a_module_of_the_package_lightning_is_the_same_run(project, other_packag
     check(other)
     execute(own, project / "own")
     execute(other, project / "other")
-    assert figures(project / "own") == figures(project / "other")
+    assert history(project / "own") == history(project / "other")
     import fellow
 
     assert issubclass(fellow.LitNet, pl.LightningModule)
@@ -499,7 +494,7 @@ def test_a_sweep_that_was_killed_gives_the_table_of_an_undisturbed_one(project):
     names = (f"module.lr-{lr}{size}__seed-{seed}" for lr in (0.1, 0.001) for size in sizes for seed in (0, 1))
     assert [path.name for path in runs] == sorted(names)
     for path in runs:
-        assert figures(path) == figures(project / "undisturbed/leaves" / path.name)
+        assert history(path) == history(project / "undisturbed/leaves" / path.name)
 
     # What is done with finished runs.
     for words, message in [

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from retable.commands.verify import again, compared
-from retable.run import execute as execution
 from retable.run import files, fused
 from retable.run.execute import execute
 from retable.run.result import write_plan
+from tests.runs import TIMES, history
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 # Two epochs of some chunks each, with all that a run draws of its own: order, augmentation, dropout, noise.
 SMALL = ["task=mnist", "data.fraction=0.1", "model.width=4", "augment=fly", "trainer.max_epochs=2"]
@@ -24,12 +26,6 @@ SETTINGS = [
     ["seed=1", "optimizer.lr=0.05", "scheduler=cosine", "init=he"],
     ["seed=2", "optimizer.momentum=0.9", "loss.l1=0.001", "dropout=0.5", "dropout.where=all", "dropout.channels=false"],
 ]
-TIMES = ("seconds/train", "seconds/val", "images_per_second")
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(execution, "_draw", lambda *_: None)
 
 
 @pytest.fixture
@@ -55,11 +51,6 @@ def together(
 
     fused.train([fused.Seat(worker(number), contextlib.nullcontext) for number in range(len(configs))])
     return ends
-
-
-def rows_of(directory: Path) -> list[dict[str, float]]:
-    rows = files.read_history(directory / files.HISTORY)
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows]
 
 
 def assert_close(one: Any, other: Any, within: float, where: str = "") -> None:
@@ -93,7 +84,7 @@ def checkpoint_of(directory: Path, name: str = files.CHECKPOINT) -> dict[str, An
 
 def assert_same_run(one: Path, other: Path, within: float) -> None:
     """All that two directories hold, but times, names and how the run was executed."""
-    assert_close(rows_of(one), rows_of(other), within)
+    assert_close(history(one), history(other), within)
     for name in (files.CHECKPOINT, files.BEST):
         assert_close(checkpoint_of(one, name), checkpoint_of(other, name), within)
     results = [files.read_result(directory) for directory in (one, other)]

@@ -10,15 +10,14 @@ from retable.errors import ConfigError
 from retable.run import files
 from retable.run.ddp import free_port
 from retable.run.execute import execute
-from retable.run.files import read_history
 from retable.run.nodes import Place, are_several, place
 from retable.sweeps.session import sweep
 from tests.checking import refusal
+from tests.runs import history, same
 
 WORDS = ("task=mnist", "data=sample", "data.fraction=0.1", "model.width=4", "dropout=none", "data.batch_size=48")
 WORDS += ("scheduler=cosine", "trainer.device=cpu", "logger=none")
 DDP = ("trainer=ddp", "trainer.num_nodes=2", "trainer.max_epochs=2")
-TIMED = ("seconds/", "images_per_second")
 VARIABLES = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK", "LOCAL_RANK", "RANK", "GROUP_RANK", "WORLD_SIZE")
 HAND = {"MASTER_ADDR": "head", "MASTER_PORT": "29500"}
 SLURM = {"SLURM_JOB_ID": "1234567", "SLURM_JOB_NAME": "train", "SLURM_NODELIST": "node[07-08]"}
@@ -147,17 +146,6 @@ def test_nodes_are_no_part_of_what_a_run_is(compose):
     assert identity(compose(*WORDS, *DDP)) == identity(compose(*WORDS, "trainer.max_epochs=2"))
 
 
-def figures(directory):
-    rows = read_history(directory / files.HISTORY)
-    return [{key: value for key, value in row.items() if not key.startswith(TIMED)} for row in rows]
-
-
-def same(one, other, tolerance=2e-4):
-    assert [row.keys() for row in one] == [row.keys() for row in other]
-    for row, wanted in zip(one, other, strict=True):
-        assert row == {key: pytest.approx(value, rel=tolerance, abs=1e-6) for key, value in wanted.items()}
-
-
 def by_hand(port, node):
     return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": str(node)}
 
@@ -179,7 +167,7 @@ def ended(*processes):
 def alone(compose, tmp_path):
     config = compose(*WORDS, "trainer.max_epochs=2")
     result = execute(config, tmp_path / "alone")
-    return result, figures(tmp_path / "alone"), str(config["data"]["cache"])
+    return result, history(tmp_path / "alone"), str(config["data"]["cache"])
 
 
 @pytest.mark.slow
@@ -193,7 +181,7 @@ def test_two_nodes_equal_one_process(compose, tmp_path, monkeypatch, alone):
     together = execute(compose(*words), tmp_path / "together")
     (said,) = ended(other)
     assert together["status"] == "finished"
-    same(figures(tmp_path / "together"), expected)
+    same(history(tmp_path / "together"), expected)
     assert together["step"] == result["step"]
     assert together["confusion"]["train"] == result["confusion"]["train"]
     assert said.splitlines()[0] == f"rank 1 of 2: waits for rank 0 at 127.0.0.1:{port}"
@@ -228,7 +216,7 @@ def test_two_nodes_of_two_processes_however_they_are_started(tmp_path, alone, by
         processes = [started(words, folders[node], task(node, node, 0, 2)) for node in (0, 1)]
     ended(*processes)
     (run,) = (path.parent for path in folders[0].glob("out/*/*/*/result.json"))
-    same(figures(run), expected)
+    same(history(run), expected)
     assert files.read_result(run)["confusion"]["val"] == result["confusion"]["val"]
     assert not list(folders[1].iterdir())
 
@@ -239,7 +227,7 @@ def test_torchrun_on_one_machine_starts_one_run(tmp_path, alone):
     words = [*WORDS, "trainer=ddp", "trainer.max_epochs=2", f"data.cache={cache}", "output=out"]
     ended(started(words, tmp_path, {}, sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"))
     (run,) = (path.parent for path in tmp_path.glob("out/*/*/*/result.json"))
-    same(figures(run), expected)
+    same(history(run), expected)
 
 
 @pytest.mark.slow

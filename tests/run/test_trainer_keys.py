@@ -1,7 +1,6 @@
 """The Trainer's keys: what Lightning makes of each is what a run makes of it."""
 
 import logging
-from pathlib import Path
 
 import pytest
 import pytorch_lightning as pl
@@ -12,22 +11,13 @@ from retable.config.identity import identity, same_run
 from retable.config.validate import validate
 from retable.errors import ConfigError, RetableError
 from retable.run import devices, files
-from retable.run import execute as execution
 from retable.run.assemble import make_data, make_task
 from retable.run.execute import execute
 from tests.checking import check
+from tests.runs import weights
 
 TINY = ("task=mnist", "data.fraction=0.2", "model.width=4", "dropout=0.2", "trainer.device=cpu")  # 13 steps an epoch
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(execution, "_draw", lambda *_: None)
-
-
-def weights(directory: Path) -> dict[str, torch.Tensor]:
-    return torch.load(directory / files.CHECKPOINT, weights_only=True)["state_dict"]
+pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.filterwarnings("ignore")]
 
 
 def plain(config, **trainer) -> tuple[pl.Trainer, pl.LightningModule]:

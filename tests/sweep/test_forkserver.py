@@ -17,11 +17,11 @@ from retable.sweeps.forkserver import ForkServer
 from retable.sweeps.processes import worker_environment
 from retable.sweeps.session import sweep
 from tests.data.limits import processor_seconds
+from tests.runs import untimed
 from tests.stand_in import on_stand_in
 from tests.sweep.processes import descendants
 
 ROOT = Path(__file__).parents[2]
-TIMES = {"seconds/train", "seconds/val", "images_per_second"}
 
 pytestmark = pytest.mark.skipif(not forkserver.available(), reason="workers are forked on Linux only")
 
@@ -110,7 +110,7 @@ def test_forked_and_new_processes_train_the_same(base, monkeypatch, tmp_path, th
         directory = plan.runs[0].directory
         assert atomic.read_json(directory / files.RESULT)["device"]["threads"] == threads
         rows = files.read_history(directory / files.HISTORY)
-        histories.append([{key: value for key, value in row.items() if key not in TIMES} for row in rows])
+        histories.append(untimed(rows))
     assert len(histories[0]) == 2
     assert histories[0] == histories[1]
 

@@ -21,10 +21,10 @@ from retable.sweeps import fuse, pool
 from retable.sweeps.plan import make_plan
 from retable.sweeps.preview import preview
 from retable.sweeps.session import sweep
+from tests.runs import untimed
 from tests.sweep.processes import descendants
 
 ROOT = Path(__file__).parents[2]
-TIMES = ("seconds/train", "seconds/val", "images_per_second")
 AUTO = {"fuse": "auto"}
 
 
@@ -124,7 +124,7 @@ def test_sweep_fuse_is_no_part_of_a_run(base):
 
 def histories(plan: Any) -> list[list[dict[str, float]]]:
     found = [files.read_history(run.directory / files.HISTORY) for run in plan.runs]
-    return [[{key: value for key, value in row.items() if key not in TIMES} for row in rows] for rows in found]
+    return [untimed(rows) for rows in found]
 
 
 def test_a_fused_sweep_gives_what_the_sweep_gives(base, tmp_path):
@@ -200,7 +200,7 @@ def command(folder: Path, *words: str) -> list[str]:
 def left_by(folder: Path) -> tuple[list[dict[str, str]], dict[str, list[dict[str, float]]]]:
     """The table without times, and each run's history without them."""
     rows = {path.parent.name: files.read_history(path) for path in sorted(folder.glob("cifar/*/history.csv"))}
-    kept = {name: [{k: v for k, v in row.items() if k not in TIMES} for row in of] for name, of in rows.items()}
+    kept = {name: untimed(of) for name, of in rows.items()}
     (table,) = (folder / "tables").rglob("results.csv")
     with table.open() as file:
         lines = [{k: v for k, v in row.items() if k not in ("seconds", "directory")} for row in csv.DictReader(file)]

@@ -10,10 +10,12 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from torch import nn
 
 from retable.data.loader import DeviceLoader
-from retable.run import execute as execution
 from retable.run import files, steps
 from retable.run.execute import execute
 from retable.tasks.classification import Classification
+from tests.runs import untimed
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def weights_after(chunk: int, precision: str) -> list[torch.Tensor]:
@@ -65,7 +67,6 @@ SMALL = {
         *("model.backbone=resnet18", "model.width=8", "model.weights=none", "optimizer=adam"),
     ],
 }
-TIMES = ("seconds/train", "seconds/val", "images_per_second")
 
 
 @pytest.fixture
@@ -74,16 +75,11 @@ def one_by_one(monkeypatch):
     return lambda: monkeypatch.setattr(steps, "_reasons", lambda *_: iter(["a test"]))
 
 
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(execution, "_draw", lambda *_: None)
-
-
 def left(directory: Path) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """A run's history without times, and its checkpoint."""
     rows = files.read_history(directory / files.HISTORY)
     checkpoint = torch.load(directory / files.CHECKPOINT, weights_only=True)
-    return [{key: value for key, value in row.items() if key not in TIMES} for row in rows], checkpoint
+    return untimed(rows), checkpoint
 
 
 def assert_same(one: Any, other: Any) -> None:

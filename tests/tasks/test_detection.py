@@ -20,7 +20,6 @@ from retable.experiment.table import load_table
 from retable.figures.detection import largest
 from retable.metrics import detection as boxes
 from retable.report.verdicts import evaluate_published
-from retable.run import execute as execution
 from retable.run import files
 from retable.run.assemble import make_data, make_task
 from retable.run.execute import execute
@@ -268,12 +267,7 @@ def test_predict_draws_what_it_prints(finished, tmp_path, capsys):
     assert (tmp_path / "drawn" / "0064.png").is_file()
 
 
-@pytest.fixture
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(execution, "_draw", lambda *_: None)
-
-
-@pytest.mark.usefixtures("_no_figures")
+@pytest.mark.usefixtures("no_figures")
 def test_a_second_run_begins_with_the_first_ones_weights(compose, finished, tmp_path):
     directory, _ = finished
     given = (*SMALL, f"model.weights={directory}", "data.variant=1", "trainer.max_epochs=1", "optimizer.lr=0.003")
@@ -292,7 +286,7 @@ def test_a_second_run_begins_with_the_first_ones_weights(compose, finished, tmp_
     assert row["val/loss"] == pytest.approx(last["val/loss"], rel=1e-4)
 
 
-@pytest.mark.usefixtures("_no_figures")
+@pytest.mark.usefixtures("no_figures")
 def test_a_killed_run_goes_on_and_keeps_what_it_found_before(compose, finished, tmp_path):
     directory, result = finished
     shutil.copytree(directory, tmp_path / "again")

@@ -7,19 +7,13 @@ import pytest
 import torch
 from torch import nn
 
-from retable.run import execute as execution
 from retable.run import files
 from retable.run.execute import execute
 from retable.training import WarmupCosine
 from tests.checking import refusal
 
 TINY = ("task=mnist", "data.fraction=0.1", "model.width=4", "trainer.device=cpu", "trainer.max_epochs=2")  # 14 steps
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch):
-    monkeypatch.setattr(execution, "_draw", lambda *_: None)
+pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.filterwarnings("ignore")]
 
 
 def rates(make, steps: int) -> list[float]:
