@@ -33,7 +33,7 @@ QUICK_receptive := --top 3 --stride 32
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-pythons test-pages test-browser test-slow test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
+.PHONY: help install demo test test-pythons test-pages test-browser test-slow test-slow-short test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
 	sweep-receptive sweep-all view tensorboard docs lint format clean
 
 help: ## List the targets
@@ -70,6 +70,13 @@ test-browser: install ## Use the tables' pages in a real browser: apt-get instal
 
 test-slow: install ## Run the tests that take minutes
 	$(PY) -m pytest -q -m slow $(ARGS)
+
+# The slow tests that are not of hours, large sets or benchmarks, so that they are run with every change.
+SLOW_SHORT := tests/test_wheel.py tests/test_every_yaml.py tests/config tests/commands tests/run/test_ddp.py \
+	tests/run/test_fused_runs.py tests/sweep/test_cluster.py tests/sweep/test_compared.py tests/sweep/test_forkserver.py \
+	tests/sweep/test_fuse.py tests/sweep/test_hydra.py tests/sweep/test_workers.py
+test-slow-short: install ## Run the shorter ones of them
+	$(PY) -m pytest -q -m slow -n 2 --dist loadfile $(SLOW_SHORT) $(ARGS)
 
 test-faults: install ## Kill sweeps 1,000 times, let each file operation fail, and the power go (hours)
 	FAULT_KILLS=1000 FAULT_EPOCHS=20 FAULT_EVERY=1 FAULT_POWER=1000 $(PY) -m pytest -q -s -m slow tests/sweep/test_faults.py $(ARGS)

@@ -81,7 +81,7 @@ def measure(words: list[str], rounds: int) -> dict[str, Any]:
         "files": len(files),
         "file_mb": round(source / 1e6, 1),
         "array_mb": round(size / 1e6, 1),
-        "images": {part: len(images) for part, images in data.splits.parts.items()},
+        "images": {split: len(images) for split, images in data.splits.by_name.items()},
         "first_seconds": spread(firsts, 3),
         "first_cpu_seconds": spread(first_cpu, 3),
         "cached_seconds": spread(loads["seconds"], 4),

@@ -77,14 +77,23 @@ class Ledger:
         self._save()
 
     def measure(self, name: str, work: Callable[[], Any], needs: float) -> None:
-        """Take a figure, if there is time; what fails is noted as that."""
+        """Take a figure, if there is time; what fails, or takes longer than the part has, is noted as that."""
         if self.seconds_left < needs:
             self.leave_out(name, f"{self.seconds_left:.0f} s were left, {needs:.0f} are needed")
             return
+
+        def over(number: int, frame: Any) -> None:
+            raise TimeoutError("the part's time is up")
+
+        before = signal.signal(signal.SIGALRM, over)
+        signal.setitimer(signal.ITIMER_REAL, max(1.0, self.seconds_left))
         try:
             self.note(name, work())
         except Exception as error:
             self.leave_out(name, f"{type(error).__name__}: {error}")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     def _save(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)

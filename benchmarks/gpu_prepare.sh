@@ -5,11 +5,13 @@
 #   bash benchmarks/gpu_prepare.sh --unpack    there: installs them beside that machine's packages, into .gpu/ too
 #   source .gpu/env.sh                         there: before python benchmarks/gpu.py --part tests --out FOLDER
 #
-# RETABLE_DATA names the folder of the data; PYTHON a Python with pip (default: .venv/bin/python, else python3).
+# RETABLE_DATA names the folder of the data; PYTHON a Python with pip (default: .venv/bin/python, else python3);
+# TARGET that machine's version of Python (default: 3.12).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=.gpu
 limit=45000000 # bytes
+target=${TARGET:-3.12}
 python=${PYTHON:-$(test -x .venv/bin/python && echo .venv/bin/python || echo python3)}
 
 unpack() {
@@ -31,7 +33,7 @@ pack() {
   mkdir -p $folder/wheels
   # What such machines have not, for their Python, which need not be this one's.
   pip=("$python" -m pip --quiet --disable-pip-version-check)
-  "${pip[@]}" download --no-deps --only-binary :all: --python-version 3.12 --implementation cp --abi cp312 \
+  "${pip[@]}" download --no-deps --only-binary :all: --python-version "$target" --implementation cp --abi "cp${target/./}" --abi abi3 \
     --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --dest $folder/wheels \
     'hydra-core>=1.3.2,<1.4' 'omegaconf>=2.3,<2.4' 'segmentation-models-pytorch>=0.5' 'nibabel>=5.3' 'pydicom>=3.0' 'pycocotools>=2.0.8'
   "${pip[@]}" wheel --no-deps --wheel-dir $folder/wheels 'antlr4-python3-runtime==4.9.*' # of omegaconf; there is no wheel of it
@@ -62,7 +64,7 @@ case "${1:-}" in
   "") pack ;;
   --unpack) unpack ;;
   *)
-    sed -n '2,8s/^# \{0,1\}//p' "$0"
+    sed -n '2,9s/^# \{0,1\}//p' "$0"
     exit 2
     ;;
 esac

@@ -2,6 +2,7 @@
 
     python benchmarks/step.py                             all four on one CPU thread (about half an hour)
     python benchmarks/step.py --cases B1.2 --rounds 3
+    python benchmarks/step.py --cases A1 --bf16           float32 against bf16-mixed, where the CPU has bfloat16
 
 Sides, each a process of its own that trains an epoch whenever its turn comes, on the same real data:
 
@@ -24,6 +25,8 @@ from common import machine_cpu, ratios, save, spread, wait_until_quiet
 from networks import CASES
 from turns import Side
 
+from retable.run import devices
+
 HERE = Path(__file__).parent
 SIDES: dict[str, tuple[str, Sequence[str]]] = {
     "retable": ("own.py", ()),
@@ -31,6 +34,7 @@ SIDES: dict[str, tuple[str, Sequence[str]]] = {
     "hand": ("plain.py", ("--network", "hand")),
     "template": ("template.py", ()),
 }
+BF16_SIDES = {"retable": ("own.py", ()), "bf16": ("own.py", ("trainer.precision=bf16-mixed",))}
 
 
 def measure(
@@ -95,13 +99,18 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=5, help="epochs of each side")
     parser.add_argument("--no-save", action="store_true")
+    parser.add_argument("--bf16", action="store_true", help="this project alone, in float32 and in bf16-mixed")
     options = parser.parse_args()
+    if options.bf16 and not devices.has_bf16_instructions():
+        print("step: skipped, this CPU has no instructions for bfloat16 (avx512_bf16, amx_bf16)")
+        return
+    sides, name = (BF16_SIDES, "step-bf16") if options.bf16 else (SIDES, "step")
     for case in options.cases:
-        found = measure(case, options.rounds, "cpu", small=bool(CASES[case].smaller))
+        found = measure(case, options.rounds, "cpu", small=bool(CASES[case].smaller), sides=sides)
         print(f"{case}: an epoch of retable against {found['epoch_of_retable_to']}", flush=True)
         if not options.no_save:
             what = "seconds of an epoch, training and validation, in turns"
-            print(save(f"step-{case.lower()}", {"what": what, "threads": 1, "cases": {case: found}}))
+            print(save(f"{name}-{case.lower()}", {"what": what, "threads": 1, "cases": {case: found}}))
 
 
 if __name__ == "__main__":

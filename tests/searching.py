@@ -22,7 +22,7 @@ many = settings(few, max_examples=int(EXAMPLES or 150))
 
 def is_one_line(error: Exception, start: str = "") -> None:
     """A refusal says something, in one line, that begins so."""
-    said = str(error)
-    assert said, repr(error)
-    assert "\n" not in said, said
-    assert said.startswith(start), said
+    message = str(error)
+    assert message, repr(error)
+    assert "\n" not in message, message
+    assert message.startswith(start), message

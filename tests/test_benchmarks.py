@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from retable.run import devices
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 QUICK = ("data=sample", "model.width=2", "trainer.limit_train_batches=2", "trainer.max_epochs=1")
 
@@ -59,6 +61,21 @@ def test_without_a_gpu_its_benchmark_says_so():
     assert done.stdout == "gpu: skipped, there is no CUDA device here\n"
 
 
+@pytest.mark.skipif(devices.has_bf16_instructions(), reason="this CPU has bfloat16")
+def test_without_bfloat16_its_benchmark_says_so():
+    words = [sys.executable, BENCHMARKS / "step.py", "--bf16", "--cases", "A1"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout == "step: skipped, this CPU has no instructions for bfloat16 (avx512_bf16, amx_bf16)\n"
+
+
+@pytest.mark.slow
+def test_bf16_is_measured_against_float32(module, data_root):
+    step = module("step")
+    found = step.measure("B2.2", 1, "cpu", small=True, sides=step.BF16_SIDES)
+    assert set(found["epoch_of_retable_to"]) == {"bf16"}
+    assert found["step_ms"].keys() == {"retable", "bf16"}
+
+
 @pytest.mark.slow
 def test_every_side_trains_the_case(module, data_root):
     found = module("step").measure("B2.2", 1, "cpu", small=True)
@@ -85,6 +102,14 @@ def test_a_part_saves_after_every_figure_and_says_what_it_left_out(module, tmp_p
     found, left_out = saved()
     assert found == {"first": {"seconds": 2}}
     assert left_out == {"second": "RuntimeError: exit code 1: no", "third": "50 s were left, 60 are needed"}
+
+
+def test_a_figure_that_takes_longer_than_its_part_has_is_left_out(module, tmp_path):
+    ledger = module("gpu").Ledger(tmp_path / "steps.json", "cpu", limit=1.5)
+    begin = time.monotonic()
+    ledger.measure("hung", lambda: time.sleep(60), 1)
+    assert time.monotonic() - begin < 30
+    assert ledger.left_out == {"hung": "TimeoutError: the part's time is up"}
 
 
 def test_a_command_that_takes_too_long_is_ended_with_what_it_started(module):

@@ -96,7 +96,12 @@ def run_two_batches(config, folder):
     return result
 
 
-@pytest.mark.parametrize(("task", "choice"), PAIRS)
+def marked(pair: tuple[str, str]) -> object:
+    """ddp takes as long as fifty other options: with one task here, with the others among the slow tests."""
+    return pytest.param(*pair, marks=pytest.mark.slow) if "trainer=ddp" in pair and pair[0] != "mnist" else pair
+
+
+@pytest.mark.parametrize(("task", "choice"), [marked(pair) for pair in PAIRS])
 def test_every_option_runs(composer, tmp_path, task, choice):
     if choice in ("logger=wandb", "logger=mlflow"):
         pytest.importorskip(choice.removeprefix("logger="))

@@ -20,7 +20,7 @@ from sklearn.metrics import accuracy_score
 from torch.nn import functional as F
 
 from retable import cli
-from retable.commands.predict import predict, predict_masks
+from retable.commands.predictions import predict, predict_masks
 from retable.data.arrays import ImageSet
 from retable.data.formats.cifar_batch import write_batch
 from retable.data.formats.dicom import read_slice
@@ -446,9 +446,9 @@ def test_a_volume_gets_a_mask_in_its_own_space(compose, tmp_path, capsys):
     data.prepare()
     part = data.splits.val
     labels = model.task.predict(torch.from_numpy(np.array(part.images))).numpy()
-    places = np.stack([part.about[key] for key in ("slice", "row", "column")], 1)
+    corners = np.stack([part.about[key] for key in ("slice", "row", "column")], 1)
     tissue = data.volume(13).labels_XYZ > 0
-    whole = stitched(labels, places, image.shape, 0) + 1
+    whole = stitched(labels, corners, image.shape, 0) + 1
     assert np.array_equal(mask[tissue], whole[tissue])
     assert (tmp_path / "out" / "head.nii.gz.overlay.png").is_file()
 

@@ -28,7 +28,7 @@ LEAVES = {
     "retable train task=cifar": "outputs/**/result.json",
     "retable sweep task=cifar": "multirun/debug/tables/cifar/*/index.html",
     "retable report multirun": "multirun/debug/tables/index.html",
-    "retable report --from csv runs.csv": "tables/index.html",
+    "retable report --from csv runs.csv": "tables/csv/index.html",
     "retable init leaves": "leaves/conf/task/leaves.yaml",  # what is done with it: tests/commands/test_init.py
 }
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from retable.commands.evaluate import Evaluation
-    from retable.commands.predict import Prediction
+    from retable.commands.predictions import Prediction
     from retable.run.foreign_use import TrainedModule
     from retable.run.restore import Trained
 
@@ -100,7 +100,7 @@ def predict(trained: "Trained | TrainedModule", *paths: str | Path) -> "list[Pre
     Raises:
         retable.errors.DataError: one line naming the file, if something can't be read.
     """
-    from retable.commands.predict import predict as label
+    from retable.commands.predictions import predict as label
     from retable.run.foreign_use import TrainedModule, predictions
 
     if isinstance(trained, TrainedModule):

@@ -78,13 +78,13 @@ def slurm(tmp_path_factory):
     ]
     try:
         deadline = time.monotonic() + 60
-        while "idle" not in (shown := told("sinfo", "--noheader", "--format=%t")):
+        while "idle" not in (shown := output_of("sinfo", "--noheader", "--format=%t")):
             if time.monotonic() > deadline:
                 pytest.skip(f"SLURM does not start here: {shown}; {(folder / 'slurmctld.out').read_text()[-300:]}")
             time.sleep(0.5)
         yield folder
     finally:
-        told("scancel", "--me")
+        output_of("scancel", "--me")
         for daemon in reversed(daemons):
             daemon.terminate()
             daemon.wait(30)
@@ -96,7 +96,7 @@ MUNGE = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munged.
 MUNGE |= {"log-file": "munged.log", "seed-file": "munge.seed"}
 
 
-def told(*command: str) -> str:
+def output_of(*command: str) -> str:
     """What a command of SLURM's prints; "" if it has no answer."""
     return subprocess.run(command, capture_output=True, text=True, timeout=30).stdout.strip()
 

@@ -11,7 +11,7 @@ import pytest
 from retable import atomic
 from retable.run import files
 from retable.sweeps.cluster import record
-from tests.cluster.conftest import ROOT, told
+from tests.cluster.conftest import ROOT, output_of
 
 pytestmark = pytest.mark.cluster
 
@@ -51,14 +51,14 @@ class Sweep:
     def wait(self, what, seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while not what():
-            assert time.monotonic() < deadline, (told("squeue"), [p.name for p in self.folder.rglob("*")])
+            assert time.monotonic() < deadline, (output_of("squeue"), [p.name for p in self.folder.rglob("*")])
             time.sleep(0.3)
 
 
 @pytest.fixture
 def a_sweep(slurm, tmp_path):
     yield Sweep(tmp_path / "multirun")
-    told("scancel", "--me")
+    output_of("scancel", "--me")
 
 
 def test_a_sweep_trains_in_arrays_and_a_second_call_has_nothing_to_do(a_sweep):
@@ -104,7 +104,7 @@ def test_a_sweep_whose_process_is_killed_is_called_again(a_sweep):
 def test_submitting_and_leaving(a_sweep):
     words = [*CIFAR, *SLURM, "dropout=0.1,0.2", "sweep.wait=false"]
     assert "2 runs: 2 in the queue\n" in a_sweep(*words)
-    shown = told(sys.executable, "-m", "retable.cli", "status", str(a_sweep.folder))
+    shown = output_of(sys.executable, "-m", "retable.cli", "status", str(a_sweep.folder))
     assert "2 runs: 2 " in shown
     assert "queued: SLURM job " in shown
     a_sweep.wait(lambda: all((run / files.RESULT).exists() for run in a_sweep.runs()))
@@ -124,12 +124,12 @@ def test_a_run_goes_on_from_its_checkpoint_when_its_job_is_requeued_and_preempte
     a_sweep.wait(lambda: bool(a_sweep.runs()) and epochs(a_sweep.runs()[0]) >= 2)
     (run,) = a_sweep.runs()
     name = record(run)["job"]
-    told("scontrol", "requeue", name)
-    a_sweep.wait(lambda: "PENDING" in told("squeue", "--noheader", "--format=%T", "--jobs", name))
+    output_of("scontrol", "requeue", name)
+    a_sweep.wait(lambda: "PENDING" in output_of("squeue", "--noheader", "--format=%T", "--jobs", name))
     reached = epochs(run)
-    told("scontrol", "release", name)
+    output_of("scontrol", "release", name)
     a_sweep.wait(lambda: epochs(run) > reached)
-    told("srun", "--partition=urgent", "--cpus-per-task=4", "--mem=100", "--time=1", "true")  # which takes its place
+    output_of("srun", "--partition=urgent", "--cpus-per-task=4", "--mem=100", "--time=1", "true")  # takes its place
     log = a_sweep.folder / "jobs" / f"{name}_0_log.out"
     a_sweep.wait(lambda: "SIGTERM: runs stop and keep the checkpoint of their last epoch" in log.read_text())
     shown, _ = process.communicate(timeout=400)
@@ -172,11 +172,11 @@ def test_a_node_that_is_lost_costs_its_runs_only(a_sweep):
     words = [*FAULTY, *SLURM, "+model.fault=hang", "+hydra.launcher.extra.no-requeue=true"]
     process = a_sweep.start(*words)
     a_sweep.wait(lambda: any("steps:" in log.read_text() for log in a_sweep.folder.glob(f"*/*/{files.LOG}")))
-    told("scontrol", "update", f"nodename={host}", "state=down", "reason=test")
+    output_of("scontrol", "update", f"nodename={host}", "state=down", "reason=test")
     try:
         process.communicate(timeout=120)
     finally:
-        told("scontrol", "update", f"nodename={host}", "state=resume")
+        output_of("scontrol", "update", f"nodename={host}", "state=resume")
     assert process.returncode == 1
     assert a_sweep.results()["hang"]["reason"] == "SLURM: NODE_FAIL"
 

@@ -79,12 +79,12 @@ def ask(port, path, method="GET", host=None):
 def test_the_first_page_says_how_far_runs_are_and_why_some_failed(port, folder):
     with FileLock(leave(folder, "toy", "goes", epochs=1) / files.LOCK):
         status, _, page = ask(port, "/")
-    said = " ".join(re.sub(r"<(style|script)\b.*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL).split())
+    text = " ".join(re.sub(r"<(style|script)\b.*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL).split())
     assert status == 200
     # 4 + 4 of the ended ones, 1 of the running one, of 16; 3 + 4 epochs of three seconds are left to one at a time.
-    assert "toy 56 % 4 1 finished, 1 failed, 1 running, 1 new 21s" in said
-    assert "toy/goes 1 of 4" in said
-    assert "toy/bad : RuntimeError: &lt;no&gt;" in said
+    assert "toy 56 % 4 1 finished, 1 failed, 1 running, 1 new 21s" in text
+    assert "toy/goes 1 of 4" in text
+    assert "toy/bad : RuntimeError: &lt;no&gt;" in text
     assert "Traceback" in page
     assert "xxx" not in page  # a line of which only the end would be shown
 
@@ -181,7 +181,7 @@ def test_time_left_is_that_of_the_epochs_left_shared_by_those_that_run(folder, t
 
 
 def test_what_cannot_be_served_is_refused_in_one_line(port, folder, tmp_path, capsys):
-    for words, said in (
+    for words, message in (
         (["view", str(tmp_path / "none")], "no such folder"),
         (["view", str(folder), "--port", str(port)], f"--port {port}: Address already in use; accepted: a free port"),
         (["view", str(folder), "--port", "99999"], "--port 99999: "),
@@ -190,7 +190,7 @@ def test_what_cannot_be_served_is_refused_in_one_line(port, folder, tmp_path, ca
             cli.main(words)
         assert end.value.code == 2
         error = capsys.readouterr().err
-        assert said in error
+        assert message in error
         assert len(error.splitlines()) == 1
 
 

@@ -27,7 +27,7 @@ VALUES = (
 )
 
 
-def said(composer: Composer, words: list[str]) -> object:
+def outcome(composer: Composer, words: list[str]) -> object:
     try:
         found = composer.compose(words)
     except ConfigError as error:
@@ -48,14 +48,15 @@ def both():
 def test_values_of_every_kind(both, choice, values):
     fast, slow = both
     words = [*choice.split(), *(values.split(" ") if "'" not in values else [values])]
-    assert said(fast, words) == said(slow, words)
+    assert outcome(fast, words) == outcome(slow, words)
 
 
-def test_every_tables_grid(both):
+@pytest.mark.parametrize("every", [31, pytest.param(7, marks=pytest.mark.slow)])
+def test_every_tables_grid(both, every):
     fast, slow = both
     for name in sorted(fast.options("experiment")):
-        for point in expand([f"experiment={name}"], fast).points[::7]:
-            assert said(fast, point) == said(slow, point), point
+        for point in expand([f"experiment={name}"], fast).points[::every]:
+            assert outcome(fast, point) == outcome(slow, point), point
 
 
 def test_most_runs_of_a_sweep_go_the_short_way(monkeypatch):

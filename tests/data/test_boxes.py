@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from retable.data.formats.boxes import read_classes
+from retable.data.formats.annotations import read_classes
 from retable.data.samples.traps import CLASSES, draw_scene
 from retable.data.sets.wildlife import PADDING, WildlifeData, canvas, resized, resized_size
 from retable.errors import DataError
@@ -358,7 +358,7 @@ def test_real_blood_cells(bccd):
     assert data.counts == {"read": 364, "left_out": 0, "train": 292, "val": 72, "reasons": reasons}
     assert data.classes == ("RBC", "WBC", "Platelets")
     counts = [
-        np.bincount((labels := part.targets[..., 4])[labels >= 0].astype(int)) for part in data.splits.parts.values()
+        np.bincount((labels := part.targets[..., 4])[labels >= 0].astype(int)) for part in data.splits.by_name.values()
     ]
     assert [count.tolist() for count in counts] == [[3348, 301, 292], [805, 71, 69]]
     assert data.image_shape == (3, 64, 96)

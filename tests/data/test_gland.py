@@ -87,7 +87,7 @@ def test_flips_by_hand():
 
 def test_held_out_images_depend_on_the_seed_and_leave_the_test_alone(make, tmp_path):
     course(tmp_path, train=20)
-    parts = {}
+    held_out = {}
     for seed in (0, 1):
         data = make(size=4, holdout=6, split_seed=seed)
         data.prepare()
@@ -95,11 +95,11 @@ def test_held_out_images_depend_on_the_seed_and_leave_the_test_alone(make, tmp_p
         assert sorted(names[0] + names[1]) == [f"image_{number:02d}" for number in range(1, 21)]
         assert (len(names[0]), len(names[1])) == (14, 6)
         assert data.splits.test.names == ["image_01", "image_02", "image_03"]
-        parts[seed] = names
-    assert parts[0] != parts[1]
+        held_out[seed] = names
+    assert held_out[0] != held_out[1]
     again = make(size=4, holdout=6)
     again.prepare()
-    assert (again.splits.train.names, again.splits.val.names) == parts[0]
+    assert (again.splits.train.names, again.splits.val.names) == held_out[0]
 
 
 def test_seed_does_not_matter_without_held_out_images(make):
@@ -188,6 +188,6 @@ def test_real(data_root, tmp_path, arguments, train, val):
     data.prepare()
     assert (len(data.splits.train), len(data.splits.val), len(data.splits.test)) == (train, val, 60)
     assert data.image_shape == (3, 128, 128)
-    for part in data.splits.parts.values():
+    for part in data.splits.by_name.values():
         assert np.unique(part.targets).tolist() == [0, 1]
         assert not part.images[:, 2].any()  # two stains; blue is zero

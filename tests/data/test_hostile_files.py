@@ -19,7 +19,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from retable.data.formats.boxes import coco_classes, read_coco, read_csv, read_voc
+from retable.data.formats.annotations import coco_classes, read_coco, read_csv, read_voc
 from retable.data.formats.cifar_batch import read_batch
 from retable.data.formats.contours import read_contour
 from retable.data.formats.dicom import read_slice

@@ -118,6 +118,6 @@ def test_real(data_root, tmp_path):
     assert data.counts == {"read": 1145, "left_out": 0, "train": 806, "val": 339}
     assert data.image_shape == (3, 128, 128)
     assert data.splits.train.names[:3] == ["ISIC_0000000", "ISIC_0000001", "ISIC_0000004"]
-    for part in data.splits.parts.values():
+    for part in data.splits.by_name.values():
         assert np.unique(part.targets).tolist() == [0, 1]
         assert part.targets.any((1, 2)).all()  # a lesion in every image

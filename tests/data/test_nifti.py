@@ -110,15 +110,15 @@ def test_a_truncated_file_is_named(tmp_path, suffix, share, which):
 
 def test_no_flipped_bit_of_a_compressed_file_changes_values_unnoticed(pair):
     whole = pair[0].read_bytes()
-    places = range(10, len(whole))  # behind gzip's own header
+    offsets = range(10, len(whole))  # behind gzip's own header
     noticed = 0
-    for place in places:
-        pair[0].write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+    for offset in offsets:
+        pair[0].write_bytes(whole[:offset] + bytes([whole[offset] ^ 4]) + whole[offset + 1 :])
         try:
             np.testing.assert_array_equal(read_volume("a", *pair).image_XYZ, IMAGE)
         except DataError:
             noticed += 1
-    assert noticed >= len(places) - 1  # the bits that fill up the last byte mean nothing
+    assert noticed >= len(offsets) - 1  # the bits that fill up the last byte mean nothing
 
 
 def test_what_is_no_nifti_file_is_named(pair):

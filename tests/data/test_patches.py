@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from retable.data.sets.brain import balanced_places, cut, grid_places, padded_to, stitched
+from retable.data.sets.brain import balanced_corners, cut, grid_corners, padded_to, stitched
 
 
 def by_loops(labels: np.ndarray, size: int, stride: int, least: int) -> list[list[int]]:
@@ -24,28 +24,28 @@ def by_loops(labels: np.ndarray, size: int, stride: int, least: int) -> list[lis
 )
 def test_balanced_search_finds_what_loops_find(size, stride, least, count):
     labels = np.random.default_rng(3).choice(4, (17, 12, 5), p=[0.02, 0.3, 0.33, 0.35]).astype(np.uint8)
-    places = balanced_places(labels, size, stride, least)
-    assert places.dtype == np.int64
-    assert places.shape[1] == 3
-    assert places.tolist() == by_loops(labels, size, stride, least)
-    assert len(places) == count if count is not None else len(places) > 5
+    corners = balanced_corners(labels, size, stride, least)
+    assert corners.dtype == np.int64
+    assert corners.shape[1] == 3
+    assert corners.tolist() == by_loops(labels, size, stride, least)
+    assert len(corners) == count if count is not None else len(corners) > 5
 
 
 def test_one_window_of_thirds_told_by_hand():
     labels = np.zeros((5, 5, 2), np.uint8)
     labels[1:4, 2:5, 1] = [[1, 1, 1], [2, 2, 2], [3, 3, 3]]
-    assert balanced_places(labels, 3, 1, 3).tolist() == [[1, 1, 2]]
-    assert balanced_places(labels, 3, 1, 4).tolist() == []
-    assert balanced_places(labels, 3, 2, 3).tolist() == []  # row 1 is no multiple of 2
+    assert balanced_corners(labels, 3, 1, 3).tolist() == [[1, 1, 2]]
+    assert balanced_corners(labels, 3, 1, 4).tolist() == []
+    assert balanced_corners(labels, 3, 2, 3).tolist() == []  # row 1 is no multiple of 2
     labels[2, 3, 1] = 0
-    assert balanced_places(labels, 3, 1, 2).tolist() == []
+    assert balanced_corners(labels, 3, 1, 2).tolist() == []
 
 
 def test_grid_covers_a_slice_and_leaves_background_out():
     labels = np.zeros((5, 4, 2), np.uint8)
     labels[0, 3, 0] = labels[4, 0, 1] = labels[2, 2, 1] = 2
-    places, empty = grid_places(labels, 2)  # 3 x 2 a slice, the last row beyond the edge
-    assert places.tolist() == [[0, 0, 2], [1, 2, 2], [1, 4, 0]]
+    corners, empty = grid_corners(labels, 2)  # 3 x 2 a slice, the last row beyond the edge
+    assert corners.tolist() == [[0, 0, 2], [1, 2, 2], [1, 4, 0]]
     assert empty == 2 * 6 - 3
 
 
@@ -67,9 +67,9 @@ def test_cut_takes_slice_row_column():
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
 def test_patches_are_stitched_back_to_the_volume(size):
     labels = np.random.default_rng(4).choice(4, (10, 7, 3), p=[0.85, 0.05, 0.05, 0.05]).astype(np.uint8)
-    places, _ = grid_places(labels, size)
-    patches = cut(padded_to(labels, size), places, size)
-    np.testing.assert_array_equal(stitched(patches, places, labels.shape, 0), labels)
+    corners, _ = grid_corners(labels, size)
+    patches = cut(padded_to(labels, size), corners, size)
+    np.testing.assert_array_equal(stitched(patches, corners, labels.shape, 0), labels)
 
 
 def test_where_there_is_no_patch_the_fill_stands():

@@ -8,9 +8,10 @@ import torch
 
 from retable.errors import ConfigError, DataError
 from retable.run import files
-from retable.run.assemble import check, make_data
+from retable.run.assemble import make_data
 from retable.run.execute import execute
 from retable.run.files import read_history
+from tests.checking import check
 
 SMALL = (
     "task=mnist",
@@ -154,7 +155,7 @@ used = int(next(line for line in open("/proc/self/status") if line.startswith("V
 resource.setrlimit(resource.RLIMIT_DATA, (used + 200 * 2**20,) * 2)
 data.setup()
 images, masks = next(iter(data.train_dataloader()))
-print(sum(part.images.nbytes + part.targets.nbytes for part in data.splits.parts.values()) >> 20, *images.shape)
+print(sum(part.images.nbytes + part.targets.nbytes for part in data.splits.by_name.values()) >> 20, *images.shape)
 """
 
 

@@ -63,8 +63,8 @@ def sunnybrook(root: Path, patients: int = 3) -> Path:
 def pictures(root: Path) -> Path:
     """Three patients with a slice each, and its filled mask."""
     folder = root / "rvsc_png"
-    for part in ("images", "masks"):
-        (folder / part).mkdir(parents=True)
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True)
     for number in (1, 2, 3):
         Image.fromarray(STORED.astype(np.uint8)).save(folder / "images" / f"P{number}-0080.png")
         Image.fromarray((255 * REGION).astype(np.uint8)).save(folder / "masks" / f"P{number}-0080.png")
@@ -72,7 +72,7 @@ def pictures(root: Path) -> Path:
 
 
 def everything(data: VentricleData, key: str) -> list:
-    return sorted(value for part in data.splits.parts.values() for value in part.about[key].tolist())
+    return sorted(value for split in data.splits.by_name.values() for value in split.about[key].tolist())
 
 
 def enlarged(mask: np.ndarray) -> np.ndarray:
@@ -123,9 +123,9 @@ def test_pictures(make, tmp_path):
     data.prepare()
     assert data.counts == {"read": 3, "left_out": 0, "train": 1, "val": 1, "test": 1}
     assert everything(data, "patient") == ["P1", "P2", "P3"]
-    for part in data.splits.parts.values():
-        assert (part.targets == enlarged(REGION)).all()
-        assert part.images.max() == 47  # as they are: no window
+    for split in data.splits.by_name.values():
+        assert (split.targets == enlarged(REGION)).all()
+        assert split.images.max() == 47  # as they are: no window
 
 
 def test_styles(make, tmp_path):
@@ -333,13 +333,13 @@ def test_real_pictures(data_root, tmp_path):
         pytest.skip("no rvsc_png in RETABLE_DATA")
     data = VentricleData(root=data_root, cache=tmp_path, subfolder="rvsc_png")
     data.prepare()
-    parts = data.splits.parts
-    assert sum(len(part) for part in parts.values()) == data.counts["read"] == 214
-    patients = {name: set(part.about["patient"].tolist()) for name, part in parts.items()}
+    splits = data.splits.by_name
+    assert sum(len(split) for split in splits.values()) == data.counts["read"] == 214
+    patients = {name: set(split.about["patient"].tolist()) for name, split in splits.items()}
     assert {name: len(found) for name, found in patients.items()} == {"train": 12, "val": 2, "test": 2}
     assert len(set.union(*patients.values())) == 16
     assert data.image_shape == (1, 216, 216)
-    masks = np.concatenate([part.targets for part in parts.values()])
+    masks = np.concatenate([split.targets for split in splits.values()])
     assert np.unique(masks).tolist() == [0, 1]
     # Doubled columns and 216/128 rows, to the nearest pixel: the share of the region stays what it is in the files.
     shares = [np.asarray(Image.open(path)).astype(bool).mean() for path in (data_root / "rvsc_png/masks").iterdir()]

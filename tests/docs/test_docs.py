@@ -86,7 +86,7 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pytest.
     (folder / "photos").mkdir()
     from PIL import Image
 
-    Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(folder / "photos/one.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)).save(folder / "photos/one.png")
     for kind, title, block in FENCE.findall(page.read_text()):
         if title:
             (folder / title).parent.mkdir(parents=True, exist_ok=True)

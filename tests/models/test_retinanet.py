@@ -129,11 +129,11 @@ def test_what_is_found_in_an_image_depends_on_it_alone(arguments):
     def found(height, width):
         images = torch.randn(2, 3, height, width, generator=draw)
         images[1, :, :50, :80] = image
-        for places, own, sizes in model.by_canvas(images, [(height, width), size]):
+        for indices, own, sizes in model.by_canvas(images, [(height, width), size]):
             rows = model.detections(model(own, sizes), sizes, own.shape[-2:])
-            if 1 in places:
+            if 1 in indices:
                 assert own.shape[-2:] == (64, 96)
-                return rows[places.index(1)]
+                return rows[indices.index(1)]
 
     with torch.no_grad():
         alone = found(50, 80)

@@ -84,8 +84,8 @@ def test_maps_per_pixel():
     assert empirical.positions(8, 8, 3) == (0,)
     lapping = empirical.Drops(np.array([[2.0, 4.0]]), (0,), (0, 1), 2, 1)
     np.testing.assert_array_equal(lapping.per_pixel(2, 3), [[2, 3, 4], [2, 3, 4]])
-    apart = empirical.Drops(np.array([[2.0, 4.0]]), (0,), (0, 3), 1, 3)
-    np.testing.assert_array_equal(apart.per_pixel(1, 4), [[2, 2, 4, 4]])
+    separate = empirical.Drops(np.array([[2.0, 4.0]]), (0,), (0, 3), 1, 3)
+    np.testing.assert_array_equal(separate.per_pixel(1, 4), [[2, 2, 4, 4]])
 
 
 def test_gradient_is_the_kernel(network, images):

@@ -73,12 +73,12 @@ def test_whole_command(weights, pictures, tmp_path, capsys):
     arguments = f"--network resnet18 --weights {weights} --layer layer1 --unit 3 --size 64 --top 2 --stride 16"
     arguments += f" --output {tmp_path} {pictures}"
     command(arguments)
-    said = capsys.readouterr()
-    assert f"left out: {pictures / 'broken.jpg'}" in said.err
-    assert f"left out: {pictures / 'cut.jpg'}: cut or damaged (" in said.err
-    assert "2 of 6 images left out" in said.err
-    assert "part.pth: 50 of 102 entries missing, none of which --layer layer1 needs: layer3.0.conv1.weight" in said.err
-    assert "theoretical field 43 x 43 pixels, stride 4" in said.out
+    shown = capsys.readouterr()
+    assert f"left out: {pictures / 'broken.jpg'}" in shown.err
+    assert f"left out: {pictures / 'cut.jpg'}: cut or damaged (" in shown.err
+    assert "2 of 6 images left out" in shown.err
+    assert "part.pth: 50 of 102 entries missing, none of which --layer layer1 needs: layer3.0.conv1.weight" in shown.err
+    assert "theoretical field 43 x 43 pixels, stride 4" in shown.out
 
     layers = {layer["name"]: layer for layer in read(tmp_path / "theoretical.json")["layers"]}
     assert layers["layer4"]["size"] == [435, 435]
@@ -152,8 +152,8 @@ def test_refusals(weights, pictures, tmp_path, capsys):
         f"--checkpoint {tmp_path / 'no'} --layer layer1": "no such checkpoint",
         f"--checkpoint {tmp_path / 'no'} --weights {weights} --layer layer1": "--weights: accepted with --network",
     }
-    for arguments, said in expected.items():
-        assert said in refused(capsys, arguments), arguments
+    for arguments, message in expected.items():
+        assert message in refused(capsys, arguments), arguments
 
 
 def test_failed_download_says_how_to_give_a_file(pictures, tmp_path, monkeypatch, capsys):
@@ -162,15 +162,15 @@ def test_failed_download_says_how_to_give_a_file(pictures, tmp_path, monkeypatch
 
     monkeypatch.setattr(torch.hub, "_hub_dir", str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", refuse)
-    said = refused(capsys, f"--network resnet18 --layer layer4 --unit 10 --output {tmp_path / 'out'} {pictures}")
-    assert "weights of resnet18 could not be downloaded from https://download.pytorch.org/models/resnet18-" in said
-    assert said.endswith("without a network give such a file by path: --weights <path of resnet18-f37072fd.pth>")
+    message = refused(capsys, f"--network resnet18 --layer layer4 --unit 10 --output {tmp_path / 'out'} {pictures}")
+    assert "weights of resnet18 could not be downloaded from https://download.pytorch.org/models/resnet18-" in message
+    assert message.endswith("without a network give such a file by path: --weights <path of resnet18-f37072fd.pth>")
 
 
 def test_output_that_is_no_folder(tmp_path, capsys):
     (tmp_path / "file").touch()
-    said = refused(capsys, f"--network squeezenet1_0 --layer features --output {tmp_path / 'file'}")
-    assert said == f"--output {tmp_path / 'file'}: cannot be made (File exists); accepted: a folder"
+    message = refused(capsys, f"--network squeezenet1_0 --layer features --output {tmp_path / 'file'}")
+    assert message == f"--output {tmp_path / 'file'}: cannot be made (File exists); accepted: a folder"
 
 
 def test_a_run_of_this_project(compose, pictures, tmp_path, monkeypatch):

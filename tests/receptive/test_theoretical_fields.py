@@ -66,9 +66,9 @@ def test_densenet121_by_hand():
 
 def test_depthwise_convolutions_and_channel_shuffles_by_hand():
     # MobileNetV2: the taps of its 18 3x3 convolutions lie this far apart; strides in the 1st, 3rd, 5th, 8th, 15th.
-    apart = [1, 2, 2, 4, 4, 8, 8, 8] + 6 * [16] + [16, 32, 32, 32]
+    distances = [1, 2, 2, 4, 4, 8, 8, 8] + 6 * [16] + [16, 32, 32, 32]
     found = fields(of_torchvision("mobilenet_v2"))["features.18"]
-    assert (found.size, found.stride) == ((1 + 2 * sum(apart),) * 2, (32, 32))
+    assert (found.size, found.stride) == ((1 + 2 * sum(distances),) * 2, (32, 32))
     # ShuffleNetV2: convolution and pool of stride 2, then one of stride 2 and three of stride 1.
     found = fields(of_torchvision("shufflenet_v2_x1_0"))["stage2"]
     assert (found.size, found.stride) == ((1 + 2 * (1 + 2 + 4 + 8 + 8 + 8),) * 2, (8, 8))
@@ -145,9 +145,9 @@ CHECKED = [
 def test_units_answer_as_the_layers_say(make, layer, in_shape):
     torch.manual_seed(0)
     model = make().eval()
-    told, asked = fields(model, in_shape)[layer], probed(model, layer, in_shape)
+    derived, asked = fields(model, in_shape)[layer], probed(model, layer, in_shape)
     middle = tuple(count // 2 for count in asked.units)
     big = (4096, 4096)  # no border is near
-    assert asked.spans(middle, big) == told.spans(middle, big)
-    if told.axes[0].stride.denominator == 1 and len(told.axes[0].spans) == 1:
-        assert (asked.size, asked.stride, asked.start) == (told.size, told.stride, told.start)
+    assert asked.spans(middle, big) == derived.spans(middle, big)
+    if derived.axes[0].stride.denominator == 1 and len(derived.axes[0].spans) == 1:
+        assert (asked.size, asked.stride, asked.start) == (derived.size, derived.stride, derived.start)

@@ -75,8 +75,8 @@ def test_what_was_not_published_by_epoch_has_no_such_file(make_table, runs, tmp_
 
 def test_epochs_that_a_shorter_run_has_not_got_to_are_a_dash(table, make_run, assigned):
     found = evaluate(table, assigned(make_run("a", [0.4, 0.5], config={"trainer": {"max_epochs": 2}})))
-    said = [line[1][0] for line in found.by_epoch[0].lines]
-    assert [(e.words, e.mean is None, e.difference) for e in said] == [("", False, None)] * 2 + [("–", True, None)]
+    entries = [line[1][0] for line in found.by_epoch[0].lines]
+    assert [(e.words, e.mean is None, e.difference) for e in entries] == [("", False, None)] * 2 + [("–", True, None)]
 
 
 def test_sample_data_stands_beside_no_published_curve(table, make_run, assigned):

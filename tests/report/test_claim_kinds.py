@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 
 from retable.experiment.claims import KINDS, Statement
-from retable.report.verdicts import judge
+from retable.report.verdicts import evaluate_claims
 
 #        kind and keys                                                        verdict          a part of the numbers
 # The three cells' validation accuracy over two epochs: a 40, 50; b 45, 60; c 55, 40. Training: 10 points above.
@@ -88,30 +88,30 @@ CASES = [
 def test_kind(make_table, make_run, assigned, claim, verdict, numbers):
     table = make_table({"text": "it is so", "metric": "val", **claim})
     runs = assigned(make_run("a", [0.4, 0.5]), make_run("b", [0.45, 0.6]), make_run("c", [0.55, 0.4]))
-    (found,) = judge(table, runs)
+    (found,) = evaluate_claims(table, runs)
     assert found.verdict == verdict
     assert numbers in found.numbers
-    assert (found.held, found.judged) == (int(verdict == "holds"), 1)
+    assert (found.held, found.seeds) == (int(verdict == "holds"), 1)
 
 
 def test_each_must_hold(make_table, make_run, assigned):
     claim = {"text": "x", "kind": "greater", "metric": "val", "right": "a", "each": [{"left": "b"}, {"left": "c"}]}
     runs = assigned(make_run("a", [0.4, 0.5]), make_run("b", [0.4, 0.6]), make_run("c", [0.4, 0.4]))
-    (found,) = judge(make_table(claim), runs)
+    (found,) = evaluate_claims(make_table(claim), runs)
     assert found.verdict == "does not hold"
     assert found.numbers == "b 60.00 > a 50.00; c 40.00 < a 50.00 (does not hold)"
 
 
 def test_a_threshold_never_reached_loses_against_one_reached(make_table, make_run, assigned):
     claim = {"text": "x", "kind": "fewer_epochs", "metric": "epochs", "left": "a", "right": "c"}
-    (found,) = judge(make_table(claim), assigned(make_run("a", [0.1, 0.5]), make_run("c", [0.1, 0.4])))
+    (found,) = evaluate_claims(make_table(claim), assigned(make_run("a", [0.1, 0.5]), make_run("c", [0.1, 0.4])))
     assert (found.verdict, found.numbers) == ("holds", "a 2.0 < c never")
 
 
 def test_a_threshold_that_neither_reaches_says_nothing(make_table, make_run, assigned):
     claim = {"text": "x", "kind": "fewer_epochs", "metric": "epochs", "left": "a", "right": "c"}
     runs = assigned(make_run("a", [0.1, 0.3]), make_run("c", [0.1, 0.4]))
-    (found,) = judge(make_table(claim), runs)
+    (found,) = evaluate_claims(make_table(claim), runs)
     assert (found.verdict, found.reasons) == ("undecided", ("neither reaches the threshold",))
 
 
@@ -129,25 +129,25 @@ def test_step_time_is_seconds_per_step_however_recorded(make_table, make_run, as
         make_run("a", [0.1, 0.5], steps_per_second=500.0),
         make_run("b", [0.1, 0.5], step=1000, seconds={"train": 2.1}),
     )
-    (found,) = judge(make_table(claim), runs)
+    (found,) = evaluate_claims(make_table(claim), runs)
     assert (found.verdict, found.numbers) == ("holds", "a 2.00, b 2.10: 4.8 % apart, claimed at most 10 %")
 
 
 def test_what_differs_by_rounding_alone_is_0_apart(make_table, make_run, assigned):
     claim = {"text": "x", "kind": "within", "metric": "val", "left": "a", "right": "b", "by": 3}
     runs = [make_run("a", [0.1, 0.55], seed) for seed in range(3)] + [make_run("b", [0.1, 0.1 * 3 + 0.25], 0)]
-    (found,) = judge(make_table(claim), assigned(*runs))
+    (found,) = evaluate_claims(make_table(claim), assigned(*runs))
     assert (found.verdict, found.numbers) == ("holds", "a 55.00, b 55.00: 0 apart, claimed at most 3")
 
 
 def test_a_mean_change_needs_two_epochs(make_table, make_run, assigned):
     claim = {"text": "x", "kind": "at_most", "metric": "loss", "of": ["a"], "value": 1, "over": "change"}
-    (found,) = judge(make_table(claim), assigned(make_run("a", [0.1], loss=[5])))
+    (found,) = evaluate_claims(make_table(claim), assigned(make_run("a", [0.1], loss=[5])))
     assert (found.verdict, found.reasons) == ("undecided", ("a: loss has a single epoch",))
     # From 5 to 2 to 4: changes of 3 and 2; from epoch 2 on 2 alone.
-    (found,) = judge(make_table(claim), assigned(make_run("a", [0.1] * 3, loss=[5, 2, 4])))
+    (found,) = evaluate_claims(make_table(claim), assigned(make_run("a", [0.1] * 3, loss=[5, 2, 4])))
     assert found.numbers == "a change 2.500 > 1"
-    (found,) = judge(make_table(claim | {"since": 2}), assigned(make_run("a", [0.1] * 3, loss=[5, 2, 4])))
+    (found,) = evaluate_claims(make_table(claim | {"since": 2}), assigned(make_run("a", [0.1] * 3, loss=[5, 2, 4])))
     assert found.numbers == "a change from epoch 2 2.000 > 1"
 
 
@@ -155,13 +155,13 @@ def test_windows_take_the_mean_of_the_epochs_in_them(make_table, make_run, assig
     claim = {"text": "x", "kind": "falls", "metric": "loss", "of": ["a"], "window": 2}
     # Windows (3, 1), (1.5, 1.9), (1, 1): means 2, 1.7, 1; the last epoch alone is in none.
     runs = assigned(make_run("a", [0.1] * 7, loss=[3, 1, 1.5, 1.9, 1, 1, 9]))
-    assert judge(make_table(claim), runs)[0].numbers == "a falls in all 3 windows"
+    assert evaluate_claims(make_table(claim), runs)[0].numbers == "a falls in all 3 windows"
 
 
 def test_share_of_the_fall(make_table, make_run, assigned):
     claim = {"text": "x", "kind": "at_least", "metric": "loss", "of": [{"cell": "a", "fall_done": 2}], "value": 0.9}
     # From 5 to 1 the fall is 4, of which 3 are done by epoch 2.
-    (found,) = judge(make_table(claim), assigned(make_run("a", [0.1] * 3, loss=[5, 2, 1])))
+    (found,) = evaluate_claims(make_table(claim), assigned(make_run("a", [0.1] * 3, loss=[5, 2, 1])))
     assert (found.verdict, found.numbers) == ("does not hold", "a share of the fall by epoch 2 0.750 < 0.9")
 
 
@@ -182,11 +182,11 @@ def test_a_new_kind_is_one_class(make_table, make_run, assigned):
         less: float = 0.0
 
         def holds(self, evidence):
-            left, right = evidence.figures(self.operands)
-            return left.value >= 2 * right.value - self.less, f"{left.said} against {right.said}"
+            left, right = evidence.values(self.operands)
+            return left.value >= 2 * right.value - self.less, f"{left.text} against {right.text}"
 
     claim = {"text": "x", "kind": "twice_as_good", "metric": "val", "left": "b", "right": "c"}
     runs = assigned(make_run("b", [0.1, 0.7]), make_run("c", [0.1, 0.4]))
-    (found,) = judge(make_table(claim), runs)
+    (found,) = evaluate_claims(make_table(claim), runs)
     assert (found.verdict, found.numbers) == ("does not hold", "b 70.00 against c 40.00")
-    assert judge(make_table({**claim, "less": 10}), runs)[0].verdict == "holds"
+    assert evaluate_claims(make_table({**claim, "less": 10}), runs)[0].verdict == "holds"

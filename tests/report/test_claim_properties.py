@@ -104,9 +104,9 @@ def test_a_claim_is_refused_in_one_line_or_judged(data, values):
     evidence = Evidence(Figures(values), METRICS)
     for statement in claim.statements:
         try:
-            holds, said = statement.holds(evidence)
+            holds, text = statement.holds(evidence)
             assert isinstance(holds, bool)
-            assert said
+            assert text
             for comparison in statement.comparisons(evidence):
                 assert isinstance(comparison.margin(evidence.world), float | int)
         except NotThere as error:

@@ -93,7 +93,7 @@ def test_cells_of_other_data_have_tables_of_their_own_and_sample_data_nothing_pu
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         ({**TABLES[1], "without": ["z"]}, "without: 'z' is unknown"),
         ({**TABLES[1], "classes": []}, "classes=[] is not accepted"),
@@ -102,10 +102,10 @@ def test_cells_of_other_data_have_tables_of_their_own_and_sample_data_nothing_pu
         ({**TABLES[1], "titel": "x"}, "unknown key 'titel'"),
     ],
 )
-def test_what_is_refused(make_table, entry, said):
+def test_what_is_refused(make_table, entry, message):
     with pytest.raises(ConfigError, match="class_tables") as caught:
         make_table(class_tables=[entry])
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a2s_published_counts_are_the_reports():

@@ -7,7 +7,7 @@ import pytest
 from retable.report.evaluated import evaluate
 from retable.report.factors import Differing, differing, keys_that_differ
 from retable.report.markdown import report
-from retable.report.verdicts import judge
+from retable.report.verdicts import evaluate_claims
 
 BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
 
@@ -34,10 +34,10 @@ def test_a_claim_whose_cells_differ_in_more_says_confounded(make_table, make_run
     pure = assigned(make_run("a", [0.1, 0.5], config=same), make_run("b", [0.1, 0.6], config=same))
     mixed = assigned(make_run("a", [0.1, 0.5], config=same), make_run("b", [0.1, 0.6], config=other))
     table = make_table(BEATS)
-    (found,) = judge(table, pure)
+    (found,) = evaluate_claims(table, pure)
     assert found.differs == Differing(("model.name",))
     assert "confounded" not in found.line
-    (found,) = judge(table, mixed)
+    (found,) = evaluate_claims(table, mixed)
     assert found.differs == Differing(("model.name",), ("data.batch_size",))
     assert found.line.endswith("a 50.00; confounded: the cells differ in data.batch_size, too")
     text = report(evaluate(table, mixed))

@@ -145,10 +145,10 @@ def test_six_runs_become_the_same_table_whoever_recorded_them(program, tmp_path,
     assert line["baseline_high"] == pytest.approx(high, abs=1e-4)
     assert line["baseline_n"] == 3
 
-    said = Path("pages/table/report.md").read_text()
-    assert "| less dropout is better | holds, " in said.replace("toy (1) ", "")
-    assert "| much dropout is better | does not hold, " in said.replace("toy (2) ", "")
-    assert "Not recorded: the code's commit, the data's fingerprint." in said
+    text = Path("pages/table/report.md").read_text()
+    assert "| less dropout is better | holds, " in text.replace("toy (1) ", "")
+    assert "| much dropout is better | does not hold, " in text.replace("toy (2) ", "")
+    assert "Not recorded: the code's commit, the data's fingerprint." in text
     page = html.unescape(Path("pages/table/index.html").read_text())
     assert f"retable report --from {program.partition(' ')[0]} {place} --table table.yaml" in page
     assert "81.33 ± 1.53" in re.sub(r"<[^>]+>", "", page)
@@ -192,6 +192,33 @@ def test_without_a_table_the_report_is_of_what_varies(tmp_path, monkeypatch):
 def grid_csv(path: Path, rows: list[dict]) -> str:
     pd.DataFrame(rows).to_csv(path / "runs.csv", index=False)
     return str(path / "runs.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name,model,learning_rate,random_seed,best acc\n"
+        "a,cnn,0.1,1,71.2%\nb,cnn,0.1,2,70.8%\nc,vit,0.01,1,60.5 %\nd,vit,0.01,2,61%\n",
+        "name;model;learning_rate;random_seed;best acc\n"
+        "a;cnn;0,1;1;71,2\nb;cnn;0,1;2;70,8\nc;vit;0,01;1;60,5\nd;vit;0,01;2;61\n",
+    ],
+    ids=["percent signs", "decimal commas"],
+)
+def test_a_sheet_as_a_person_writes_it(text, tmp_path):
+    (tmp_path / "runs.csv").write_text(text)
+    foreign = read_foreign("csv", [str(tmp_path / "runs.csv")])
+    drafted = draft(foreign.records, ["learning_rate"])
+    assert (drafted["rows"], list(drafted["metrics"])) == (["learning_rate", "model"], ["best acc"])
+    table = parse_table(drafted, "t")
+    rows = evaluate(table, table_of(table, foreign)).rows
+    means = {row.cell.name: row.entries["best acc"].mean for row in rows}
+    assert means == {"learning_rate 0.01 vit": pytest.approx(60.75), "learning_rate 0.1 cnn": pytest.approx(71.0)}
+
+
+def test_a_seed_is_no_figure_of_a_draft(tmp_path):
+    rows = [{"opt": name, "seed": s, "quality": 1 + s} for name in "ab" for s in (0, 1)]
+    records = read_foreign("csv", [grid_csv(tmp_path, rows)]).records
+    assert list(draft(records)["metrics"]) == ["quality"]
 
 
 def test_rows_and_columns_lay_the_table_out_and_what_else_varies_joins_the_rows(tmp_path):
@@ -334,7 +361,7 @@ def test_hydras_figures_may_be_json_and_a_run_without_is_unfinished(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--from", "aim", "x"], "--from aim: accepted: csv, hydra, mlflow, tensorboard, wandb"),
         (["--from", "csv", "no.csv"], "No such file or directory: 'no.csv'; accepted: a CSV file"),
@@ -350,14 +377,14 @@ def test_hydras_figures_may_be_json_and_a_run_without_is_unfinished(tmp_path):
         ),
     ],
 )
-def test_refusals_are_one_line_and_say_what_is_accepted(arguments, said, tmp_path, monkeypatch, capsys):
+def test_refusals_are_one_line_and_say_what_is_accepted(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     grid_csv(tmp_path, [{"opt": o, "seed": s, "val_acc": s / 3} for o in "ab" for s in (0, 1)])
     with pytest.raises(SystemExit) as stopped:
         main(["report", *arguments])
     assert stopped.value.code == 2
     error = capsys.readouterr().err
-    assert said in error
+    assert message in error
     assert len(error.splitlines()) == 1
 
 

@@ -11,7 +11,7 @@ from retable.report.csv import csv_text
 from retable.report.evaluated import evaluate
 from retable.report.intervals import ONE_SEED, interval_text, t_interval
 from retable.report.markdown import report
-from retable.report.verdicts import judge
+from retable.report.verdicts import evaluate_claims
 
 METRICS = {
     "train": {"column": "train/accuracy", "scale": 100, "shown": False},
@@ -59,14 +59,32 @@ def test_cells_are_paired_with_the_baseline_by_seed(make_table, make_run, assign
     assert (one.low, one.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
 
 
+def test_what_is_the_same_in_every_seed_is_no_test(make_table, make_run, assigned):
+    """A number of parameters has no spread: no interval of width 0, no p < 0.001, and no part in Holm's correction."""
+    metrics = METRICS | {"parameters": {"result": "parameters", "digits": 0}}
+    runs = [
+        *(run for n, cell in enumerate("ab") for run in runs_of(make_run, cell, (0.5, 0.6 + n / 10), parameters=8 + n)),
+        *runs_of(make_run, "c", (0.7, 0.9), parameters=20),
+    ]
+    one = found(make_table(metrics=metrics), assigned(*runs))
+    texts = [interval_text(one[cell, "parameters"], make_table(metrics=metrics).metrics["parameters"]) for cell in "bc"]
+    assert texts == ["+1 (the same in 2 seeds)", "+12 (the same in 2 seeds)"]
+    assert one["b", "parameters"].holm is None
+    # b - a: 0 and 10 points, t = 1, two-sided p with one degree of freedom 1 - 2 atan(1) / pi; of two comparisons
+    assert one["b", "val"].p == pytest.approx(0.5)
+    # c - a: 20 and 30 points, t = 5, p = 1 - 2 atan(5) / pi
+    assert one["c", "val"].p == pytest.approx(1 - 2 * math.atan(5) / math.pi)
+    assert one["c", "val"].holm == pytest.approx(2 * one["c", "val"].p)  # of two comparisons, not of four
+
+
 def test_why_there_is_no_interval(make_table, make_run, assigned):
     table = make_table(metrics=METRICS)
     one = found(table, assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6])))
     assert (one["b", "val"].mean, one["b", "val"].low, one["b", "val"].words) == (pytest.approx(10), None, ONE_SEED)
     assert interval_text(one["b", "val"], table.metrics["val"]) == "+10.00 (one seed: no interval)"
     assert (one["c", "val"].mean, one["c", "val"].words) == (None, "missing")
-    apart = found(table, assigned(make_run("a", [0.1, 0.5], 0), make_run("b", [0.1, 0.6], 1)))
-    assert apart["b", "val"].words == "no shared seed"
+    disjoint = found(table, assigned(make_run("a", [0.1, 0.5], 0), make_run("b", [0.1, 0.6], 1)))
+    assert disjoint["b", "val"].words == "no shared seed"
     failed = found(table, assigned(make_run("a", [0.1], status="failed"), make_run("b", [0.1, 0.6])))
     assert failed["b", "val"].words == "baseline: failed"
     never = found(table, assigned(*runs_of(make_run, "a", (0.4, 0.5)), *runs_of(make_run, "b", (0.6, 0.6))))
@@ -93,13 +111,13 @@ def test_claims_have_one_where_one_figure_is_set_over_another(make_table, make_r
     )
     cells = {"a": (0.52, 0.51, 0.56), "b": (0.54, 0.56, 0.57), "c": (0.2, 0.3, 0.4)}
     runs = assigned(*(run for cell, values in cells.items() for run in runs_of(make_run, cell, values)))
-    intervals = [verdict.intervals for verdict in judge(table, runs)]
+    intervals = [verdict.intervals for verdict in evaluate_claims(table, runs)]
     assert [[one.label for one in each] for each in intervals] == [["b - a"], [], ["a - b"], [], ["b - a", "b - c"]]
     differ = np.array(cells["b"]) * 100 - np.array(cells["a"]) * 100
     assert intervals[0][0].mean == pytest.approx(differ.mean())
     assert (intervals[0][0].low, intervals[0][0].high) == pytest.approx(t_interval(list(differ)))
     undecided = assigned(make_run("a", [0.1, 0.5]))
-    assert [verdict.intervals for verdict in judge(table, undecided)] == [()] * 5
+    assert [verdict.intervals for verdict in evaluate_claims(table, undecided)] == [()] * 5
 
 
 def test_in_markdown_and_csv(make_table, make_run, assigned):

@@ -1,7 +1,7 @@
 """The kinds reach the claims of report A3, which has no experiment file yet: judged on its published figures."""
 
 from retable.experiment.table import parse_table
-from retable.report.verdicts import judge_published
+from retable.report.verdicts import evaluate_published
 
 
 def table(metrics, cells, claims):
@@ -21,7 +21,7 @@ def table(metrics, cells, claims):
 
 
 def verdicts(*args):
-    return [found.verdict for found in judge_published(table(*args))]
+    return [found.verdict for found in evaluate_published(table(*args))]
 
 
 def test_wildlife():

@@ -50,12 +50,12 @@ def pages(make_table, make_run, write_run, tmp_path):
 @pytest.fixture
 def visit(browser, pages):
     """Opens a page; at the end nothing may have been said on its console."""
-    said, opened = [], []
+    messages, opened = [], []
 
     def go(name, width=1400, **options):
         page = browser.new_page(viewport={"width": width, "height": 900}, **options)
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("console", lambda message: messages.append(message.text))
+        page.on("pageerror", lambda error: messages.append(str(error)))
         page.goto(pages[name].as_uri())
         opened.append(page)
         return page
@@ -63,7 +63,7 @@ def visit(browser, pages):
     yield go
     for page in opened:
         page.close()
-    assert said == []
+    assert messages == []
 
 
 def test_rows_are_filtered_and_columns_hidden(visit):

@@ -11,7 +11,7 @@ import pytest
 from retable.report.intervals import seeds_needed
 from retable.report.predicted import predicted_variance
 from retable.report.resolution import believed
-from retable.report.verdicts import judge
+from retable.report.verdicts import evaluate_claims
 from retable.run.execute import execute
 from retable.run.files import read_history
 from retable.run.images import decoded, encoded, read_images, write_images
@@ -45,7 +45,7 @@ def test_files_hold_bits_and_float32(tmp_path):
         def has_seen(self, split):
             return split == "val"
 
-        def image_figures(self, split):
+        def image_metrics(self, split):
             return {"accuracy": np.arange(19) % 3 == 0, "dice": np.array([0.25, math.nan, 1.0])}
 
     write_images(tmp_path, Task())
@@ -98,19 +98,19 @@ def runs(make_run, write_run, assigned):
 
 def test_the_seeds_that_would_decide_are_by_the_predicted_spread(make_table, runs):
     table = make_table(BEATS)
-    (found,) = judge(table, runs(3))
+    (found,) = evaluate_claims(table, runs(3))
     # Accuracies 75, 75, 50 and 100, 75, 100 %: differences 25, 0, 50; each cell's variance as above, times 100².
     spread = 100 * math.sqrt(2 / 3 / 16 + 1 / 3 / 16)
     assert spread == 25
     assert found.resolution.needed == seeds_needed(25, spread) == 10
     assert found.line.endswith("; about 10 would decide by the images' spread): b 91.67 > a 66.67")
-    (without,) = judge(table, runs(3, images=False))
+    (without,) = evaluate_claims(table, runs(3, images=False))
     assert without.resolution.needed == seeds_needed(25, stdev([25, 0, 50]))
     assert "images" not in without.line
     # Of two seeds: a differs in images 2 and 3, b in image 3: variances of 1/2 each.
-    (two,) = judge(table, runs(2))
+    (two,) = evaluate_claims(table, runs(2))
     assert two.resolution.needed == seeds_needed(12.5, 100 * math.sqrt(3 * 0.5 / 16))
-    (one,) = judge(table, runs(1))
+    (one,) = evaluate_claims(table, runs(1))
     assert one.resolution.needed is None
 
 
@@ -126,14 +126,14 @@ def test_a_spread_that_is_too_large_for_the_prediction_is_taken_as_it_is_seen():
 
 def test_the_mean_of_two_cells_has_a_quarter_of_their_summed_variance(make_table, runs):
     claim = {**BEATS, "right": {"mean": ["a", "c"]}}
-    (found,) = judge(make_table(claim), runs(3, c=RIGHT["a"]))
+    (found,) = evaluate_claims(make_table(claim), runs(3, c=RIGHT["a"]))
     spread = 100 * math.sqrt(1 / 3 / 16 + (2 / 3 + 2 / 3) / 16 / 4)
     assert found.resolution.needed == seeds_needed(25, spread)
 
 
 @pytest.mark.parametrize("metric", ["gap", "loss", "epochs"])
 def test_what_is_no_mean_over_images_is_by_the_spread_seen(make_table, runs, metric):
-    (found,) = judge(make_table({**BEATS, "metric": metric}), runs(3))
+    (found,) = evaluate_claims(make_table({**BEATS, "metric": metric}), runs(3))
     assert found.resolution is None or not found.resolution.predicted
 
 

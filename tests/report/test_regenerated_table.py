@@ -173,10 +173,10 @@ def test_remarks_name_what_was_assumed_and_what_is_broken(make_table, make_run, 
     write_run(make_run("b", [0.1, 0.5], device="H200"), "b")
     (write_run(make_run("c", [0.1, 0.5]), "c") / "result.json").write_text("{")
     runs = assign(table, read_runs([tmp_path]))
-    said = evaluate(table, runs).remarks
-    assert list(said[:3]) == [
+    remarks = evaluate(table, runs).remarks
+    assert list(remarks[:3]) == [
         "The runs come from different devices: H200; cpu.",
         "Assumed: batch size 32; SGD.",
         "No table was published.",
     ]
-    assert "result.json is no JSON" in said[3]
+    assert "result.json is no JSON" in remarks[3]

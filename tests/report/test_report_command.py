@@ -12,9 +12,9 @@ from retable.experiment.grid import expand
 from retable.report.evaluated import evaluate
 from retable.report.match import tables_of
 from retable.report.runs import read_runs
+from retable.sweeps.finish import finish
 from retable.sweeps.plan import make_plan
 from retable.sweeps.pool import Outcome
-from retable.sweeps.session import finish
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +153,10 @@ def test_the_command_prints_a_line_a_table_and_the_same_bytes_twice(run_sweep, t
         main(["report", str(tmp_path / "multirun"), "--output", str(tmp_path / output)])
         folder = tmp_path / output
         made.append({p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()})
-        said = capsys.readouterr()
-        lines = said.out.splitlines()
+        output = capsys.readouterr()
+        lines = output.out.splitlines()
         assert lines[1] == f"cifar/dropout  0 of 5 claims hold  {folder / 'cifar/dropout/report.md'}"
-        assert said.err.startswith(f"broken, left out: {folders[0]}: result.json is no JSON")
+        assert output.err.startswith(f"broken, left out: {folders[0]}: result.json is no JSON")
     assert {p.name for p in made[0]} >= {"report.md", "report.csv", "report.tex"}
     assert made[0].keys() == made[1].keys()
     assert [str(path) for path in made[0] if made[0][path] != made[1][path]] == []
@@ -172,7 +172,7 @@ def test_a_task_folder_and_a_run_do_as_well(run_sweep, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere"], "nowhere: no such folder; accepted: a sweep's folder, a task's, or a run's directory"),
         (["empty"], "empty: no run directory; accepted: folders with run.json in them or below"),
@@ -181,14 +181,14 @@ def test_a_task_folder_and_a_run_do_as_well(run_sweep, tmp_path, capsys):
         (["multirun", "--where", "seed=9"], "multirun: none of 2 runs so chosen is of a table in conf/experiment; "),
     ],
 )
-def test_what_is_refused_is_refused_in_one_line(run_sweep, tmp_path, capsys, monkeypatch, arguments, said):
+def test_what_is_refused_is_refused_in_one_line(run_sweep, tmp_path, capsys, monkeypatch, arguments, message):
     run_sweep("experiment=cifar/activation")
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit, match="2"):
         main(["report", *arguments])
     found = capsys.readouterr().err
-    assert found.startswith(said)
+    assert found.startswith(message)
     assert found.count("\n") == 1
 
 

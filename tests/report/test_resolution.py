@@ -7,7 +7,7 @@ from retable.experiment.statement import KINDS
 from retable.report.evaluated import evaluate
 from retable.report.intervals import holm, lower_p, seeds_needed, two_sided_p
 from retable.report.markdown import report
-from retable.report.verdicts import claims_line, judge
+from retable.report.verdicts import claims_line, evaluate_claims
 
 BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
 
@@ -54,7 +54,7 @@ def test_no_number_of_seeds_would_do():
 
 
 def test_one_seed_is_never_resolved_and_names_no_number(make_table, runs_of):
-    (found,) = judge(make_table(BEATS), runs_of(a=[50], b=[60]))
+    (found,) = evaluate_claims(make_table(BEATS), runs_of(a=[50], b=[60]))
     assert (found.resolution.resolved, found.resolution.n, found.resolution.needed) == (False, 1, None)
     assert found.line == "holds, not resolved at 1 seed: b 60.00 > a 50.00"
 
@@ -63,13 +63,13 @@ def test_the_number_of_parameters_needs_one_seed(make_table, make_run, assigned,
     data["metrics"]["parameters"] = {"result": "parameters", "digits": 0, "better": "lower"}
     claim = {"text": "a is smaller", "kind": "best", "metric": "parameters", "cell": "a", "of": ["a", "b"]}
     runs = assigned(make_run("a", [0.1, 0.5], parameters=7), make_run("b", [0.1, 0.5], parameters=8))
-    (found,) = judge(make_table(claim), runs)
+    (found,) = evaluate_claims(make_table(claim), runs)
     assert found.line == "holds, resolved at 1 seed: a 7 < b 8 (next)"
 
 
 def test_both_ways_resolved(make_table, runs_of):
     runs = runs_of(a=[50, 51, 49], b=[60, 61.5, 59.5])
-    won, lost = judge(make_table(BEATS, {**BEATS, "left": "a", "right": "b"}), runs)
+    won, lost = evaluate_claims(make_table(BEATS, {**BEATS, "left": "a", "right": "b"}), runs)
     assert won.line == "holds, resolved at 3 seeds: b 60.33 > a 50.00"
     assert lost.line == "does not hold, resolved at 3 seeds: a 50.00 < b 60.33"
     # Differences 10, 10.5, 10.5: t = 10.333 / (0.28868 / sqrt 3) = 62, p = 0.00026 with 2 degrees of freedom.
@@ -85,20 +85,22 @@ def test_the_number_of_comparisons_corrects_what_does_not_hold_alone(make_table,
     a, b, c = [50, 50, 50], [46, 47.3, 45.1], [40, 40.4, 40.2]
     alone = ttest_1samp(np.array(b) - np.array(a), 0, alternative="less").pvalue
     assert 0.0125 < alone < 0.025
-    pair, all_three = judge(
+    pair, all_three = evaluate_claims(
         make_table({**BEATS}, {"text": "x", "kind": "best", "metric": "val", "cell": "b"}), runs_of(a=a, b=b, c=c)
     )
     assert (pair.verdict, pair.resolution.resolved) == ("does not hold", True)
     assert pair.resolution.p == pytest.approx(2 * alone)
     assert (all_three.verdict, all_three.resolution.resolved) == ("does not hold", False)
     assert all_three.resolution.p == pytest.approx(4 * alone)
+    # s / d is 1.106 / 3.867, by which three seeds would do for one comparison; but there are three.
+    assert all_three.resolution.more == "about 4 would decide"
 
 
 def test_best_is_resolved_by_its_least_sure_rival(make_table, runs_of):
     best = {"text": "b is best", "kind": "best", "metric": "val", "cell": "b"}
     values = {"a": [58, 60.5, 59], "b": [60, 61, 60.5], "c": [40, 41, 40]}
     table = make_table(best)
-    (found,) = judge(table, runs_of(**values))
+    (found,) = evaluate_claims(table, runs_of(**values))
     assert (found.verdict, found.resolution.resolved) == ("holds", False)
     assert found.resolution.deciding.label == "b - a"
     # Differences 2, 0.5, 1.5: mean 1.3333, s 0.76376; (t + t)^2 (s/d)^2 is 5.03 for n = 5, 4.47 for n = 6: 6 seeds
@@ -137,9 +139,9 @@ def test_what_is_far_apart_is_resolved_for_every_kind(make_table, make_run, assi
     def runs(seeds):
         return assigned(*(make_run(c, [v + s / 1000 for v in vs], s) for c, vs in levels.items() for s in range(seeds)))
 
-    (found,) = judge(make_table(claim), runs(3))
+    (found,) = evaluate_claims(make_table(claim), runs(3))
     assert (found.verdict, found.resolution.resolved, found.resolution.n) == ("holds", True, 3)
-    (found,) = judge(make_table(claim), runs(1))
+    (found,) = evaluate_claims(make_table(claim), runs(1))
     assert (found.verdict, found.resolution.resolved) == ("holds", False)
 
 
@@ -154,7 +156,7 @@ def test_noise_resolves_nothing(make_table, make_run, assigned, kind):
     runs = assigned(
         *(make_run(c, [0.4 + v / 50, 0.5 + v / 50], s) for c, values in noise.items() for s, v in enumerate(values))
     )
-    (found,) = judge(make_table(claim), runs)
+    (found,) = evaluate_claims(make_table(claim), runs)
     assert found.resolution is None or not found.resolution.resolved
 
 
@@ -165,7 +167,7 @@ def test_falls_over_windows_and_relative_shares(make_table, make_run, assigned):
         *(make_run("a", [0.1] * 3 + [0.5], s, loss=[3 + s / 10, 1, 1.5, 1]) for s in range(3)),
         *(make_run("b", [0.1] * 3 + [0.52 + s / 1000], s) for s in range(3)),
     )
-    found = judge(make_table(falls, share), runs)
+    found = evaluate_claims(make_table(falls, share), runs)
     assert [one.verdict for one in found] == ["holds", "holds"]
     assert [one.resolution.resolved for one in found] == [True, True]
     # 10 % of 52.1 is 5.21, the difference 2.1: the margin of the nearer side is 3.11 on average.
@@ -173,18 +175,19 @@ def test_falls_over_windows_and_relative_shares(make_table, make_run, assigned):
 
 
 def test_a_tie_in_every_seed_is_no_win_for_sure(make_table, runs_of):
-    (found,) = judge(make_table(BEATS), runs_of(a=[50, 51, 52], b=[50, 51, 52]))
+    (found,) = evaluate_claims(make_table(BEATS), runs_of(a=[50, 51, 52], b=[50, 51, 52]))
     assert (found.verdict, found.resolution.resolved) == ("does not hold", True)
 
 
 def test_headlines(make_table, runs_of, make_run, assigned):
     table = make_table(BEATS, {**BEATS, "left": "a", "right": "b"}, {**BEATS, "right": "c"})
-    assert claims_line(judge(table, runs_of(a=[50, 51, 49], b=[60, 61.5, 59.5], c=[50, 66, 55]))) == (
+    assert claims_line(evaluate_claims(table, runs_of(a=[50, 51, 49], b=[60, 61.5, 59.5], c=[50, 66, 55]))) == (
         "2 of 3 claims hold, 1 of them resolved"
     )
-    assert claims_line(judge(table, runs_of(a=[50], b=[60], c=[40]))) == "2 of 3 claims hold, none of them resolved"
+    once = evaluate_claims(table, runs_of(a=[50], b=[60], c=[40]))
+    assert claims_line(once) == "2 of 3 claims hold, none of them resolved"
     sample = [make_run(c, [0.1, 0.5], data={"source": "sample"}) for c in "abc"]
-    assert claims_line(judge(table, assigned(*sample))) == "3 claims, not judged: sample data"
+    assert claims_line(evaluate_claims(table, assigned(*sample))) == "3 claims, not judged: sample data"
     assert claims_line([]) == "no claims"
 
 

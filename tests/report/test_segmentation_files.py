@@ -8,7 +8,7 @@ import pytest
 
 from retable.experiment.grid import expand
 from retable.report.runs import cells_of
-from retable.report.verdicts import judge_published
+from retable.report.verdicts import evaluate_published
 from tests.report.tables import FAILS, FOLDER, HOLDS, UNDECIDED, cells_by_run, composed, composer, points, table
 
 # Sources, and what each claim is worth on the published figures, by hand.
@@ -43,11 +43,11 @@ def test_there_is_a_file_for_every_table():
 def test_the_source_and_the_claims_on_the_published_figures(name):
     source, verdicts = TABLES[name]
     assert table(name).source == source
-    assert [found.verdict for found in judge_published(table(name))] == verdicts
+    assert [found.verdict for found in evaluate_published(table(name))] == verdicts
 
 
 def test_the_numbers_behind_them():
-    numbers = {found.id: found.numbers for name in TABLES for found in judge_published(table(name))}
+    numbers = {found.id: found.numbers for name in TABLES for found in evaluate_published(table(name))}
     assert numbers["A2 (3)"] == "segnet 0.435, transposed 0.422, strided 0.430: 0.013 apart, claimed at most 0.02"
     assert "segnet train_acc 0.780 > segnet val_acc 0.510 (by 0.27, claimed over 0.2)" in numbers["A2 (5)"]
     assert numbers["B2.4 (1)"] == "batch 8 0.8359, batch 64 0.8203 > batch 16 0.8150 (next)"

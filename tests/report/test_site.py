@@ -62,13 +62,13 @@ def three(make_run, write_run, tmp_path):
 
 @pytest.mark.usefixtures("no_charts")
 def test_the_page_says_each_figure_with_its_spread_seeds_and_published_value(make_table, three, tmp_path):
-    said = text_of(page_of(make_table(B_BEST, C_BEST), tmp_path / "tables", three))
-    assert "60.50 ± 0.71 ★ best n = 2 published 60 , +0.50" in said
-    assert "40.50 ± 0.71 n = 2 published 40 , +0.50" in said
-    assert "1 of 2 claims hold" in said
-    assert "T1 (1) b is best ✓ holds" in said
-    assert "T1 (2) c is best ✗ does not hold" in said
-    assert "Differences to the baseline" in said
+    text = text_of(page_of(make_table(B_BEST, C_BEST), tmp_path / "tables", three))
+    assert "60.50 ± 0.71 ★ best n = 2 published 60 , +0.50" in text
+    assert "40.50 ± 0.71 n = 2 published 40 , +0.50" in text
+    assert "1 of 2 claims hold" in text
+    assert "T1 (1) b is best ✓ holds" in text
+    assert "T1 (2) c is best ✗ does not hold" in text
+    assert "Differences to the baseline" in text
 
 
 def test_the_same_directories_give_the_same_bytes(make_table, three, tmp_path):
@@ -111,15 +111,15 @@ def test_cells_that_did_not_finish_are_said_in_words(make_table, make_run, write
     broken.mkdir()
     (broken / "run.json").write_text("{")
     page = page_of(make_table(B_BEST), tmp_path / "tables", tmp_path)
-    said = text_of(page)
-    assert "failed published 80" in said
-    assert "missing published 60" in said
-    assert "1 of 2 unfinished" in said
-    assert "running or interrupted" in said
+    text = text_of(page)
+    assert "failed published 80" in text
+    assert "missing published 60" in text
+    assert "1 of 2 unfinished" in text
+    assert "running or interrupted" in text
     assert "out of &lt;memory&gt;" in page
-    assert "1 broken directory, left out: ../../../broken : run.json is no JSON" in said
-    assert "? undecided" in said
-    assert folder.name in said
+    assert "1 broken directory, left out: ../../../broken : run.json is no JSON" in text
+    assert "? undecided" in text
+    assert folder.name in text
 
 
 @pytest.mark.usefixtures("no_charts")
@@ -129,12 +129,12 @@ def test_other_data_reduced_scale_and_devices_are_said_first(make_table, make_ru
     config = {"trainer": {"max_epochs": 1}}
     write_run(make_run("a", [0.5], device=gpu, config=config))
     write_run(make_run("b", [0.6], device=cpu, config=config))
-    said = text_of(page_of(make_table(HIGH, assumed=["a setting"]), tmp_path / "tables", tmp_path))
-    assert "The runs come from different devices: Big GPU (cuda); Small CPU (cpu)." in said
-    assert "Reduced scale: 1 of 2 epochs" in said
-    assert "Assumed: a setting." in said
-    assert "≠ not comparable" in said
-    assert said.index("different devices") < said.index("Regenerated table")
+    text = text_of(page_of(make_table(HIGH, assumed=["a setting"]), tmp_path / "tables", tmp_path))
+    assert "The runs come from different devices: Big GPU (cuda); Small CPU (cpu)." in text
+    assert "Reduced scale: 1 of 2 epochs" in text
+    assert "Assumed: a setting." in text
+    assert "≠ not comparable" in text
+    assert text.index("different devices") < text.index("Regenerated table")
 
 
 @pytest.mark.usefixtures("no_charts")
@@ -143,6 +143,7 @@ def test_what_all_runs_share_is_said_once_and_what_differs_is_a_column(make_tabl
     for cell, name in (("a", "Xeon"), ("b", "EPYC")):
         facts = {"device": {"kind": "cpu", "name": name}, "precision": "32", "git": {"commit": "0123456789ab"}}
         write_run(make_run(cell, [0.4, 0.5], versions=versions, **facts), f"runs/{cell}")
+    write_run(make_run("c", [0.4], status="unfinished"), "runs/c")  # has recorded none of it yet
     table = make_table()
     write_site([evaluate(table, assign(table, read_runs([tmp_path / "runs"])))], tmp_path / "tables")
     page = (tmp_path / "tables/toy/table/index.html").read_text()
@@ -157,9 +158,9 @@ def test_what_all_runs_share_is_said_once_and_what_differs_is_a_column(make_tabl
 def test_sample_data_is_not_judged_and_has_no_published_values(make_table, make_run, write_run, tmp_path):
     config = {"data": {"source": "sample"}}
     write_run(make_run("a", [0.4, 0.5], config=config))
-    said = text_of(page_of(make_table(B_BEST), tmp_path / "tables", tmp_path))
-    assert "Made from sample data" in said
-    assert "– not judged" in said
+    text = text_of(page_of(make_table(B_BEST), tmp_path / "tables", tmp_path))
+    assert "Made from sample data" in text
+    assert "– not judged" in text
     assert "sample data" in text_of((tmp_path / "tables/index.html").read_text())
 
 
@@ -236,9 +237,11 @@ def test_exported_pictures_stand_on_the_page(make_table, three, tmp_path):
 
 def test_kept_is_what_the_report_shows(make_table, three):
     for folder in three.iterdir():
-        for name in ("samples", "flips"):
+        for name in ("samples", "flips", "curves", "gradient_norms"):
             (folder / "figures" / f"{name}.png").write_bytes(PNG)
-    table = make_table(B_BEST, pictures=[{"picture": "flips", "cells": ["c"]}, "confusion_val"])
+    table = make_table(
+        B_BEST, pictures=[{"picture": "flips", "cells": ["c"]}, "confusion_val", {"picture": "curves", "cells": ["a"]}]
+    )
     found = evaluate(table, assign(table, read_runs([three])))
     cell_of = {
         record.path: cell for cell, records in found.runs.cells.items() for record in records if record.seed == 0
@@ -247,7 +250,7 @@ def test_kept_is_what_the_report_shows(make_table, three):
     best, base, other = "b", "a", "c"
     assert (best, base) == tuple(role.split(", ")[1] for role, _ in representatives(found))
     whole = [f"{cell} {name}" for cell in (base, best) for name in ("confusion_val", "samples")]
-    assert of_table == sorted([*whole, f"{other} confusion_val", f"{other} flips"])
+    assert of_table == sorted([*whole, f"{base} curves", f"{other} confusion_val", f"{other} flips"])
 
 
 @pytest.mark.usefixtures("no_charts")
@@ -275,10 +278,10 @@ def test_the_index_groups_tables_by_report_and_counts_all_claims(data, three, tm
         for name, source, claims in (("ten", "A1.10", [B_BEST]), ("two", "A1.2", [C_BEST]), ("x", "B1.1", [B_BEST]))
     ]
     index = write_site([evaluate(table, assign(table, runs)) for table in tables], tmp_path / "tables")
-    said = text_of(index.read_text())
-    assert "2 of 3 claims hold" in said
-    assert "Report A1 1 of 2 claims hold" in said
-    assert said.index("A1.2 two") < said.index("A1.10 ten") < said.index("Report B1")
+    text = text_of(index.read_text())
+    assert "2 of 3 claims hold" in text
+    assert "Report A1 1 of 2 claims hold" in text
+    assert text.index("A1.2 two") < text.index("A1.10 ten") < text.index("Report B1")
     for table in tables:
         assert f'href="{table.name}/index.html"' in index.read_text()
         assert 'href="../../index.html"' in (index.parent / table.name / "index.html").read_text()
@@ -286,10 +289,10 @@ def test_the_index_groups_tables_by_report_and_counts_all_claims(data, three, tm
 
 @pytest.mark.usefixtures("no_charts")
 def test_a_table_without_runs_has_a_page(make_table, tmp_path):
-    said = text_of(page_of(make_table(B_BEST), tmp_path / "tables", tmp_path))
-    assert "no runs" in said
-    assert "missing published 60" in said
-    assert "None yet." in said
+    text = text_of(page_of(make_table(B_BEST), tmp_path / "tables", tmp_path))
+    assert "no runs" in text
+    assert "missing published 60" in text
+    assert "None yet." in text
 
 
 def test_commands_train_the_run_alone():

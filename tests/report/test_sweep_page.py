@@ -44,10 +44,10 @@ def test_one_factor_is_a_row_a_value_with_its_effect(swept):
     assert found.quality.column == "val/accuracy"
     assert [row.cell.match for row in found.found.rows] == [{"dropout.p": 0.2}, {"dropout.p": 0.5}]
     assert effect_size(found, "dropout.p") == pytest.approx(0.3)
-    said = sections(found)
-    assert said["best"][0] == {"settings": ["0.2"], "mean": "0.7500", "std": "0.0707", "n": 2}
-    assert said["pairs"] == []
-    assert said["parallel"] is None
+    context = sections(found)
+    assert context["best"][0] == {"settings": ["0.2"], "mean": "0.7500", "std": "0.0707", "n": 2}
+    assert context["pairs"] == []
+    assert context["parallel"] is None
 
 
 def test_two_factors_are_rows_and_columns_and_one_heat_map(swept):
@@ -97,10 +97,10 @@ def test_the_page_is_whole_links_its_runs_and_is_made_again_as_they_come(make_ru
     for seed in (0, 1):
         write_run(make_run("a", [0.3, 0.3 + seed / 100], seed=seed), f"runs/0.5-{seed}")
     page = write_sweep_page(folder, "../../index.html").read_text()
-    said = text_of(page)
-    assert "retable sweep p=0.1,0.5" in said
-    assert "Main effects on val accuracy" in said
-    assert "0.7050 ± 0.0071" in said
+    text = text_of(page)
+    assert "retable sweep p=0.1,0.5" in text
+    assert "Main effects on val accuracy" in text
+    assert "0.7050 ± 0.0071" in text
     assert 'href="../../../runs/0.1-0/result.json"' in page
     check = Tags()
     check.feed(page)

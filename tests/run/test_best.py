@@ -8,14 +8,15 @@ from torch import nn
 
 from retable.errors import ConfigError
 from retable.run import files
-from retable.run.assemble import best_is_highest, check, make_data, make_task
+from retable.run.assemble import best_is_highest, make_data, make_task
 from retable.run.execute import execute
 from retable.run.record import Record
 from retable.tasks.segmentation import Segmentation
+from tests.checking import check
 
 
 def best(folder, metric: str, higher_is_better: bool, values: list[float | None]) -> int | None:
-    record = Record(folder, metric, higher_is_better, extra={}, tensorboard=False, on_epoch=print)
+    record = Record(folder, metric, higher_is_better, extra={}, events=None, on_epoch=print)
     record.rows = [{"epoch": epoch} | ({} if value is None else {metric: value}) for epoch, value in enumerate(values)]
     return record.best.get("epoch")
 

@@ -23,15 +23,15 @@ def _no_figures(monkeypatch):
 @pytest.fixture
 def written(monkeypatch):
     """Epochs that had a checkpoint, as the history counts them."""
-    said = []
+    lengths = []
     put = checkpoints.put
 
     def note(directory, temporary, best):
-        said.append(len(files.read_history(directory / files.HISTORY)))
+        lengths.append(len(files.read_history(directory / files.HISTORY)))
         put(directory, temporary, best)
 
     monkeypatch.setattr(checkpoints, "put", note)
-    return said
+    return lengths
 
 
 def left(directory):

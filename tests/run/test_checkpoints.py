@@ -216,10 +216,10 @@ def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(whole, tmp_path,
     trained: list[int] = []
     assert execute(config, directory, on_epoch=lambda row: trained.append(row["epoch"]))["status"] == "finished"
     assert trained == ([1, 2, 3, 4] if both else [3, 4])
-    said = [line for line in capsys.readouterr().out.splitlines() if "damaged" in line]
-    assert len(said) == 1 + both
-    assert said[0].startswith(f"{directory / files.CHECKPOINT}: damaged (")
-    assert "set aside as last.ckpt.damaged, the run goes on from before" in said[0]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "damaged" in line]
+    assert len(lines) == 1 + both
+    assert lines[0].startswith(f"{directory / files.CHECKPOINT}: damaged (")
+    assert "set aside as last.ckpt.damaged, the run goes on from before" in lines[0]
     assert (directory / "last.ckpt.damaged").exists()
     assert history(directory) == history(reference)
     for name in KEPT["both"]:

@@ -15,7 +15,7 @@ SMALL = ("data=sample", "data.fraction=0.1", "model.width=4", "trainer.max_epoch
 
 
 @pytest.fixture
-def told(monkeypatch, tmp_path, capsys):
+def command(monkeypatch, tmp_path, capsys):
     """Runs a command line in an empty folder; gives its exit code and what it said last on standard error."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
@@ -62,8 +62,8 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("words", "message"), REFUSED, ids=[words for words, _ in REFUSED])
-def test_a_fault_of_the_command_line_is_one_line_that_names_it(told, tmp_path, words, message):
-    code, shown = told(*words.split())
+def test_a_fault_of_the_command_line_is_one_line_that_names_it(command, tmp_path, words, message):
+    code, shown = command(*words.split())
     assert code == 2
     assert len(shown.splitlines()) == 1
     assert shown.startswith(message)
@@ -82,20 +82,20 @@ def test_a_fault_of_the_command_line_is_one_line_that_names_it(told, tmp_path, w
         ("init=constant init.value=small", "init.value=small: accepted: a number in (-inf, inf)"),
     ],
 )
-def test_a_single_run_is_checked_as_a_sweeps_runs_are(told, tmp_path, words, message):
-    code, shown = told("task=mnist", "data=sample", f"data.cache={tmp_path / 'cache'}", *words.split())
+def test_a_single_run_is_checked_as_a_sweeps_runs_are(command, tmp_path, words, message):
+    code, shown = command("task=mnist", "data=sample", f"data.cache={tmp_path / 'cache'}", *words.split())
     assert (code, len(shown.splitlines())) == (2, 1), shown
     assert shown.startswith(message)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
-def test_the_version_is_ours(told):
-    assert told("--version") == (0, f"retable {__version__}")
+def test_the_version_is_ours(command):
+    assert command("--version") == (0, f"retable {__version__}")
 
 
-def test_who_wants_the_traceback_of_a_refusal_gets_it(told, monkeypatch):
+def test_who_wants_the_traceback_of_a_refusal_gets_it(command, monkeypatch):
     monkeypatch.setenv("RETABLE_FULL_ERROR", "1")  # what HYDRA_FULL_ERROR=1 becomes
-    code, shown = told("task=mnist", "output=null")
+    code, shown = command("task=mnist", "output=null")
     assert code == 2
     assert shown.startswith("Traceback")
     assert shown.endswith("retable.errors.ConfigError: output=None: accepted: a folder")
@@ -113,10 +113,10 @@ def test_hydra_full_error_is_what_asks_for_it(tmp_path):
         assert "Traceback" in done.stderr
 
 
-def test_a_models_own_bug_shows_its_traceback_and_where_it_is_kept(told, monkeypatch, tmp_path):
+def test_a_models_own_bug_shows_its_traceback_and_where_it_is_kept(command, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(ROOT))
     faulty = ["model._target_=tests.sweep.faults.Faulty", "+model.fault=raise"]
-    code, shown = told("task=mnist", *SMALL, "trainer.device=cpu", *faulty)
+    code, shown = command("task=mnist", *SMALL, "trainer.device=cpu", *faulty)
     assert code == 1
     assert shown.count("Traceback") == 1
     assert shown.splitlines()[-1].endswith("RuntimeError: wrong on purpose")

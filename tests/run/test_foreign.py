@@ -19,11 +19,11 @@ from retable.cli import main as cli
 from retable.config.compose import Composer
 from retable.errors import ConfigError, DataError, RetableError
 from retable.run import files, foreign
-from retable.run.assemble import check
 from retable.run.calibrate import calibrate
 from retable.run.execute import execute
 from retable.run.files import read_history
 from retable.run.single import run_single
+from tests.checking import check
 
 HERE = Path(__file__).parent
 TASK = """# @package _global_
@@ -175,7 +175,7 @@ def test_parts_that_are_objects(project):
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["+module.depth=3"], "module.depth: no such key; accepted: lr, width, dropout, activation, diverge"),
         (["+data.shuffle=true"], "data.shuffle: no such key; accepted: batch_size, workers"),
@@ -196,10 +196,10 @@ def test_parts_that_are_objects(project):
         (["module._target_=stranger.Nothing"], "module._target_=stranger.Nothing: cannot be imported"),
     ],
 )
-def test_refusals(project, overrides, said):
+def test_refusals(project, overrides, message):
     with pytest.raises(ConfigError) as refused:
         check(composed(*overrides))
-    assert str(refused.value).startswith(said)
+    assert str(refused.value).startswith(message)
     assert "\n" not in str(refused.value)
 
 
@@ -239,7 +239,7 @@ def test_events_and_curves_are_written(project):
 
 
 @pytest.fixture
-def told(project, monkeypatch, capsys):
+def in_process(project, monkeypatch, capsys):
     """Runs `retable ...` here; gives its exit code, and what it said (where it failed, on standard error)."""
     monkeypatch.setenv("RETABLE_FULL_ERROR", "0")
 
@@ -260,36 +260,36 @@ def values(shown: str) -> dict[str, float]:
     return {pair[0]: float(pair[1]) for pair in pairs if len(pair) == 2 and pair[1][0].isdigit()}
 
 
-def test_evaluate_gives_what_was_logged_in_training_of_the_last_and_the_best_epoch(project, told):
+def test_evaluate_gives_what_was_logged_in_training_of_the_last_and_the_best_epoch(project, in_process):
     words = ["module.lr=0.3", "trainer.max_epochs=6", "checkpoint=both"]  # soon the best, not to its end
     execute(composed(*words), project / "run")
     rows = figures(project / "run")
     best = max(rows, key=lambda row: row["val_acc"])
     assert best is not rows[-1]
     for options, row in (([], rows[-1]), (["--checkpoint", "best"], best)):
-        code, shown = told("evaluate", "run", "--part", "val", *options)
+        code, shown = in_process("evaluate", "run", "--split", "val", *options)
         assert (code, values(shown)) == (0, {key: round(row[key], 4) for key in ("val_loss", "val_acc")}), shown
     found = retable.evaluate(retable.load(project / "run"), split="val")
-    assert (found.part, found.metrics) == ("val", {key: rows[-1][key] for key in ("val_loss", "val_acc")})
+    assert (found.split, found.metrics) == ("val", {key: rows[-1][key] for key in ("val_loss", "val_acc")})
     assert retable.evaluate(retable.load(project / "run", which="best")).metrics["val_acc"] == best["val_acc"]
 
 
-def test_evaluate_on_other_arguments_of_the_data_and_on_the_test_set(project, told):
+def test_evaluate_on_other_arguments_of_the_data_and_on_the_test_set(project, in_process):
     execute(composed("module._target_=stranger.Tested", "trainer.max_epochs=1"), project / "run")
-    code, shown = told("evaluate", "run")  # the test set, where both have one
+    code, shown = in_process("evaluate", "run")  # the test set, where both have one
     assert (code, list(values(shown))) == (0, ["test_loss"])
     assert "run on stranger.LeavesData · test" in shown
     last = figures(project / "run")[-1]
-    assert values(told("evaluate", "run", "--part", "val")[1])["val_loss"] == round(last["val_loss"], 4)
+    assert values(in_process("evaluate", "run", "--split", "val")[1])["val_loss"] == round(last["val_loss"], 4)
     assert values(shown)["test_loss"] == round(last["test_loss"], 4)
-    code, shown = told("evaluate", "run", "--set", "batch_size=3")
+    code, shown = in_process("evaluate", "run", "--set", "batch_size=3")
     assert (code, list(values(shown))) == (0, ["test_loss"])
 
 
-def test_predict_writes_what_predict_step_gives(project, told):
+def test_predict_writes_what_predict_step_gives(project, in_process):
     data = "data._target_=stranger.Predicted"
     execute(composed("trainer.max_epochs=1", data), project / "run")
-    code, shown = told("predict", "run")
+    code, shown = in_process("predict", "run")
     assert (code, shown.splitlines()) == (0, ["predictions  float32 (300, 3)", "predictions.npz"])
     found = np.load(project / "predictions.npz")["predictions"]
     trained = retable.load(project / "run")
@@ -298,7 +298,7 @@ def test_predict_writes_what_predict_step_gives(project, told):
         assert np.allclose(found, trained.module(x).numpy(), atol=1e-6)
     assert np.array_equal(retable.predict(trained)["predictions"], found)
     execute(composed("trainer.max_epochs=1", data, "module._target_=stranger.Named"), project / "named")
-    assert told("predict", "named", "--output", "named.npz", "--quiet") == (0, "named.npz\n")
+    assert in_process("predict", "named", "--output", "named.npz", "--quiet") == (0, "named.npz\n")
     named = np.load(project / "named.npz")
     assert {key: (values.dtype.name, values.shape) for key, values in named.items()} == {
         "label": ("int64", (300,)),
@@ -306,10 +306,10 @@ def test_predict_writes_what_predict_step_gives(project, told):
     }
 
 
-def test_compare_puts_what_both_log_side_by_side(project, told):
+def test_compare_puts_what_both_log_side_by_side(project, in_process):
     for name, rate in (("slow", 0.0001), ("fast", 0.1)):
         execute(composed(f"module.lr={rate}", "trainer.max_epochs=2"), project / name)
-    code, shown = told("compare", "slow", "fast")
+    code, shown = in_process("compare", "slow", "fast")
     assert code == 0
     rows = {line.split()[0]: [float(v) for v in line.split()[1:]] for line in shown.splitlines()[1:]}
     last = {name: figures(project / name)[-1] for name in ("slow", "fast")}
@@ -320,11 +320,11 @@ def test_compare_puts_what_both_log_side_by_side(project, told):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("evaluate run somewhere", "somewhere: run brings its own DataModule; --set KEY=VALUE for its arguments"),
-        ("evaluate run --part test", "--part test: accepted for run: val"),
-        ("evaluate run --part train", "--part train: accepted for run: val"),
+        ("evaluate run --split test", "--split test: accepted for run: val"),
+        ("evaluate run --split train", "--split train: accepted for run: val"),
         ("evaluate run --csv a.csv", "--csv: what run logs is no table by image; accepted: no --csv"),
         ("evaluate run --set size=3", "data.size: no such key; accepted: batch_size, workers"),
         (
@@ -337,9 +337,9 @@ def test_compare_puts_what_both_log_side_by_side(project, told):
         ("compare run run --images 2", "--images: not accepted for run, a LightningModule of one's own"),
     ],
 )
-def test_what_cannot_be_done_with_one_is_refused_in_a_line(trained_once, told, words, said):
-    code, shown = told(*words.split())
-    assert (code, shown.splitlines()[0].startswith(said), len(shown.splitlines())) == (2, True, 1), shown
+def test_what_cannot_be_done_with_one_is_refused_in_a_line(trained_once, in_process, words, message):
+    code, shown = in_process(*words.split())
+    assert (code, shown.splitlines()[0].startswith(message), len(shown.splitlines())) == (2, True, 1), shown
 
 
 @pytest.fixture(scope="module")
@@ -355,12 +355,12 @@ def trained_once(project, once):
     shutil.copytree(once / "run", project / "run")
 
 
-def test_a_checkpoint_that_names_somebody_elses_class_is_refused(trained_once, project, told):
+def test_a_checkpoint_that_names_somebody_elses_class_is_refused(trained_once, project, in_process):
     path = project / "run" / files.CHECKPOINT
     content = torch.load(path, weights_only=True)
     content["retable"]["config"]["module"]["_target_"] = "subprocess.Popen"
     torch.save(content, path)
-    code, shown = told("evaluate", str(path))
+    code, shown = in_process("evaluate", str(path))
     assert code == 2
     assert "refused, module._target_=subprocess.Popen is neither this project's nor" in shown
 
@@ -446,8 +446,8 @@ def test_a_module_of_the_package_lightning_is_the_same_run(project, other_packag
 def test_one_that_was_imported_before_is_refused_in_a_line(project, monkeypatch):
     theirs = type("LightningModule", (), {"__module__": "lightning.pytorch.core.module"})
     monkeypatch.setitem(sys.modules, "early", SimpleNamespace(Net=type("Net", (theirs,), {})))
-    said = r"early\.Net: is no pytorch_lightning\.LightningModule; `lightning` was imported before retable"
-    with pytest.raises(ConfigError, match=said):
+    message = r"early\.Net: is no pytorch_lightning\.LightningModule; `lightning` was imported before retable"
+    with pytest.raises(ConfigError, match=message):
         check(composed("module._target_=early.Net"))
 
 
@@ -502,7 +502,7 @@ def test_a_sweep_that_was_killed_gives_the_table_of_an_undisturbed_one(project):
         assert figures(path) == figures(project / "undisturbed/leaves" / path.name)
 
     # What is done with finished runs.
-    for words, said in [
+    for words, message in [
         (("status", "multirun"), "8 finished"),
         (("report", "multirun"), "leaves/rates"),
         (("export", "multirun", "results"), "8 runs in results"),
@@ -511,4 +511,4 @@ def test_a_sweep_that_was_killed_gives_the_table_of_an_undisturbed_one(project):
     ]:
         found = command(project, *words)
         assert found.returncode == 0, found.stdout + found.stderr
-        assert said in found.stdout
+        assert message in found.stdout

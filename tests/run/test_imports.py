@@ -6,12 +6,12 @@ import sys
 import pytest
 
 
-def told(code: str) -> str:
+def output_of(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_a_run_imports_next_to_nothing_of_scipy_and_has_it_whole_afterwards():
-    loaded, present, hamming, product = told("""
+    loaded, present, hamming, product = output_of("""
 import sys
 from retable.run.imports import import_all
 import_all()
@@ -30,7 +30,7 @@ print(scipy.signal.convolve([1, 2], [1, 3]).tolist())
     "asked", ["from scipy.signal import convolve", "import scipy.signal; convolve = scipy.signal.convolve"]
 )
 def test_whoever_asks_for_more_of_it_meanwhile_gets_it(asked):
-    assert told(f"""
+    assert output_of(f"""
 import sys
 from retable.run.imports import scipy_signal_on_demand
 with scipy_signal_on_demand():
@@ -43,7 +43,7 @@ print(scipy.signal is sys.modules["scipy.signal"])
 
 
 def test_what_was_imported_before_stays():
-    assert told("""
+    assert output_of("""
 import scipy.signal
 from retable.run.imports import scipy_signal_on_demand
 before = scipy.signal

@@ -8,12 +8,12 @@ import pytest
 
 from retable.errors import ConfigError
 from retable.run import files
-from retable.run.assemble import check
 from retable.run.ddp import free_port
 from retable.run.execute import execute
 from retable.run.files import read_history
 from retable.run.nodes import Place, are_several, place
 from retable.sweeps.session import sweep
+from tests.checking import refusal
 
 WORDS = ("task=mnist", "data=sample", "data.fraction=0.1", "model.width=4", "dropout=none", "data.batch_size=48")
 WORDS += ("scheduler=cosine", "trainer.device=cpu", "logger=none")
@@ -133,9 +133,7 @@ def test_what_the_environment_may_not_say(monkeypatch, variables, said):
     ],
 )
 def test_refusals(compose, overrides, said):
-    with pytest.raises(ConfigError) as refused:
-        check(compose("task=mnist", *overrides))
-    assert str(refused.value) == said
+    assert refusal(compose("task=mnist", *overrides)) == said
 
 
 def test_a_sweep_is_of_one_machine(tmp_path):

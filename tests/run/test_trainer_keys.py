@@ -13,8 +13,9 @@ from retable.config.validate import validate
 from retable.errors import ConfigError, RetableError
 from retable.run import devices, files
 from retable.run import execute as execution
-from retable.run.assemble import check, make_data, make_task
+from retable.run.assemble import make_data, make_task
 from retable.run.execute import execute
+from tests.checking import check
 
 TINY = ("task=mnist", "data.fraction=0.2", "model.width=4", "dropout=0.2", "trainer.device=cpu")  # 13 steps an epoch
 pytestmark = pytest.mark.filterwarnings("ignore")

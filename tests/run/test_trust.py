@@ -81,7 +81,7 @@ def test_one_that_is_trusted_is_built(run, tmp_path, evil):
 def test_the_cache_that_a_checkpoint_names_is_not_written_to(run, tmp_path, capsys):
     trained = load(changed(run, tmp_path, "data", {"cache": str(tmp_path / "elsewhere")}))
     location = next(path for path in _samples() if path.name.startswith("mnist"))
-    assert evaluate(trained, location).part == "val"
+    assert evaluate(trained, location).split == "val"
     assert not (tmp_path / "elsewhere").exists()
 
 

@@ -140,9 +140,9 @@ def durable(done: Sequence[Operation], rule: str) -> set[int]:
     return closed(done, kept)
 
 
-def closed(done: Sequence[Operation], places: Iterable[int]) -> set[int]:
+def closed(done: Sequence[Operation], indices: Iterable[int]) -> set[int]:
     """Changes of names with all those that they rest on: earlier ones of the same names, and of the folders above."""
-    wanted = set(places)
+    wanted = set(indices)
     for place in range(len(done) - 1, -1, -1):
         if place in wanted:
             touched = {*done[place].names, *(folder for name in done[place].names for folder in _above(name))}
@@ -173,7 +173,7 @@ def choices(done: Sequence[Operation], rule: str, draw: random.Random) -> Iterat
 class State(NamedTuple):
     """What a loss of power left: folders, contents by name, and which names are of one file."""
 
-    said: str
+    description: str
     tree: Tree
     contents: dict[int, bytes]
 
@@ -210,12 +210,12 @@ def states(
     for moment in range(first, len(recorded) + 1):
         done = recorded[:moment]
         for rule in rules:
-            for which, places in choices(done, rule, draw):
-                tree = tree_after(done[place] for place in sorted(places))
+            for which, indices in choices(done, rule, draw):
+                tree = tree_after(done[place] for place in sorted(indices))
                 for how in (LOST, ALL, CUT) + ((ZEROS,) if rule == NAMES else ()):
                     contents = {file: content_after(done, file, how, draw) for file in {*tree.values()} - {None}}
-                    said = f"after {moment} of {len(recorded)} operations; {rule}: {which}; content: {how}"
-                    state = State(said, tree, contents)
+                    description = f"after {moment} of {len(recorded)} operations; {rule}: {which}; content: {how}"
+                    state = State(description, tree, contents)
                     found.setdefault(state.key, state)
     return found
 
@@ -239,8 +239,8 @@ def tried(harness: Harness, expected: dict[str, Any], state: State) -> str | Non
     kept = harness.results()
     ended, _ = harness.run()
     if ended != "done":
-        said = [line for line in harness.log.read_text().splitlines() if " " in line and line[0].isalpha()]  # no table
-        return f"{ended}: {' / '.join(said)[-1500:]}"
+        lines = [line for line in harness.log.read_text().splitlines() if " " in line and line[0].isalpha()]  # no table
+        return f"{ended}: {' / '.join(lines)[-1500:]}"
     found = harness.state()
     wrong = [key for key in expected if found[key] != expected[key]]
     results = harness.results()
@@ -279,17 +279,17 @@ def main() -> None:
     whole.write(folder)
     assert here(folder) == left, "the record is not whole"
     found = list(states(recorded, options.seed).values())
-    chosen = [state for state in found if options.only in state.said]
+    chosen = [state for state in found if options.only in state.description]
     if options.count is not None:
         chosen = random.Random(options.seed).sample(chosen, min(options.count, len(chosen)))
     print(json.dumps({"operations": len(recorded), "states": len(found), "seed": options.seed}), flush=True)
     bad, by_rule = 0, Counter[str]()
     for state in chosen:
         wrong = tried(harness, expected, state)
-        by_rule[state.said.split("; ")[1].partition(":")[0]] += 1
+        by_rule[state.description.split("; ")[1].partition(":")[0]] += 1
         if wrong:
             bad += 1
-            print(json.dumps({"state": state.said, "wrong": wrong}), flush=True)
+            print(json.dumps({"state": state.description, "wrong": wrong}), flush=True)
     print(json.dumps({"tried": len(chosen), "by rule": by_rule, "not made good": bad}), flush=True)
     if not options.only:
         with contextlib.suppress(OSError):

@@ -102,6 +102,6 @@ def test_an_ended_run_says_the_tasks_own_metric(halfway, runs, capsys, name):
     runs[0].directory.mkdir()
     Path(runs[0].directory / files.RESULT).write_text(json.dumps(result))
     halfway.ended(runs[0], 0, "finished", None)
-    said = capsys.readouterr().out
-    assert f"finished     {runs[0].name}  train/{name} 0.9000  val/{name} 0.7500  20s" in said
-    assert "other" not in said
+    output = capsys.readouterr().out
+    assert f"finished     {runs[0].name}  train/{name} 0.9000  val/{name} 0.7500  20s" in output
+    assert "other" not in output

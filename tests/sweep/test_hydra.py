@@ -13,14 +13,14 @@ from hydra.plugins.sweeper import Sweeper
 from retable import atomic
 from retable.main import main
 from retable.run import files
-from retable.sweeps import session
+from retable.sweeps import finish, session
 from tests.sweep.conftest import BASE
 
 OTHERS = {"basic": ["hydra/launcher=basic"], "workers": []}
 
 
 @pytest.fixture
-def told(monkeypatch, tmp_path, capsys):
+def command(monkeypatch, tmp_path, capsys):
     """Runs a command line in an empty folder; gives its exit code and what it said, on standard error if it failed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
@@ -50,24 +50,24 @@ def told(monkeypatch, tmp_path, capsys):
     ],
 )
 @pytest.mark.parametrize("mode", [[], ["-m"]])
-def test_keys_without_a_meaning_are_refused_in_a_line(told, tmp_path, mode, word, message):
-    assert told(*mode, "task=mnist", *word.split()) == (2, message + "\n")
+def test_keys_without_a_meaning_are_refused_in_a_line(command, tmp_path, mode, word, message):
+    assert command(*mode, "task=mnist", *word.split()) == (2, message + "\n")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_sweep_is_told_by_hydras_keys(told, monkeypatch):
+def test_what_a_sweep_is_told_by_hydras_keys(command, monkeypatch):
     seen = []
     monkeypatch.setattr(session, "sweep", lambda arguments, *engine: (seen.append(arguments), None))
-    monkeypatch.setattr(session, "exit_code", lambda plan, outcome: 0)
-    assert told("-m", "task=mnist", "hydra.sweep.dir=else where", "+hydra.sweeper.params.seed='0,1'")[0] == 0
+    monkeypatch.setattr(finish, "exit_code", lambda plan, outcome: 0)
+    assert command("-m", "task=mnist", "hydra.sweep.dir=else where", "+hydra.sweeper.params.seed='0,1'")[0] == 0
     assert seen == [["seed=0,1", "task=mnist", "sweep.dir='else where'"]]
 
 
-def test_a_run_goes_where_hydra_is_told(told, tmp_path):
+def test_a_run_goes_where_hydra_is_told(command, tmp_path):
     words = [*BASE, "trainer.max_epochs=1", "hydra.run.dir=here/it/is"]
-    assert told(*words)[0] == 0
+    assert command(*words)[0] == 0
     assert atomic.read_json(tmp_path / "here/it/is" / files.RESULT)["status"] == "finished"
-    code, shown = told(*words)
+    code, shown = command(*words)
     assert code == 2
     assert shown == (
         f"hydra.run.dir={tmp_path}/here/it/is: holds a run; accepted: another one, or resume={tmp_path}/here/it/is\n"
@@ -75,8 +75,8 @@ def test_a_run_goes_where_hydra_is_told(told, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
-def test_a_refused_run_leaves_no_folder_of_hydras(told, tmp_path):
-    assert told("task=mnist", "data=sample", "loss=dice", "hydra.run.dir=here")[0] == 2
+def test_a_refused_run_leaves_no_folder_of_hydras(command, tmp_path):
+    assert command("task=mnist", "data=sample", "loss=dice", "hydra.run.dir=here")[0] == 2
     assert list(tmp_path.iterdir()) == []
 
 
@@ -123,44 +123,44 @@ def runs(folder: Path) -> dict[float, Path]:
     return found
 
 
-@pytest.mark.parametrize("launcher", list(OTHERS))
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("workers", marks=pytest.mark.slow)])
 def test_a_search_gets_each_trials_metric_and_a_second_study_trains_its_own(
-    told, search, tmp_path, monkeypatch, launcher
+    command, search, tmp_path, monkeypatch, launcher
 ):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     words = ["-m", *BASE, "trainer.max_epochs=1", "hydra/sweeper=search", *OTHERS[launcher]]
-    assert told(*words)[0] == 0
+    assert command(*words)[0] == 0
     first = runs(tmp_path)
     assert sorted(first) == [0.0, 0.1]
     finals = [atomic.read_json(first[p])["metrics"]["final"]["val/accuracy"] for p in (0.0, 0.1)]
     assert Search.values == finals
     before = {path: path.stat().st_mtime_ns for path in first.values()}
-    assert told(*words, "optimizer.lr=0.05")[0] == 0  # another study, whose trials have the same numbers
+    assert command(*words, "optimizer.lr=0.05")[0] == 0  # another study, whose trials have the same numbers
     assert len(list(tmp_path.glob("multirun/mnist/*/result.json"))) == 4
-    assert told(*words)[0] == 0  # the first again: nothing is left to train
+    assert command(*words)[0] == 0  # the first again: nothing is left to train
     assert Search.values == finals
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert not list(tmp_path.glob("multirun/[0-9]*"))
 
 
-def test_hydras_own_sweeper_and_launcher_do_not_take_an_earlier_studys_runs(told, tmp_path):
+def test_hydras_own_sweeper_and_launcher_do_not_take_an_earlier_studys_runs(command, tmp_path):
     words = ["-m", *BASE, "trainer.max_epochs=1", "hydra/sweeper=basic", "hydra/launcher=basic"]
-    assert told(*words, "dropout=0.1,0.2")[0] == 0
-    assert told(*words, "dropout=0.3")[0] == 0
+    assert command(*words, "dropout=0.1,0.2")[0] == 0
+    assert command(*words, "dropout=0.3")[0] == 0
     assert sorted(runs(tmp_path)) == [0.1, 0.2, 0.3]
 
 
-def test_a_trial_is_one_run(told, search, tmp_path):
-    code, shown = told("-m", *BASE, "hydra/sweeper=search", "hydra/launcher=basic", "seeds=3")
+def test_a_trial_is_one_run(command, search, tmp_path):
+    code, shown = command("-m", *BASE, "hydra/sweeper=search", "hydra/launcher=basic", "seeds=3")
     assert code == 2
     assert shown.splitlines()[-1] == "3 runs in one trial; accepted: one, so no experiment= and no seeds="
 
 
-def test_failures_under_hydras_launcher_are_listed_and_stop_what_they_are_told_to(told, tmp_path, monkeypatch):
+def test_failures_under_hydras_launcher_are_listed_and_stop_what_they_are_told_to(command, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     faulty = [*BASE, "model._target_=tests.sweep.faults.Faulty", "hydra/launcher=basic"]
-    code, _ = told("-m", *faulty, "+model.fault=exit,raise,none")
+    code, _ = command("-m", *faulty, "+model.fault=exit,raise,none")
     assert code == 1
     results = [atomic.read_json(path) for path in tmp_path.glob("multirun/mnist/*/result.json")]
     assert sorted((result["status"], result.get("reason")) for result in results) == [
@@ -169,7 +169,7 @@ def test_failures_under_hydras_launcher_are_listed_and_stop_what_they_are_told_t
         ("finished", None),
     ]
     assert all(Path(result["log"]).read_text() for result in results if result["status"] == "failed")
-    code, _ = told("-m", *faulty, "+model.fault=raise,none", "sweep.on_failure=stop", "sweep.dir=stopped")
+    code, _ = command("-m", *faulty, "+model.fault=raise,none", "sweep.on_failure=stop", "sweep.dir=stopped")
     assert code == 1
     assert len(list(tmp_path.glob("stopped/mnist/*/result.json"))) == 1
 

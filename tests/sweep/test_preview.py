@@ -45,10 +45,10 @@ def test_the_time_of_what_is_left_and_of_no_workers_where_a_queue_trains(monkeyp
 
 
 def test_bf16_where_it_was_measured_to_be_faster():
-    said = "; the figures would be others than float32's"
+    reason = "; the figures would be others than float32's"
     found = {"cifar": {"bf16_share": 0.521}, "mnist": {"bf16_share": 0.97}, "gland": {"bf16_share": None}}
     assert about_bf16(plan(*found), found) == [
-        "trainer.precision=bf16-mixed: task=cifar would take 0.52 of a step's time, as this CPU has bfloat16" + said
+        "trainer.precision=bf16-mixed: task=cifar would take 0.52 of a step's time, as this CPU has bfloat16" + reason
     ]
     runs = plan("cifar", "cifar")
     runs.pending[1].directory = Path("other")

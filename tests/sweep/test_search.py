@@ -117,7 +117,7 @@ def test_the_same_command_goes_on_and_more_trials_add_to_it(trainer):
 
 
 @pytest.mark.parametrize(
-    ("words", "settings", "said"),
+    ("words", "settings", "message"),
     [
         (
             ["experiment=mnist/rates"],
@@ -130,11 +130,11 @@ def test_the_same_command_goes_on_and_more_trials_add_to_it(trainer):
         ([], {"sampler": "grid"}, "hydra.sweeper.sampler=grid: accepted: tpe, random, qmc"),
     ],
 )
-def test_refusals(trainer, words, settings, said):
+def test_refusals(trainer, words, settings, message):
     pytest.importorskip("optuna")
     with pytest.raises(ConfigError) as refused:
         run(trainer, **{"trials": 4, "words": words} | settings)
-    assert str(refused.value).startswith(said)
+    assert str(refused.value).startswith(message)
     assert trainer.trained == []
 
 

@@ -32,12 +32,12 @@ def ended(monkeypatch, tmp_path):
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: cuda)
         monkeypatch.setattr(os, "_exit", leave)
         monkeypatch.setattr(worker, "_has_company", lambda: False)  # of the tests' own process group
-        said, left = io.StringIO(), False
+        output, left = io.StringIO(), False
         try:
-            worker.Worker(io.StringIO(), said)._run({"directories": [str(tmp_path)]})
+            worker.Worker(io.StringIO(), output)._run({"directories": [str(tmp_path)]})
         except Left:
             left = True
-        event = json.loads(said.getvalue().splitlines()[-1])
+        event = json.loads(output.getvalue().splitlines()[-1])
         assert event["leaving"] == left
         return event
 
@@ -62,15 +62,15 @@ def test_a_worker_whose_cuda_context_may_have_failed_is_replaced(ended, words, c
 
 
 def test_what_a_run_needs_of_a_gpu_is_told_from_its_first_validation_on(monkeypatch):
-    said = []
+    events = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 3 << 30)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (5 << 30, 8 << 30))
     monkeypatch.setattr(worker, "_PROGRESS_EVERY", -1)
     one = worker.Worker(io.StringIO(), io.StringIO())
-    monkeypatch.setattr(one, "_say", lambda **event: said.append((event.get("gpu_mb"), event["free_mb"])))
+    monkeypatch.setattr(one, "_say", lambda **event: events.append((event.get("gpu_mb"), event["free_mb"])))
     progress = worker._Progress(one, "here", 2)
     progress.chunk(64, 0.5)
     progress.epoch({"epoch": 1, "train/loss": 0.5})
     progress.chunk(64, 0.5)
-    assert said == [(None, 5120), (3072, 5120), (3072, 5120)]
+    assert events == [(None, 5120), (3072, 5120), (3072, 5120)]

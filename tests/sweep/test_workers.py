@@ -16,7 +16,8 @@ from retable import atomic
 from retable.errors import ConfigError
 from retable.run import files
 from retable.sweeps import pool
-from retable.sweeps.session import exit_code, sweep
+from retable.sweeps.finish import exit_code
+from retable.sweeps.session import sweep
 from retable.sweeps.store import status_of
 from tests.sweep.faults import LONG
 from tests.sweep.processes import descendants
@@ -128,10 +129,10 @@ def test_a_budget_ends_the_sweep_and_the_outcome_is_told(faulty, capfd, tmp_path
     shown, errors = capfd.readouterr()
     assert f"missing: 2 of 2 runs: {plan.runs[0].name}, {plan.runs[1].name}\n" in shown
     assert errors.endswith("sweep.on_end ended with exit code 3\n")
-    told = dict(line.partition("=")[::2] for line in (tmp_path / "told").read_text().splitlines())
+    environment = dict(line.partition("=")[::2] for line in (tmp_path / "told").read_text().splitlines())
     expected = {"STATUS": "failed", "RUNS": "2", "DONE": "0", "FAILED": "0", "LEFT": "2"}
-    assert {key: told[f"RETABLE_{key}"] for key in expected} == expected
-    assert (told["RETABLE_NAME"], told["RETABLE_TABLE"]) == (plan.label, str(plan.folder / "results.md"))
+    assert {key: environment[f"RETABLE_{key}"] for key in expected} == expected
+    assert (environment["RETABLE_NAME"], environment["RETABLE_TABLE"]) == (plan.label, str(plan.folder / "results.md"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a stopped process is known from /proc")
@@ -235,6 +236,7 @@ def test_ctrl_c_keeps_checkpoints_and_the_same_command_goes_on(faulty):
     assert len(list(folder.glob("*/result.json"))) == 2
 
 
+@pytest.mark.slow
 def test_two_invocations_share_the_work(faulty):
     slow = [*faulty("slow"), "seed=0,1,2", "sweep.workers=1"]
     one = subprocess.Popen(command(*slow), cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -260,6 +262,7 @@ def test_a_finished_sweep_needs_no_torch_and_returns_at_once(base):
     assert spent < 3.0  # CPU time, so that a busy machine changes nothing
 
 
+@pytest.mark.slow
 def test_hydras_basic_launcher_works_under_the_sweeper(base):
     arguments = command(*base, "dropout=0.1,0.2", "hydra/launcher=basic")
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=300)

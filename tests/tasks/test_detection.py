@@ -19,13 +19,14 @@ from retable.errors import ConfigError
 from retable.experiment.table import load_table
 from retable.figures.detection import largest
 from retable.metrics import detection as boxes
-from retable.report.verdicts import judge_published
+from retable.report.verdicts import evaluate_published
 from retable.run import execute as execution
 from retable.run import files
-from retable.run.assemble import check, make_data, make_task
+from retable.run.assemble import make_data, make_task
 from retable.run.execute import execute
 from retable.run.restore import load
 from retable.tasks.detection import Detection
+from tests.checking import check
 
 A, B, C = (0, 0, 10, 10), (20, 0, 30, 10), (0, 50, 10, 60)  # boxes apart from one another
 
@@ -172,7 +173,7 @@ def test_evaluate_on_a_csv_repeats_the_figures_of_the_run(finished, tmp_path, ca
     folder = _sample(trained, 0) / "val.csv"
     found = evaluate(trained, folder)
     last = result["metrics"]["final"]
-    assert found.part == "val"
+    assert found.split == "val"
     for name in ("loss", "map50", "map", "iou", "ap50/coyote"):
         assert found.metrics[name] == pytest.approx(last[f"val/{name}"], rel=1e-4, nan_ok=True)
     assert found.by_image["boxes"].sum() == 32
@@ -198,7 +199,7 @@ def test_evaluate_is_predict_and_pycocotools_on_images_of_mixed_sizes(finished, 
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    from retable.commands.predict import predict_boxes
+    from retable.commands.predictions import predict_boxes
 
     trained = load(finished[0])
     source = _sample(trained, 0)
@@ -229,15 +230,15 @@ def test_evaluate_is_predict_and_pycocotools_on_images_of_mixed_sizes(finished, 
     truth, results = COCO(), []
     truth.dataset = {"images": images, "annotations": annotations, "categories": categories}
     truth.createIndex()
-    places = {image["file_name"]: image["id"] for image in images}
+    ids = {image["file_name"]: image["id"] for image in images}
     for found in predict_boxes(trained, [tmp_path], score=0.0):
         for x1, y1, x2, y2, label, score in found.objects.tolist():
             bbox = [x1, y1, x2 - x1, y2 - y1]
-            results.append({"image_id": places[found.name], "category_id": int(label), "bbox": bbox, "score": score})
-    judged = COCOeval(truth, truth.loadRes(results), "bbox")
-    judged.evaluate()
-    judged.accumulate()
-    precision = judged.eval["precision"][..., 0, -1]  # of boxes of any area, at most 100 an image
+            results.append({"image_id": ids[found.name], "category_id": int(label), "bbox": bbox, "score": score})
+    reference = COCOeval(truth, truth.loadRes(results), "bbox")
+    reference.evaluate()
+    reference.accumulate()
+    precision = reference.eval["precision"][..., 0, -1]  # of boxes of any area, at most 100 an image
     metrics = evaluate(trained, tmp_path / "mixed.csv").metrics
     present = [label for label in range(8) if any(row["category_id"] == label for row in annotations)]
     assert metrics["map"] == pytest.approx(precision[:, :, present].mean((0, 1)).mean(), abs=1e-4)
@@ -319,6 +320,6 @@ def test_the_published_table():
     published = {cell.name: [figure.value for figure in cell.published.values()] for cell in table.cells.values()}
     assert published["without fine-tuning"] == [0.231, 0.22, 0.24, 0.34, 0.35, 0.35, 0.421, 0.347]
     assert published["fine-tuned"] == [1.0, 0.951, 0.968, 0.99, 1.0, 1.0, 1.0, 0.971, 0.931]
-    found = judge_published(table)
+    found = evaluate_published(table)
     assert [claim.verdict for claim in found] == ["holds", "undecided", "undecided", "holds"]
     assert [claim.id for claim in found] == ["A3 (1)", "A3 (2)", "A3 (3)", "A3 (4)"]

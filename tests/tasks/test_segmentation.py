@@ -72,7 +72,7 @@ def test_evaluate_repeats_the_figures_of_the_run(finished):
     location = trained.config["data"]["cache"]
     folder = next(path for path in _folders(location) if path.name.startswith("squares"))
     found = evaluate(trained, folder)
-    assert found.part == "test"
+    assert found.split == "test"
     assert found.metrics["dice"] == pytest.approx(result["metrics"]["final"]["test/dice"], abs=1e-6)
     assert found.by_image["image"].tolist() == [f"square_{n}" for n in range(32, 40)]
     assert found.by_image["dice"].mean() == pytest.approx(found.metrics["dice"], abs=1e-12)

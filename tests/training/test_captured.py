@@ -15,17 +15,17 @@ class Replaying:
     """Records like the GPU does, without doing the work, and does the recorded work when it is replayed."""
 
     def __init__(self):
-        self.said = []
+        self.calls = []
 
     def eager(self, work):
-        self.said.append("eager")
+        self.calls.append("eager")
         return work()
 
     def record(self, work, parameters):
-        self.said.append("record")
+        self.calls.append("record")
 
         def replay():
-            self.said.append("replay")
+            self.calls.append("replay")
             work()
 
         return replay
@@ -88,18 +88,18 @@ def test_epochs_are_those_of_the_plain_loop_and_a_new_rate_needs_no_new_record()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         rates = RatesOnDevice(optimizer)
         step = CapturedStep(stepping(model, rates), rates, list(model.parameters()), recorder or Eager())
-        told = []
+        returned = []
         for rate in (0.1, 0.1, 0.01):
             optimizer.param_groups[0]["lr"] = rate
-            told += [step(images, targets) for images, targets in batches()]
-        results.append((model.state_dict(), [loss for loss, _ in told], torch.cat([kept for _, kept in told])))
+            returned += [step(images, targets) for images, targets in batches()]
+        results.append((model.state_dict(), [loss for loss, _ in returned], torch.cat([kept for _, kept in returned])))
     (weights, losses, kept), (found_weights, found_losses, found_kept) = results
     assert all(torch.equal(weights[name], found_weights[name]) for name in weights)
     assert losses == found_losses  # each is its own tensor, not the place that the next replay writes to
     assert torch.equal(kept, found_kept)
     assert WARM_UP == 3
     first = ["eager"] * 3 + ["record", "replay", "eager"]  # the last of each epoch is the smaller one
-    assert taken.said == [*first, *["replay"] * 4, "eager", *["replay"] * 4, "eager"]
+    assert taken.calls == [*first, *["replay"] * 4, "eager", *["replay"] * 4, "eager"]
 
 
 def test_a_number_that_is_no_rate_is_recorded_anew():
@@ -111,7 +111,7 @@ def test_a_number_that_is_no_rate_is_recorded_anew():
         optimizer.param_groups[0]["betas"] = (beta, 0.999)
         for images, targets in batches()[:4]:
             step(images, targets)
-    assert taken.said == ["eager"] * 3 + ["record"] + ["replay"] * 5 + ["record"] + ["replay"] * 4
+    assert taken.calls == ["eager"] * 3 + ["record"] + ["replay"] * 5 + ["record"] + ["replay"] * 4
 
 
 def test_a_step_that_cannot_be_recorded_is_refused_in_one_line():
@@ -184,27 +184,27 @@ def test_a_block_is_as_many_single_steps():
     generator = torch.Generator().manual_seed(1)
     images = torch.randn(8 * (WARM_UP + 2 * BLOCK), 1, 8, 8, generator=generator)
     targets = torch.randint(4, (len(images),), generator=generator)
-    start, results, said = 8 * WARM_UP, [], []
+    start, results, calls = 8 * WARM_UP, [], []
     for whole in (False, True):
         taken, model = Replaying(), network()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         rates = RatesOnDevice(optimizer)
         step = CapturedStep(stepping(model, rates), rates, list(model.parameters()), taken)
         assert not step.takes(images[:8])
-        told = [step(*pair) for pair in zip(images[:start].split(8), targets[:start].split(8), strict=True)]
+        returned = [step(*pair) for pair in zip(images[:start].split(8), targets[:start].split(8), strict=True)]
         assert step.takes(images[:8])
         assert not step.takes(images[:6])
         for number, rate in enumerate((0.1, 0.01)):
             optimizer.param_groups[0]["lr"] = rate
             span = slice(start + number * 8 * BLOCK, start + (number + 1) * 8 * BLOCK)
             if whole:
-                told.append(step.block(images[span], targets[span]))
+                returned.append(step.block(images[span], targets[span]))
             else:
-                told += [step(*pair) for pair in zip(images[span].split(8), targets[span].split(8), strict=True)]
-        losses = torch.cat([loss.view(-1) for loss, _ in told])
-        results.append((model.state_dict(), losses, torch.cat([kept for _, kept in told])))
-        said.append(taken.said)
-    assert said[1] == ["eager"] * WARM_UP + ["record", "replay", "replay"]
+                returned += [step(*pair) for pair in zip(images[span].split(8), targets[span].split(8), strict=True)]
+        losses = torch.cat([loss.view(-1) for loss, _ in returned])
+        results.append((model.state_dict(), losses, torch.cat([kept for _, kept in returned])))
+        calls.append(taken.calls)
+    assert calls[1] == ["eager"] * WARM_UP + ["record", "replay", "replay"]
     (weights, losses, kept), (found_weights, found_losses, found_kept) = results
     assert all(torch.equal(weights[name], found_weights[name]) for name in weights)
     assert torch.equal(losses, found_losses)

@@ -25,36 +25,36 @@ class Late:
 
 @pytest.fixture
 def seen():
-    said = []
+    events = []
 
     def diverged(number):
-        said.append(("diverged", number))
+        events.append(("diverged", number))
         raise Stop
 
-    losses = LossesSeen(diverged, lambda done, last: said.append((done, last)))
-    return losses, said
+    losses = LossesSeen(diverged, lambda done, last: events.append((done, last)))
+    return losses, events
 
 
 def test_on_a_cpu_they_are_looked_at_at_once(seen):
-    losses, said = seen
+    losses, events = seen
     losses.add(0, torch.tensor([1.0, 0.5]))
-    assert said == [(2, 0.5)]
+    assert events == [(2, 0.5)]
     with pytest.raises(Stop):
         losses.add(2, torch.tensor([0.25, float("nan"), float("inf")]))
-    assert said == [(2, 0.5), ("diverged", 3)]
+    assert events == [(2, 0.5), ("diverged", 3)]
 
 
 def test_what_has_not_come_is_waited_for_at_an_epochs_end_only(seen):
-    losses, said = seen
+    losses, events = seen
     first, second = Late(), Late()
     losses._coming.extend([(0, torch.tensor([1.0]), first), (1, torch.tensor([float("nan")]), second)])
     losses.look()
-    assert said == []
+    assert events == []
     first.come = True
     losses.look()
-    assert said == [(1, 1.0)]
+    assert events == [(1, 1.0)]
     with pytest.raises(Stop):
         losses.look(wait=True)
-    assert said[-1] == ("diverged", 1)
+    assert events[-1] == ("diverged", 1)
     losses.forget()
     losses.look(wait=True)  # nothing is left

@@ -1,17 +1,17 @@
 """Schedulers that step with the optimizer, and rules of early stopping that watch what there is."""
 
 import math
+import shutil
 
 import pytest
 import torch
 from torch import nn
 
-from retable.errors import ConfigError
 from retable.run import execute as execution
 from retable.run import files
-from retable.run.assemble import check
 from retable.run.execute import execute
 from retable.training import WarmupCosine
+from tests.checking import refusal
 
 TINY = ("task=mnist", "data.fraction=0.1", "model.width=4", "trainer.device=cpu", "trainer.max_epochs=2")  # 14 steps
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -78,9 +78,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("overrides", REFUSED)
 def test_what_is_refused(compose, overrides):
-    with pytest.raises(ConfigError) as caught:
-        check(compose(*TINY, *overrides.split()))
-    assert str(caught.value) == REFUSED[overrides]
+    assert refusal(compose(*TINY, *overrides.split())) == REFUSED[overrides]
 
 
 def test_a_compiled_model_trains_as_the_plain_one_and_keeps_its_names(compose, tmp_path, monkeypatch):
@@ -101,3 +99,22 @@ def test_a_compiled_model_trains_as_the_plain_one_and_keeps_its_names(compose, t
     assert one.keys() == other.keys()
     for key, value in one.items():
         torch.testing.assert_close(value, other[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_inductor_compiles_a_run_s_model(compose, tmp_path, monkeypatch):
+    """torch's own backend, which trainer.compile=true takes: kernels of its own, in other orders of summation."""
+    from torch._inductor import metrics
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    metrics.reset()
+    for name in ("false", "true"):
+        execute(compose(*TINY, f"trainer.compile={name}"), tmp_path / name)
+    assert metrics.generated_kernel_count > 0
+    one, other = (
+        torch.load(tmp_path / n / files.CHECKPOINT, weights_only=True)["state_dict"] for n in ("true", "false")
+    )
+    assert one.keys() == other.keys()
+    for key, value in one.items():
+        torch.testing.assert_close(value, other[key], rtol=1e-3, atol=1e-4)

@@ -49,7 +49,7 @@ def _compare(options: argparse.Namespace) -> None:
         _compare_modules(first, second, options)
         return
     output, images = options.output or Path("compare.png"), 3 if options.images is None else options.images
-    rows = compare(first, second, options.data, output, images, options.part, settings_of(options.set))
+    rows = compare(first, second, options.data, output, images, options.split, settings_of(options.set))
     for name, *dice in rows:
         print(f"{name}  " + "  ".join(f"{value:.4f}" for value in dice))
     print(output)
@@ -59,19 +59,19 @@ def _compare_modules(first: "TrainedModule", second: "TrainedModule", options: a
     for name in ("images", "output"):
         if getattr(options, name) is not None:
             raise ConfigError(f"--{name}: not accepted for {first.name}, a LightningModule of one's own")
-    rows = compare_modules(first, second, options.part, settings_of(options.set))
+    rows = compare_modules(first, second, options.split, settings_of(options.set))
     print(f"{'':<24} {'first':>10} {'second':>10} {'change':>10}")
     for name, *values in rows:
         print(f"{name:<24} {values[0]:>10.4f} {values[1]:>10.4f} {values[1] - values[0]:>+10.4f}")
 
 
 def compare_modules(
-    first: "TrainedModule", second: "TrainedModule", part: str | None = None, settings: Mapping[str, Any] | None = None
+    first: "TrainedModule", second: "TrainedModule", split: str | None = None, settings: Mapping[str, Any] | None = None
 ) -> list[tuple[str, float, float]]:
     """What both of two LightningModules log of the second one's data: name, the first's value, the second's.
 
     Args:
-        part, settings: as for `retable.run.foreign_use.measured`.
+        split, settings: as for `retable.run.foreign_use.measured`.
 
     Raises:
         ConfigError: one line, for modules that log nothing under the same name, and what `measured` refuses.
@@ -81,7 +81,7 @@ def compare_modules(
     from retable.run.foreign_use import measured
 
     config = first.config | {key: second.config[key] for key in ("data", "seed")}  # the seed decides on what is drawn
-    (_, one), (_, other) = (measured(m, part, settings) for m in (replace(first, config=config), second))
+    (_, one), (_, other) = (measured(m, split, settings) for m in (replace(first, config=config), second))
     names = [name for name in one if name in other]
     if not names:
         raise ConfigError(f"{first.name} and {second.name}: log nothing under the same name")
@@ -94,13 +94,13 @@ def compare(
     location: Path,
     output: Path,
     each: int = 3,
-    part: str | None = None,
+    split: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[tuple[str, float, float]]:
     """Draw the `each` best and worst images by the second model's dice: input, truth, both predictions.
 
     Args:
-        location, part, settings: as for `evaluate`.
+        location, split, settings: as for `evaluate`.
         output: the PNG to write.
 
     Returns:
@@ -120,19 +120,19 @@ def compare(
     for model in (first, second):
         if not isinstance(getattr(model, "task", None), Segmentation):
             raise ConfigError(f"{model.name}: no segmentation model; accepted: runs of a task of segmentation")
-    found = [evaluate(model, location, part, settings) for model in (first, second)]
-    dice = [ranked(m.task.matrices(f.part), m.task.scored)[1] for m, f in zip((first, second), found, strict=True)]
-    order, _ = ranked(second.task.matrices(found[1].part), second.task.scored)
+    found = [evaluate(model, location, split, settings) for model in (first, second)]
+    dice = [ranked(m.task.matrices(f.split), m.task.scored)[1] for m, f in zip((first, second), found, strict=True)]
+    order, _ = ranked(second.task.matrices(found[1].split), second.task.scored)
     each = min(each, len(order) // 2) or 1
-    places = np.unique(np.concatenate([order[:each], order[-each:]]))
-    places = places[np.argsort(-dice[1][places], kind="stable")]
-    images = found[1].images.take(places)
+    chosen = np.unique(np.concatenate([order[:each], order[-each:]]))
+    chosen = chosen[np.argsort(-dice[1][chosen], kind="stable")]
+    images = found[1].images.take(chosen)
     predictions = [
         model.task.predict(model.normalise(torch.from_numpy(np.array(images.images)))).numpy()
         for model in (first, second)
     ]
     truth = second.task.labels(torch.from_numpy(np.array(images.targets)).long()).numpy()
-    notes = [f"dice {dice[0][i]:.3f} | {dice[1][i]:.3f}" for i in places]
-    title = f"{first.name} | {second.name} · {found[1].part}"
+    notes = [f"dice {dice[0][i]:.3f} | {dice[1][i]:.3f}" for i in chosen]
+    title = f"{first.name} | {second.name} · {found[1].split}"
     sheet(images.images, truth, predictions, images.names, notes, second.classes, output, title, ("first", "second"))
-    return [(name, float(dice[0][i]), float(dice[1][i])) for name, i in zip(images.names, places, strict=True)]
+    return [(name, float(dice[0][i]), float(dice[1][i])) for name, i in zip(images.names, chosen, strict=True)]

@@ -26,7 +26,7 @@ def add(commands: argparse._SubParsersAction) -> None:
         "evaluate",
         help="print a trained model's metrics on a set, by class and by image",
         description="Print the metrics of a trained model on any set of its task's format, by class and by image.",
-        epilog="example: retable evaluate multirun/gland/default__seed-0 data/warwick --part test --csv images.csv; of"
+        epilog="example: retable evaluate multirun/gland/default__seed-0 data/warwick --split test --csv images.csv; of"
         " a LightningModule of your own, which brings its data: retable evaluate multirun/leaves/default__seed-0",
     )
     evaluate.add_argument("checkpoint", type=Path, help="a last.ckpt, or the directory of a run")
@@ -82,9 +82,11 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def add_set_options(parser: argparse.ArgumentParser) -> None:
-    """Options that say which part of which set is meant."""
+    """Options that say which split of which set is meant."""
     parser.add_argument(
-        "--part", choices=("train", "val", "test", "all"), help="default: test where the set has such a part, else val"
+        "--split",
+        choices=("train", "val", "test", "all"),
+        help="default: test where the set has one, else val",
     )
     parser.add_argument(
         "--set",
@@ -115,8 +117,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     if not check_location(trained, options.data):
         _evaluate_module(trained, options)
         return
-    found = evaluate(trained, options.data, options.part, settings_of(options.set))
-    print(f"{trained.name} on {options.data} · {found.part}: {len(found.by_image)} images")
+    found = evaluate(trained, options.data, options.split, settings_of(options.set))
+    print(f"{trained.name} on {options.data} · {found.split}: {len(found.by_image)} images")
     for reason, count in found.counts.get("reasons", {}).items():
         print(f"left out: {count}, {reason}", file=sys.stderr)
     print("\n" + "\n".join(f"{name:<24} {value:.4f}" for name, value in found.metrics.items() if "/" not in name))
@@ -137,8 +139,8 @@ def _evaluate_module(trained: "TrainedModule", options: argparse.Namespace) -> N
 
     if options.csv:
         raise ConfigError(f"--csv: what {trained.name} logs is no table by image; accepted: no --csv")
-    part, metrics = measured(trained, options.part, settings_of(options.set))
-    print(f"{trained.name} on {trained.config['data']['_target_']} · {part}\n")
+    split, metrics = measured(trained, options.split, settings_of(options.set))
+    print(f"{trained.name} on {trained.config['data']['_target_']} · {split}\n")
     print("\n".join(f"{name:<24} {value:.4f}" for name, value in metrics.items()))
 
 
@@ -148,19 +150,19 @@ def _text(table: "pd.DataFrame") -> str:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The metrics of a model on one part of a set.
+    """The metrics of a model on one split of a set.
 
     Attributes:
-        part: train, val, test or all.
+        split: train, val, test or all.
         metrics: loss and the task's metrics by name.
         by_class, by_image: a row a class, a row an image.
-        images: the part's images, in the order of by_image.
+        images: the split's images, in the order of by_image.
         counts: what the set holds and what was left out of it, with reasons.
 
-    Of a LightningModule of somebody's own there are part and metrics alone: no rows, no images, no counts.
+    Of a LightningModule of somebody's own there are split and metrics alone: no rows, no images, no counts.
     """
 
-    part: str
+    split: str
     metrics: dict[str, float]
     by_class: "pd.DataFrame"
     by_image: "pd.DataFrame"
@@ -171,7 +173,7 @@ class Evaluation:
 def evaluate(
     trained: "Trained | TrainedModule",
     location: Path | None = None,
-    part: str | None = None,
+    split: str | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Run a trained model over a set.
@@ -179,11 +181,11 @@ def evaluate(
     Args:
         location: folder (or file, where the task's format is one) in the place of the task's own set; None for a
             LightningModule of somebody's own, which has a DataModule.
-        part: train, val, test, or all of them; by default test where the format has such a part, else val.
+        split: train, val, test, or all of them; by default test where the format has such a split, else val.
         settings: keys of the data configuration that differ from the run's, e.g. {"val": [7]}.
 
     Raises:
-        ConfigError, DataError: one line: no such part, a set of another kind, or whatever its reader refuses.
+        ConfigError, DataError: one line: no such split, a set of another kind, or whatever its reader refuses.
     """
     import torch
 
@@ -198,7 +200,7 @@ def evaluate(
 
         from retable.run.foreign_use import measured
 
-        return Evaluation(*measured(trained, part, settings), pd.DataFrame(), pd.DataFrame(), None, {})
+        return Evaluation(*measured(trained, split, settings), pd.DataFrame(), pd.DataFrame(), None, {})
     if not location.exists():
         task = trained.config["task"]["name"]
         raise DataError(f"{location}: no such file or folder; accepted: a set in the format of task={task}")
@@ -209,7 +211,7 @@ def evaluate(
     data = build(given | {"source": "real"} | dict(settings or {}), "data", seed=0, augment=None)
     data.read_at(location, trained.classes)
     data.prepare()
-    parts = _parts(data.splits.parts, part)
+    splits = _splits(data.splits.by_name, split)
     same_size = trained.task.any_size or tuple(data.image_shape) == trained.image_shape
     if tuple(data.classes) != trained.classes or not same_size:
         raise DataError(
@@ -217,29 +219,29 @@ def evaluate(
             f" trained on {', '.join(trained.classes)}, {trained.image_shape}"
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    task, name = trained.task.to(device).eval(), part or next(iter(parts))
+    task, name = trained.task.to(device).eval(), split or next(iter(splits))
     task.start(name)
     with torch.inference_mode():
-        for key in parts:
+        for key in splits:
             images, targets = data.resident_on(device)[key]
             for batch in DeviceLoader(images, targets, data.eval_batch_size, trained.normalise, shuffle=False):
                 task.evaluate_batch(name, *batch)
     metrics = {key.removeprefix(f"{name}/"): value for key, value in task.metrics_of(name).items()}
-    whole = joined(list(parts.values()))
+    whole = joined(list(splits.values()))
     by_class, by_image = task.tables(name, whole, trained.normalise)
     return Evaluation(name, metrics, by_class, by_image, whole, data.counts)
 
 
-def _parts(parts: dict[str, "ImageSet"], wanted: str | None) -> dict[str, "ImageSet"]:
-    """The parts that `--part` asks for; "all" is each image once, also where validation is the test set."""
+def _splits(splits: dict[str, "ImageSet"], wanted: str | None) -> dict[str, "ImageSet"]:
+    """The splits that `--split` asks for; "all" is each image once, also where validation is the test set."""
     if wanted == "all":
-        return {name: images for name, images in parts.items() if not any(p is images for p in _before(parts, name))}
-    wanted = wanted or ("test" if "test" in parts else "val")
-    if wanted not in parts:
-        raise ConfigError(f"--part {wanted}: accepted: {', '.join(parts)}, all")
-    return {wanted: parts[wanted]}
+        return {name: images for name, images in splits.items() if not any(p is images for p in _before(splits, name))}
+    wanted = wanted or ("test" if "test" in splits else "val")
+    if wanted not in splits:
+        raise ConfigError(f"--split {wanted}: accepted: {', '.join(splits)}, all")
+    return {wanted: splits[wanted]}
 
 
-def _before(parts: dict[str, "ImageSet"], name: str) -> list["ImageSet"]:
-    names = list(parts)
-    return [parts[other] for other in names[: names.index(name)]]
+def _before(splits: dict[str, "ImageSet"], name: str) -> list["ImageSet"]:
+    names = list(splits)
+    return [splits[other] for other in names[: names.index(name)]]

@@ -117,11 +117,11 @@ def compared(old: list[dict[str, float]], new: list[dict[str, float]], cell: Seq
     if len(old) != len(new):
         return f"not the same: {len(new)} epochs in place of {len(old)}", False
     epoch, key, was, now = differing[0]
-    said = f"first differs at epoch {epoch:.0f}, {key}: {was!r} was recorded, {now!r} came out"
-    judged = [key for key in files.metrics_of(old[-1]) if key.startswith("val/")] or files.metrics_of(old[-1])
-    last = {key: (was, old[-1][key], new[-1].get(key, math.nan)) for _, key, was, _ in differing if key in judged}
+    message = f"first differs at epoch {epoch:.0f}, {key}: {was!r} was recorded, {now!r} came out"
+    columns = [key for key in files.metrics_of(old[-1]) if key.startswith("val/")] or files.metrics_of(old[-1])
+    last = {key: (was, old[-1][key], new[-1].get(key, math.nan)) for _, key, was, _ in differing if key in columns}
     finals = [files.read_history(path / files.HISTORY)[-1] for path in cell]
-    lines, within = [said], True
+    lines, within = [message], True
     for key, (_, before, after) in last.items():
         values = [final[key] for final in finals if key in final]
         spread = stdev(values) if len(values) > 1 else None

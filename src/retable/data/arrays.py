@@ -129,13 +129,13 @@ class ImageSet:
         return max((int((part + np.uint8(1)).max(initial=1)) - 1 for part in slices), default=-1)
 
 
-def joined(parts: Sequence[ImageSet]) -> ImageSet:
+def joined(sets: Sequence[ImageSet]) -> ImageSet:
     """Several sets behind one another; the only one itself."""
-    if len(parts) == 1:
-        return parts[0]
-    about = {key: np.concatenate([part.about[key] for part in parts]) for key in parts[0].about}
+    if len(sets) == 1:
+        return sets[0]
+    about = {key: np.concatenate([images.about[key] for images in sets]) for key in sets[0].about}
     whole = []
-    for arrays in ([part.images for part in parts], [part.targets for part in parts]):
+    for arrays in ([images.images for images in sets], [images.targets for images in sets]):
         whole.append(blank((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype))
         np.concatenate(arrays, out=whole[-1])
     return ImageSet(*whole, about)
@@ -194,7 +194,7 @@ class Splits:
         extra: plain values to keep with the arrays, e.g. counts that a report prints.
 
     Raises:
-        DataError: an empty part, image sizes that differ, or a target that names no class.
+        DataError: an empty split, image sizes that differ, or a target that names no class.
     """
 
     train: ImageSet
@@ -206,19 +206,19 @@ class Splits:
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for name, part in self.parts.items():
+        for name, images in self.by_name.items():
             name = {"train": "training", "val": "validation"}.get(name, name)
-            if not len(part):
+            if not len(images):
                 raise DataError(f"no {name} images")
-            low = 0 if part.masks or part.boxes else int(part.targets.min())
-            high, most = part.largest(), (self.codes or len(self.classes)) - 1
+            low = 0 if images.masks or images.boxes else int(images.targets.min())
+            high, most = images.largest(), (self.codes or len(self.classes)) - 1
             if low < 0 or high > most:
                 raise DataError(f"{name} targets range from {low} to {high}, classes from 0 to {most}")
-            if part.images.shape[1:] != self.train.images.shape[1:]:
-                raise DataError(f"training images are {self.train.images.shape[1:]}, {name} {part.images.shape[1:]}")
+            if images.images.shape[1:] != self.train.images.shape[1:]:
+                raise DataError(f"training images are {self.train.images.shape[1:]}, {name} {images.images.shape[1:]}")
 
     @property
-    def parts(self) -> dict[str, ImageSet]:
+    def by_name(self) -> dict[str, ImageSet]:
         """train, val and, where there is one, test."""
-        parts = {"train": self.train, "val": self.val}
-        return parts if self.test is None else parts | {"test": self.test}
+        splits = {"train": self.train, "val": self.val}
+        return splits if self.test is None else splits | {"test": self.test}

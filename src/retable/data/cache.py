@@ -142,45 +142,45 @@ def pack(splits: Splits) -> tuple[Arrays, dict[str, Any]]:
     """Arrays by name (`train_images`, `train_targets`, `train_about_<key>`, ...) and the JSON-able rest."""
     arrays: Arrays = {}
     same: dict[str, str] = {}
-    for name, part in splits.parts.items():
-        earlier = next((other for other, images in splits.parts.items() if images is part), name)
+    for name, split in splits.by_name.items():
+        earlier = next((other for other, images in splits.by_name.items() if images is split), name)
         if earlier != name:
             same[name] = earlier
             continue
-        arrays |= pack_part(name, part)
+        arrays |= pack_split(name, split)
     rest = {
         "classes": list(splits.classes),
         "left_out": dict(splits.left_out),
         "codes": splits.codes,
         "extra": dict(splits.extra),
-        "same": same,  # parts that are one of the others, e.g. {"test": "val"}
+        "same": same,  # splits that are one of the others, e.g. {"test": "val"}
     }
     return arrays, rest
 
 
-def pack_part(name: str, part: ImageSet) -> Arrays:
-    """A part's arrays by name."""
-    about = {f"{name}_about_{key}": values for key, values in part.about.items()}
-    return {f"{name}_images": part.images, f"{name}_targets": part.targets, **about}
+def pack_split(name: str, split: ImageSet) -> Arrays:
+    """A split's arrays by name."""
+    about = {f"{name}_about_{key}": values for key, values in split.about.items()}
+    return {f"{name}_images": split.images, f"{name}_targets": split.targets, **about}
 
 
 def unpack(arrays: Arrays, rest: dict[str, Any]) -> Splits:
     """What `pack` was given."""
-    parts = {name: unpack_part(name, arrays) for name in ("train", "val", "test") if f"{name}_images" in arrays}
-    parts |= {name: parts[other] for name, other in rest["same"].items()}
+    splits = {name: unpack_split(name, arrays) for name in ("train", "val", "test") if f"{name}_images" in arrays}
+    splits |= {name: splits[other] for name, other in rest["same"].items()}
     return Splits(
-        parts["train"],
-        parts["val"],
+        splits["train"],
+        splits["val"],
         tuple(rest["classes"]),
-        parts.get("test"),
+        splits.get("test"),
         rest["left_out"],
         rest["codes"],
         rest["extra"],
     )
 
 
-def unpack_part(name: str, arrays: Arrays) -> ImageSet:
-    """What `pack_part` was given."""
+def unpack_split(name: str, arrays: Arrays) -> ImageSet:
+    """What `pack_split` was given."""
     start = f"{name}_about_"
     about = {key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)}
     return ImageSet(arrays[f"{name}_images"], arrays[f"{name}_targets"], about)

@@ -38,9 +38,10 @@ def fetch(name: str, folder: Path, wanted: list[Path], get: Callable[[Path], Any
     except Exception as error:  # torchvision, urllib, tarfile: anything can come
         reason = " ".join(str(error).split()) or type(error).__name__
         missing = [file for file in wanted if not file.is_file()]
-        places = ", ".join(sorted({str(file.parent) for file in missing}))
+        folders = ", ".join(sorted({str(file.parent) for file in missing}))
         raise DataError(
-            f"{name}: the download failed ({reason}); expected in {places}: {', '.join(file.name for file in missing)};"
+            f"{name}: the download failed ({reason}); expected in {folders}:"
+            f" {', '.join(file.name for file in missing)};"
             f" put them there, or name the folder above {folder.name} with data.root=... or RETABLE_DATA,"
             " or try data=sample"
         ) from error

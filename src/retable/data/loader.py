@@ -172,7 +172,7 @@ class Resident:
     """A set as read, with what all runs on it share.
 
     key: names the files and all arguments that the rest depends on; counts: read, left_out, train, val and test; mean,
-    std: of each channel of the images scaled to [0, 1]; tensors: images and targets of each part, by device.
+    std: of each channel of the images scaled to [0, 1]; tensors: images and targets of each split, by device.
     """
 
     key: str
@@ -187,24 +187,24 @@ class Resident:
         if device not in self.tensors:
             # np.array: the cached arrays are read-only maps of files, which torch would warn about.
             self.tensors[device] = {
-                name: tuple(torch.from_numpy(np.array(array)).to(device) for array in (part.images, part.targets))
-                for name, part in self.splits.parts.items()
+                name: tuple(torch.from_numpy(np.array(array)).to(device) for array in (split.images, split.targets))
+                for name, split in self.splits.by_name.items()
             }
         return self.tensors[device]
 
     @property
     def size(self) -> int:
         """Bytes of all images and targets."""
-        distinct = {id(part): part for part in self.splits.parts.values()}.values()
-        return sum(part.images.nbytes + part.targets.nbytes for part in distinct)
+        distinct = {id(split): split for split in self.splits.by_name.values()}.values()
+        return sum(split.images.nbytes + split.targets.nbytes for split in distinct)
 
     def mapped(self) -> Tensors:
         """Images and targets of train, val and test as they lie in the cache's files; must not be written to."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not writable.*")
             return {
-                name: (torch.from_numpy(part.images), torch.from_numpy(part.targets))
-                for name, part in self.splits.parts.items()
+                name: (torch.from_numpy(split.images), torch.from_numpy(split.targets))
+                for name, split in self.splits.by_name.items()
             }
 
 

@@ -57,7 +57,7 @@ class ImageData(Reading, pl.LightningDataModule):
 
     After `prepare()`: splits, fingerprint, counts (read, left_out, train, val, and test where there is one), classes,
     num_classes, image_shape, mean, std. After `setup()`: train_images, train_targets, val_images, val_targets and,
-    where there is a test part, test_images and test_targets, on the device.
+    where there is a test set, test_images and test_targets, on the device.
     """
 
     # Training targets by a mask's value, where a mask's values are codes: label = code % number of classes (report E).
@@ -157,10 +157,10 @@ class ImageData(Reading, pl.LightningDataModule):
         if self.train_images is not None and self._device == device:
             return
         self._device = device
-        parts = self.resident_on(device) if self.is_resident(device) else self._resident.mapped()
-        self.train_images, self.train_targets = parts["train"]
-        self.val_images, self.val_targets = parts["val"]
-        self.test_images, self.test_targets = parts.get("test", (None, None))
+        splits = self.resident_on(device) if self.is_resident(device) else self._resident.mapped()
+        self.train_images, self.train_targets = splits["train"]
+        self.val_images, self.val_targets = splits["val"]
+        self.test_images, self.test_targets = splits.get("test", (None, None))
         if self.augment_mode == "copies" and not self.is_resident(device):
             raise DataError("augment=copies: keeps them all in memory; accepted with data.resident=false: none, fly")
         if self.augment_mode == "copies":
@@ -182,7 +182,7 @@ class ImageData(Reading, pl.LightningDataModule):
         return self._fits[device]
 
     def resident_on(self, device: torch.device) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Images and targets of each part, as read, on a device."""
+        """Images and targets of each split, as read, on a device."""
         return self._resident.on(device)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 
 from retable.atomic import staged_folder
 from retable.data.arrays import ImageSet, Splits
-from retable.data.cache import cached, pack, pack_part, unpack, unpack_part
+from retable.data.cache import cached, pack, pack_split, unpack, unpack_split
 from retable.data.fingerprints import canonical, fingerprint, paths_in, recall, remember
 from retable.data.loader import Resident, channel_statistics, free_memory, resident, statistics
 from retable.data.split import proportional_share
@@ -164,14 +164,14 @@ class Reading:
             arrays, rest = cached(self.cache, self._entry, made_from, lambda: self._packed(files))
         splits = unpack(arrays, rest)
         left_out = dict(splits.left_out)
-        distinct = {id(part): len(part) for part in splits.parts.values()}  # validation may be the test set
+        distinct = {id(split): len(split) for split in splits.by_name.values()}  # validation may be the test set
         read = sum(distinct.values()) + sum(left_out.values())
         if self.fraction < 1:
             train = splits.train
             splits = replace(splits, train=self._share(train, made_from))
             left_out["data.fraction"] = len(train) - len(splits.train)
         counts = {"read": read, "left_out": sum(left_out.values())}
-        counts |= {name: len(part) for name, part in splits.parts.items()}
+        counts |= {name: len(split) for name, split in splits.by_name.items()}
         if left_out:
             counts["reasons"] = left_out
         known = rest.get("channel_statistics") if self.fraction == 1 else None
@@ -186,8 +186,8 @@ class Reading:
         if fits or "" in self._sources:
             return train.take(index)
         share = {**made_from, "fraction": self.fraction, "split_seed": self.split_seed}
-        arrays, _ = cached(self.cache, self._entry, share, lambda: (pack_part("train", train.take(index)), {}))
-        return unpack_part("train", arrays)
+        arrays, _ = cached(self.cache, self._entry, share, lambda: (pack_split("train", train.take(index)), {}))
+        return unpack_split("train", arrays)
 
     @property
     def _entry(self) -> str:

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from retable.data.arrays import IGNORE
 from retable.data.formats.nifti import Volume
-from retable.data.sets.brain import grid_places, stitched
-from retable.figures.classification import save
+from retable.data.sets.brain import grid_corners, stitched
+from retable.figures.saving import save
 from retable.figures.segmentation import colours, sheet
 
 HEIGHTS = {"top": 0.75, "middle": 0.5, "bottom": 0.25}  # shares of the slices that hold tissue
@@ -34,9 +34,9 @@ def draw(data: Any, folder: Path, predict: Callable[[np.ndarray], np.ndarray], t
         shown = [picture for z in heights.values() for picture in _pictures(volume, (truth,), z, data.classes)]
         overview.append((f"{name}\nz {', '.join(map(str, heights.values()))}", volume, shown))
         if number in (data.train[0], data.val[0]):
-            places, _ = grid_places(volume.labels_XYZ, data.patch_size)
-            found = predict(data.patches(volume, places).images)
-            predicted = stitched(found, places, truth.shape, IGNORE)
+            corners, _ = grid_corners(volume.labels_XYZ, data.patch_size)
+            found = predict(data.patches(volume, corners).images)
+            predicted = stitched(found, corners, truth.shape, IGNORE)
             predicted[truth == IGNORE] = IGNORE  # background is no class: nothing is said of it
             whole += [
                 (f"{name}\n{height}, z {z}", volume, _pictures(volume, (predicted, truth), z, data.classes))

@@ -6,12 +6,14 @@ state and so is safe in a worker.
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from retable.figures.saving import save
 
 MOST_LAYERS = 16
 
@@ -32,7 +34,7 @@ def curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
                 axis.plot(*zip(*points, strict=True), color=colour, label=split, marker="o" * (len(points) < 2))
         _label(axis, name.replace("_", " "))
         axis.legend(frameon=False)
-    figure.suptitle(title, fontsize=10)
+    _entitle(figure, title)
     save(figure, path)
 
 
@@ -54,8 +56,13 @@ def gradient_norms(rows: list[dict[str, Any]], path: Path, title: str) -> None:
         axis.set_yscale("log")
     _label(axis, "gradient norm")
     axis.legend(frameon=False, fontsize=7)
-    figure.suptitle(title, fontsize=10)
+    _entitle(figure, title)
     save(figure, path)
+
+
+def _entitle(figure: Figure, title: str) -> None:
+    """A run's name may be longer than its figure is wide."""
+    figure.suptitle("\n".join(wrap(title, int(11 * figure.get_figwidth()))), fontsize=10)
 
 
 def confusion_matrix(
@@ -77,7 +84,7 @@ def confusion_matrix(
             colour = "white" if share[row, column] > 0.5 else "black"
             text = f"{100 * share[row, column]:.1f} %" if shares else str(count)
             axis.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
-    axis.set_title(title, fontsize=10)
+    _entitle(figure, title)
     save(figure, path)
 
 
@@ -118,7 +125,7 @@ def class_samples(
     """Ten random images of each class, a row a class (a 10x10 sheet for ten classes)."""
     generator = np.random.default_rng(seed)
     chosen = [generator.permutation(np.flatnonzero(targets_N == label))[:each] for label in range(len(classes))]
-    sheet, _ = _sheet([images_NCHW[places] for places in chosen], each, gap=2)
+    sheet, _ = _sheet([images_NCHW[indices] for indices in chosen], each, gap=2)
     figure = Figure(figsize=(6.2, 0.56 * len(classes) + 0.2), layout="constrained")
     axis = figure.add_subplot()
     _show(axis, sheet)
@@ -153,11 +160,3 @@ def _label(axis: Any, name: str) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(alpha=0.25)
     axis.spines[["top", "right"]].set_visible(False)
-
-
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, making its folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    FigureCanvasAgg(figure)
-    # No creation date in the file: the same run gives the same bytes.
-    figure.savefig(path, dpi=110, metadata={"Software": None})

@@ -11,7 +11,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from retable.figures.classification import TRAIN, VAL, confusion_matrix, save
+from retable.figures.classification import TRAIN, VAL, confusion_matrix
+from retable.figures.saving import save
 from retable.figures.segmentation import PREDICTED, TRUE
 
 MOST_POINTS = 5000  # images in the plane of t-SNE; of larger sets evenly spaced ones
@@ -21,7 +22,7 @@ BEFORE, AFTER = "#999999", TRAIN
 def draw(task: Any, data: Any, folder: Path, title: str, seed: int) -> None:
     """Every figure of a finished run."""
     classes, before = task.classes, task.before
-    class_distribution(data.splits.parts, classes, folder / "class_distribution.png", title)
+    class_distribution(data.splits.by_name, classes, folder / "class_distribution.png", title)
     features(task, data, folder / "features.png", title, seed)
     columns = (*classes, "background")
     for split in filter(task.has_seen, ("val", "test")):
@@ -98,8 +99,8 @@ def plane(task: Any, data: Any, seed: int) -> dict[str, torch.Tensor]:
     """
     from sklearn.manifold import TSNE
 
-    parts = _distinct(data.splits)
-    found_labels = [(part, index, int(label)) for part in parts for index, label in enumerate(largest(part.targets))]
+    sets = _distinct(data.splits)
+    found_labels = [(split, index, int(label)) for split in sets for index, label in enumerate(largest(split.targets))]
     having = [one for one in found_labels if one[2] >= 0]
     if len(having) < 4:
         return {}
@@ -109,7 +110,7 @@ def plane(task: Any, data: Any, seed: int) -> dict[str, torch.Tensor]:
     task.eval()
     with torch.inference_mode():
         for start in range(0, len(chosen), 8):
-            images = np.stack([part.images[index] for part, index, _ in chosen[start : start + 8]])
+            images = np.stack([split.images[index] for split, index, _ in chosen[start : start + 8]])
             found.append(task.model.features(data.normalise(torch.from_numpy(images).to(task.device))).float().cpu())
     task.train(training)
     values = torch.cat(found).numpy()
@@ -119,10 +120,10 @@ def plane(task: Any, data: Any, seed: int) -> dict[str, torch.Tensor]:
 
 
 def _distinct(splits: Any) -> list[Any]:
-    """The parts of a set, each once."""
+    """The splits of a set, each once."""
     found: list[Any] = []
-    for part in splits.parts.values():
-        found += [] if any(part is other for other in found) else [part]
+    for images in splits.by_name.values():
+        found += [] if any(images is other for other in found) else [images]
     return found
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from retable.data.arrays import ImageSet
-from retable.figures.classification import save
+from retable.figures.saving import save
 from retable.figures.segmentation import picture
 
 SHOWN = 3

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from retable.data.arrays import IGNORE
-from retable.figures.classification import save
+from retable.figures.saving import save
 from retable.metrics import segmentation as metrics
 
 TRUE, PREDICTED = "#009E73", "#D55E00"  # outlines; the colour-blind see them differ too (Okabe and Ito)
@@ -24,7 +24,7 @@ _TILE = 128  # pixels of a tile at least; smaller images are enlarged by a whole
 def draw(task: Any, data: Any, folder: Path, title: str) -> None:
     """samples.png (five images) and best_worst.png (three each, by dice) of the test split, else of validation."""
     split = "test" if data.splits.test is not None else "val"
-    images = data.splits.parts[split]
+    images = data.splits.by_name[split]
     split = split if task.has_seen(split) else "val"
     seen = len(task.matrices(split))
     shown = np.unique(np.linspace(0, seen - 1, 5).round().astype(int))

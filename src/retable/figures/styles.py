@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from retable.figures.classification import save
+from retable.figures.saving import save
 from retable.figures.segmentation import picture
 
 NAMES = {"boundary": "boundary line on white", "grey": "filled on grey", "black": "filled on black"}

@@ -140,14 +140,14 @@ class RetinaNet(nn.Module):
             Places of some of the images, (n, 3, H, W), and their sizes.
         """
         groups: dict[tuple[int, int], list[int]] = {}
-        for place, (height, width) in enumerate(sizes):
-            groups.setdefault((_up(height, STRIDE) * STRIDE, _up(width, STRIDE) * STRIDE), []).append(place)
-        for shape, places in groups.items():
-            own = images_NCHW.new_zeros(len(places), images_NCHW.shape[1], *shape)
-            for row, place in enumerate(places):
-                height, width = sizes[place]
-                own[row, :, :height, :width] = images_NCHW[place, :, :height, :width]
-            yield places, own, [sizes[place] for place in places]
+        for index, (height, width) in enumerate(sizes):
+            groups.setdefault((_up(height, STRIDE) * STRIDE, _up(width, STRIDE) * STRIDE), []).append(index)
+        for shape, indices in groups.items():
+            own = images_NCHW.new_zeros(len(indices), images_NCHW.shape[1], *shape)
+            for row, index in enumerate(indices):
+                height, width = sizes[index]
+                own[row, :, :height, :width] = images_NCHW[index, :, :height, :width]
+            yield indices, own, [sizes[index] for index in indices]
 
     def features(self, images_NCHW: torch.Tensor) -> torch.Tensor:
         """(N, channels) of images: the ResNet's last maps, averaged."""

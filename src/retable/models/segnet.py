@@ -108,8 +108,8 @@ class SegNet(Segmenter):
                     skipped[block] = x
                 x = self.down[_HALVED_BEHIND.index(block)](x)
                 if self.unpools:
-                    x, places = x
-                    indices.append(places)
+                    x, pooled = x
+                    indices.append(pooled)
         for block in reversed(range(len(self.decoder))):
             if block in _HALVED_BEHIND:
                 level = _HALVED_BEHIND.index(block)

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from scipy.ndimage import gaussian_filter
 
+from retable.figures.saving import render
 from retable.receptive.empirical import EFFECTIVE_LEVEL, LEVEL, Average, Top
 from retable.receptive.segments import Remaining
 from retable.receptive.theoretical import Span
@@ -19,6 +20,7 @@ from retable.receptive.theoretical import Span
 # From the palette of Okabe and Ito: visible on dark and on bright images, also to the colour-blind.
 _EMPIRICAL, _THEORETICAL = "#f0e442", "#56b4e9"
 _NO_DATA = "#bbbbbb"
+DPI = 150
 _SIDE = 2.3  # width of an image in inches
 
 
@@ -50,7 +52,7 @@ def top_images(
     legend.get_frame().set(facecolor="#555555", edgecolor="none", alpha=1)  # on which yellow can be seen
     for text in legend.get_texts():
         text.set_color("white")
-    _save(figure, path)
+    render(figure, path, DPI)
 
 
 def discrepancy_maps(path: Path, title: str, found: Sequence[Top], maps: Sequence[np.ndarray]) -> None:
@@ -67,7 +69,7 @@ def discrepancy_maps(path: Path, title: str, found: Sequence[Top], maps: Sequenc
     bar = figure.colorbar(drawn, ax=list(axes), shrink=0.8, aspect=30)
     bar.set_label("drop in activation / activation", fontsize=8)
     bar.ax.tick_params(labelsize=7)
-    _save(figure, path)
+    render(figure, path, DPI)
 
 
 def averages(
@@ -116,7 +118,7 @@ def averages(
     if None not in size:
         handles.insert(0, Line2D([], [], color=_THEORETICAL, linestyle="dashed", label="theoretical field"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
-    _save(figure, path)
+    render(figure, path, DPI)
 
 
 def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Remaining], names: Sequence[str]) -> None:
@@ -141,7 +143,7 @@ def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Remai
         segments = len(rest.scores) - 1
         kept = f"{rest.segments.max() + 1 - segments} segments left, {rest.scores[-1]:.3g}"
         axes[2 * index + 1].set_title(f"{kept}\n{ends}", fontsize=7)
-    _save(figure, path)
+    render(figure, path, DPI)
 
 
 def _grid(
@@ -187,7 +189,3 @@ def _limits(low: float, high: float, size: int | None) -> tuple[float, float]:
 
 def _short(name: str, length: int = 24) -> str:
     return name if len(name) <= length else f"…{name[1 - length :]}"
-
-
-def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path, dpi=150, metadata={"Software": None})

@@ -24,8 +24,8 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from retable.receptive.axis import IMAGE, WHOLE, Axis, MisalignedError
-from retable.receptive.rules import UnknownOperationError, fields_of, rule_of
+from retable.receptive.axis import IMAGE, WHOLE, Axis, MisalignedError, UnknownOperationError, fields_of
+from retable.receptive.rules import rule_of
 
 Span = tuple[int, int]
 
@@ -87,10 +87,10 @@ class LayerField:
         windows = []
         for axis, units, extent in zip(self.axes, self.units, image, strict=True):
             spans = [] if axis.whole else [axis.span(i) for i in range(units)]
-            places = [i for i, (low, high) in enumerate(spans) if low >= 0 and high < extent]
-            if not places:
+            inside = [i for i, (low, high) in enumerate(spans) if low >= 0 and high < extent]
+            if not inside:
                 return None
-            windows.append(slice(places[0], places[-1] + 1))
+            windows.append(slice(inside[0], inside[-1] + 1))
         return tuple(windows)
 
     def as_json(self) -> dict[str, Any]:
@@ -138,12 +138,12 @@ def layer_fields(model: nn.Module, in_shape: tuple[int, int, int]) -> list[Layer
 
 def _layer(name: str, out: torch.Tensor) -> LayerField:
     fields = fields_of(out) or (None,) * out.ndim
-    places = [dim for dim, axis in enumerate(fields) if axis is not None]
-    if len(places) != 2:
-        places = [2, 3] if out.ndim == 4 else []
-    axes = tuple(fields[dim] or WHOLE for dim in places) or (WHOLE, WHOLE)
-    units = tuple(out.shape[dim] for dim in places) or (1, 1)
-    is_map = out.ndim == 4 and places == [2, 3]
+    dims = [dim for dim, axis in enumerate(fields) if axis is not None]
+    if len(dims) != 2:
+        dims = [2, 3] if out.ndim == 4 else []
+    axes = tuple(fields[dim] or WHOLE for dim in dims) or (WHOLE, WHOLE)
+    units = tuple(out.shape[dim] for dim in dims) or (1, 1)
+    is_map = out.ndim == 4 and dims == [2, 3]
     return LayerField(name, axes, units, is_map, getattr(out, "receptive_unknown", ""))
 
 

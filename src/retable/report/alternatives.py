@@ -14,7 +14,7 @@ from retable.experiment.table import Table
 from retable.report.layout import heading
 from retable.report.rows import Row, table_rows
 from retable.report.runs import Assigned
-from retable.report.verdicts import FAILS, HOLDS, Verdict, judge
+from retable.report.verdicts import FAILS, HOLDS, Verdict, evaluate_claims
 
 if TYPE_CHECKING:
     from retable.report.evaluated import Evaluated
@@ -27,10 +27,10 @@ UNDER = (
 
 @dataclass(frozen=True)
 class Alternative:
-    """One value of an assumed setting, with the claims and figures that come of it.
+    """One value of an assumed setting, with the claims and metrics that come of it.
 
     setting: as an override. assumed: whether it is the table's own value. cells: that have a finished run. verdicts: a
-    word a claim. moved: by metric, the mean change over the cells from the table's own figures; distance: the mean
+    word a claim. moved: by metric, the mean change over the cells from the table's own values; distance: the mean
     distance over the cells from the published ones. Metrics that can't be compared are not there.
     """
 
@@ -73,7 +73,7 @@ def variations(
             setting = one.override(value)
             runs = alternatives.get(setting)
             own = table_rows(table, runs) if runs else []
-            values.append(alternative(table, setting, rows, own, judge(table, runs) if runs else ()))
+            values.append(alternative(table, setting, rows, own, evaluate_claims(table, runs) if runs else ()))
         if any(value.cells for value in values[1:]):
             found.append(Variation(one, (replace(values[0], assumed=True), *values[1:])))
     return found
@@ -109,15 +109,28 @@ def with_assumptions(verdicts: Sequence[Verdict], found: Sequence[Variation]) ->
 
 
 def under(verdict: Verdict, place: int, others: Sequence[Alternative]) -> str:
-    """E.g. `holds under 6 of 7 assumptions; fails with data.batch_size=128`; the own value counts."""
-    judged = {other.setting: other.verdicts[place] for other in others if other.verdicts[place] in (HOLDS, FAILS)}
-    if not judged or verdict.verdict not in (HOLDS, FAILS):
+    """E.g. `holds under 6 of 7 assumptions; fails with data.batch_size=128`; the own value counts, untried ones not."""
+    decided = {other.setting: other.verdicts[place] for other in others if other.verdicts[place] in (HOLDS, FAILS)}
+    if not decided or verdict.verdict not in (HOLDS, FAILS):
         return ""
-    fails = [setting for setting, outcome in judged.items() if outcome == FAILS]
+    fails = [setting for setting, outcome in decided.items() if outcome == FAILS]
     fails = (["as assumed"] if verdict.verdict == FAILS else []) + fails
-    total = len(judged) + 1
-    said = f"holds under {total - len(fails)} of {total} assumptions"
-    return f"{said}; fails {'with ' if fails[0] != 'as assumed' else ''}{', '.join(fails)}" if fails else said
+    total = len(decided) + 1
+    if len(fails) in (0, total):
+        return f"holds under {'none of' if fails else 'all of'} {total} assumptions"
+    text = f"holds under {total - len(fails)} of {total} assumptions"
+    return f"{text}; fails {'with ' if fails[0] != 'as assumed' else ''}{', '.join(fails)}"
+
+
+def untried(found: "Evaluated") -> str:
+    """E.g. `Not trained: model.width=16 and 64; optimizer=adam.`; empty if none is left."""
+    trained = {value.setting: value.cells for variation in found.variations for value in variation.values}
+    lines = []
+    for one in found.table.assumptions:
+        left = [text for text in map(one.override, one.alternatives) if not trained.get(text)]
+        values = [text.partition("=")[2] for text in left]
+        lines += [f"{one.key}={' and '.join(filter(None, (', '.join(values[:-1]), values[-1])))}"] if left else []
+    return f"Not trained: {'; '.join(lines)}." if lines else ""
 
 
 def value_text(value: Alternative, metric: Metric) -> str:
@@ -125,16 +138,16 @@ def value_text(value: Alternative, metric: Metric) -> str:
     if not value.cells:
         return "not trained"
     moved, distance = value.moved.get(metric.name), value.distance.get(metric.name)
-    said = [] if moved is None or value.assumed else [metric.signed(moved)]
-    said += [] if distance is None else [f"{metric.spell(distance)} from published"]
-    return ", ".join(said) or "–"
+    texts = [] if moved is None or value.assumed else [metric.signed(moved)]
+    texts += [] if distance is None else [f"{metric.spell(distance)} from published"]
+    return ", ".join(texts) or "–"
 
 
 def nearest_text(variation: Variation, metrics: Sequence[Metric]) -> str:
     """E.g. `Nearest to the published figures: train: data.batch_size=128; val: data.batch_size=64.`"""
     near = variation.nearest
-    told = [f"{m.name.replace('_', ' ')}: {near[m.name].setting}" for m in metrics if m.name in near]
-    return f"Nearest to the published figures: {'; '.join(told)}." if told else ""
+    nearest = [f"{m.name.replace('_', ' ')}: {near[m.name].setting}" for m in metrics if m.name in near]
+    return f"Nearest to the published figures: {'; '.join(nearest)}." if nearest else ""
 
 
 def variation_lines(found: "Evaluated", variation: Variation) -> list[list[str]]:

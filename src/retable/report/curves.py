@@ -10,7 +10,7 @@ from statistics import fmean, median
 
 from retable.experiment.metrics import Curve, Metric, NotThere
 from retable.experiment.table import Table
-from retable.report.layout import covers, heading, labels, parted, places, quality_of
+from retable.report.layout import covers, heading, labels, quality_of, settings_of, split_and_name
 from retable.report.plots import HUES
 from retable.report.rows import Entry, Row
 from retable.report.runs import RunRecord
@@ -83,14 +83,14 @@ def curve_plots(table: Table, rows: Sequence[Row]) -> list[Plot]:
     found = []
     for name in quantities(table, rows):
         panels = []
-        for part, column in columns_of(rows, name).items():
+        for split, column in columns_of(rows, name).items():
             axis, lines = label(table, column), lines_of(rows, column, factor(table, column))
-            if part == "test" and max((len(line.points) for line in lines), default=0) < 2:  # used once, at the end
+            if split == "test" and max((len(line.points) for line in lines), default=0) < 2:  # used once, at the end
                 continue
             metric = next((m for m in table.metrics.values() if m.column == column and m.reach is None), None)
             lines += published_lines(rows, metric) if metric else []
             for own in by_size(lines) if name == "loss" else [lines]:
-                title = title_of(table, part)
+                title = title_of(table, split)
                 title += f", {', '.join(dict.fromkeys(x.label for x in own))}" if len(own) < len(lines) else ""
                 panels += [Panel(title, axis, tuple(own))] if own else []
         limits = shared_limits(panel.lines for panel in panels) if len(panels) == 2 else None
@@ -108,9 +108,9 @@ def late_plot(table: Table, rows: Sequence[Row], metric: Metric) -> Plot:
     assert metric.column is not None
     lines = [since(line, 2) for line in (*lines_of(rows, metric.column, metric.scale), *published_lines(rows, metric))]
     lines = [line for line in lines if len(line.points) > 1]
-    part, name = parted(metric.column)
+    split, name = split_and_name(metric.column)
     name = name.replace("_", " ")
-    title = f"{title_of(table, part)} {name}".strip() + " of all runs from epoch 2 on"
+    title = f"{title_of(table, split)} {name}".strip() + " of all runs from epoch 2 on"
     panels = [Panel(title, label(table, metric.column), tuple(lines), titled=False)]
     return plot(title, panels if any(not line.published for line in lines) else [])
 
@@ -118,23 +118,24 @@ def late_plot(table: Table, rows: Sequence[Row], metric: Metric) -> Plot:
 def best_plot(table: Table, rows: Sequence[Row], metric: Metric) -> Plot:
     """Train and validation of the two cells that are best by the metric, from epoch 2 on."""
     assert metric.column is not None
-    quality, name = parted(metric.column)
+    quality, name = split_and_name(metric.column)
     columns = columns_of(rows, name)
     rated = [row for row in rows if metric.name in row.entries and row.entries[metric.name].mean is not None]
     rated.sort(key=lambda row: row.entries[metric.name].mean or 0.0, reverse=metric.better == "higher")
     order = [row.cell.name for row in rated]
     lines = []
-    for place, part in enumerate(part for part in (quality, "train") if part in columns):
-        found = lines_of(rows, columns[part], factor(table, columns[part]))
+    for place, split in enumerate(split for split in (quality, "train") if split in columns):
+        found = lines_of(rows, columns[split], factor(table, columns[split]))
         shown = [since(line, 2) for line in found if line.label in order[:2] and not line.cut]
         shown.sort(key=lambda line: order.index(line.label))
         lines += [
-            Line(index + place * HUES, ", ".join(filter(None, (line.label, title_of(table, part)))), line.points)
+            Line(index + place * HUES, ", ".join(filter(None, (line.label, title_of(table, split)))), line.points)
             for index, line in enumerate(shown)
             if line.points
         ]
-    said = [part for part in ("train", title_of(table, quality)) if part and (part != "train" or part in columns)]
-    title = f"{' and '.join(said) or name.replace('_', ' ')} of the two best from epoch 2 on"
+    titles = ["train"] if "train" in columns else []
+    titles += [title for title in [title_of(table, quality)] if title and title != "train"]
+    title = f"{' and '.join(titles) or name.replace('_', ' ')} of the two best from epoch 2 on"
     lines.sort(key=lambda line: line.look % HUES)
     if len(rows) < 2 or not any(len(line.points) > 1 for line in lines):
         return Plot(title, ())
@@ -146,12 +147,12 @@ def plot(title: str, panels: Sequence[Panel]) -> Plot:
     """A chart of lines, with its legend and the note that its lines need."""
     lines = [line for panel in panels for line in panel.lines]
     keys = {line.look: f"{line.label}, published" if line.published else line.label for line in lines}
-    said = ["line: mean over seeds; band: lowest to highest seed"] if any(line.banded for line in lines) else []
+    notes = ["line: mean over seeds; band: lowest to highest seed"] if any(line.banded for line in lines) else []
     if any(line.cut for line in lines):
-        said.append("thin line with a cross: a run that failed, diverged or has not ended, and is in no mean")
+        notes.append("thin line with a cross: a run that failed, diverged or has not ended, and is in no mean")
     if any(line.published for line in lines):
-        said.append("dashed line: the published curve")
-    return Plot(title[0].upper() + title[1:], tuple(panels), tuple(sorted(keys.items())), "; ".join(said))
+        notes.append("dashed line: the published curve")
+    return Plot(title[0].upper() + title[1:], tuple(panels), tuple(sorted(keys.items())), "; ".join(notes))
 
 
 def bar_plots(table: Table, rows: Sequence[Row]) -> list[Plot]:
@@ -159,7 +160,7 @@ def bar_plots(table: Table, rows: Sequence[Row]) -> list[Plot]:
     if len(rows) <= MOST_BARS or not table.columns:
         return [bar_plot(table, rows)]
     found = []
-    for place in places([row.cell for row in rows], table.rows):
+    for place in settings_of([row.cell for row in rows], table.rows):
         own = bar_plot(table, [row for row in rows if covers(row.cell, table.rows, place)])
         found.append(replace(own, title=f"{own.title}: {', '.join(labels(table, table.rows, place))}"))
     return found
@@ -173,12 +174,12 @@ def bar_plot(table: Table, rows: Sequence[Row]) -> Plot:
         if any(entry.mean is not None for _, entry in entries):
             panels.append(Bars(metric, entries))
     drawn = [entry for panel in panels for _, entry in panel.entries]
-    said = ["bar: mean over seeds" if any(entry.n > 1 for entry in drawn) else "bar: one seed"]
-    said += ["line: ± sample standard deviation"] if any(entry.std for entry in drawn) else []
+    notes = ["bar: mean over seeds" if any(entry.n > 1 for entry in drawn) else "bar: one seed"]
+    notes += ["line: ± sample standard deviation"] if any(entry.std for entry in drawn) else []
     published = any(entry.published for entry in drawn)
-    said += ["diamond: published value, thick line: published range"] if published else []
+    notes += ["diamond: published value, thick line: published range"] if published else []
     title = "Regenerated against published" if published else "Regenerated figures"
-    return Plot(title, tuple(panels), (), "; ".join(said))
+    return Plot(title, tuple(panels), (), "; ".join(notes))
 
 
 def quantities(table: Table, rows: Sequence[Row]) -> list[str]:
@@ -186,7 +187,7 @@ def quantities(table: Table, rows: Sequence[Row]) -> list[str]:
     asked = [m.column for m in table.metrics.values() if m.column and m.reach is None]
     recorded = {column for row in rows for record in row.runs for column in record.history}
     columns = [column for column in [*asked, "train/loss", "val/loss"] if column in recorded]
-    return list(dict.fromkeys(parted(column)[1] for column in columns if not column.startswith("grad_norm/")))
+    return list(dict.fromkeys(split_and_name(column)[1] for column in columns if not column.startswith("grad_norm/")))
 
 
 def columns_of(rows: Sequence[Row], name: str) -> dict[str, str]:
@@ -194,10 +195,10 @@ def columns_of(rows: Sequence[Row], name: str) -> dict[str, str]:
     recorded = dict.fromkeys(column for row in rows for record in row.runs for column in record.history)
     found: dict[str, str] = {}
     for column in recorded:
-        part, own = parted(column)
+        split, own = split_and_name(column)
         if own == name:
-            found.setdefault(part, column)
-    return {part: found[part] for part in ("train", "val", "", "test") if part in found}
+            found.setdefault(split, column)
+    return {split: found[split] for split in ("train", "val", "", "test") if split in found}
 
 
 def lines_of(rows: Sequence[Row], column: str, scale: float) -> list[Line]:
@@ -283,20 +284,20 @@ def shared_limits(parts: Iterable[Sequence[Line]]) -> tuple[float, float] | None
 
 def factor(table: Table, column: str) -> float:
     """The scale to the published unit, also for the column whose twin alone is a metric."""
-    name = parted(column)[1]
+    name = split_and_name(column)[1]
     by_column = {m.column: m.scale for m in table.metrics.values() if m.column}
-    twins = [scale for other, scale in by_column.items() if parted(other)[1] == name]
+    twins = [scale for other, scale in by_column.items() if split_and_name(other)[1] == name]
     return by_column.get(column, twins[0] if twins else 1.0)
 
 
 def label(table: Table, column: str) -> str:
     """E.g. `accuracy (%)`."""
-    name = parted(column)[1]
-    units = [m.unit for m in table.metrics.values() if m.column and parted(m.column)[1] == name and m.unit]
+    name = split_and_name(column)[1]
+    units = [m.unit for m in table.metrics.values() if m.column and split_and_name(m.column)[1] == name and m.unit]
     return name.replace("_", " ") + (f" ({units[0]})" if units else "")
 
 
-def title_of(table: Table, part: str) -> str:
+def title_of(table: Table, split: str) -> str:
     """How the publication calls the data: B1 calls its validation data test."""
-    names = {m.name for m in table.metrics.values() if m.column and parted(m.column)[0] == part}
-    return "test" if part == "val" and "test" in names else {"val": "validation"}.get(part, part)
+    names = {m.name for m in table.metrics.values() if m.column and split_and_name(m.column)[0] == split}
+    return "test" if split == "val" and "test" in names else {"val": "validation"}.get(split, split)

@@ -1,4 +1,4 @@
-"""A table's file drafted from what varies among runs: rows, columns, metrics and cells, ready for published figures."""
+"""A table's file drafted from what varies among runs: rows, columns, metrics and cells, ready for published values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +11,7 @@ from retable.experiment.fields import listed
 from retable.report.foreign import is_measure, varying
 from retable.report.layout import short
 from retable.report.runs import RunRecord
+from retable.report.sources.base import SEEDS
 
 _LESS = ("loss", "error", "err", "mse", "mae", "rmse", "perplexity", "ppl", "wer", "fid", "time", "seconds")
 _MOST = 4  # metrics of a draft for which nobody asked
@@ -40,7 +41,7 @@ def draft(
         settings: what varied of each run, where its config is not to be asked.
 
     Raises:
-        ConfigError: for a name that is no setting that varies, or no figure; where nothing varies.
+        ConfigError: for a name that is no setting that varies, or no metric; where nothing varies.
     """
     found = varying(records) if settings is None else _values(settings)
     row_keys, column_keys = ([resolve(name, found) for name in names] for names in (rows, columns))
@@ -108,7 +109,9 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
             raise ConfigError(f"--metric {name}: is no figure of the runs; accepted: {listed(columns)}")
     found = list(asked)
     if not found:
-        columns = [c for c in columns if is_measure(c, [record.config.get(c) for record in records])] or columns
+        columns = [c for c in columns if is_measure(c, [record.config.get(c) for record in records])] or [
+            c for c in columns if c.split(".")[-1] not in SEEDS
+        ]
         held_out = [
             c
             for c in columns
@@ -128,7 +131,7 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
 
 
 def digits(values: Sequence[float]) -> int:
-    """Decimals that show four digits of figures of this size."""
+    """Decimals that show four digits of values of this size."""
     largest = max((abs(value) for value in values if value == value), default=0.0)
     return 4 if largest < 10 else 2 if largest < 1000 else 0
 

@@ -15,7 +15,7 @@ from retable.report.reproduce import commit, device
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
-from retable.report.verdicts import HOLDS, NOT_JUDGED, Verdict, claims_line, judge
+from retable.report.verdicts import HOLDS, NOT_JUDGED, Verdict, claims_line, evaluate_claims
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Evaluated:
     metrics: those that are shown. verdicts: one a claim. differences: of each cell to the baseline in each metric, none
     in a table without one. by_epoch: a table for each metric that was published epoch by epoch. plots: what the charts
     draw. variations: what becomes of it under other assumptions. class_tables: counts of the data by class.
-    remarks: what a reader must know before the figures.
+    remarks: what a reader must know before the values.
     """
 
     table: Table
@@ -57,7 +57,7 @@ class Evaluated:
 
 def evaluate(table: Table, runs: Assigned) -> Evaluated:
     rows = table_rows(table, runs)
-    verdicts = judge(table, runs)
+    verdicts = evaluate_claims(table, runs)
     varied = variations(table, rows, verdicts, runs.alternatives)
     return Evaluated(
         table=table,
@@ -84,13 +84,13 @@ def differences(table: Table, rows: Sequence[Row]) -> list[Interval]:
 
 
 def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
-    """One cell minus the baseline. A seed that lacks the figure on either side is left out, and said."""
+    """One cell minus the baseline. A seed that lacks the value on either side is left out, and said."""
     name = row.cell.name
     scales = [scale_of(run, one.cell.epochs, one.cell.fraction) for one in (row, base) for run in one.finished]
     if not row.finished or not base.finished:
         lacking = row if not row.finished else base
-        said = lacking.entries[metric.name].words
-        return Interval(name, metric.name, words=said if lacking is row else f"baseline: {said}")
+        words = lacking.entries[metric.name].words
+        return Interval(name, metric.name, words=words if lacking is row else f"baseline: {words}")
     if not alike(scales):
         return Interval(name, metric.name, words="runs of different scale")
     ours, theirs = ({run.seed: run for run in one.finished} for one in (row, base))
@@ -110,19 +110,19 @@ def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
 
 
 def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
-    """What a reader must know before the figures: other data, reduced scale, mixed devices, broken directories."""
+    """What a reader must know before the values: other data, reduced scale, mixed devices, broken directories."""
     used = [record for row in rows for record in row.runs]
-    said = []
+    listed = []
     if any(record.source == "sample" for record in used):
         text = "Made from sample data: no claim is judged and nothing is compared with published figures."
-        said.append(Remark(text, "data"))
+        listed.append(Remark(text, "data"))
     scales = sorted({row.scale for row in rows if row.scale and row.scale != "sample data"})
     if scales:
         text = (
             f"Reduced scale: {'; '.join(scales)}. Claims between cells are judged at this scale;"
             " thresholds and differences from published figures are not comparable."
         )
-        said.append(Remark(text, "scale"))
+        listed.append(Remark(text, "scale"))
     precisions = {str(record.result["precision"]) for record in used if "precision" in record.result}
     for kind, words, values in (
         ("device", "The runs come from different devices", {device(record) for record in used}),
@@ -131,9 +131,9 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
     ):
         found = sorted(values - {""})
         if len(found) > 1:
-            said.append(Remark(f"{words}: {', '.join(found) if kind != 'device' else '; '.join(found)}.", kind))
-    said += runs.notes
+            listed.append(Remark(f"{words}: {', '.join(found) if kind != 'device' else '; '.join(found)}.", kind))
+    listed += runs.notes
     if table.assumed:
-        said.append(Remark(f"Assumed: {'; '.join(table.assumed)}.", "assumed"))
-    said += [Remark(f"{note[0].upper()}{note[1:]}.", "note") for note in table.notes]
-    return said + [Remark(f"Broken and left out: {one.path}: {one.reason}.", "broken") for one in runs.broken]
+        listed.append(Remark(f"Assumed: {'; '.join(table.assumed)}.", "assumed"))
+    listed += [Remark(f"{note[0].upper()}{note[1:]}.", "note") for note in table.notes]
+    return listed + [Remark(f"Broken and left out: {one.path}: {one.reason}.", "broken") for one in runs.broken]

@@ -22,8 +22,8 @@ class Differing:
     @property
     def text(self) -> str:
         """E.g. `dropout.p`, `dropout.p; confounded: optimizer.lr`; empty where nothing differs."""
-        said = [", ".join(self.factors)] if self.factors else []
-        return "; ".join([*said, *([f"confounded: {', '.join(self.confounded)}"] if self.confounded else [])])
+        texts = [", ".join(self.factors)] if self.factors else []
+        return "; ".join([*texts, *([f"confounded: {', '.join(self.confounded)}"] if self.confounded else [])])
 
 
 def differing(table: Table, cells: Sequence[Sequence[RunRecord]]) -> Differing:

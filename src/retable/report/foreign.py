@@ -4,6 +4,7 @@ A table's file is the one that a sweep trains (`experiment.table`), here without
 say of themselves (the seed, the data's fingerprint, the code's commit) is said on the page.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from retable.experiment.fields import listed
 from retable.experiment.table import Table, name_of, parse_table
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, canonical, cells_of, equal
 from retable.report.sources import source
-from retable.report.sources.base import SEEDS, UNSEEDED, Source, nested, seed_of
+from retable.report.sources.base import SEEDS, SPLITS, UNSEEDED, Source, nested, seed_of
 
 if TYPE_CHECKING:
     from retable.report.sweep_page import Swept
@@ -37,7 +38,6 @@ MEASURES = (
     "bleu",
     "perplexity",
 )
-_PARTS = ("train", "val", "valid", "validation", "test", "eval")
 # What names a run or says where and when it was, and sets nothing.
 _INCIDENTAL = ("name", "run", "run_name", "run_id", "id", "time", "date", "timestamp", "created", "runtime", "duration")
 _INCIDENTAL += (
@@ -63,7 +63,7 @@ class Foreign:
 
 
 def read_foreign(
-    program: str, places: Sequence[str], seed: str | None = None, where: Mapping[str, Any] | None = None
+    program: str, locations: Sequence[str], seed: str | None = None, where: Mapping[str, Any] | None = None
 ) -> Foreign:
     """Read all runs of a program at some places.
 
@@ -76,7 +76,7 @@ def read_foreign(
         ConfigError, DataError: as the source does; where `seed` is no setting of any run, or no run is so chosen.
     """
     reader = source(program)
-    records = [record for place in places for record in _read(reader, place)]
+    records = [record for location in locations for record in _read(reader, location)]
     chosen = [record for record in records if all(equal(lookup(record.config, k), v) for k, v in (where or {}).items())]
     if not chosen:
         raise ConfigError(f"--where: none of {len(records)} runs is so; settings that vary: {varying_text(records)}")
@@ -100,14 +100,16 @@ def read_foreign(
     return Foreign(tuple(records), tuple(Remark(note, "recorded") for note in notes))
 
 
-def _read(reader: Source, place: str) -> list[RunRecord]:
+def _read(reader: Source, location: str) -> list[RunRecord]:
     try:
-        return reader.read(place)
+        return reader.read(location)
     except RetableError:
         raise
     except Exception as error:  # somebody else's files may hold anything
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise DataError(f"{place}: is not as {reader.title} leaves it ({reason}); accepted: {reader.place}") from error
+        raise DataError(
+            f"{location}: is not as {reader.title} leaves it ({reason}); accepted: {reader.place}"
+        ) from error
 
 
 def _of(what: str, count: int, total: int) -> str:
@@ -139,13 +141,13 @@ def table_of(table: Table, foreign: Foreign) -> Assigned:
     """
     keys = {key for cell in table.cells.values() for key in cell.match}
     records = [replace(record, task=table.task, config=complete(record.config, keys)) for record in foreign.records]
-    places = [tuple(cells_of(table, record.config)) for record in records]
-    if not any(places):
+    cells = [tuple(cells_of(table, record.config)) for record in records]
+    if not any(cells):
         raise ConfigError(f"{table.name}: no run meets a cell's match; settings that vary: {varying_text(records)}")
-    records, repeats = without_repeats(numbered(records, places))
+    records, repeats = without_repeats(numbered(records, cells))
     assigned = assign(table, Runs(tuple(records), ()))
-    said = (*repeats, *mixed(assigned.cells))
-    return replace(assigned, notes=(*foreign.notes, *(Remark(text, "recorded") for text in said)))
+    notes = (*repeats, *mixed(assigned.cells))
+    return replace(assigned, notes=(*foreign.notes, *(Remark(text, "recorded") for text in notes)))
 
 
 def swept_of(foreign: Foreign, name: str) -> "Swept":
@@ -197,20 +199,20 @@ def without_repeats(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list
         chosen = finished if len(finished) == 1 else found
         kept += chosen
         dropped += len(found) - len(chosen)
-    said = [f"Left out: {dropped} that did not finish and were repeated with the same settings."] if dropped else []
-    return kept, said
+    notes = [f"Left out: {dropped} that did not finish and were repeated with the same settings."] if dropped else []
+    return kept, notes
 
 
 def mixed(cells: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     """What runs of one cell have differently beside the seed, which the table does not speak of."""
-    said: dict[str, None] = {}
+    keys: dict[str, None] = {}
     for found in cells.values():
-        said |= dict.fromkeys(varying(found))
-    return [f"Runs of one cell differ in {', '.join(said)}, of which the table does not speak."] if said else []
+        keys |= dict.fromkeys(varying(found))
+    return [f"Runs of one cell differ in {', '.join(keys)}, of which the table does not speak."] if keys else []
 
 
 def settings_of(records: Sequence[RunRecord]) -> list[str]:
-    """All settings of runs that are no figures and do not only name a run, by dotted key in order of appearance."""
+    """All settings of runs that are no metrics and do not only name a run, by dotted key in order of appearance."""
     flat = [flatten(dict(record.config)) for record in records]
     keys = dict.fromkeys(key for one in flat for key in one if key)
     columns = {column.replace("/", ".") for record in records for column in record.history}
@@ -243,9 +245,9 @@ def varying_text(records: Sequence[RunRecord]) -> str:
 
 
 def is_measure(key: str, values: Sequence[Any]) -> bool:
-    """Whether a column that holds numbers is a figure and no setting: by its name, else if every run has another."""
-    parts = key.lower().replace("-", "_").replace("/", ".").split(".")
+    """Whether a column that holds numbers is a metric and no setting: by its name, else if every run has another."""
+    parts = re.sub(r"[-\s]", "_", key.lower()).replace("/", ".").split(".")
     words = parts[-1].split("_")
-    if parts[0].split("_")[0] in _PARTS or any(word.startswith(MEASURES) for word in words):
+    if parts[0].split("_")[0] in SPLITS or any(word.startswith(MEASURES) for word in words):
         return True
     return len(set(map(str, values))) == len(values) > 2 and all(isinstance(value, float) for value in values)

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
-from retable.report.alternatives import UNDER, nearest_text, variation_lines
+from retable.report.alternatives import UNDER, nearest_text, untried, variation_lines
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, ONE_SEED, interval_text
 from retable.report.latex import latex_table
@@ -113,6 +113,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             claims=claims(found),
             baseline=baseline(found),
             under=UNDER,
+            untried=untried(found),
             variations=[(variation_lines(found, one), nearest_text(one, found.metrics)) for one in found.variations],
             method=METHOD,
             resolved=RESOLVED,
@@ -150,19 +151,19 @@ def more(swept: "Swept | None") -> dict[str, Any] | None:
         return None
     from retable.report.sweep_page import sections
 
-    said = sections(swept)
-    if said["effects"]:
-        said["effect_panels"] = [Markup(panel) for panel in said["effects"].panels]
-    return said | {"parallel": Markup(said["parallel"]) if said["parallel"] else None}
+    context = sections(swept)
+    if context["effects"]:
+        context["effect_panels"] = [Markup(panel) for panel in context["effects"].panels]
+    return context | {"parallel": Markup(context["parallel"]) if context["parallel"] else None}
 
 
 def marks(found: Evaluated, used: Sequence[RunRecord]) -> list[str]:
     """Short words for the index: sample data, 30 of 100 epochs, 2 failed."""
-    said = sorted({row.scale for row in found.rows if row.scale})
-    if any(record.source == "sample" for record in used) and "sample data" not in said:
-        said.append("sample data")
+    scales = sorted({row.scale for row in found.rows if row.scale})
+    if any(record.source == "sample" for record in used) and "sample data" not in scales:
+        scales.append("sample data")
     missing = sum(not row.runs for row in found.rows)
-    return said + ([f"{missing} of {len(found.rows)} cells missing"] if missing else [])
+    return scales + ([f"{missing} of {len(found.rows)} cells missing"] if missing else [])
 
 
 def grid(laid: Layout) -> dict[str, Any]:

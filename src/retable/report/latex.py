@@ -1,6 +1,6 @@
 r"""A table as a LaTeX tabular in the publication's layout, to be put into a paper with \input; needs booktabs.
 
-A figure is `mean ± sample standard deviation (published)`, the best in bold. What a reader must know first (sample
+A value is `mean ± sample standard deviation (published)`, the best in bold. What a reader must know first (sample
 data, reduced scale, mixed devices) stands below the last rule, so that it is printed and not lost in a comment.
 """
 
@@ -46,8 +46,8 @@ def latex_by_epoch(found: Evaluated) -> str:
 
 def latex_origin(found: Evaluated) -> list[str]:
     table = found.table
-    said = " ".join(f"{table.source} {table.title}".split())
-    return [f"% {said}: python train.py -m experiment={table.name}", "% \\usepackage{booktabs}"]
+    heading = " ".join(f"{table.source} {table.title}".split())
+    return [f"% {heading}: python train.py -m experiment={table.name}", "% \\usepackage{booktabs}"]
 
 
 def tabular(found: Evaluated, laid: Layout) -> list[str]:
@@ -65,16 +65,16 @@ def tabular(found: Evaluated, laid: Layout) -> list[str]:
 
 
 def figures_note(laid: Layout) -> list[str]:
-    """What a figure consists of; nothing where there is none."""
+    """What a value consists of; nothing where there is none."""
     entries = [entry for _, line in laid.lines for entry in line if entry]
     seeds = sorted({entry.n for entry in entries if entry.n})
     if not seeds:
         return []
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    said = f"Mean ± sample standard deviation over {count} seeds" if seeds[-1] > 1 else "One seed"
+    sentence = f"Mean ± sample standard deviation over {count} seeds" if seeds[-1] > 1 else "One seed"
     published = any(entry.published for entry in entries)
     best = " Best in bold." if any(entry.best for entry in entries) else ""
-    return [f"{said}{', published value in parentheses' if published else ''}.{best}"]
+    return [f"{sentence}{', published value in parentheses' if published else ''}.{best}"]
 
 
 def latex_head(laid: Layout) -> list[str]:
@@ -96,16 +96,16 @@ def latex_row(texts: Iterable[str]) -> str:
 
 
 def latex_figure(entry: Entry, metric: Metric) -> str:
-    r"""E.g. `\textbf{63.90 $\pm$ 0.40} (64.48)`; words where there is no figure."""
-    said = escape(entry.words)
+    r"""E.g. `\textbf{63.90 $\pm$ 0.40} (64.48)`; words where there is no value."""
+    text = escape(entry.words)
     if entry.mean is not None:
-        said = minus(metric.spell(entry.mean))
-        said += f" $\\pm$ {metric.spell(entry.std)}" if entry.std else ""
-        said = f"\\textbf{{{said}}}" if entry.best else said
-        said += f" [{escape(entry.words)}]" if entry.words else ""
+        text = minus(metric.spell(entry.mean))
+        text += f" $\\pm$ {metric.spell(entry.std)}" if entry.std else ""
+        text = f"\\textbf{{{text}}}" if entry.best else text
+        text += f" [{escape(entry.words)}]" if entry.words else ""
     if entry.published is None:
-        return said
-    return f"{said} ({minus(escape(published_text(entry.published)))})"
+        return text
+    return f"{text} ({minus(escape(published_text(entry.published)))})"
 
 
 def minus(text: str) -> str:

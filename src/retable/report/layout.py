@@ -1,7 +1,7 @@
-"""Where a table's figures stand: as published, for every format.
+"""Where a table's values stand: as published, for every format.
 
 Pivoted where the table says rows (and columns), else a line a cell. A cell that says nothing of a column's keys (a
-baseline) stands in every column of its line; where the publication has no cell, there is no figure.
+baseline) stands in every column of its line; where the publication has no cell, there is no value.
 """
 
 import re
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """Lines of figures under groups of columns.
+    """Lines of values under groups of columns.
 
     corner: what the lines' labels are values of. groups: each group's label, empty where there are none; each holds
     every metric. lines: each line's label and its entries, a metric a column; None where the publication has no cell.
@@ -47,9 +47,9 @@ def layout(found: "Evaluated") -> Layout:
         lines = tuple((row.cell.name, tuple(row.entries[m.name] for m in metrics)) for row in rows)
         return Layout("", ("",), metrics, lines)
     cells = [row.cell for row in rows]
-    columns = places(cells, table.columns) if table.columns else [()]
+    columns = settings_of(cells, table.columns) if table.columns else [()]
     lines = []
-    for line in places(cells, table.rows, partial=True):
+    for line in settings_of(cells, table.rows, partial=True):
         own = [row for row in rows if at(row.cell, table.rows) == line]
         entries: list[Entry | None] = []
         for column in columns:
@@ -73,7 +73,7 @@ def covers(cell: Cell, keys: Sequence[str], place: tuple[Any, ...]) -> bool:
     return all(key not in cell.match or cell.match[key] == value for key, value in zip(keys, place, strict=True))
 
 
-def places(cells: Sequence[Cell], keys: Sequence[str], partial: bool = False) -> list[tuple[Any, ...]]:
+def settings_of(cells: Sequence[Cell], keys: Sequence[str], partial: bool = False) -> list[tuple[Any, ...]]:
     """The distinct values of the keys, in the cells' order; without `partial` those that a cell states in full."""
     found = [at(cell, keys) for cell in cells if partial or all(key in cell.match for key in keys)]
     return list(dict.fromkeys(found)) or [tuple(None for _ in keys)]
@@ -98,23 +98,25 @@ def short(key: str) -> str:
     return parts[-2] if parts[-1] == "name" and len(parts) > 1 else parts[-1]
 
 
-PARTS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 
 
-def parted(column: str) -> tuple[str, str]:
-    """The part of the data that a column is of, and what it is; no part where its name says none.
+def split_and_name(column: str) -> tuple[str, str]:
+    """The split that a column is of, and what it is; no split where its name says none.
 
-    >>> parted("val/accuracy"), parted("valid_acc"), parted("grad_norm/fc"), parted("accuracy")
-    (('val', 'accuracy'), ('val', 'acc'), ('', 'grad_norm/fc'), ('', 'accuracy'))
+    >>> split_and_name("val/accuracy"), split_and_name("valid_acc")
+    (('val', 'accuracy'), ('val', 'acc'))
+    >>> split_and_name("grad_norm/fc"), split_and_name("accuracy")
+    (('', 'grad_norm/fc'), ('', 'accuracy'))
     """
     found = re.match(r"([a-z]+)[/_.](.+)", column)
-    return (PARTS[found[1]], found[2]) if found and found[1] in PARTS else ("", column)
+    return (SPLITS[found[1]], found[2]) if found and found[1] in SPLITS else ("", column)
 
 
 def quality_of(table: Table) -> Metric | None:
     """The metric that says which cell is best: the first on validation data that is no loss; else not of training."""
     found = [m for m in table.metrics.values() if m.column and m.reach is None and not m.column.endswith("loss")]
-    own = {m.name: parted(m.column or "")[0] for m in found}
+    own = {m.name: split_and_name(m.column or "")[0] for m in found}
     return next((m for wanted in ("val", "", "test") for m in found if own[m.name] == wanted), None)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from retable.experiment.metrics import Metric
-from retable.report.alternatives import UNDER, nearest_text, variation_lines
+from retable.report.alternatives import UNDER, nearest_text, untried, variation_lines
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, interval_text
 from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
@@ -35,7 +35,7 @@ def report(found: Evaluated, command: str = "") -> str:
     if found.verdicts:
         parts.append(claims_section(found))
     if found.variations:
-        parts += ["## Under other assumptions", UNDER]
+        parts += ["## Under other assumptions", UNDER, untried(found)]
     for variation in found.variations:
         head, *lines = variation_lines(found, variation)
         parts += [grid([head, *lines]), nearest_text(variation, found.metrics)]
@@ -56,19 +56,19 @@ def grid_of(laid: Layout) -> str:
 
 
 def figure(entry: Entry, metric: Metric) -> str:
-    """E.g. `**63.90 ± 0.40** (3) / 64.48 / -0.58`; with one seed the value alone; words where there is no figure."""
-    said = entry.words
+    """E.g. `**63.90 ± 0.40** (3) / 64.48 / -0.58`; with one seed the value alone; words where there is no value."""
+    text = entry.words
     if entry.mean is not None:
-        said = metric.spell(entry.mean) + (f" ± {metric.spell(entry.std)}" if entry.std else "")
-        said = f"**{said}**" if entry.best else said
-        said += f" ({entry.n})" if entry.n > 1 else ""
-        said += f" ({entry.words})" if entry.words else ""
+        text = metric.spell(entry.mean) + (f" ± {metric.spell(entry.std)}" if entry.std else "")
+        text = f"**{text}**" if entry.best else text
+        text += f" ({entry.n})" if entry.n > 1 else ""
+        text += f" ({entry.words})" if entry.words else ""
     if entry.published is None:
-        return said
-    said += f" / {published_text(entry.published)}"
+        return text
+    text += f" / {published_text(entry.published)}"
     if entry.mean is None:
-        return said
-    return f"{said} / {NOT_COMPARABLE if entry.difference is None else metric.signed(entry.difference)}"
+        return text
+    return f"{text} / {NOT_COMPARABLE if entry.difference is None else metric.signed(entry.difference)}"
 
 
 def grid(lines: Sequence[Sequence[str]]) -> str:
@@ -83,7 +83,7 @@ def differences_section(found: Evaluated) -> str:
         texts.setdefault(one.label, []).append(interval_text(one, table.metrics[one.metric]))
     differs = {one.label: one.differs for one in found.differences}
     lines = [[f"minus {table.baseline}", *map(heading, found.metrics), "differs in"]]
-    lines += [[name, *said, differs[name] or "–"] for name, said in texts.items()]
+    lines += [[name, *values, differs[name] or "–"] for name, values in texts.items()]
     return f"## Differences from the baseline\n\n{grid(lines)}\n\n{METHOD}"
 
 

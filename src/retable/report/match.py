@@ -134,13 +134,13 @@ def meets(record: RunRecord, where: Mapping[str, Any]) -> bool:
 
 
 def notes(chosen: Group, others: Sequence[Group]) -> tuple[Remark, ...]:
-    said = []
+    remarks = []
     if chosen.setting:
-        said.append(Remark(f"Set for every run beside the experiment: {' '.join(chosen.setting)}.", "setting"))
+        remarks.append(Remark(f"Set for every run beside the experiment: {' '.join(chosen.setting)}.", "setting"))
     if others:
         counted = "; ".join(f"{len(group.records)} with {group.text}" for group in others)
-        said.append(Remark(f"Not in this table, of other data, scale or settings: {counted} (runs).", "left out"))
-    return tuple(said)
+        remarks.append(Remark(f"Not in this table, of other data, scale or settings: {counted} (runs).", "left out"))
+    return tuple(remarks)
 
 
 class Matcher:

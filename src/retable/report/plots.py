@@ -172,7 +172,7 @@ def effect(values: Sequence[tuple[str, Point]], setting: str, title: str, up: tu
 def parallel(
     names: Sequence[str], lines: Sequence[tuple[str, Sequence[float], float]], marks: Sequence[Sequence[str]]
 ) -> str:
-    """Parallel coordinates: a line a cell through an axis a setting; the last axis is the figure, which colours it.
+    """Parallel coordinates: a line a cell through an axis a setting; the last axis is the value, which colours it.
 
     Args:
         names: of the axes.
@@ -187,8 +187,8 @@ def parallel(
         return bottom - share * (bottom - top)
 
     parts = []
-    for label, places, share in lines:
-        path = "L".join(f"{x:.1f} {y(place):.1f}" for x, place in zip(across, places, strict=True))
+    for label, heights, share in lines:
+        path = "L".join(f"{x:.1f} {y(height):.1f}" for x, height in zip(across, heights, strict=True))
         parts.append(
             f'<path d="M{path}" class="plot-parallel" style="--share:{100 * share:.0f}%">'
             f"<title>{escape(label)}</title></path>"

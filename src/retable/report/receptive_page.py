@@ -6,7 +6,7 @@ from typing import Any
 from retable import atomic
 from retable.errors import first_line
 from retable.report.html import environment
-from retable.report.pictures import link, relative
+from retable.report.pictures import SUFFIXES, link, relative
 from retable.report.verdicts import FAILS, HOLDS, NOT_JUDGED
 
 SUMMARY = "receptive.json"
@@ -16,10 +16,10 @@ _METHODS = (
     ("effective", "where the unit's gradient by the pixels is large, averaged over the images"),
 )
 _FIGURES = (
-    ("top", "The images that activate the unit most, with the field outlined", "top.png"),
-    ("average", "The averaged maps", "average.png"),
-    ("maps", "Discrepancy map of each image", "discrepancy.png"),
-    ("segments", "Segments removed until the class flips", "segments.png"),
+    ("top", "The images that activate the unit most, with the field outlined", "top"),
+    ("average", "The averaged maps", "average"),
+    ("maps", "Discrepancy map of each image", "discrepancy"),
+    ("segments", "Segments removed until the class flips", "segments"),
 )
 
 
@@ -42,13 +42,22 @@ def write_receptive_page(folder: Path) -> Path:
             lines=[_line(name, study[name], method) for name, method in _METHODS],
             inside=inside(study),
             remarks=_remarks(study),
-            figures=[figure for figure in _FIGURES if figure[0] != "segments" or "segments" in study],
+            figures=[
+                (name, text, _picture(folder, stem))
+                for name, text, stem in _FIGURES
+                if name != "segments" or "segments" in study
+            ],
             settings=_settings(study),
             size_text=size_text,
         )
     )
     atomic.write_text(folder / "index.html", page)
     return folder / "index.html"
+
+
+def _picture(folder: Path, stem: str) -> str:
+    """The name of a figure's file: a study draws PNG, an exported one has WebP."""
+    return next((name for suffix in SUFFIXES if (folder / (name := f"{stem}{suffix}")).exists()), f"{stem}.png")
 
 
 def index_lines(studies: Path, folder: Path) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
@@ -107,32 +116,32 @@ def inside(study: dict[str, Any]) -> str:
 
 def _remarks(study: dict[str, Any]) -> list[str]:
     images, rows = study["images"], study["top"]
-    said = []
+    remarks = []
     if study["empirical"]["inside"] is None:
-        said.append("The theoretical field covers every image, so that nothing outside of it could be tested.")
+        remarks.append("The theoretical field covers every image, so that nothing outside of it could be tested.")
     elif not study["empirical"]["inside"]:
         change = max(row["largest_change_outside"] for row in rows)
-        said.append(f"An occluder outside of the theoretical field changes the activation, by up to {change:.2g}.")
+        remarks.append(f"An occluder outside of the theoretical field changes the activation, by up to {change:.2g}.")
     height, width = images["shape"][1:]
     cut = sum(_is_cut(row, study["theoretical"]["size"], height, width) for row in rows)
     if cut and study["empirical"]["inside"] is not None:
-        said.append(
+        remarks.append(
             f"In {cut} of {len(rows)} images the border cuts the field at the place of the largest activation, so that"
             " the measured fields are cut, too; --uncut with a larger --size leaves such places out."
         )
     if study["empirical"]["size"] is None:
-        said.append("On average no occluder lowers the activation, so that there is no empirical field.")
+        remarks.append("On average no occluder lowers the activation, so that there is no empirical field.")
     if len(rows) < images["top"]:
-        said.append(f"Only {len(rows)} images to study, in place of {images['top']}.")
+        remarks.append(f"Only {len(rows)} images to study, in place of {images['top']}.")
     if images["flat"]:
         which = "1 image, which is" if images["flat"] == 1 else f"{images['flat']} images, which are"
-        said.append(f"The unit answers the same everywhere on {which} left out.")
+        remarks.append(f"The unit answers the same everywhere on {which} left out.")
     if images["unreadable"]:
         count = len(images["unreadable"])
-        said.append(
+        remarks.append(
             f"{count} {'file' if count == 1 else 'files'} could not be read: {', '.join(images['unreadable'])}."
         )
-    return said
+    return remarks
 
 
 def _line(name: str, field: dict[str, Any], method: str) -> dict[str, str]:

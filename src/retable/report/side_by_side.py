@@ -43,8 +43,8 @@ def cells(names: tuple[str, str], left: Evaluated, right: Evaluated) -> str:
         line = [row.cell.name]
         for metric in left.metrics:
             a, b = row.entries[metric.name], other.entries[metric.name]
-            apart = "–" if a.mean is None or b.mean is None else metric.signed(b.mean - a.mean)
-            line += [_figure(a, metric), _figure(b, metric), apart]
+            difference = "–" if a.mean is None or b.mean is None else metric.signed(b.mean - a.mean)
+            line += [_figure(a, metric), _figure(b, metric), difference]
         lines.append([*line, changed(row, other) or "nothing"])
     return grid(lines) if len(lines) > 1 else ""
 
@@ -53,11 +53,11 @@ def changed(left: Row, right: Row) -> str:
     """What tells one side's runs from the other's, e.g. `optimizer.lr: 0.1 → 0.2; device: A (cpu) → B (cuda)`."""
     a, b = left.finished[0], right.finished[0]
     ours, theirs = facts(a), facts(b)
-    said = [
+    changes = [
         f"{key}: {lookup(a.config, key, '–')} → {lookup(b.config, key, '–')}" for key in sorted(keys_that_differ(a, b))
     ]
-    said += [f"{name}: {ours[name] or '–'} → {theirs[name] or '–'}" for name in ours if ours[name] != theirs[name]]
-    return "; ".join(said)
+    changes += [f"{name}: {ours[name] or '–'} → {theirs[name] or '–'}" for name in ours if ours[name] != theirs[name]]
+    return "; ".join(changes)
 
 
 def facts(record: RunRecord) -> Mapping[str, str]:

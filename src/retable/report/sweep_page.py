@@ -39,7 +39,7 @@ class Swept:
 
     @property
     def rated(self) -> list[Row]:
-        """Cells with a figure, the best first."""
+        """Cells with a value, the best first."""
         rows = [row for row in self.found.rows if row.entries[self.quality.name].mean is not None]
         return sorted(rows, key=self.mean, reverse=self.quality.better == "higher")
 
@@ -64,7 +64,7 @@ def sweep_of(
         settings: of each run what was set, by key.
 
     Raises:
-        ConfigError: where nothing varied, or no run has a figure.
+        ConfigError: where nothing varied, or no run has a value.
     """
     factors = varied(settings)
     shown = [{key: one.get(key) for key in factors} for one in settings]
@@ -199,10 +199,10 @@ def parallel(swept: Swept) -> str | None:
     lines = []
     for row in reversed(rows):  # the best on top
         share = (swept.mean(row) - low) / ((high - low) or 1.0)
-        said = ", ".join(f"{short(key)} {text_of(row.cell.match[key])}" for key in swept.factors)
+        name = ", ".join(f"{short(key)} {text_of(row.cell.match[key])}" for key in swept.factors)
         good = share if swept.quality.better == "higher" else 1 - share
         lines.append(
-            (f"{said}: {swept.quality.spell(swept.mean(row))}", [*(place(row, k) for k in swept.factors), share], good)
+            (f"{name}: {swept.quality.spell(swept.mean(row))}", [*(place(row, k) for k in swept.factors), share], good)
         )
     marks = [[text_of(value) for value in values] for values in swept.factors.values()]
     marks.append([swept.quality.spell(low), swept.quality.spell(high)])

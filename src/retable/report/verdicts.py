@@ -10,12 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from statistics import fmean
 
+from retable.experiment.best import Ranked
 from retable.experiment.claims import Claim
-from retable.experiment.kinds import Ranked
-from retable.experiment.metrics import Curve, Metric, NotThere, Published
-from retable.experiment.operands import Operand, World
+from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.operands import World
 from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
 from retable.report.factors import Differing, differing
@@ -24,6 +23,7 @@ from retable.report.predicted import predicted_spread
 from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
+from retable.report.worlds import PublishedWorld, RunsWorld, of_seed
 
 MOST_RANGES = 12  # of a claim that is held against published ranges: each doubles what is tried
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -35,10 +35,10 @@ class Verdict:
     """One claim's outcome.
 
     verdict: holds, does not hold, undecided, not judged (sample data), not comparable (a threshold at reduced scale).
-    numbers: what was compared, on the means; held of judged: in how many seeds it holds.
+    numbers: what was compared, on the means; held: in how many of the seeds it holds.
     scale_note: empty at the published scale, else what was reduced. reasons: why it is undecided, or what was left out.
-    published: what the claim is worth on the published figures themselves.
-    intervals: one a statement that sets one figure of runs over another, where the claim is judged. A choice among many
+    published: what the claim is worth on the published values themselves.
+    intervals: one a statement that sets one value of runs over another, where the claim is judged. A choice among many
     (`best`) has none: its runner-up is picked after the fact. resolution: how sure it is that it holds, or does not.
     differs: in which settings the cells that it compares do. under: under which assumptions it holds.
     """
@@ -48,7 +48,7 @@ class Verdict:
     verdict: str
     numbers: str = ""
     held: int = 0
-    judged: int = 0
+    seeds: int = 0
     scale_note: str = ""
     reasons: tuple[str, ...] = ()
     published: str = UNDECIDED
@@ -61,11 +61,11 @@ class Verdict:
     def sureness(self) -> str:
         """E.g. `not resolved at 3 seeds (holds in 2 of 3; about 12 would decide)`."""
         if self.resolution is None:
-            return f"holds in {self.held} of {self.judged} seed{'s' if self.judged > 1 else ''}" if self.judged else ""
-        split = 0 < self.held < self.judged or (self.verdict == HOLDS) != (self.held == self.judged)
-        said = [f"holds in {self.held} of {self.judged}"] if split and self.judged else []
-        said += [self.resolution.more] if self.resolution.more else []
-        return self.resolution.text + (f" ({'; '.join(said)})" if said else "")
+            return f"holds in {self.held} of {self.seeds} seed{'s' if self.seeds > 1 else ''}" if self.seeds else ""
+        split = 0 < self.held < self.seeds or (self.verdict == HOLDS) != (self.held == self.seeds)
+        notes = [f"holds in {self.held} of {self.seeds}"] if split and self.seeds else []
+        notes += [self.resolution.more] if self.resolution.more else []
+        return self.resolution.text + (f" ({'; '.join(notes)})" if notes else "")
 
     def evidence(self, metrics: Mapping[str, Metric]) -> list[str]:
         """The differences that the verdict rests on with their intervals, and where a page tests several claims, p."""
@@ -81,84 +81,24 @@ class Verdict:
     @property
     def line(self) -> str:
         """E.g. `holds at this scale (3 of 100 epochs), resolved at 5 seeds: relu 50.88 > tanh 47.37`."""
-        said = self.verdict
+        text = self.verdict
         if self.verdict in (HOLDS, FAILS, NOT_COMPARABLE, NOT_JUDGED) and self.scale_note:
-            said += f" at this scale ({self.scale_note})" if self.verdict in (HOLDS, FAILS) else f" ({self.scale_note})"
-        said += f", {self.sureness}" if self.sureness else ""
+            text += f" at this scale ({self.scale_note})" if self.verdict in (HOLDS, FAILS) else f" ({self.scale_note})"
+        text += f", {self.sureness}" if self.sureness else ""
         confounded = ", ".join(self.differs.confounded)
         more = f"confounded: the cells differ in {confounded}, too" if confounded else ""
         details = "; ".join(part for part in (self.numbers, *self.reasons, more, self.under) if part)
-        return f"{said}: {details}" if details else said
+        return f"{text}: {details}" if details else text
 
 
-@dataclass(frozen=True)
-class RunsWorld:
-    """Figures of runs: a cell's is the mean over its records, which are one where a single seed is judged."""
-
-    table: Table
-    runs: Mapping[str, Sequence[RunRecord]]
-
-    def cell(self, name: str, operand: Operand) -> float:
-        metrics = self.table.metrics
-        try:
-            return fmean(metrics[operand.metric].value(run, metrics, operand.when) for run in self.runs[name])
-        except NotThere as error:
-            raise NotThere(f"{name}: {error}") from None
-
-    def curve(self, name: str, operand: Operand) -> Curve:
-        metrics = self.table.metrics
-        try:
-            curves = [metrics[operand.metric].curve(run, metrics) for run in self.runs[name]]
-        except NotThere as error:
-            raise NotThere(f"{name}: {error}") from None
-        if any(set(found) != set(curves[0]) for found in curves):
-            raise NotThere(f"{name}: the seeds have different epochs")
-        return {epoch: fmean(found[epoch] for found in curves) for epoch in curves[0]}
-
-
-@dataclass(frozen=True)
-class PublishedWorld:
-    """The published figures, for what the claims are worth on them. ends: what a (cell, metric)'s range stands for."""
-
-    table: Table
-    ends: Mapping[tuple[str, str], float] = field(default_factory=dict)
-
-    def cell(self, name: str, operand: Operand) -> float:
-        figure, metric, final = (
-            self.figure(name, operand.metric),
-            self.table.metrics[operand.metric],
-            operand.when.final,
-        )
-        if final and (name, operand.metric) in self.ends:
-            return self.ends[name, operand.metric]
-        if figure and final and figure.value is not None:
-            return figure.value
-        if final and metric.difference and not (figure and figure.curve):
-            left, right = (
-                self.cell(name, replace(operand, metric=part)) if isinstance(part, str) else part
-                for part in metric.difference
-            )
-            return (left - right) * metric.scale
-        return operand.when.of(self.curve(name, operand), operand.metric)
-
-    def curve(self, name: str, operand: Operand) -> Curve:
-        figure = self.figure(name, operand.metric)
-        if not figure or not figure.curve:
-            raise NotThere(f"{name}: no {operand.metric} was published" + ("" if operand.when.final else " an epoch"))
-        return dict(figure.curve)
-
-    def figure(self, name: str, metric: str) -> Published | None:
-        return self.table.cells[name].published.get(metric) if name in self.table.cells else None
-
-
-def judge(table: Table, runs: Assigned) -> list[Verdict]:
+def evaluate_claims(table: Table, runs: Assigned) -> list[Verdict]:
     """The verdict on each of the table's claims, in its order."""
-    published = judge_published(table)
+    published = evaluate_published(table)
     groups = group(runs.others)
     return corrected(
         [
-            replace(judge_claim(table, claim, runs.cells, groups), published=said.verdict)
-            for claim, said in zip(table.claims, published, strict=True)
+            replace(evaluate_claim(table, claim, runs.cells, groups), published=reference.verdict)
+            for claim, reference in zip(table.claims, published, strict=True)
         ]
     )
 
@@ -177,8 +117,8 @@ def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
     return found
 
 
-def judge_published(table: Table) -> list[Verdict]:
-    """What each claim is worth on the published figures: some reports contradict their own tables."""
+def evaluate_published(table: Table) -> list[Verdict]:
+    """What each claim is worth on the published values: some reports contradict their own tables."""
     found = []
     for claim in table.claims:
         if claim.all_runs:
@@ -206,7 +146,7 @@ def settle_published(table: Table, claim: Claim) -> tuple[str, str, tuple[str, .
     return outcomes[0]
 
 
-def judge_claim(
+def evaluate_claim(
     table: Table,
     claim: Claim,
     cells: Mapping[str, Sequence[RunRecord]],
@@ -244,13 +184,13 @@ def judge_claim(
     faults = missing(used, relevant, seeds)
     if not faults and not alike(scales):
         faults = [f"runs of different scale: {describe(scales)}"]
-    held, judged = count_seeds(table, statements, relevant, seeds)
+    held, counted = count_seeds(table, statements, relevant, seeds)
     if faults:
-        return replace(base, held=held, judged=judged, reasons=(*faults, *notes))
+        return replace(base, held=held, seeds=counted, reasons=(*faults, *notes))
     verdict, numbers, reasons = settle(table, statements, RunsWorld(table, relevant), claim.beside)
     if claim.absolute and any(scale.reduced for scale in scales):
         return replace(base, verdict=NOT_COMPARABLE, numbers=numbers, reasons=(*reasons, *notes))
-    found = replace(base, verdict=verdict, numbers=numbers, held=held, judged=judged, reasons=(*reasons, *notes))
+    found = replace(base, verdict=verdict, numbers=numbers, held=held, seeds=counted, reasons=(*reasons, *notes))
     if verdict not in (HOLDS, FAILS):
         return found
     found = replace(found, differs=differing(table, [relevant[name] for name in claim.cells]))
@@ -288,14 +228,14 @@ def claims_line(verdicts: Sequence[Verdict]) -> str:
         return f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}, not judged: {SAMPLE}"
     held = [verdict for verdict in verdicts if verdict.verdict == HOLDS]
     resolved = sum(verdict.resolution is not None and verdict.resolution.resolved for verdict in held)
-    said = f"{len(held)} of {len(verdicts)} claims hold"
-    return f"{said}, {resolved or 'none'} of them resolved" if held else said
+    text = f"{len(held)} of {len(verdicts)} claims hold"
+    return f"{text}, {resolved or 'none'} of them resolved" if held else text
 
 
 def differences_by_seed(
     table: Table, statements: Sequence[Statement], relevant: Mapping[str, Sequence[RunRecord]], seeds: set[int]
 ) -> tuple[Interval, ...]:
-    """The interval of each statement that sets one figure of runs over another."""
+    """The interval of each statement that sets one value of runs over another."""
     worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in seeds}
     found = []
     for statement in statements:
@@ -308,10 +248,6 @@ def differences_by_seed(
             finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
             found.append(interval(f"{high.label} - {low.label}", high.metric, finite))
     return tuple(found)
-
-
-def of_seed(cells: Mapping[str, Sequence[RunRecord]], seed: int) -> dict[str, list[RunRecord]]:
-    return {name: [run for run in found if run.seed == seed] for name, found in cells.items()}
 
 
 def settle(
@@ -335,12 +271,12 @@ def settle(
             continue
         outcomes.append(holds)
         numbers.append(text if holds or len(statements) == 1 else f"{text} (does not hold)")
-    said = []
+    texts = []
     for statement in beside:
         with contextlib.suppress(NotThere):
-            said.append(statement.holds(evidence)[1])
-    if said:
-        numbers.append(f"beside it: {', '.join(said)}")
+            texts.append(statement.holds(evidence)[1])
+    if texts:
+        numbers.append(f"beside it: {', '.join(texts)}")
     verdict = FAILS if not all(outcomes) else UNDECIDED if reasons else HOLDS
     return verdict, "; ".join(numbers), tuple(dict.fromkeys(reasons))
 
@@ -359,7 +295,9 @@ def missing(
     if not seeds and len(faults) < len(used):
         faults.append(f"no seed that all of {', '.join(name for name, found in used.items() if found)} have")
     for name, found in relevant.items():
-        faults += [f"{name}: seed {run.seed} {run.status}" for run in found if run.status != "finished"]
+        for status in dict.fromkeys(run.status for run in found if run.status != "finished"):
+            ended = sorted(run.seed for run in found if run.status == status)
+            faults.append(f"{name}: seed{'s' if len(ended) > 1 else ''} {', '.join(map(str, ended))} {status}")
         by_seed = [run.seed for run in found]
         faults += [
             f"{name}: {by_seed.count(seed)} runs of seed {seed}" for seed in sorted(seeds) if by_seed.count(seed) > 1
@@ -373,13 +311,13 @@ def count_seeds(
     relevant: Mapping[str, Sequence[RunRecord]],
     seeds: set[int],
 ) -> tuple[int, int]:
-    """(held, judged): seeds in which the claim holds, of those in which every cell has finished and it can be said."""
-    held = judged = 0
+    """(held, counted): seeds in which the claim holds, of those in which every cell has finished and it can be said."""
+    held = counted = 0
     for seed in sorted(seeds):
         runs = of_seed(relevant, seed)
         if any(len(found) != 1 or found[0].status != "finished" for found in runs.values()):
             continue
         verdict, _, _ = settle(table, statements, RunsWorld(table, runs))
         held += verdict == HOLDS
-        judged += verdict != UNDECIDED
-    return held, judged
+        counted += verdict != UNDECIDED
+    return held, counted

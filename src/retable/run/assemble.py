@@ -10,13 +10,13 @@ import torch
 from pytorch_lightning import profilers
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.utils.flop_counter import FlopCounterMode
 
 from retable import checks
 from retable.config.build import build, target_of
 from retable.config.keys import is_foreign
-from retable.config.validate import validate
 from retable.errors import ConfigError, first_line
-from retable.run import ddp, devices, foreign
+from retable.run import ddp, devices, foreign, precision
 from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
@@ -50,19 +50,22 @@ def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
 def check(config: dict[str, Any]) -> dict[str, Any]:
     """Refuse a config that would not run, without training: reads the data, builds everything without memory.
 
+    Args:
+        config: validated (retable.config.validate) by the process that composed it or read it from a disk.
+
     Returns:
-        {"parameters": number of learnable parameters}.
+        {"parameters": number of learnable parameters, "work": of the whole training, by "cpu" and "cuda", each in units
+        of its own, for comparison with other runs'}; of a module of somebody's own the parameters alone.
 
     Raises:
         ConfigError, DataError: one line.
     """
-    validate(config)
     if is_foreign(config):
         check_loggers(config, make_callbacks(config, None, Path()))
         return foreign.check(config)
     data = make_data(config)
     task = make_task(config, data, "meta")
-    _check_output(config, task, data)
+    operations = _check_output(config, task, data)
     task.configure_optimizers()
     if config["trainer"].get("cuda_graph") and not task.fixed_work:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
@@ -74,7 +77,22 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     check_loggers(config, make_callbacks(config, task, Path()))
     count = count_parameters(task)
     _check_memory(config, count)
-    return {"parameters": count}
+    return {"parameters": count, "work": _work(config, data, operations)}
+
+
+def _work(config: dict[str, Any], data: Any, operations: float) -> dict[str, float]:
+    """Operations of a training. On a GPU small steps take as long as each other: until then launches take the time.
+
+    Args:
+        operations: of the forward pass for one image.
+    """
+    trainer, batch = config["trainer"], config["data"]["batch_size"]
+    batches = math.ceil(data.counts.get("train", 0) / batch)
+    limit = trainer["limit_train_batches"]
+    steps = max(1, batches * limit if isinstance(limit, float) else min(batches, limit)) * trainer["max_epochs"]
+    steps = steps if trainer["max_steps"] == -1 else min(steps, trainer["max_steps"])
+    step = precision.PASSES * operations * batch
+    return {"cpu": steps * step, "cuda": steps * max(step, precision.MIXED_FROM)}
 
 
 def _check_shares(config: dict[str, Any], data: Any) -> None:
@@ -117,10 +135,14 @@ def _check_memory(config: dict[str, Any], count: int) -> None:
         )
 
 
-def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModule) -> None:
-    """Refuse a model whose outputs the task or the loss does not take, e.g. a class an image where a mask is wanted."""
+def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModule) -> float:
+    """Refuse a model whose outputs the task or the loss does not take, e.g. a class an image where a mask is wanted.
+
+    Returns:
+        Floating-point operations of the model's forward pass for one image.
+    """
     shape, name = tuple(data.image_shape), config["model"].get("name")
-    with torch.no_grad(), torch.device("meta"):
+    with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
         outputs = task.model.eval()(torch.empty(2, *shape))
         wanted = task.output_shape(2, data.num_classes, shape)
         if tuple(outputs.shape) != wanted:
@@ -136,6 +158,7 @@ def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModu
             raise ConfigError(
                 f"loss={config['loss'].get('name')}: does not fit task={config['task']['name']} ({reason})"
             ) from error
+    return counter.get_total_flops() / 2
 
 
 def best_is_highest(config: dict[str, Any], task: Task) -> bool:

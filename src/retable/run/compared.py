@@ -19,7 +19,7 @@ def draw_worst(first: Path, second: Path, path: Path, count: int, names: tuple[s
 
     Args:
         first, second: run directories with their last checkpoints, of segmentation on the same images: those of the
-            test part of the second run's data, else of its validation part.
+            test split of the second run's data, else of its validation split.
         path: the PNG to write.
         names: what the two are called above their predictions.
 
@@ -35,9 +35,9 @@ def draw_worst(first: Path, second: Path, path: Path, count: int, names: tuple[s
             raise ConfigError(f"{model.name}: no segmentation model; accepted: runs of a task of segmentation")
     if models[0].image_shape != models[1].image_shape or models[0].classes != models[1].classes:
         raise ConfigError(f"{models[0].name}, {models[1].name}: images or classes differ; accepted: models of one set")
-    parts = make_data(models[1].config).splits.parts
-    part = "test" if "test" in parts else "val"
-    images = parts[part]
+    splits = make_data(models[1].config).splits.by_name
+    split = "test" if "test" in splits else "val"
+    images = splits[split]
     task = models[1].task
     truth = task.labels(torch.from_numpy(np.array(images.targets)).long())
     predicted = [predictions(model, images) for model in models]
@@ -47,7 +47,7 @@ def draw_worst(first: Path, second: Path, path: Path, count: int, names: tuple[s
     chosen = images.take(worst)
     notes = [f"dice {dice[0][i]:.3f} | {dice[1][i]:.3f}" for i in worst]
     shown = [found.numpy()[worst] for found in predicted]
-    title = f"{part}: the {len(worst)} images on which {names[0]} did worst, under {names[0]} and {names[1]}"
+    title = f"{split}: the {len(worst)} images on which {names[0]} did worst, under {names[0]} and {names[1]}"
     sheet(chosen.images, truth.numpy()[worst], shown, chosen.names, notes, task.classes, path, title, names)
     return list(chosen.names)
 

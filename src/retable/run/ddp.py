@@ -147,7 +147,7 @@ class Meeting:
         by_torchrun = (
             os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and nodes.TorchElasticEnvironment.detect()
         )
-        with self._said():
+        with self._in_a_line():
             store = distributed.TCPStore(
                 place.address,
                 place.port,
@@ -158,25 +158,25 @@ class Meeting:
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if by_torchrun else "0"
         self._store = distributed.PrefixStore(f"retable/{again}", store)
 
-    def tell(self, told: dict[str, Any]) -> None:
+    def send(self, request: dict[str, Any]) -> None:
         """Hand the other nodes what rank 0 trains."""
-        self._store.set("told", json.dumps(told))
+        self._store.set("request", json.dumps(request))
 
-    def hear(self) -> dict[str, Any]:
+    def receive(self) -> dict[str, Any]:
         """What rank 0 trains, once it says so."""
-        with self._said():
-            return json.loads(self._store.get("told"))
+        with self._in_a_line():
+            return json.loads(self._store.get("request"))
 
     def join(self, kind: str) -> None:
         """Make the group of all ranks; each waits for all others."""
         place, group = self.place, distributed.PrefixStore("group", self._store)
         if kind == "cuda":
             torch.cuda.set_device(place.local)
-        with self._said():
+        with self._in_a_line():
             distributed.init_process_group(_backend(kind), store=group, rank=place.rank, world_size=place.world)
 
     @contextlib.contextmanager
-    def _said(self) -> Iterator[None]:
+    def _in_a_line(self) -> Iterator[None]:
         place = self.place
         try:
             yield
@@ -188,25 +188,25 @@ class Meeting:
 
 
 @contextlib.contextmanager
-def companions(config: dict[str, Any], told: dict[str, Any], meeting: Meeting, kind: str) -> Iterator[None]:
-    """All ranks, ready to train: those of this node are started, and ended with the block; the others are told.
+def companions(config: dict[str, Any], request: dict[str, Any], meeting: Meeting, kind: str) -> Iterator[None]:
+    """All ranks, ready to train: those of this node are started, and ended with the block; the others hear of it.
 
     Args:
         config: the run's.
-        told: directory: the run's; found: the checkpoint that all go on from, or None; fingerprint: of its data.
+        request: directory: the run's; found: the checkpoint that all go on from, or None; fingerprint: of its data.
 
     Raises:
         RetableError: if one of them ends before it is ready; the run's log has its reason.
     """
-    told = told | {"config": config}
-    meeting.tell(told)
-    with _started(meeting.place, told):
+    request = request | {"config": config}
+    meeting.send(request)
+    with _started(meeting.place, request):
         meeting.join(kind)
         yield
 
 
 @contextlib.contextmanager
-def _started(place: Place, told: dict[str, Any]) -> Iterator[None]:
+def _started(place: Place, request: dict[str, Any]) -> Iterator[None]:
     """The other ranks of this process's node, where it has to start them, ready to train; ended with the block."""
     command = [sys.executable, "-m", "retable.run.ddp"]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
@@ -217,7 +217,7 @@ def _started(place: Place, told: dict[str, Any]) -> Iterator[None]:
         for rank, other in zip(ranks, others, strict=True):
             own = {"place": asdict(replace(place, rank=rank, starts=False)), "threads": torch.get_num_threads()}
             with contextlib.suppress(BrokenPipeError):
-                other.stdin.write(json.dumps(told | own) + "\n")
+                other.stdin.write(json.dumps(request | own) + "\n")
                 other.stdin.flush()
         for rank, other in zip(ranks, others, strict=True):
             if other.stdout.readline().strip() != "ready":
@@ -243,27 +243,27 @@ def follow(place: Place) -> None:
     """
     print(f"rank {place.rank} of {place.world}: waits for rank 0 at {place.address}:{place.port}", flush=True)
     meeting = Meeting(place)
-    told = meeting.hear()
-    print(f"rank {place.rank} of {place.world}: trains {told['directory']}", flush=True)
-    with _started(place, told):
-        _follow(told, meeting)
+    request = meeting.receive()
+    print(f"rank {place.rank} of {place.world}: trains {request['directory']}", flush=True)
+    with _started(place, request):
+        _follow(request, meeting)
 
 
-def _follow(told: dict[str, Any], meeting: Meeting, ready: Callable[[], None] = lambda: None) -> None:
+def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None] = lambda: None) -> None:
     """Train as one of the other ranks: what `execute` does, writing nothing."""
     from retable.run import devices, execute, precision, steps
     from retable.run.assemble import best_is_highest, make_callbacks, make_data, make_early_stop, make_task
     from retable.run.output import quieten_lightning
     from retable.run.record import Record
 
-    config, directory, place = told["config"], Path(told["directory"]), meeting.place
+    config, directory, place = request["config"], Path(request["directory"]), meeting.place
     quieten_lightning()
     kind, _ = devices.resolve(config["trainer"]["device"])
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
-    if data.fingerprint != told["fingerprint"]:
+    if data.fingerprint != request["fingerprint"]:
         raise RetableError(f"{config['data']['root']}: not the data of rank 0; accepted: the same on all nodes")
-    found = told["found"] and Path(told["found"])
+    found = request["found"] and Path(request["found"])
     if found and not found.is_file():
         raise RetableError(f"{found}: not found here; accepted for going on: a folder that all nodes share")
     task = make_task(config, data)
@@ -271,7 +271,7 @@ def _follow(told: dict[str, Any], meeting: Meeting, ready: Callable[[], None] = 
     share(task, data, place.rank, place.world)
     best = best_is_highest(config, task)
     stop = make_early_stop(config, task)
-    record = Record(directory, config["task"]["metric"], best, {}, False, lambda row: None, early_stop=stop)
+    record = Record(directory, config["task"]["metric"], best, {}, None, lambda row: None, early_stop=stop)
     record.writes = False
     callbacks = make_callbacks(config, task, directory)
     steps.choose(config, task, data, callbacks)
@@ -298,10 +298,10 @@ def main() -> None:
     """A rank of somebody's run."""
     for number in (signal.SIGINT, signal.SIGUSR1):  # the first rank's business
         signal.signal(number, signal.SIG_IGN)
-    told = json.loads(sys.stdin.readline())
+    request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_first, daemon=True).start()
-    torch.set_num_threads(told["threads"])
-    _follow(told, Meeting(Place(**told["place"])), _is_ready)
+    torch.set_num_threads(request["threads"])
+    _follow(request, Meeting(Place(**request["place"])), _is_ready)
     sys.stderr.flush()
     os._exit(0)
 

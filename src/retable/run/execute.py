@@ -16,7 +16,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
+from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign_train, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -27,7 +27,7 @@ from retable.run.assemble import (
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
 from retable.run.fused import Seat
-from retable.run.images import write_images as write_image_figures
+from retable.run.images import write_images as write_image_metrics
 from retable.run.loggers import close_loggers, make_loggers
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
@@ -116,7 +116,7 @@ def _execute(
         loggers = make_loggers(config, directory, atomic.read_json(directory / files.RUN) or {}, callbacks)
         its_trainer = functools.partial(make_trainer, config["trainer"], kind, callbacks=callbacks, loggers=loggers)
         try:
-            return foreign.execute(config, directory, kind, its_trainer, **hooks)
+            return foreign_train.execute(config, directory, kind, its_trainer, **hooks)
         finally:
             close_loggers(loggers)
     meeting = None
@@ -144,7 +144,7 @@ def _execute(
         config["task"]["metric"],
         best_is_highest(config, task),
         extra=portable(config, data, run.get("name", directory.name)),
-        tensorboard=config["logger"].get("tensorboard", False),
+        events=beside.events(kind) if config["logger"].get("tensorboard", False) else None,
         on_epoch=on_epoch,
         early_stop=make_early_stop(config, task),
         keep_best=kept["best"],
@@ -163,8 +163,8 @@ def _execute(
     if meeting is not None:
         ranks = ddp.settings(kind, meeting.place)
         trainer = make_trainer(trained["trainer"], kind, record, [*callbacks, ddp.callback(config)], loggers, ranks)
-        told = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
-        companions = ddp.companions(trained, told | {"fingerprint": data.fingerprint}, meeting, kind)
+        request = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
+        companions = ddp.companions(trained, request | {"fingerprint": data.fingerprint}, meeting, kind)
         ddp.share(task, data, 0, meeting.place.world)
     else:
         trainer = make_trainer(trained["trainer"], kind, record, callbacks, loggers)
@@ -194,7 +194,8 @@ def _execute(
     seconds |= phases(record)
     clock = time.perf_counter()
     if outcome["status"] == FINISHED:
-        _draw(directory, record, task.to(kind, torch.float32), data, config)
+        with beside.drawing(kind):
+            _draw(directory, record, task.to(kind, torch.float32), data, config)
         if config["logger"].get("tensorboard", False):
             write_images(directory, record.epochs)
     seconds["figures"] = time.perf_counter() - clock
@@ -207,7 +208,7 @@ def _execute(
         | {"stepping": stepping, "seconds": seconds}
     )
     if outcome["status"] == FINISHED:
-        write_image_figures(directory, task)
+        write_image_metrics(directory, task)
     atomic.sync(directory)  # before a result says that all of it is there
     atomic.write_json(directory / files.RESULT, result)
     atomic.sync(directory)  # and before anything is deleted that is not needed any more
@@ -272,6 +273,8 @@ def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[s
     from retable.figures import classification as figures
 
     folder, title = directory / "figures", f"{config['task']['name']} · {directory.name}"
+    for stale in folder.glob("*.png"):  # of a process that was killed as it drew
+        stale.unlink()
     figures.curves(record.rows, folder / "curves.png", title)
     figures.gradient_norms(record.rows, folder / "gradient_norms.png", title)
     task.draw(folder, data, config, title)

@@ -20,19 +20,19 @@ def fingerprint(data: pl.LightningDataModule, loaders: Mapping[str, Any]) -> tup
 
     Args:
         data: the DataModule.
-        loaders: what it gave for each part: a DataLoader, or several in lists and dictionaries.
+        loaders: what it gave for each split: a DataLoader, or several in lists and dictionaries.
 
     Returns:
         64 hexadecimal digits, the first half of the items that were looked at and the second of the source; and a
         sentence. Arguments are left out, which are keys of the run: batches of another size are of the same data.
     """
     items, seen = hashlib.sha256(), []
-    for part, given in loaders.items():
+    for split, given in loaders.items():
         for number, dataset in enumerate(_datasets(given)):
             found = _look(dataset)
             if found is not None:
-                items.update(f"{part} {number}: ".encode() + found)
-                seen.append(part)
+                items.update(f"{split} {number}: ".encode() + found)
+                seen.append(split)
     source, classes = hashlib.sha256(), []
     for cls in type(data).__mro__[: type(data).__mro__.index(pl.LightningDataModule)]:
         try:
@@ -41,8 +41,8 @@ def fingerprint(data: pl.LightningDataModule, loaders: Mapping[str, Any]) -> tup
         except (OSError, TypeError):  # typed into a notebook
             continue
     of_source = f"the source of {', '.join(classes)}" if classes else "no source"
-    parts = " and ".join(dict.fromkeys(seen))
-    of_items = f"the number of items and the first item of {parts}" if seen else "no items"
+    splits = " and ".join(dict.fromkeys(seen))
+    of_items = f"the number of items and the first item of {splits}" if seen else "no items"
     return items.hexdigest()[:_HALF] + source.hexdigest()[:_HALF], f"{of_items}; {of_source}; nothing else"
 
 

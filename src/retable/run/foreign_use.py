@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from retable.config.targets import check_targets
 from retable.errors import ConfigError, DataError, first_line
 from retable.run import devices, foreign
+from retable.run.foreign_train import merged
 from retable.run.output import quieten_lightning
 from retable.tasks.build import HINT
 
@@ -66,12 +67,12 @@ def load_module(content: Mapping[str, Any], path: Path, trust: bool = False) -> 
 
 
 def measured(
-    trained: TrainedModule, part: str | None = None, settings: Mapping[str, Any] | None = None
+    trained: TrainedModule, split: str | None = None, settings: Mapping[str, Any] | None = None
 ) -> tuple[str, dict[str, float]]:
-    """What the module logs of a part of its data.
+    """What the module logs of a split of its data.
 
     Args:
-        part: val or test; None: test where both the module and its data have one.
+        split: val or test; None: test where both the module and its data have one.
         settings: arguments of the DataModule that differ from the run's.
 
     Raises:
@@ -82,12 +83,12 @@ def measured(
         name: is_overridden(f"{step}_step", trained.module) and is_overridden(f"{name}_dataloader", data)
         for name, step in (("val", "validation"), ("test", "test"))
     }
-    part = part or ("test" if has["test"] else "val")
-    if not has.get(part):
+    split = split or ("test" if has["test"] else "val")
+    if not has.get(split):
         accepted = ", ".join(name for name in has if has[name]) or "none"
-        raise ConfigError(f"--part {part}: accepted for {trained.name}: {accepted}")
-    run = {"val": _trainer(trained).validate, "test": _trainer(trained).test}[part]
-    return part, foreign.merged(run(trained.module, datamodule=data, verbose=False))
+        raise ConfigError(f"--split {split}: accepted for {trained.name}: {accepted}")
+    run = {"val": _trainer(trained).validate, "test": _trainer(trained).test}[split]
+    return split, merged(run(trained.module, datamodule=data, verbose=False))
 
 
 def predictions(trained: TrainedModule, settings: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:

@@ -65,7 +65,7 @@ class Seat:
         self.found: Steps | BaseException | None = None
         self.turn, self.done = threading.Semaphore(0), threading.Semaphore(0)
         self._refused: str | None = "not asked yet"
-        self._said = 0  # with how many others it has been said to be
+        self._reported = 0  # with how many others it has been said to be
         self._random: dict[str, Any] | None = None
         self._dtype = torch.get_default_dtype()
 
@@ -84,9 +84,9 @@ class Seat:
             self._random = rng_state()
             _meet(self.met)
             restore_rng(self._random)
-        if self._said != len(self.met):
-            self._said = len(self.met)
-            print(f"steps: as one model of {self._said} runs", flush=True)
+        if self._reported != len(self.met):
+            self._reported = len(self.met)
+            print(f"steps: as one model of {self._reported} runs", flush=True)
         found, self.found, self.request, self.met = self.found, None, None, ()
         if isinstance(found, BaseException):
             raise FusedStepFailed(f"{type(found).__name__}: {found}") from found

@@ -21,7 +21,7 @@ def import_all() -> None:
     gc.disable()
     try:
         with scipy_signal_on_demand():
-            for name in ("retable.run.execute", "retable.figures.classification", "torch.utils.tensorboard"):
+            for name in ("retable.run.execute", "retable.figures.classification"):
                 importlib.import_module(name)
     finally:
         if was_enabled:

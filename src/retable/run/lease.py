@@ -84,21 +84,21 @@ def is_taken(directory: Path) -> bool:
     Raises:
         OSError: if that can't be told.
     """
-    number, said = _latest(directory)
-    if said is None and not (directory / files.LOCK).exists():
+    number, content = _latest(directory)
+    if content is None and not (directory / files.LOCK).exists():
         return False
     try:
         with contextlib.ExitStack() as stack:
             ours = (directory / files.LOCK).exists() and stack.enter_context(lock(directory))
-            return not _is_free(directory, number, said, ours)
+            return not _is_free(directory, number, content, ours)
     except Taken:
         return True
 
 
 def expire(directory: Path) -> None:
     """Make it known to all that a lease has ended which this process has watched until it had."""
-    number, said = _latest(directory)
-    if said and not said.get("released") and _has_stood_still(directory, number):
+    number, content = _latest(directory)
+    if content and not content.get("released") and _has_stood_still(directory, number):
         with contextlib.suppress(OSError):
             _create(directory, number + 1, {"released": True})
 
@@ -116,8 +116,8 @@ class Lease:
     """
 
     def __init__(self, directory: Path, locked: bool) -> None:
-        number, said = _latest(directory)
-        if not _is_free(directory, number, said, locked):
+        number, content = _latest(directory)
+        if not _is_free(directory, number, content, locked):
             raise Taken(str(directory))
         self._number = number + 1
         self._says: dict[str, Any] = {"host": host(), "pid": os.getpid(), "owner": uuid.uuid4().hex, "beat": 0}
@@ -175,10 +175,10 @@ def held(directory: Path, locked: bool) -> Iterator[Lease]:
         lease.give_back()
 
 
-def _is_free(directory: Path, number: int, said: dict[str, Any] | None, locked: bool) -> bool:
-    if said is None or said.get("released"):
+def _is_free(directory: Path, number: int, content: dict[str, Any] | None, locked: bool) -> bool:
+    if content is None or content.get("released"):
         return True
-    if locked and said.get("host") == host():
+    if locked and content.get("host") == host():
         return True
     return _has_stood_still(directory, number)
 
@@ -203,10 +203,10 @@ def _latest(directory: Path) -> tuple[int, dict[str, Any] | None]:
     if number < 0:
         return -1, None
     try:
-        said = json.loads(read_bytes(directory / f"{_PREFIX}{number}"))
+        content = json.loads(read_bytes(directory / f"{_PREFIX}{number}"))
     except (OSError, ValueError, RecursionError):
-        said = {}
-    return number, said if isinstance(said, dict) else {}
+        content = {}
+    return number, content if isinstance(content, dict) else {}
 
 
 def _number(path: Path) -> int:

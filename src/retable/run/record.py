@@ -20,7 +20,7 @@ from retable.run import checkpoints, files
 
 
 class Record(Checkpoint):
-    """Writes an epoch's row and checkpoint when all its figures are known.
+    """Writes an epoch's row and checkpoint when all its metrics are known.
 
     Being a Lightning `Checkpoint` it runs after every other hook of the epoch's end, also the module's.
 
@@ -29,7 +29,7 @@ class Record(Checkpoint):
         metric: column that says which epoch was best, e.g. "val/accuracy".
         higher_is_better: whether the highest value is the best, or the lowest.
         extra: plain values to keep in the checkpoint, so that it can be used without its directory.
-        tensorboard: write events.
+        events: None, or what writes TensorBoard's events: (directory, first epoch to purge or None) -> `Events`.
         on_epoch: called with each finished row.
         early_stop: None, or a rule of retable.training.early_stop.
         keep_best: whether the best epoch's checkpoint is kept beside the last one's.
@@ -43,7 +43,7 @@ class Record(Checkpoint):
         metric: str,
         higher_is_better: bool,
         extra: dict[str, Any],
-        tensorboard: bool,
+        events: Callable[[Path, int | None], Any] | None,
         on_epoch: Any,
         early_stop: Any = None,
         keep_best: bool = False,
@@ -51,14 +51,14 @@ class Record(Checkpoint):
         asked: Callable[[], bool] = lambda: False,
     ) -> None:
         self.directory, self.metric, self.higher_is_better, self.extra = directory, metric, higher_is_better, extra
-        self.tensorboard, self.on_epoch, self.early_stop = tensorboard, on_epoch, early_stop
+        self.on_epoch, self.early_stop = on_epoch, early_stop
         self.keep_best, self.every, self.asked = keep_best, every, asked
         self.rows: list[dict[str, Any]] = []
         self.writes = True  # of several processes that train together the first alone
         self.earlier_seconds = 0.0
         self.fused = 0  # runs that took steps together with this one, itself among them, at most; 0: it was alone
         self._start = time.perf_counter()
-        self._writers: dict[str, Any] = {}
+        self._open_events, self._events = events, None
         self._rng: dict[str, Any] | None = None
         self._saved, self._saved_at, self._ended_at = 0, time.monotonic(), time.monotonic()
 
@@ -108,17 +108,14 @@ class Record(Checkpoint):
         if self._rng is not None:
             restore_rng(self._rng)
             self._rng = None
-        if self.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
+        if self._open_events is not None:
             begun = self.rows or (self.directory / "train").exists()  # also where it starts over
-            purge = self.epochs + 1 if begun else None
-            self._writers = {p: SummaryWriter(str(self.directory / p), purge_step=purge) for p in ("train", "val")}
+            self._events = self._open_events(self.directory, self.epochs + 1 if begun else None)
             if self.rows and self.epochs == 0:
-                self._write_events(self.rows[0])
+                self._events.write(self.rows[0])
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **self.figures(trainer, pl_module)}
+        row = {"epoch": trainer.current_epoch + 1, "step": trainer.global_step, **self.metrics(trainer, pl_module)}
         self.rows.append(row)
         if self.stopped_after is not None:
             trainer.should_stop = True
@@ -128,7 +125,8 @@ class Record(Checkpoint):
             files.write_history(self.directory / files.HISTORY, self.rows)
         elif self.writes:
             files.append_history(self.directory / files.HISTORY, self.rows)
-        self._write_events(row)
+        if self._events is not None:
+            self._events.write(row)
         if due:
             self._save(trainer, best)
         self.on_epoch(row)
@@ -154,7 +152,7 @@ class Record(Checkpoint):
             checkpoints.put(self.directory, temporary, best)
         self._saved, self._saved_at = self.epochs, time.monotonic()
 
-    def figures(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+    def metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
         """What an epoch's row holds beside its number and its step."""
         return pl_module.epoch_metrics
 
@@ -163,16 +161,17 @@ class Record(Checkpoint):
         self.rows = [{"epoch": 0, "step": 0, **metrics}]
 
     def add(self, metrics: dict[str, float]) -> None:
-        """Add figures to the last epoch's row: those of the test set, which is used once."""
+        """Add metrics to the last epoch's row: those of the test set, which is used once."""
         self.rows[-1] |= metrics
         if self.writes:
             files.write_history(self.directory / files.HISTORY, self.rows)
 
     def close(self, hyperparameters: dict[str, Any] | None = None) -> None:
         """End the event files, with the run's hyperparameters and final metrics for the HParams tab."""
-        for writer in self._writers.values():
-            writer.close()
-        if self._writers and hyperparameters is not None and self.rows:
+        if self._events is None:
+            return
+        self._events.close()
+        if hyperparameters is not None and self.rows:
             from retable.run.tensorboard import write_hparams
 
             write_hparams(self.directory, hyperparameters)
@@ -187,17 +186,6 @@ class Record(Checkpoint):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         checkpoint["retable"] = self.extra
-
-    def _write_events(self, row: dict[str, Any]) -> None:
-        for key, value in row.items() if self._writers else ():
-            part, _, name = key.partition("/")
-            if part in self._writers:
-                # The same tag under two writers: TensorBoard draws train and validation in one chart.
-                self._writers[part].add_scalar(name, value, row["epoch"])
-            elif part not in ("epoch", "step"):
-                self._writers["train"].add_scalar(key, value, row["epoch"])
-        for writer in self._writers.values():
-            writer.flush()
 
 
 def _has_stopped(callback: pl.Callback) -> bool:

@@ -44,7 +44,7 @@ def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], dat
 def about_data(data: Any) -> str:
     """What was read and what was left out and why, and what else a set has to say of itself."""
     counts = data.counts
-    parts = ", ".join(f"{counts[part]:,} {part}" for part in ("train", "val", "test") if part in counts)
+    parts = ", ".join(f"{counts[split]:,} {split}" for split in ("train", "val", "test") if split in counts)
     lines = [f"data: {parts} ({data.source})"]
     lines += [f"left out: {count:,}, {reason}" for reason, count in counts.get("reasons", {}).items()]
     return "\n".join(lines + ([data.describe()] if hasattr(data, "describe") else []))
@@ -64,13 +64,13 @@ def portable(config: dict[str, Any], data: Any, name: str) -> dict[str, Any]:
 
 def phases(record: "Record") -> dict[str, float]:
     """Seconds of training and of validation."""
-    return {part: sum(row.get(f"seconds/{part}") or 0.0 for row in record.rows) for part in ("train", "val")}
+    return {split: sum(row.get(f"seconds/{split}") or 0.0 for row in record.rows) for split in ("train", "val")}
 
 
 def result_of(
     config: dict[str, Any], run: dict[str, Any], record: "Record", task: "Task", data: Any, kind: str, steps: int
 ) -> dict[str, Any]:
-    """What result.json holds beside the status: figures, and where they come from."""
+    """What result.json holds beside the status: metrics, and where they come from."""
     from retable.run.assemble import count_parameters
 
     def metrics_of(row: dict[str, Any]) -> dict[str, Any]:

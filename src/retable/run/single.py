@@ -130,17 +130,19 @@ def _checked(config: dict[str, Any], overrides: Sequence[str]) -> tuple[list[str
 def _has_followed(config: dict[str, Any], overrides: Sequence[str]) -> bool:
     """Take part in a run whose rank 0 is another process (retable.run.nodes), where this one is told to; whether so."""
     begun = config["resume"] and Path(config["resume"])
-    told = files.read_run(begun)["config"] if begun and (begun / files.RUN).is_file() else config
-    if told["trainer"].get("strategy") != "ddp":
+    run = files.described(begun) if begun else {"config": config}
+    node = run["config"].get("trainer") if isinstance(run, dict) else None
+    if not isinstance(node, dict) or node.get("strategy") != "ddp":
         return False
     import_all()
     from retable.run import ddp, nodes
 
-    if not nodes.are_several(told):
+    its = files.read_run(begun)["config"] if begun else config
+    if not nodes.are_several(its):
         return False
     if not begun:
-        told = _checked(config, overrides)[1].config
-    place = nodes.place(told)
+        its = _checked(config, overrides)[1].config
+    place = nodes.place(its)
     if place.rank == 0:
         return False
     if begun and (files.read_result(begun) or {}).get("status") in files.DONE:

@@ -13,6 +13,7 @@ need TensorFlow. Files have a fixed name and no time in them: the same runs give
 
 import io
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ EVENTS = "events.out.tfevents.0.hparams"  # a name by which TensorBoard takes it
 def write_images(directory: Path, epoch: int) -> None:
     """Add every PNG of the run's figures to its validation events, under the figure's name, at an epoch."""
     from PIL import Image
+    from tensorboard.compat.proto.event_pb2 import Event
     from tensorboard.compat.proto.summary_pb2 import Summary
-    from torch.utils.tensorboard import FileWriter
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     values = []
     for path in sorted((directory / "figures").glob("*.png")):
@@ -38,8 +40,8 @@ def write_images(directory: Path, epoch: int) -> None:
         # The file's own bytes: SummaryWriter.add_image would decode and compress them again.
         image = Summary.Image(width=width, height=height, colorspace=channels, encoded_image_string=path.read_bytes())
         values.append(Summary.Value(tag=path.stem, image=image))
-    writer = FileWriter(str(directory / "val"), filename_suffix=".figures")
-    writer.add_summary(Summary(value=values), epoch)
+    writer = EventFileWriter(str(directory / "val"), filename_suffix=".figures")
+    writer.add_event(Event(wall_time=time.time(), step=epoch, summary=Summary(value=values)))
     writer.close()
 
 
@@ -65,15 +67,15 @@ def write_hparams(directory: Path, hyperparameters: Mapping[str, Any]) -> None:
     )
 
 
-Said = tuple[Mapping[str, Any], Mapping[str, Any]]
+RunSummary = tuple[Mapping[str, Any], Mapping[str, Any]]
 
 
-def said(run: Path) -> Said:
+def run_summary(run: Path) -> RunSummary:
     """A run's identity and its final metrics, from its files."""
     return _mapping(run / files.RUN, "identity"), _mapping(run / files.RESULT, "metrics.final")
 
 
-def describe_sweep(folder: Path, known: Callable[[Path], Said] = said) -> Path | None:
+def describe_sweep(folder: Path, summary_of: Callable[[Path], RunSummary] = run_summary) -> Path | None:
     """Write the description of every session below a sweep's folder (<folder>/<task>/<run>); None where there is none.
 
     The same is written into `tables`, below which sweeps keep links to their runs under short names.
@@ -83,11 +85,11 @@ def describe_sweep(folder: Path, known: Callable[[Path], Said] = said) -> Path |
     """
     runs = [path.parent for path in sorted(folder.glob(f"*/*/{files.RUN}"))]
     if (folder / "tables").is_dir():
-        describe(folder / "tables", runs, known)
-    return describe(folder, runs, known)
+        describe(folder / "tables", runs, summary_of)
+    return describe(folder, runs, summary_of)
 
 
-def describe(folder: Path, runs: Sequence[Path], known: Callable[[Path], Said] = said) -> Path | None:
+def describe(folder: Path, runs: Sequence[Path], summary_of: Callable[[Path], RunSummary] = run_summary) -> Path | None:
     """Write the description of runs' sessions into the folder that TensorBoard is shown; None where there is none.
 
     Named are the hyperparameters that differ between runs or that only some of them have, and the final metrics. What
@@ -96,9 +98,9 @@ def describe(folder: Path, runs: Sequence[Path], known: Callable[[Path], Said] =
     runs = [run for run in runs if (run / EVENTS).exists()]
     if not runs:
         return None
-    told = [known(run) for run in runs]
-    settings = [identity for identity, _ in told]
-    named = {key: None for _, final in told for key in final}
+    summaries = [summary_of(run) for run in runs]
+    settings = [identity for identity, _ in summaries]
+    named = {key: None for _, final in summaries for key in final}
     records = {"_hparams_/experiment": _experiment(settings, [key for key in named if "/" in key])}
     _write(folder / EVENTS, records, {FIXED: _table(fixed(settings))})
     return folder / EVENTS

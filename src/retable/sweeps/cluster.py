@@ -193,14 +193,14 @@ class _Following:
 
     def to_the_end(self) -> Outcome:
         """Look at directories and at the queue until nothing is out."""
-        begin = told = time.monotonic()
+        begin = reported = time.monotonic()
         while self.pending and not self._asked and self.outcome.stopped_by is None:
             self._look()
             now = time.monotonic()
             if now > self._deadline and self.pending:
                 self.outcome.stopped_by = f"sweep.budget={self.settings['budget']} is spent"
-            if now - told > _TELL_EVERY:
-                told = now
+            if now - reported > _TELL_EVERY:
+                reported = now
                 print(progress(self.plan, self.pending), flush=True)
             pause = min(max(_LOOK_EVERY[0], (now - begin) / 20), _LOOK_EVERY[1])
             until = time.monotonic() + pause

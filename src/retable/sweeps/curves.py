@@ -51,7 +51,7 @@ def describe(plan: Plan) -> None:
     folder = plan.folder / FOLDER
     if folder.is_dir():
         runs = [Path(os.path.realpath(path)) for path in sorted(folder.iterdir()) if path.is_symlink()]
-        tensorboard.describe(folder, runs, store.said)
+        tensorboard.describe(folder, runs, store.identity_and_metrics)
 
 
 def names(runs: Sequence[Run]) -> list[str]:

@@ -202,8 +202,8 @@ class Display:
         """How far a run is, its loss, the task's own metric after its last epoch, and how long it has left."""
         if not event:
             return "starting"
-        said = f"epoch {event['epoch']}/{event['epochs']}" + (f" +{event['steps']} steps" if event.get("steps") else "")
-        said += f"  loss {event['loss']:.4f}" if event.get("loss") is not None else ""
-        said += "".join(f"  {name} {value:.4f}" for name, value in (event.get("score") or {}).items())
+        text = f"epoch {event['epoch']}/{event['epochs']}" + (f" +{event['steps']} steps" if event.get("steps") else "")
+        text += f"  loss {event['loss']:.4f}" if event.get("loss") is not None else ""
+        text += "".join(f"  {name} {value:.4f}" for name, value in (event.get("score") or {}).items())
         left = self.clock.left_of(run)
-        return said + (f"  {duration(left)} left" if left is not None else "")
+        return text + (f"  {duration(left)} left" if left is not None else "")

@@ -53,17 +53,17 @@ def serving(settings: dict[str, Any], gpus: Sequence[Gpu]) -> Iterator[None]:
         start_new_session=True,
     )
     try:
-        told = guard.stdout.readline().strip()  # the guard itself waits no longer than PATIENCE
+        answer = guard.stdout.readline().strip()  # the guard itself waits no longer than PATIENCE
         print(
-            "MPS: serves this sweep" if told == "ready" else f"MPS: not started ({told or 'no reason given'})",
+            "MPS: serves this sweep" if answer == "ready" else f"MPS: not started ({answer or 'no reason given'})",
             flush=True,
         )
-        places = {_PIPES: folder, _LOGS: folder} if told == "ready" else {}
-        os.environ.update(places)
+        folders = {_PIPES: folder, _LOGS: folder} if answer == "ready" else {}
+        os.environ.update(folders)
         try:
             yield
         finally:
-            for name in places:
+            for name in folders:
                 os.environ.pop(name, None)
     finally:
         guard.stdin.close()

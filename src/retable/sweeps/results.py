@@ -118,8 +118,8 @@ def _text(key: str, value: Any) -> str:
 
 
 def _metric_order(key: str) -> tuple[int, int]:
-    part, _, name = key.partition("/")
-    return (name == "loss", part == "val")
+    split, _, name = key.partition("/")
+    return (name == "loss", split == "val")
 
 
 def _at(config: dict[str, Any], key: str) -> Any:

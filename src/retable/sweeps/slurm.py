@@ -98,8 +98,8 @@ class Slurm:
             try:
                 submitted = executor.map_array(Job.__call__, part)
             except Exception as error:  # submitit's own, or those of sbatch
-                said = getattr(error, "stderr", None) or str(error)
-                raise RetableError(f"SLURM refused the jobs: {_refusal(said)}") from error
+                message = getattr(error, "stderr", None) or str(error)
+                raise RetableError(f"SLURM refused the jobs: {_refusal(message)}") from error
             names += [job.job_id for job in submitted]
         return names
 
@@ -109,12 +109,12 @@ class Slurm:
         try:
             shown = subprocess.run(ask, capture_output=True, text=True, timeout=_PATIENCE, check=True).stdout
         except subprocess.SubprocessError as error:
-            said = str(getattr(error, "stderr", None) or error).strip()
-            raise OSError(said.splitlines()[-1] if said else "squeue failed") from error
-        told = dict(line.strip().split("|", 1) for line in shown.splitlines() if "|" in line)
-        rest = {name for name in names if name not in told}
-        told |= self._accounted(rest) if rest else {}
-        return {name: (_kind(told[name]), self._word(name, told[name])) for name in names if name in told}
+            message = str(getattr(error, "stderr", None) or error).strip()
+            raise OSError(message.splitlines()[-1] if message else "squeue failed") from error
+        states = dict(line.strip().split("|", 1) for line in shown.splitlines() if "|" in line)
+        rest = {name for name in names if name not in states}
+        states |= self._accounted(rest) if rest else {}
+        return {name: (_kind(states[name]), self._word(name, states[name])) for name in names if name in states}
 
     def log(self, name: str) -> Path | None:
         """What a job wrote to standard error."""
@@ -170,8 +170,8 @@ def _kind(state: str) -> str:
     return CANCELLED if state.startswith("CANCELLED") else OVER
 
 
-def _refusal(said: object) -> str:
+def _refusal(message: object) -> str:
     """What sbatch said, without the way that it took here."""
-    lines = [line.strip() for line in str(said).splitlines() if line.strip()]
-    told = [line for line in lines if "error:" in line]
-    return first_line(RuntimeError((told or lines or ["no words"])[-1]))
+    lines = [line.strip() for line in str(message).splitlines() if line.strip()]
+    errors = [line for line in lines if "error:" in line]
+    return first_line(RuntimeError((errors or lines or ["no words"])[-1]))

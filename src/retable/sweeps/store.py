@@ -71,7 +71,7 @@ def _stated(directory: Path) -> dict[str, Any] | str:
     return index.of(directory.parent).fact(directory, "run", (files.RUN,), lambda: _read_stated(directory))
 
 
-def said(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def identity_and_metrics(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """A run's identity and its last metrics, {} where nothing is known of them."""
     stated = _stated(directory)
     return stated["identity"] if isinstance(stated, dict) else {}, (summary(directory) or {}).get("final", {})

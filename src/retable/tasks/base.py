@@ -258,6 +258,7 @@ class Task(Measured):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Let a run go on in the other way than it began: Lightning counts the steps of each way by themselves."""
+        super().on_load_checkpoint(checkpoint)
         if "loops" not in checkpoint:  # weights alone
             return
         loops = checkpoint["loops"]["fit_loop"]

@@ -68,15 +68,12 @@ class Classification(Task):
     def val_predictions(self) -> torch.Tensor:
         return torch.cat(self._predicted["val"]).cpu()
 
-    def counts(self, data: Any) -> dict[str, Any]:
-        """Confusion matrices and each class's metrics, of both splits."""
-        matrices = {split: matrix.cpu() for split, matrix in self.matrices.items()}
-        return {
-            "confusion": {split: matrix.tolist() for split, matrix in matrices.items()},
-            "per_class": {split: metrics.per_class(matrix, self.classes) for split, matrix in matrices.items()},
-        }
+    def split_counts(self, split: str) -> dict[str, Any]:
+        """The confusion matrix and each class's metrics."""
+        matrix = self.matrices[split].cpu()
+        return {"confusion": matrix.tolist(), "per_class": metrics.per_class(matrix, self.classes)}
 
-    def image_figures(self, split: str) -> "dict[str, np.ndarray]":
+    def image_metrics(self, split: str) -> "dict[str, np.ndarray]":
         """Whether each image is classified right, of which the accuracy is the mean."""
         return {"accuracy": torch.cat(self._right[split]).cpu().numpy()}
 
@@ -94,10 +91,9 @@ class Classification(Task):
         """Confusion matrices, misclassified validation images and the sheet of class samples."""
         from retable.figures import classification as figures
 
-        for split, matrix in self.matrices.items():
-            figures.confusion_matrix(
-                matrix.tolist(), self.classes, folder / f"confusion_{split}.png", f"{title} · {split}"
-            )
+        for split, counts in self.counted().items():
+            path = folder / f"confusion_{split}.png"
+            figures.confusion_matrix(counts["confusion"], self.classes, path, f"{title} · {split}")
         val, predictions = data.splits.val, self.val_predictions.numpy()
         seen = len(predictions)
         figures.misclassified(

@@ -109,12 +109,12 @@ class Detection(Task):
             loss = loss if loss.requires_grad else loss + 0 * self._placeholder[0]
             return loss, torch.stack([terms[name].detach() for name in TERMS]).double()[None] * len(images)
         sums, detections = torch.zeros(len(TERMS), device=images.device), [torch.empty(0, 6)] * len(images)
-        for places, own, own_sizes in self.model.by_canvas(images, sizes):
+        for indices, own, own_sizes in self.model.by_canvas(images, sizes):
             shape, outputs = own.shape[-2:], self.model(own, own_sizes)
-            terms = self.model.losses(outputs, targets[places], shape)
-            sums += torch.stack([terms[name] for name in TERMS]) * len(places)
-            for place, found in zip(places, self.model.detections(outputs, own_sizes, shape), strict=True):
-                detections[place] = found
+            terms = self.model.losses(outputs, targets[indices], shape)
+            sums += torch.stack([terms[name] for name in TERMS]) * len(indices)
+            for index, found in zip(indices, self.model.detections(outputs, own_sizes, shape), strict=True):
+                detections[index] = found
         means = dict(zip(TERMS, sums / len(images), strict=True))
         return self.loss(means), (sums.double()[None], detections)
 
@@ -179,10 +179,10 @@ class Detection(Task):
             sizes: (height, width) of each image, from the top left corner on.
         """
         detections = [torch.empty(0, 6)] * len(images)
-        for places, own, own_sizes in self.model.by_canvas(images, sizes):
+        for indices, own, own_sizes in self.model.by_canvas(images, sizes):
             found = self.model.detections(self.model(own, own_sizes), own_sizes, own.shape[-2:])
-            for place, rows in zip(places, found, strict=True):
-                detections[place] = rows
+            for index, rows in zip(indices, found, strict=True):
+                detections[index] = rows
         return detections
 
     # Before and after training ----------------------------------------------------------------------------------------
@@ -206,10 +206,11 @@ class Detection(Task):
         for label in range(len(self.classes)):
             having = [i for i, rows in enumerate(self._objects[split]) if bool((rows[:, 4] == label).any())]
             order = np.random.default_rng((_SEED, label)).permutation(len(having))[:SHOWN]
-            chosen += [(label, having[place]) for place in sorted(order)]
+            chosen += [(label, having[index]) for index in sorted(order)]
         return chosen
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         checkpoint["before"] = self.before
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -218,14 +219,17 @@ class Detection(Task):
 
     # What is left of a run --------------------------------------------------------------------------------------------
 
+    def split_counts(self, split: str) -> dict[str, Any]:
+        """The confusion matrix and each class's average precision; none of training."""
+        if split == "train":
+            return {}
+        return {"confusion": self.results(split)["confusion"].tolist(), "per_class": self._per_class(split)}
+
     def counts(self, data: Any) -> dict[str, Any]:
-        """Confusion matrices, and each class's average precision."""
-        found: dict[str, Any] = {"confusion": {}, "per_class": {}}
-        for split in filter(self.has_seen, ("val", "test")):
-            found["confusion"][split] = self.results(split)["confusion"].tolist()
-            found["per_class"][split] = self._per_class(split)
+        """`split_counts`, and the confusion matrix before training."""
+        found = super().counts(data)
         if self.before is not None:
-            found["confusion"]["before"] = self.before["confusion"].tolist()
+            found.setdefault("confusion", {})["before"] = self.before["confusion"].tolist()
         return found
 
     def _per_class(self, split: str) -> list[dict[str, Any]]:

@@ -53,6 +53,7 @@ class Measured(pl.LightningModule):
         self._counts: dict[str, int] = {}
         self._sizes: dict[tuple[int, ...], torch.Tensor] = {}
         self._evaluations: dict[str, tuple[tuple[int, ...], CapturedStep]] = {}
+        self._trained: dict[str, Any] | None = None
 
     @classmethod
     def channels(cls, node: dict[str, Any], num_classes: int) -> int:
@@ -110,12 +111,20 @@ class Measured(pl.LightningModule):
         """What the optimizer is given."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def counts(self, data: Any) -> dict[str, Any]:
-        """The counts behind the last epoch's metrics, for result.json: plain values."""
+    def split_counts(self, split: str) -> dict[str, Any]:
+        """The counts behind a split's metrics by name, e.g. "confusion": plain values."""
         return {}
 
-    def image_figures(self, split: str) -> "dict[str, np.ndarray]":
-        """Metrics of a split that are means over images, by bare name: the figure of each image, bool or float (N,)."""
+    def counts(self, data: Any) -> dict[str, Any]:
+        """The counts behind the last epoch's metrics, for result.json: `split_counts` by name, then by split."""
+        found: dict[str, Any] = {}
+        for split, counts in self.counted().items():
+            for name, values in counts.items():
+                found.setdefault(name, {})[split] = values
+        return found
+
+    def image_metrics(self, split: str) -> "dict[str, np.ndarray]":
+        """Metrics of a split that are means over images, by bare name: the value of each image, bool or float (N,)."""
         return {}
 
     def tables(
@@ -166,6 +175,18 @@ class Measured(pl.LightningModule):
     def has_seen(self, split: str) -> bool:
         """Whether this process has accumulated a split: not so when training was finished before it began."""
         return self._counts.get(split, 0) > 0
+
+    def counted(self) -> dict[str, dict[str, Any]]:
+        """`split_counts` of each split that was seen: of training also where the process that saw it was killed."""
+        known = {split: self.split_counts(split) for split in ("train", "val", "test") if self.has_seen(split)}
+        return known if self._trained is None else {"train": self._trained} | known
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the counts of training, which nothing gives again: validation can be done once more."""
+        checkpoint["train_counts"] = self.split_counts("train") if self.has_seen("train") else self._trained
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._trained = checkpoint.get("train_counts")
 
     def start(self, split: str) -> None:
         """Forget what was accumulated of a split."""

@@ -138,8 +138,8 @@ class Segmentation(Task):
     def predict(self, images: torch.Tensor, batch_size: int = 16) -> torch.Tensor:
         """uint8 labels (N, H, W) on the CPU of normalised images (N, C, H, W); leaves the model in evaluation mode."""
         self.eval()
-        parts = (self.reduce_output(self.model(part.to(self.device))) for part in images.split(batch_size))
-        return torch.cat([part.to(torch.uint8).cpu() for part in parts])
+        batches = (self.reduce_output(self.model(batch.to(self.device))) for batch in images.split(batch_size))
+        return torch.cat([batch.to(torch.uint8).cpu() for batch in batches])
 
     def hausdorff(self, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]) -> tuple[np.ndarray, str]:
         """Hausdorff distance of each image's region, and its unit (`metrics.hausdorff`); leaves evaluation mode on.
@@ -151,22 +151,23 @@ class Segmentation(Task):
         truth = self.labels(torch.from_numpy(np.array(images.targets)).long()).numpy()
         return metrics.hausdorff(truth == 1, found == 1, images.about.get("spacing"))
 
+    def split_counts(self, split: str) -> dict[str, Any]:
+        """The confusion matrix over all pixels and, in both averages, each class's metrics."""
+        matrices = self.matrices(split)
+        return {"confusion": matrices.sum(0).tolist(), "per_class": metrics.per_class(matrices, self.classes)}
+
     def counts(self, data: Any) -> dict[str, Any]:
-        """Confusion matrices and, in both averages, each class's metrics; Hausdorff distances where they are wanted."""
-        found: dict[str, Any] = {"average": self.average, "confusion": {}, "per_class": {}}
-        for split in filter(self.has_seen, ("train", "val", "test")):
-            matrices = self.matrices(split)
-            found["confusion"][split] = matrices.sum(0).tolist()
-            found["per_class"][split] = metrics.per_class(matrices, self.classes)
-            if self.distances and split != "train":
-                values, unit = self.hausdorff(data.splits.parts[split], data.normalise)
-                known = values[~np.isnan(values)]
-                mean = float(known.mean()) if len(known) else None
-                counts = {"images": len(values), "undefined": len(values) - len(known)}
-                found.setdefault("hausdorff", {})[split] = {"mean": mean, "unit": unit, **counts}
+        """`split_counts`, and Hausdorff distances where they are wanted."""
+        found: dict[str, Any] = {"average": self.average} | super().counts(data)
+        for split in filter(self.has_seen, ("val", "test") if self.distances else ()):
+            values, unit = self.hausdorff(data.splits.by_name[split], data.normalise)
+            known = values[~np.isnan(values)]
+            mean = float(known.mean()) if len(known) else None
+            counts = {"images": len(values), "undefined": len(values) - len(known)}
+            found.setdefault("hausdorff", {})[split] = {"mean": mean, "unit": unit, **counts}
         return found
 
-    def image_figures(self, split: str) -> dict[str, np.ndarray]:
+    def image_metrics(self, split: str) -> dict[str, np.ndarray]:
         """Each image's dice and IoU where they are averaged over images and one class counts; NaN where undefined."""
         if self.average != "image" or len(self.scored) != 1:
             return {}
@@ -197,10 +198,9 @@ class Segmentation(Task):
         from retable.figures import classification as figures
         from retable.figures import segmentation as figures_masks
 
-        for split in filter(self.has_seen, ("train", "val", "test")):
-            shares = self.matrices(split).sum(0).tolist()
+        for split, counts in self.counted().items():
             path = folder / f"confusion_{split}.png"
-            figures.confusion_matrix(shares, self.classes, path, f"{title} · {split}", True)
+            figures.confusion_matrix(counts["confusion"], self.classes, path, f"{title} · {split}", True)
         figures_masks.draw(self, data, folder, title)
         if "volumes" in data.extras:
             brain.draw(data, folder, lambda x: self.predict(data.normalise(torch.from_numpy(x))).numpy(), title)

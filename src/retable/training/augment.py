@@ -158,8 +158,8 @@ def flip_boxes(images_NCHW: torch.Tensor, boxes_NM5: torch.Tensor, axis: int) ->
     """
     low, high = (0, 2) if axis == -1 else (1, 3)
     extents_N1 = boxes_NM5[:, 0, high, None]
-    places = torch.arange(images_NCHW.shape[axis], device=images_NCHW.device)
-    index_NS = torch.where(places < extents_N1, extents_N1.long() - 1 - places, places)
+    positions = torch.arange(images_NCHW.shape[axis], device=images_NCHW.device)
+    index_NS = torch.where(positions < extents_N1, extents_N1.long() - 1 - positions, positions)
     index = index_NS[:, None, None] if axis == -1 else index_NS[:, None, :, None]
     boxes = boxes_NM5.clone()
     boxes[..., low], boxes[..., high] = extents_N1 - boxes_NM5[..., high], extents_N1 - boxes_NM5[..., low]

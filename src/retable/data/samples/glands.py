@@ -19,12 +19,12 @@ SIDE = 128
 def write_glands(folder: Path) -> None:
     """Write Train/ and Test/."""
     generator = np.random.default_rng(SEED)
-    for part, count in (("Train", TRAIN), ("Test", TEST)):
-        (folder / part).mkdir(parents=True)
+    for split, count in (("Train", TRAIN), ("Test", TEST)):
+        (folder / split).mkdir(parents=True)
         for number in range(1, count + 1):
             image, glands = draw_glands(generator)
-            Image.fromarray(image).save(folder / part / f"image_{number:02d}.png")
-            Image.fromarray(np.uint8(glands) * 255).save(folder / part / f"label_{number:02d}.png")
+            Image.fromarray(image).save(folder / split / f"image_{number:02d}.png")
+            Image.fromarray(np.uint8(glands) * 255).save(folder / split / f"label_{number:02d}.png")
 
 
 def draw_glands(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -32,11 +32,11 @@ def draw_glands(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]
     red = 0.75 + 0.08 * smooth_noise(generator, (SIDE, SIDE), 16)
     green = 0.45 + 0.12 * smooth_noise(generator, (SIDE, SIDE), 16)
     inside = np.full((SIDE, SIDE), np.inf, np.float32)
-    places: list[tuple[float, float, float]] = []
+    circles: list[tuple[float, float, float]] = []
     for _ in range(40):
         x, y, radius = *generator.uniform(0, SIDE, 2), generator.uniform(14, 30)
-        if len(places) < 7 and all(np.hypot(x - a, y - b) > 1.1 * (radius + r) for a, b, r in places):
-            places.append((x, y, radius))
+        if len(circles) < 7 and all(np.hypot(x - a, y - b) > 1.1 * (radius + r) for a, b, r in circles):
+            circles.append((x, y, radius))
             inside = np.minimum(inside, blob_distance(generator, (SIDE, SIDE), (x, y), radius, 0.12) / radius)
     ring, lumen = np.clip(-inside * 12, 0, 1), np.clip((-inside - 0.4) * 10, 0, 1)
     red, green = (_mix(_mix(value, 0.45, ring), pale, lumen) for value, pale in ((red, 0.92), (green, 0.82)))

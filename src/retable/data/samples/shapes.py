@@ -34,15 +34,15 @@ def write_pet(base: Path) -> None:
     generator = np.random.default_rng(SEED)
     images, annotations = base / "images", base / "annotations"
     _folders(images, annotations / "trimaps")
-    for part, count in (("trainval", TRAIN), ("test", VAL)):
-        names = [f"shape_{part}_{number}" for number in range(1, count + 1)]
+    for split, count in (("trainval", TRAIN), ("test", VAL)):
+        names = [f"shape_{split}_{number}" for number in range(1, count + 1)]
         for name in names:
             image, (_, distance) = draw_forms(generator, [int(generator.choice(COARSE))])
             trimap = np.where(np.abs(distance) <= BORDER, 3, np.where(distance < 0, 1, 2))
             Image.fromarray(image).save(images / f"{name}.jpg", quality=90)
             Image.fromarray(np.uint8(trimap)).save(annotations / "trimaps" / f"{name}.png")
         # As in the original: name, class, species, breed.
-        (annotations / f"{part}.txt").write_text("".join(f"{name} 1 1 1\n" for name in names), encoding="utf-8")
+        (annotations / f"{split}.txt").write_text("".join(f"{name} 1 1 1\n" for name in names), encoding="utf-8")
 
 
 def write_voc(base: Path) -> None:
@@ -52,7 +52,7 @@ def write_voc(base: Path) -> None:
     _folders(images, masks, lists)
     order = iter([int(kind) for _ in range(4) for kind in generator.permutation(20)])  # 36 forms to train: all classes
     number = 0
-    for part, count in (("train", TRAIN), ("val", VAL)):
+    for split, count in (("train", TRAIN), ("val", VAL)):
         names = [f"2012_{number + place:06d}" for place in range(1, count + 1)]
         number += count
         for name in names:
@@ -62,18 +62,18 @@ def write_voc(base: Path) -> None:
             mask.putpalette([(37 * value * k) % 256 for value in range(256) for k in (1, 3, 5)])
             Image.fromarray(image).save(images / f"{name}.jpg", quality=90)
             mask.save(masks / f"{name}.png")
-        (lists / f"{part}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        (lists / f"{split}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def write_camvid(base: Path) -> None:
     """Write train, trainannot, val and valannot."""
     generator = np.random.default_rng(SEED + 2)
-    for part, count in (("train", TRAIN), ("val", VAL)):
-        _folders(base / part, base / f"{part}annot")
+    for split, count in (("train", TRAIN), ("val", VAL)):
+        _folders(base / split, base / f"{split}annot")
         for number in range(1, count + 1):
             image, labels = draw_street(generator)
-            Image.fromarray(image).save(base / part / f"{part}_{number:03d}.png")
-            Image.fromarray(labels).save(base / f"{part}annot" / f"{part}_{number:03d}.png")
+            Image.fromarray(image).save(base / split / f"{split}_{number:03d}.png")
+            Image.fromarray(labels).save(base / f"{split}annot" / f"{split}_{number:03d}.png")
 
 
 def draw_forms(generator: np.random.Generator, classes: list[int]) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:

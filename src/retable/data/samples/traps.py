@@ -44,9 +44,9 @@ def write_traps(folder: Path, variant: int) -> None:
         csv.writer(file).writerows((name, label) for label, name in enumerate(CLASSES))
     generator = np.random.default_rng((SEED, variant))
     number = 0
-    for part, count in (("train", TRAIN), ("val", VAL)):
+    for split, count in (("train", TRAIN), ("val", VAL)):
         # Every class in turn before chance has its way, so that none is missing from a part.
-        wanted = [generator.permutation(len(CLASSES)) for _ in range(2 if part == "val" else 3)]
+        wanted = [generator.permutation(len(CLASSES)) for _ in range(2 if split == "val" else 3)]
         first = [int(label) for order in wanted for label in order]
         rows: list[tuple[object, ...]] = []
         for place in range(count):
@@ -60,7 +60,7 @@ def write_traps(folder: Path, variant: int) -> None:
             Image.fromarray(image).save(folder / name)
             rows += [(name, *box, CLASSES[label]) for label, box in boxes] or [(name, "", "", "", "", "")]
             number += 1
-        with (folder / f"{part}.csv").open("w", newline="", encoding="utf-8") as file:
+        with (folder / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
 
 
@@ -77,10 +77,10 @@ def draw_scene(
         width = min(height * (ratio * (0.8 if variant else 1.0)), WIDTH - 4)
         for _ in range(20):
             left, top = generator.uniform(1, WIDTH - width - 1), generator.uniform(HEIGHT * 0.2, HEIGHT - height - 1)
-            apart = all(
+            distinct = all(
                 left > box[2] or left + width < box[0] or top > box[3] or top + height < box[1] for _, box in boxes
             )
-            if apart:
+            if distinct:
                 break
         else:
             continue  # no room for it

@@ -24,11 +24,11 @@ _AT_ONCE = 4096  # patches cut at once: what they are copied through takes littl
 
 @dataclass(frozen=True)
 class Patches:
-    """Patches of a volume: images float32 (M, 1, S, S), targets uint8 (M, S, S), places (M, 3): slice, row, column."""
+    """Patches of a volume: images float32 (M, 1, S, S), targets uint8 (M, S, S), corners (M, 3): slice, row, column."""
 
     images: np.ndarray
     targets: np.ndarray
-    places: np.ndarray
+    corners: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,13 @@ class Uncut:
     number: int
     image: np.ndarray
     targets: np.ndarray
-    places: np.ndarray
+    corners: np.ndarray
 
 
 class BrainData(ImageData):
     """Patches of volumes below `<root>/ibsr18`, cut from slices along the third axis.
 
-    Training: overlapping patches without background and with all classes (`balanced_places`). Validation: a grid that
+    Training: overlapping patches without background and with all classes (`balanced_corners`). Validation: a grid that
     covers each slice, patches of background alone left out; background is IGNORE there. Intensities are normalised
     volume by volume (retable.data.formats.nifti.normalised).
 
@@ -100,16 +100,16 @@ class BrainData(ImageData):
             volume = read_volume(_name(number), *pair)
             counts[volume.name] = np.bincount(volume.labels_XYZ.ravel(), minlength=4).tolist()
             if number in self.train:
-                places = balanced_places(volume.labels_XYZ, self.patch_size, self.stride, self.min_pixels)
-                train.append(self._uncut(number, volume, places))
+                corners = balanced_corners(volume.labels_XYZ, self.patch_size, self.stride, self.min_pixels)
+                train.append(self._uncut(number, volume, corners))
             else:
-                places, left_out = grid_places(volume.labels_XYZ, self.patch_size)
-                if not len(places):
+                corners, left_out = grid_corners(volume.labels_XYZ, self.patch_size)
+                if not len(corners):
                     raise DataError(f"{self.location}: {volume.name} holds background alone; accepted: tissue labels")
-                val.append(self._uncut(number, volume, places))
+                val.append(self._uncut(number, volume, corners))
                 empty += left_out
         whole = self._set(val)
-        if train and not sum(len(part.places) for part in train):
+        if train and not sum(len(volume.corners) for volume in train):
             raise DataError(
                 f"{self.location}: no patch of {self.patch_size}x{self.patch_size} pixels without background holds"
                 f" {self.min_pixels} pixels of each class; accepted: a smaller data.patch_size or data.min_pixels"
@@ -129,13 +129,13 @@ class BrainData(ImageData):
         """A volume by its number. Raises DataError."""
         return read_volume(_name(number), *find_pair(self.location, _name(number)))
 
-    def patches(self, volume: Volume, places_M3: np.ndarray) -> Patches:
-        """The patches of a volume at given places."""
-        found = self._uncut(0, volume, places_M3)
+    def patches(self, volume: Volume, corners_M3: np.ndarray) -> Patches:
+        """The patches of a volume with given corners."""
+        found = self._uncut(0, volume, corners_M3)
         return Patches(
-            cut(found.image, places_M3, self.patch_size)[:, None],
-            cut(found.targets, places_M3, self.patch_size),
-            places_M3,
+            cut(found.image, corners_M3, self.patch_size)[:, None],
+            cut(found.targets, corners_M3, self.patch_size),
+            corners_M3,
         )
 
     def unlabelled(self, path: Path, shape: tuple[int, int, int]) -> Unlabelled:
@@ -145,14 +145,14 @@ class BrainData(ImageData):
         brain_XYZ = image_XYZ != 0
         if not np.isfinite(image_XYZ).all() or not brain_XYZ.any():
             raise DataError(f"{path}: voxels that are not finite, or all 0; accepted: a brain with zeros around it")
-        places, _ = grid_places(brain_XYZ.astype(np.uint8), size)
-        patches = cut(padded_to(normalised(image_XYZ), size), places, size)[:, None]
-        middle = int(np.median(places[:, 0]))
+        corners, _ = grid_corners(brain_XYZ.astype(np.uint8), size)
+        patches = cut(padded_to(normalised(image_XYZ), size), corners, size)[:, None]
+        middle = int(np.median(corners[:, 0]))
         low, high = np.quantile(image_XYZ, (0.0, 0.999))
         grey = np.clip((image_XYZ[..., middle] - low) / ((high - low) or 1.0), 0, 1)
 
         def mask(labels_MHW: np.ndarray) -> np.ndarray:
-            return np.where(brain_XYZ, stitched(labels_MHW, places, brain_XYZ.shape, 0) + 1, 0).astype(np.uint8)
+            return np.where(brain_XYZ, stitched(labels_MHW, corners, brain_XYZ.shape, 0) + 1, 0).astype(np.uint8)
 
         def drawn(mask_XYZ: np.ndarray) -> np.ndarray:
             found = mask_XYZ[..., middle]
@@ -171,25 +171,25 @@ class BrainData(ImageData):
             return self.val
         return self.train + self.val
 
-    def _uncut(self, number: int, volume: Volume, places_M3: np.ndarray) -> Uncut:
+    def _uncut(self, number: int, volume: Volume, corners_M3: np.ndarray) -> Uncut:
         image = padded_to(normalised(volume.image_XYZ), self.patch_size)
         labels = padded_to(volume.labels_XYZ, self.patch_size)
-        return Uncut(number, image, np.where(labels == 0, IGNORE, labels - 1).astype(np.uint8), places_M3)
+        return Uncut(number, image, np.where(labels == 0, IGNORE, labels - 1).astype(np.uint8), corners_M3)
 
-    def _set(self, parts: Sequence[Uncut]) -> ImageSet:
+    def _set(self, volumes: Sequence[Uncut]) -> ImageSet:
         # Cut into place: overlapping patches of 40x40 pixels of three volumes take 0.8 GB; not to be held twice.
-        size, places = self.patch_size, np.concatenate([part.places for part in parts])
-        images = blank((len(places), 1, size, size), np.float32)
-        targets = blank((len(places), size, size), np.uint8)
+        size, corners = self.patch_size, np.concatenate([uncut.corners for uncut in volumes])
+        images = blank((len(corners), 1, size, size), np.float32)
+        targets = blank((len(corners), size, size), np.uint8)
         start = 0
-        for part in parts:
-            stop = start + len(part.places)
-            cut(part.image, part.places, size, images[start:stop, 0])
-            cut(part.targets, part.places, size, targets[start:stop])
+        for uncut in volumes:
+            stop = start + len(uncut.corners)
+            cut(uncut.image, uncut.corners, size, images[start:stop, 0])
+            cut(uncut.targets, uncut.corners, size, targets[start:stop])
             start = stop
-        volume = np.concatenate([np.full(len(part.places), part.number) for part in parts])
-        about = {"volume": volume} | {key: places[:, axis] for axis, key in enumerate(("slice", "row", "column"))}
-        names = [f"{_name(n)} z{z} x{x} y{y}" for n, (z, x, y) in zip(volume, places, strict=True)]
+        volume = np.concatenate([np.full(len(uncut.corners), uncut.number) for uncut in volumes])
+        about = {"volume": volume} | {key: corners[:, axis] for axis, key in enumerate(("slice", "row", "column"))}
+        names = [f"{_name(n)} z{z} x{x} y{y}" for n, (z, x, y) in zip(volume, corners, strict=True)]
         return ImageSet(images, targets, {"name": np.array(names), **about})
 
 
@@ -219,7 +219,7 @@ def _name(number: int) -> str:
 # Square patches of a volume's slices: balanced ones to train on, a grid to validate on, and back again.
 
 
-def balanced_places(labels_XYZ: np.ndarray, size: int, stride: int, min_pixels: int) -> np.ndarray:
+def balanced_corners(labels_XYZ: np.ndarray, size: int, stride: int, min_pixels: int) -> np.ndarray:
     """Where overlapping patches hold no background pixel and at least `min_pixels` of each of the labels 1, 2 and 3.
 
     Every window's count of a label is read off a summed-area table, so the cost does not depend on the patch size.
@@ -239,13 +239,13 @@ def balanced_places(labels_XYZ: np.ndarray, size: int, stride: int, min_pixels: 
     return np.stack([place, row * stride, column * stride], 1)[order]
 
 
-def grid_places(labels_XYZ: np.ndarray, size: int) -> tuple[np.ndarray, int]:
+def grid_corners(labels_XYZ: np.ndarray, size: int) -> tuple[np.ndarray, int]:
     """Where non-overlapping patches that cover each slice hold anything but background.
 
     Where a slice's side is no multiple of `size`, the last patches reach beyond it.
 
     Returns:
-        (M, 3) int64 places as above, and the number of patches of background alone, which are left out.
+        (M, 3) int64 corners as above, and the number of patches of background alone, which are left out.
     """
     padded = padded_to(labels_XYZ, size)
     rows, columns, slices = (padded.shape[0] // size, padded.shape[1] // size, padded.shape[2])
@@ -261,22 +261,22 @@ def padded_to(values_XYZ: np.ndarray, size: int) -> np.ndarray:
     return np.pad(values_XYZ, [*more, (0, 0)]) if any(pad for _, pad in more) else values_XYZ
 
 
-def cut(values_XYZ: np.ndarray, places_M3: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
-    """The patches at the places, (M, size, size), written to `out` where it is given."""
+def cut(values_XYZ: np.ndarray, corners_M3: np.ndarray, size: int, out: np.ndarray | None = None) -> np.ndarray:
+    """The patches with the given corners, (M, size, size), written to `out` where it is given."""
     windows = np.lib.stride_tricks.sliding_window_view(values_XYZ, (size, size), (0, 1))
-    out = np.empty((len(places_M3), size, size), values_XYZ.dtype) if out is None else out
-    for start in range(0, len(places_M3), _AT_ONCE):
-        place, row, column = places_M3[start : start + _AT_ONCE].T
+    out = np.empty((len(corners_M3), size, size), values_XYZ.dtype) if out is None else out
+    for start in range(0, len(corners_M3), _AT_ONCE):
+        place, row, column = corners_M3[start : start + _AT_ONCE].T
         out[start : start + _AT_ONCE] = windows[row, column, place]
     return out
 
 
-def stitched(patches_MHW: np.ndarray, places_M3: np.ndarray, shape: tuple[int, int, int], fill: int) -> np.ndarray:
+def stitched(patches_MHW: np.ndarray, corners_M3: np.ndarray, shape: tuple[int, int, int], fill: int) -> np.ndarray:
     """The volume (X, Y, Z) whose non-overlapping patches are given; `fill` where there is none."""
     size = patches_MHW.shape[1]
     padded = np.full((-(-shape[0] // size) * size, -(-shape[1] // size) * size, shape[2]), fill, patches_MHW.dtype)
     blocks = padded.reshape(padded.shape[0] // size, size, padded.shape[1] // size, size, shape[2])
-    blocks[places_M3[:, 1] // size, :, places_M3[:, 2] // size, :, places_M3[:, 0]] = patches_MHW
+    blocks[corners_M3[:, 1] // size, :, corners_M3[:, 2] // size, :, corners_M3[:, 0]] = patches_MHW
     return padded[: shape[0], : shape[1]]
 
 

@@ -54,17 +54,17 @@ def find_camvid(base: Path) -> Pairs:
     """train, val and, where it is there, test, with masks of equal names in trainannot, valannot, testannot.
 
     Raises:
-        DataError: a folder that is missing or empty, an image without its mask, an image in two parts.
+        DataError: a folder that is missing or empty, an image without its mask, an image in two splits.
     """
     names = ["train", "val"] + ["test"] * any((base / name).is_dir() for name in ("test", "testannot"))
-    missing = [name for part in names for name in (part, f"{part}annot") if not (base / name).is_dir()]
+    missing = [name for split in names for name in (split, f"{split}annot") if not (base / name).is_dir()]
     if missing:
         raise DataError(f"{base}: expected here, but missing: {', '.join(missing)}")
     left_out: Counter[str] = Counter()
-    parts = [pair(*(pictures_in(base / each, left_out) for each in (name, f"{name}annot"))) for name in names]
-    for first, second in itertools.combinations(parts, 2):
+    splits = [pair(*(pictures_in(base / each, left_out) for each in (name, f"{name}annot"))) for name in names]
+    for first, second in itertools.combinations(splits, 2):
         disjoint(first, second)
-    return Pairs(*parts, left_out=dict(left_out))
+    return Pairs(*splits, left_out=dict(left_out))
 
 
 def _listed(lists: list[Path], images: Path, masks: Path) -> Pairs:
@@ -145,7 +145,7 @@ class FcnData(ImageData):
     def read(self, files: Pairs) -> Splits:
         labels = VOC_BINARY if self.binary else LABELS[self.set]
         classes = ("background", "object") if self.binary else CLASSES[self.set]
-        train, val = (read_pairs(part, self.size, labels, self.set) for part in (files.train, files.val))
+        train, val = (read_pairs(split, self.size, labels, self.set) for split in (files.train, files.val))
         test = read_pairs(files.test, self.size, labels, self.set) if files.test else None
         return Splits(train, val, classes, test, files.left_out)
 

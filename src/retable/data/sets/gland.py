@@ -40,7 +40,7 @@ class GlandData(ImageData):
         test_parts: of the GlaS release: testA (60 images), testB (20) or both.
         **base: see ImageData.
 
-    The test part is always the set's own.
+    The test set is always the set's own.
     """
 
     folder: ClassVar[str] = "warwick"
@@ -65,7 +65,7 @@ class GlandData(ImageData):
             raise checks.refuse("test_parts", test_parts, f"a list of {', '.join(TEST_PARTS)}")
 
     def files(self) -> Pairs:
-        course = all((self.location / part).is_dir() for part in ("Train", "Test"))
+        course = all((self.location / split).is_dir() for split in ("Train", "Test"))
         release = self._release()
         if course and release:
             raise DataError(f"{self.location}: holds Train/ and Test/ and {release}/train_*.bmp, accepted: one layout")
@@ -100,7 +100,7 @@ class GlandData(ImageData):
         write_glands(folder)
 
     def _course_pairs(self) -> Pairs:
-        parts, left_out = [], Counter[str]()
+        pairs, left_out = [], Counter[str]()
         for name in ("Train", "Test"):
             folder = self.location / name
             found = pictures_in(folder, left_out)
@@ -109,8 +109,8 @@ class GlandData(ImageData):
             if not images:
                 raise DataError(f"{folder}: holds no images, expected: image_NN.png with label_NN.png")
             left_out["neither image_NN nor label_NN"] += len(found) - len(images) - len(masks)
-            parts.append(pair(images, masks, "image_{}", "label_{}"))
-        train, test = parts
+            pairs.append(pair(images, masks, "image_{}", "label_{}"))
+        train, test = pairs
         return Pairs(train, test=test, left_out=dict(+left_out), labels=COURSE)
 
     def _release(self) -> Path | None:
@@ -123,10 +123,10 @@ class GlandData(ImageData):
         found = pictures_in(folder, left_out)
         pairs: dict[str, list[Pair]] = {}
         used = 0
-        for part in ("train", *TEST_PARTS):
-            images = [file for file in found if re.fullmatch(rf"{part}_\d+", file.stem)]
-            masks = [file for file in found if re.fullmatch(rf"{part}_\d+_anno", file.stem)]
-            pairs[part] = pair(images, masks, mask="{}_anno")
+        for split in ("train", *TEST_PARTS):
+            images = [file for file in found if re.fullmatch(rf"{split}_\d+", file.stem)]
+            masks = [file for file in found if re.fullmatch(rf"{split}_\d+_anno", file.stem)]
+            pairs[split] = pair(images, masks, mask="{}_anno")
             used += len(images) + len(masks)
         left_out["not one of train_N, testA_N, testB_N, *_anno"] = len(found) - used
         for part in set(TEST_PARTS) - set(self.test_parts):

@@ -25,7 +25,7 @@ class LesionData(ImageData):
     """ISIC 2016 part 1 below `<root>/isic2016`, in its four folders, of any image sizes, resized to one.
 
     ISBI2016_ISIC_Part1_{Training,Test}_Data/ISIC_NNNNNNN.jpg, with their masks (0 or 255) in
-    ISBI2016_ISIC_Part1_{Training,Test}_GroundTruth/ISIC_NNNNNNN_Segmentation.png. The test part is what the report
+    ISBI2016_ISIC_Part1_{Training,Test}_GroundTruth/ISIC_NNNNNNN_Segmentation.png. The test set is what the report
     validates on after every epoch.
 
     Args:
@@ -41,7 +41,7 @@ class LesionData(ImageData):
         self.size = size_of("size", size)
 
     def files(self) -> Pairs:
-        folders = [[self.location / FOLDER.format(part, kind) for kind in KINDS] for part in ("Training", "Test")]
+        folders = [[self.location / FOLDER.format(split, kind) for kind in KINDS] for split in ("Training", "Test")]
         missing = [folder.name for both in folders for folder in both if not folder.is_dir()]
         if missing:
             raise DataError(
@@ -65,4 +65,4 @@ class LesionData(ImageData):
         return {"size": list(self.size)}  # the split is the set's own
 
     def make_sample(self, folder: Path) -> None:
-        write_lesions(*(folder / FOLDER.format(part, kind) for part in ("Training", "Test") for kind in KINDS))
+        write_lesions(*(folder / FOLDER.format(split, kind) for split in ("Training", "Test") for kind in KINDS))

@@ -1,4 +1,4 @@
-"""Right ventricle in cardiac cine MR (report E): slices with contours, in parts that share no patient.
+"""Right ventricle in cardiac cine MR (report E): slices with contours, in splits that share no patient.
 
 Source of the set: C. Petitjean et al., "Right ventricle segmentation from cardiac MRI: a collation study", Medical
 Image Analysis 19(1), 2015 (RVSC, MICCAI 2012). Sunnybrook: P. Radau et al., MIDAS Journal, 2009.
@@ -30,7 +30,7 @@ from retable.errors import DataError
 CLASSES = ("background", "ventricle")
 LABELS = {0: 0, 1: 1, 255: 1}  # of masks in picture files
 DICOM = ".dcm"
-PARTS = ("train", "val", "test")
+SPLITS = ("train", "val", "test")
 JPEG_QUALITY = 75  # pillow's default
 EXPECTED = (
     "RVSC's P01-0080.dcm with P01-0080-icontour-manual.txt, Sunnybrook's dicoms/ and contourfiles/,"
@@ -119,11 +119,11 @@ class VentricleData(ImageData):
         patients = sorted({found.patient for found in slices})
         if len(patients) < 3:
             if self._location is None:
-                raise DataError(f"{self.location}: {len(patients)} patients; accepted: at least 3, one in each part")
+                raise DataError(f"{self.location}: {len(patients)} patients; accepted: at least 3, one in each split")
             whole = self._images(slices)
             return Splits(whole, whole, CLASSES, whole, left_out, codes)
-        part_of = split_patients(patients, self.shares, self.split_seed)
-        train, val, test = (self._images([s for s in slices if part_of[s.patient] == part]) for part in PARTS)
+        split_of = split_patients(patients, self.shares, self.split_seed)
+        train, val, test = (self._images([s for s in slices if split_of[s.patient] == split]) for split in SPLITS)
         return Splits(train, val, CLASSES, test, left_out, codes)
 
     def reading(self) -> dict[str, Any]:
@@ -189,15 +189,15 @@ def split_patients(patients: Sequence[str], shares: Sequence[float], seed: int) 
     """The part of each patient: val and test get the rounded share of them, train the rest, each at least one.
 
     >>> split = split_patients([f"P{n:02}" for n in range(1, 17)], (0.8, 0.1, 0.1), 0)
-    >>> [list(split.values()).count(part) for part in ("train", "val", "test")]
+    >>> [list(split.values()).count(name) for name in ("train", "val", "test")]
     [12, 2, 2]
     """
     order = np.random.default_rng(np.random.SeedSequence((seed, 4))).permutation(len(patients))
     val = min(max(1, round(len(patients) * shares[1])), len(patients) - 2)
     test = min(max(1, round(len(patients) * shares[2])), len(patients) - val - 1)
-    parts = ["val"] * val + ["test"] * test + ["train"] * (len(patients) - val - test)
-    part_of = {patients[index]: part for index, part in zip(order, parts, strict=True)}
-    return {patient: part_of[patient] for patient in patients}
+    splits = ["val"] * val + ["test"] * test + ["train"] * (len(patients) - val - test)
+    split_of = {patients[index]: split for index, split in zip(order, splits, strict=True)}
+    return {patient: split_of[patient] for patient in patients}
 
 
 def _mask(path: Path, image: Path, shape: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
@@ -243,7 +243,7 @@ def find_slices(folder: Path, contour: str) -> tuple[list[CineSlice], dict[str, 
 
 
 def _folders(folder: Path, left_out: Counter[str]) -> list[CineSlice]:
-    images, masks = (_unique(_pictures(folder / part, left_out)) for part in ("images", "masks"))
+    images, masks = (_unique(_pictures(folder / kind, left_out)) for kind in ("images", "masks"))
     for name in sorted(images.keys() ^ masks.keys()):
         there, lacking = (images, "masks") if name in images else (masks, "images")
         raise DataError(f"{there[name]}: has no partner {name}.* in {folder / lacking}")
@@ -309,7 +309,7 @@ def _dicom_folders(folder: Path) -> dict[str, Path]:
             raise DataError(f"{link}, row {number}: {patient}, {original}; accepted: each patient and folder once")
         if patient in below:
             linked[original] = below[patient]
-    # A linked folder has its images under one name alone: two names would be two patients, in different parts.
+    # A linked folder has its images under one name alone: two names would be two patients, in different splits.
     return {name: path for name, path in below.items() if path not in linked.values()} | linked
 
 

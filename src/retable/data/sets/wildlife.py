@@ -17,18 +17,8 @@ from torch.nn import functional as F
 
 from retable import checks
 from retable.data.arrays import ImageSet, Splits, blank, box_targets
-from retable.data.formats.boxes import (
-    Annotated,
-    Annotations,
-    coco_classes,
-    read_classes,
-    read_coco,
-    read_csv,
-    read_voc,
-    refuse_shared_images,
-    valid_boxes,
-    voc_classes,
-)
+from retable.data.formats.annotations import coco_classes, read_classes, read_coco, read_csv, read_voc, voc_classes
+from retable.data.formats.boxes import Annotated, Annotations, refuse_shared_images, valid_boxes
 from retable.data.formats.pictures import picture_size, read_image
 from retable.data.loader import IMAGENET_MEAN
 from retable.data.module import ImageData
@@ -62,7 +52,7 @@ class WildlifeData(ImageData):
         **base: see ImageData; of augmentation flips alone, batch by batch, which take the boxes with them.
 
     Targets are boxes in pixels of the resized images (`data.arrays.box_targets`). `read_at` takes a set's folder or
-    one annotation file, which is then both parts; its name tells the form.
+    one annotation file, which is then both splits; its name tells the form.
     """
 
     folder: ClassVar[str] = "wildlife"
@@ -116,7 +106,7 @@ class WildlifeData(ImageData):
         return own | {"known": self._known, "single": self.location.is_file(), "format": self._form}
 
     def files(self) -> tuple[dict[str, Annotations], tuple[str, ...], list[Path]]:
-        """What each part's annotation file says, the class names by label, and the file of these, if there is one."""
+        """What each split's annotation file says, the class names by label, and the file of these, if there is one."""
         paths = self._paths()
         class_files = self._class_files()
         self.expect([*class_files, *paths.values()])
@@ -127,27 +117,27 @@ class WildlifeData(ImageData):
             classes = coco_classes(first)
         else:
             classes = read_classes(class_files[0]) if class_files else voc_classes(first)
-        parts = {name: READ[self._form](path, self._images(path), classes) for name, path in paths.items()}
-        refuse_shared_images(parts)
-        return parts, classes, class_files
+        splits = {name: READ[self._form](path, self._images(path), classes) for name, path in paths.items()}
+        refuse_shared_images(splits)
+        return splits, classes, class_files
 
     def read(self, files: tuple[dict[str, Annotations], tuple[str, ...], list[Path]]) -> Splits:
-        parts, classes, _ = files
-        every = [item for part in parts.values() for item in part.images]
+        splits, classes, _ = files
+        every = [item for split in splits.values() for item in split.images]
         with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
             found = pool.map(lambda item: picture_size(item.image), every)
             sizes = dict(zip((item.image for item in every), found, strict=True))
         left_out: Counter[str] = Counter()
         kept: dict[str, list[Annotated]] = {}
         valid, dropped = valid_boxes(every, sizes, self.drop_invalid)
-        for name, part in parts.items():
-            kept[name], valid = valid[: len(part.images)], valid[len(part.images) :]
-            left_out.update(part.left_out)
+        for name, split in splits.items():
+            kept[name], valid = valid[: len(split.images)], valid[len(split.images) :]
+            left_out.update(split.left_out)
         left_out.update(dropped)
         scaled = {image: resized_size(h, w, self.shorter, self.longer) for image, (h, w) in sizes.items()}
         shape = canvas(list(scaled.values()))
         most = max(len(item.boxes) for items in kept.values() for item in items)
-        sets = {name: _read_part(items, scaled, shape, most) for name, items in kept.items()}
+        sets = {name: _read_split(items, scaled, shape, most) for name, items in kept.items()}
         train = sets.get("train", sets["val"])
         return Splits(train, sets["val"], classes, sets.get("test"), extra={"boxes_left_out": dict(left_out)})
 
@@ -159,9 +149,9 @@ class WildlifeData(ImageData):
             self.counts["reasons"] = self.counts.get("reasons", {}) | left_out
 
     def describe(self) -> str:
-        """Numbers of boxes by part, for what a run prints."""
+        """Numbers of boxes by split, for what a run prints."""
         shown = ", ".join(
-            f"{int((part.targets[..., 4] >= 0).sum()):,} {name}" for name, part in self.splits.parts.items()
+            f"{int((split.targets[..., 4] >= 0).sum()):,} {name}" for name, split in self.splits.by_name.items()
         )
         return f"boxes: {shown}; canvas {self.image_shape[1]}x{self.image_shape[2]}"
 
@@ -171,7 +161,7 @@ class WildlifeData(ImageData):
     def _paths(self) -> dict[str, Path]:
         if self.location.is_file():
             return {"val": self.location}
-        return {part: self.location / name for part, name in self.annotations.items()}
+        return {split: self.location / name for split, name in self.annotations.items()}
 
     def _class_files(self) -> list[Path]:
         if self._known is not None or self._form == "coco" or self.class_file is None:
@@ -199,7 +189,7 @@ class WildlifeData(ImageData):
         return FORMS.get(self.location.suffix.lower(), self.format) if self.location.is_file() else self.format
 
 
-def _read_part(
+def _read_split(
     items: Sequence[Annotated], scaled: dict[Path, tuple[int, int]], shape: tuple[int, int], most: int
 ) -> ImageSet:
     """Images on canvases of `shape`, each resized to its size in `scaled`, with at most `most` boxes."""

@@ -1,10 +1,11 @@
-"""Runs in a CSV file, a row a run: columns of settings and of figures, such as an export from a dashboard.
+"""Runs in a CSV file, a row a run: columns of settings and of metrics, such as an export from a dashboard.
 
-Any column may be named by a table, as a setting (`match`) or, where it holds numbers, as a figure (`column`).
+Any column may be named by a table, as a setting (`match`) or, where it holds numbers, as a metric (`column`).
 """
 
 import csv
 import io
+import re
 from pathlib import Path
 
 from retable.errors import DataError, first_line
@@ -26,17 +27,20 @@ class CSV(Source):
         try:
             with path.open(encoding="utf-8-sig", newline="") as file:
                 text = file.read()
-            rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter(text)))
+            between = delimiter(text)
+            rows = list(csv.DictReader(io.StringIO(text), delimiter=between))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise DataError(f"{place}: {first_line(error)}; accepted: {self.place}") from None
         if not rows:
             raise DataError(f"{place}: no row; accepted: {self.place}")
-        found = []
         for number, row in enumerate(rows, 1):
             if None in row or None in row.values():
                 raise DataError(f"{place}: row {number} has not as many values as the head has names")
-            found.append(self.record(row, number))
-        return found
+        for key in rows[0]:
+            values = plain([row[key] for row in rows], decimal_comma=between == ";")
+            for row, value in zip(rows, values, strict=True):
+                row[key] = value
+        return [self.record(row, number) for number, row in enumerate(rows, 1)]
 
     def record(self, row: dict[str, str], number: int) -> RunRecord:
         named = {key.strip().lower(): value for key, value in row.items()}
@@ -48,6 +52,16 @@ class CSV(Source):
         figures = {key: value for key, value in numbers.items() if value == value}
         # A column `epoch` says how long the run was.
         return make_record(name, settings, [{"epoch": 1.0} | figures] if figures else [], status)
+
+
+def plain(values: list[str], decimal_comma: bool) -> list[str]:
+    """A column's values without what people write beside numbers, if all of them have it: `71.2 %`; `71,2` in sheets
+    whose values stand between semicolons."""
+    numbers = [value.strip().removesuffix("%").strip() for value in values]
+    pattern = r"[-+]?\d+([.,]\d+)?" if decimal_comma else r"[-+]?\d+(\.\d+)?"
+    if not all(re.fullmatch(pattern, number) for number in numbers if number):
+        return values
+    return [number.replace(",", ".") for number in numbers] if decimal_comma else numbers
 
 
 def delimiter(text: str) -> str:
