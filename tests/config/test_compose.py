@@ -39,7 +39,7 @@ OPTIONS = {
         "fast": {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2},
         "overfit": {"trainer.overfit_batches": 3, "sweep.dir": "multirun/debug"},
         "profiler": {"trainer.profiler": "simple", "output": "outputs/debug"},
-        "limit": {"trainer.max_epochs": 3, "trainer.limit_train_batches": 0.05},
+        "limit": {"trainer.max_epochs": 3, "trainer.limit_train_batches": 10},
     },
     "dropout": {
         "none": {"dropout.p": 0.0},
