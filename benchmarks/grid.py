@@ -17,9 +17,10 @@ from pathlib import Path
 
 from retable import atomic
 from retable.run import files
+from retable.sweeps.finish import finish
 from retable.sweeps.plan import make_plan, write_runs
 from retable.sweeps.pool import Outcome
-from retable.sweeps.session import check_in_worker, finish
+from retable.sweeps.session import check_in_worker
 from retable.sweeps.store import runs_below
 
 GRID = ("task=mnist", "data=sample", "trainer.device=cpu", "optimizer.lr=0.1,0.2,0.3,0.4,0.5", "dropout=0.1,0.2")

@@ -80,6 +80,9 @@ with mkdocs_gen_files.open("gallery.md", "w") as page:
         where = path.relative_to(RESULTS)
         said = f": {claims[0]}" if claims else ""
         print(f'- <a href="{where.parent.as_posix()}/index.html">{title}</a>, `{where.parts[0]}`{said}', file=page)
+    for path in sorted(RESULTS.glob("*/receptive/*/index.html")):
+        where = path.relative_to(RESULTS)
+        print(f'- <a href="{where.as_posix()}">D2 · {where.parent.name}</a>, `{where.parts[0]}`', file=page)
 
 with mkdocs_gen_files.open("reference/configuration.md", "w") as page:
     print("# Configuration\n", file=page)

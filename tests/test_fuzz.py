@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from tests import fuzz
+from tests import fuzz, fuzz_formats
 
 
 @pytest.fixture
@@ -14,9 +14,9 @@ def folder(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # the libraries' own, of damaged files
-@pytest.mark.parametrize("kind", fuzz.FORMATS)
+@pytest.mark.parametrize("kind", fuzz_formats.FORMATS)
 def test_files_as_they_should_be_are_read_and_mutated_ones_read_or_refused(kind, folder):
-    corpus = fuzz.FORMATS[kind].corpus()
+    corpus = fuzz_formats.FORMATS[kind].corpus()
     assert [fuzz.tried(kind, raw, folder) for raw in corpus] == [("read", "")] * len(corpus)
     for number in range(40):
         raw = fuzz.made(kind, corpus, 1, number)
@@ -34,8 +34,8 @@ def test_faults_are_found(monkeypatch):
 
             os._exit(3)
 
-    form = fuzz.Format(lambda: [b""], lambda raw, draw: draw.choice((b"a", b"d", b"x", b"y")), read)
-    monkeypatch.setitem(fuzz.FORMATS, "made-up", form)
+    form = fuzz_formats.Format(lambda: [b""], lambda raw, draw: draw.choice((b"a", b"d", b"x", b"y")), read)
+    monkeypatch.setitem(fuzz_formats.FORMATS, "made-up", form)
     inputs = [fuzz.made("made-up", [b""], 0, number) for number in range(20)]
     outcomes, faults = fuzz.fuzz("made-up", 20)
     assert outcomes == {
@@ -50,7 +50,7 @@ def test_faults_are_found(monkeypatch):
 
 
 def test_an_input_depends_on_its_format_seed_and_number_alone():
-    corpus = fuzz.FORMATS["idx"].corpus()
+    corpus = fuzz_formats.FORMATS["idx"].corpus()
     random.seed(5)
     first = fuzz.made("idx", corpus, 0, 7)
     random.seed(6)

@@ -20,7 +20,7 @@ from sklearn.metrics import accuracy_score
 from torch.nn import functional as F
 
 from retable import cli
-from retable.commands.predict import predict, predict_masks
+from retable.commands.predictions import predict, predict_masks
 from retable.data.arrays import ImageSet
 from retable.data.formats.cifar_batch import write_batch
 from retable.data.formats.dicom import read_slice

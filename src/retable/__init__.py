@@ -7,11 +7,12 @@ From Python, the same as on the command line:
     trained = retable.load("multirun/mnist/default__seed-0")      a trained model with what it takes to use it
     retable.predict(trained, "photos")                            labels of images
     retable.evaluate(trained, "data/mnist")                       metrics on any set of the task's format
+    retable.tables("multirun")                                    the tables of finished runs, as DataFrames and pages
 """
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from retable.commands.evaluate import Evaluation
-    from retable.commands.predict import Prediction
+    from retable.commands.predictions import Prediction
     from retable.run.foreign_use import TrainedModule
     from retable.run.restore import Trained
 
 __version__ = "0.2.0"
-__all__ = ["evaluate", "load", "predict", "sweep", "train"]
+__all__ = ["evaluate", "load", "predict", "sweep", "tables", "train"]
 
 
 def sweep(*overrides: str, quiet: bool = False) -> "pd.DataFrame":
@@ -99,7 +100,7 @@ def predict(trained: "Trained | TrainedModule", *paths: str | Path) -> "list[Pre
     Raises:
         retable.errors.DataError: one line naming the file, if something can't be read.
     """
-    from retable.commands.predict import predict as label
+    from retable.commands.predictions import predict as label
     from retable.run.foreign_use import TrainedModule, predictions
 
     if isinstance(trained, TrainedModule):
@@ -125,6 +126,38 @@ def evaluate(
     from retable.commands.evaluate import evaluate as measure
 
     return measure(trained, None if data is None else Path(data), split, {})
+
+
+def tables(
+    *paths: str | Path,
+    experiments: Sequence[str] = (),
+    output: str | Path | None = None,
+    quiet: bool = False,
+) -> "dict[str, pd.DataFrame]":
+    """Make the tables of finished runs, with a verdict on every claim, as pages and as DataFrames.
+
+    Args:
+        paths: a sweep's folder, a task's, or a run's directory; by default multirun.
+        experiments: tables to make, by default every one of which there is a run.
+        output: folder of the pages, by default `tables` below the first path.
+        quiet: print nothing.
+
+    Returns:
+        What each table's report.csv holds, by the table's name: a row a cell and metric. {} of sweeps without a table.
+
+    Raises:
+        retable.errors.ConfigError: one line, where there is no run, or none of a table.
+    """
+    import io
+
+    import pandas as pd
+
+    from retable.commands.report import make_pages
+    from retable.report.csv import csv_text
+
+    with _silence(quiet):
+        found = make_pages([Path(path) for path in paths or ("multirun",)], output and Path(output), experiments)
+    return {one.table.name: pd.read_csv(io.StringIO(csv_text(one))) for one in found}
 
 
 @contextlib.contextmanager

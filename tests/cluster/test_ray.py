@@ -11,8 +11,9 @@ import pytest
 from retable import atomic
 from retable.run import files
 from retable.sweeps.cluster import Cluster
+from retable.sweeps.finish import exit_code
 from retable.sweeps.ray import Ray
-from retable.sweeps.session import exit_code, sweep
+from retable.sweeps.session import sweep
 from tests.cluster.conftest import ROOT
 
 ray = pytest.importorskip("ray", reason="needs ray: pip install 'retable[ray]'")

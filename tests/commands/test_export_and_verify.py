@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 
 import pytest
@@ -11,6 +12,7 @@ from retable import cli
 from retable.commands.verify import compared
 from retable.run import files
 from retable.run.execute import execute
+from tests.report.test_receptive_page import STUDY
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,7 @@ def test_pictures_are_made_smaller_once(exported, tmp_path):
     shutil.copytree(exported, run)
     for path in (run / "figures").iterdir():
         path.unlink()
-    wide, small = Image.new("RGB", (3000, 800), "red"), Image.new("RGB", (300, 80), "red")
+    wide, small = Image.new("RGB", (2500, 800), "red"), Image.new("RGB", (300, 80), "red")
     wide.save(run / "figures/curves.png")
     small.save(run / "figures/samples.png")
     target = tmp_path / "out/mnist/a/figures"
@@ -63,7 +65,7 @@ def test_pictures_are_made_smaller_once(exported, tmp_path):
     assert sorted(path.name for path in target.iterdir()) == ["curves.webp", "notes.txt", "samples.webp"]
     with Image.open(target / "curves.webp") as picture:
         assert picture.format == "WEBP"
-        assert picture.size == (1500, 400)  # 600,000 pixels
+        assert picture.size == (1250, 400)  # 500,000 pixels
     with Image.open(target / "samples.webp") as picture:
         assert picture.size == (300, 80)
     cli.main(["export", str(run), str(tmp_path / "out"), "--pictures", "none"])
@@ -106,3 +108,24 @@ def test_a_difference_is_set_against_the_spread_of_the_seeds(tmp_path):
     assert not compared(old, [{"epoch": 1, "val/accuracy": 0.65}], cell[:1])[1]  # one seed has no spread
     assert compared(old, [{"epoch": 1, "val/accuracy": 0.6, "seconds/train": 3.0}], cell)[1]
     assert not compared(old, [*old, {"epoch": 2, "val/accuracy": math.pi}], cell)[1]
+
+
+def test_a_receptive_field_is_exported_with_smaller_pictures(tmp_path):
+    study = tmp_path / "multirun/receptive/resnet18-layer4-10"
+    study.mkdir(parents=True)
+    command = "retable receptive --network=resnet18 --weights=/a/b/w.pth --layer=layer4 --unit=10 /data/photos here/"
+    (study / "receptive.json").write_text(json.dumps(STUDY | {"command": command}))
+    (study / "theoretical.json").write_text("[]")
+    for name in ("top", "average", "discrepancy"):
+        Image.new("RGB", (2500, 800), "red").save(study / f"{name}.png")
+    (study / "index.html").write_text("of the machine")
+    cli.main(["export", str(tmp_path / "multirun"), str(tmp_path / "out")])
+    target = tmp_path / "out/receptive/resnet18-layer4-10"
+    names = ["average.webp", "discrepancy.webp", "index.html", "receptive.json", "theoretical.json", "top.webp"]
+    assert sorted(path.name for path in target.iterdir()) == names
+    page = (target / "index.html").read_text()
+    assert set(re.findall(r'<img class="figure" src="([^"]+)"', page)) == {name for name in names if "webp" in name}
+    words = "retable receptive --network=resnet18 --weights=w.pth --layer=layer4 --unit=10 photos here"
+    assert json.loads((target / "receptive.json").read_text()) == STUDY | {"command": words}
+    with Image.open(target / "top.webp") as picture:
+        assert picture.size == (1250, 400)

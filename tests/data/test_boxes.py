@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from retable.data.formats.boxes import read_classes
+from retable.data.formats.annotations import read_classes
 from retable.data.samples.traps import CLASSES, draw_scene
 from retable.data.sets.wildlife import PADDING, WildlifeData, canvas, resized, resized_size
 from retable.errors import DataError

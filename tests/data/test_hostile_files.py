@@ -19,14 +19,15 @@ import pydicom
 import pytest
 from PIL import Image
 
-from retable.data.formats.boxes import coco_classes, read_coco, read_csv, read_voc
+from retable.data.formats.annotations import coco_classes, read_coco, read_csv, read_voc
 from retable.data.formats.cifar_batch import read_batch
 from retable.data.formats.contours import read_contour
 from retable.data.formats.dicom import read_slice
 from retable.data.formats.files import content, is_archive, plain_files, unpack
 from retable.data.formats.idx import read_idx
 from retable.data.formats.nifti import read_nifti
-from retable.data.formats.pictures import pictures_below, pictures_in, read_image
+from retable.data.formats.pairs import pictures_below, pictures_in
+from retable.data.formats.pictures import read_image
 from retable.data.sets.lesion import LesionData
 from retable.errors import DataError
 from tests.data.dicoms import write_dicom

@@ -12,17 +12,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from retable.data.formats.pictures import (
-    Pair,
-    disjoint,
-    pair,
-    picture_size,
-    pictures_in,
-    read_image,
-    read_labels,
-    read_pairs,
-    size_of,
-)
+from retable.data.formats.pairs import Pair, disjoint, pair, pictures_in, read_pairs, size_of
+from retable.data.formats.pictures import picture_size, read_image, read_labels
 from retable.errors import DataError
 
 BINARY = {0: 0, 255: 1}

@@ -119,31 +119,59 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from PIL import Image
-from retable.data import LesionData
+from retable.data import GlandData, LesionData, VentricleData
 
-root = Path("root/isic2016")
-for part, count in (("Training", 60), ("Test", 20)):
-    for kind, name, mode in (("Data", "ISIC_{:07}.jpg", "RGB"), ("GroundTruth", "ISIC_{:07}_Segmentation.png", "L")):
-        folder = root / f"ISBI2016_ISIC_Part1_{part}_{kind}"
-        folder.mkdir(parents=True)
+def draw(path, number, mode="L"):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.zeros((8, 8, 3) if mode == "RGB" else (8, 8), np.uint8)
+    values[:, : number % 8] = 255
+    Image.fromarray(values).save(path)
+
+def lesion(**more):
+    for part, count in (("Training", 60), ("Test", 20)):
+        start = f"root/isic2016/ISBI2016_ISIC_Part1_{part}"
         for number in range(count):
-            values = np.zeros((8, 8, 3) if mode == "RGB" else (8, 8), np.uint8)
-            values[:, : number % 8] = 255
-            Image.fromarray(values).save(folder / name.format(number + (1000 if part == "Test" else 0)))
+            name = f"ISIC_{number + (1000 if part == 'Test' else 0):07}"
+            draw(Path(f"{start}_Data/{name}.jpg"), number, "RGB")
+            draw(Path(f"{start}_GroundTruth/{name}_Segmentation.png"), number)
+    return LesionData(size=1024, scale="standard", **more, **common)
 
-data = LesionData(size=1024, root="root", cache="cache", scale="standard", resident=False, batch_size=4)
+def gland():
+    for part, count in (("Train", 20), ("Test", 20)):
+        for number in range(count):
+            draw(Path(f"root/warwick/{part}/image_{number:02}.png"), number, "RGB")
+            draw(Path(f"root/warwick/{part}/label_{number:02}.png"), number)
+    return GlandData(size=1024, flips=True, holdout=20, **common)
+
+def ventricle():
+    for number in range(80):
+        for part in ("images", "masks"):
+            draw(Path(f"root/rvsc/{part}/P{number % 10:02}-{number:04}.png"), number)
+    return VentricleData(size=1024, channels="rgb", **common)
+
+common = dict(root="root", cache="cache", resident=False, batch_size=4)
+data = eval(sys.argv[1])
 used = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + 200 * 2**20,) * 2)
 data.setup()
 images, masks = next(iter(data.train_dataloader()))
-print(sum(part.images.nbytes + part.targets.nbytes for part in data.splits.by_name.values()) >> 20, images.shape)
+print(sum(part.images.nbytes + part.targets.nbytes for part in data.splits.by_name.values()) >> 20, *images.shape)
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA")
-def test_a_set_larger_than_the_memory_limit_is_read_for_the_first_time(tmp_path):
+@pytest.mark.parametrize(
+    ("made", "megabytes"),  # 4 MiB an image with its mask
+    [
+        ("lesion()", 320),
+        ("lesion(fraction=0.9)", 296),  # 54 of 60, and the test set's 20
+        ("gland()", 320),  # 20 with two copies each, 20 of these held out, and 20
+        ("ventricle()", 320),
+    ],
+)
+def test_a_set_larger_than_the_memory_limit_is_read_for_the_first_time(tmp_path, made, megabytes):
     (tmp_path / "first.py").write_text(FIRST)
-    command = [sys.executable, "first.py"]
+    command = [sys.executable, "first.py", made]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.stdout == "320 torch.Size([4, 3, 1024, 1024])\n", done.stderr
+    assert done.stdout == f"{megabytes} 4 3 1024 1024\n", done.stderr

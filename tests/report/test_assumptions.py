@@ -8,10 +8,12 @@ from retable.config.compose import Composer
 from retable.config.keys import lookup
 from retable.errors import ConfigError
 from retable.experiment.grid import expand
+from retable.report.alternatives import Alternative, under
 from retable.report.evaluated import evaluate
 from retable.report.markdown import report
 from retable.report.match import tables_of
 from retable.report.runs import read_runs
+from retable.report.verdicts import FAILS, HOLDS, UNDECIDED, Verdict
 from tests.report.tables import FOLDER, composed, points_of, table
 from tests.report.test_report_command import run_sweep  # noqa: F401
 
@@ -173,6 +175,24 @@ def test_the_page_says_under_which_assumptions_a_claim_holds(run_sweep, composer
     assert "| 32 (assumed) | 3 | holds |" in section
     assert "| 128 | 3 | does not hold |" in section
     assert "Nearest to the published figures: " in section
+    left = "data.files=[data_batch_2]; data.split_seed=1 and 2; optimizer=adam; model.width=16 and 64"
+    assert f"Not trained: {left}; augment.noise.sigma=0.05 and 0.2." in section
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "said"),
+    [
+        (HOLDS, (HOLDS, HOLDS), "holds under all of 3 assumptions"),
+        (FAILS, (FAILS, FAILS), "holds under none of 3 assumptions"),
+        (HOLDS, (FAILS, HOLDS), "holds under 2 of 3 assumptions; fails with a=0"),
+        (FAILS, (HOLDS, FAILS), "holds under 1 of 3 assumptions; fails as assumed, a=1"),
+        (FAILS, (HOLDS, UNDECIDED), "holds under 1 of 2 assumptions; fails as assumed"),
+        (UNDECIDED, (HOLDS, HOLDS), ""),
+    ],
+)
+def test_under_says_most_with_few_words(own, others, said):
+    found = [Alternative(f"a={n}", False, 1, (verdict,), {}, {}) for n, verdict in enumerate(others)]
+    assert under(Verdict("T (1)", "a text", own), 0, found) == said
 
 
 def test_a_table_under_its_own_assumptions_alone_says_nothing_of_others(run_sweep, composer, tmp_path):  # noqa: F811

@@ -59,6 +59,24 @@ def test_cells_are_paired_with_the_baseline_by_seed(make_table, make_run, assign
     assert (one.low, one.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
 
 
+def test_what_is_the_same_in_every_seed_is_no_test(make_table, make_run, assigned):
+    """A number of parameters has no spread: no interval of width 0, no p < 0.001, and no part in Holm's correction."""
+    metrics = METRICS | {"parameters": {"result": "parameters", "digits": 0}}
+    runs = [
+        *(run for n, cell in enumerate("ab") for run in runs_of(make_run, cell, (0.5, 0.6 + n / 10), parameters=8 + n)),
+        *runs_of(make_run, "c", (0.7, 0.9), parameters=20),
+    ]
+    one = found(make_table(metrics=metrics), assigned(*runs))
+    texts = [interval_text(one[cell, "parameters"], make_table(metrics=metrics).metrics["parameters"]) for cell in "bc"]
+    assert texts == ["+1 (the same in 2 seeds)", "+12 (the same in 2 seeds)"]
+    assert one["b", "parameters"].holm is None
+    # b - a: 0 and 10 points, t = 1, two-sided p with one degree of freedom 1 - 2 atan(1) / pi; of two comparisons
+    assert one["b", "val"].p == pytest.approx(0.5)
+    # c - a: 20 and 30 points, t = 5, p = 1 - 2 atan(5) / pi
+    assert one["c", "val"].p == pytest.approx(1 - 2 * math.atan(5) / math.pi)
+    assert one["c", "val"].holm == pytest.approx(2 * one["c", "val"].p)  # of two comparisons, not of four
+
+
 def test_why_there_is_no_interval(make_table, make_run, assigned):
     table = make_table(metrics=METRICS)
     one = found(table, assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6])))

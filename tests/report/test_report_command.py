@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+import retable
 from retable.cli import main
 from retable.config.compose import Composer
 from retable.config.identity import identity
@@ -11,9 +12,9 @@ from retable.experiment.grid import expand
 from retable.report.evaluated import evaluate
 from retable.report.match import tables_of
 from retable.report.runs import read_runs
+from retable.sweeps.finish import finish
 from retable.sweeps.plan import make_plan
 from retable.sweeps.pool import Outcome
-from retable.sweeps.session import finish
 
 
 @pytest.fixture(scope="module")
@@ -189,3 +190,14 @@ def test_what_is_refused_is_refused_in_one_line(run_sweep, tmp_path, capsys, mon
     found = capsys.readouterr().err
     assert found.startswith(message)
     assert found.count("\n") == 1
+
+
+def test_from_python_tables_are_data_frames_made_without_a_word(run_sweep, tmp_path, capsys):
+    folders = run_sweep("experiment=cifar/dropout", only=few(0.0, 0.3))
+    last = [float((folder / "history.csv").read_text().split()[-1].rpartition(",")[2]) for folder in folders]
+    frames = retable.tables(tmp_path / "multirun", experiments=["cifar/dropout"], output=tmp_path / "pages", quiet=True)
+    assert capsys.readouterr().out == ""
+    assert list(frames) == ["cifar/dropout"]
+    means = frames["cifar/dropout"].query("n > 0 and metric == 'val'").set_index("cell")["mean"]
+    assert means.to_dict() == pytest.approx({"none": 100 * last[0], "all 0.3": 100 * last[1]})
+    assert (tmp_path / "pages/cifar/dropout/report.md").exists()

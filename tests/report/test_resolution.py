@@ -92,6 +92,8 @@ def test_the_number_of_comparisons_corrects_what_does_not_hold_alone(make_table,
     assert pair.resolution.p == pytest.approx(2 * alone)
     assert (all_three.verdict, all_three.resolution.resolved) == ("does not hold", False)
     assert all_three.resolution.p == pytest.approx(4 * alone)
+    # s / d is 1.106 / 3.867, by which three seeds would do for one comparison; but there are three.
+    assert all_three.resolution.more == "about 4 would decide"
 
 
 def test_best_is_resolved_by_its_least_sure_rival(make_table, runs_of):

@@ -237,9 +237,11 @@ def test_exported_pictures_stand_on_the_page(make_table, three, tmp_path):
 
 def test_kept_is_what_the_report_shows(make_table, three):
     for folder in three.iterdir():
-        for name in ("samples", "flips"):
+        for name in ("samples", "flips", "curves", "gradient_norms"):
             (folder / "figures" / f"{name}.png").write_bytes(PNG)
-    table = make_table(B_BEST, pictures=[{"picture": "flips", "cells": ["c"]}, "confusion_val"])
+    table = make_table(
+        B_BEST, pictures=[{"picture": "flips", "cells": ["c"]}, "confusion_val", {"picture": "curves", "cells": ["a"]}]
+    )
     found = evaluate(table, assign(table, read_runs([three])))
     cell_of = {
         record.path: cell for cell, records in found.runs.cells.items() for record in records if record.seed == 0
@@ -248,7 +250,7 @@ def test_kept_is_what_the_report_shows(make_table, three):
     best, base, other = "b", "a", "c"
     assert (best, base) == tuple(role.split(", ")[1] for role, _ in representatives(found))
     whole = [f"{cell} {name}" for cell in (base, best) for name in ("confusion_val", "samples")]
-    assert of_table == sorted([*whole, f"{other} confusion_val", f"{other} flips"])
+    assert of_table == sorted([*whole, f"{base} curves", f"{other} confusion_val", f"{other} flips"])
 
 
 @pytest.mark.usefixtures("no_charts")

@@ -24,6 +24,14 @@ def test_a_missing_cell_is_named(make_table, make_run, assigned):
     assert (found.verdict, found.reasons) == ("undecided", ("b: missing",))
 
 
+def test_seeds_that_did_not_finish_are_named_once_a_cell(make_table, make_run, assigned):
+    ended = [("a", 0, "finished"), ("a", 2, "unfinished"), ("a", 1, "unfinished"), ("b", 0, "finished")]
+    others = [("b", 1, "failed"), ("b", 2, "finished")]
+    records = [make_run(cell, [0.1, 0.5], seed, status) for cell, seed, status in [*ended, *others]]
+    (found,) = evaluate_claims(make_table(BEATS), assigned(*records))
+    assert found.reasons == ("b: seed 1 failed", "a: seeds 1, 2 unfinished")
+
+
 @pytest.mark.parametrize("status", ["failed", "diverged", "unfinished"])
 def test_a_run_that_did_not_finish_is_never_dropped(make_table, make_run, assigned, status):
     records = [make_run(cell, [0.1, v], seed) for seed in (0, 1) for cell, v in (("a", 0.5), ("b", 0.6))]

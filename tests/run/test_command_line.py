@@ -34,7 +34,7 @@ def command(monkeypatch, tmp_path, capsys):
 
 LRR = "optimizer.lrr: no such key; did you mean optimizer.lr? accepted: "
 REFUSED = [
-    ("task=mnist trainer=ddp +trainer.num_nodes=2", "trainer.num_nodes: no such key; accepted: "),
+    ("task=mnist trainer=ddp trainer.num_nodes=2", "trainer.num_nodes=2, trainer.devices=2: nothing says which node "),
     ("task=mnist trainer.device=cpu trainer.precision=16-mixed", "trainer.precision=16-mixed: needs a GPU; accepted"),
     ("-m task=mnist dropout=0.1,0.2 optimizer.lrr=0.1", LRR),
     ("-m task=mnist seeds=2 dropout=0.1,0.2 optimizer.lrr=0.1", LRR),

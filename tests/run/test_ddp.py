@@ -10,9 +10,10 @@ from retable.run import files
 from retable.run.execute import execute
 from retable.run.files import read_history
 from retable.sweeps import pool
+from retable.sweeps.finish import exit_code
 from retable.sweeps.plan import Run
-from retable.sweeps.session import exit_code, sweep
-from tests.checking import check
+from retable.sweeps.session import sweep
+from tests.checking import check, refusal
 
 TASKS = {
     # 200 digits in batches of 48: the last one, of 8, is cut into 4 and 4. Of 197 and 64 it is cut into 3 and 2.
@@ -86,9 +87,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(config, tmp_path):
     ],
 )
 def test_refusals(compose, overrides, message):
-    with pytest.raises(ConfigError) as refused:
-        check(compose("task=mnist", "trainer=ddp", *overrides))
-    assert str(refused.value) == message
+    assert refusal(compose("task=mnist", "trainer=ddp", *overrides)) == message
 
 
 def test_detection_is_refused(compose):

@@ -206,8 +206,9 @@ def sweep_on(host: str, folder: Path, *words: str) -> subprocess.Popen:
 HOST = """
 import os, sys, time
 from pathlib import Path
+from retable import atomic
 from retable.run import execute, files
-from retable.sweeps import session
+from retable.sweeps import finish, session
 from retable.sweeps.pool import Outcome
 
 def trains(config, directory, on_epoch, on_chunk, should_interrupt):
@@ -216,7 +217,7 @@ def trains(config, directory, on_epoch, on_chunk, should_interrupt):
         file.write(f"{directory.name}\\n")
     files.write_history(directory / files.HISTORY, [{"epoch": 1, "val/accuracy": 0.5}])
     result = {"status": "finished", "epochs": 1, "metrics": {"final": {"val/accuracy": 0.5}}, "seconds": {"total": 0.0}}
-    session.results.atomic.write_json(directory / files.RESULT, result)
+    atomic.write_json(directory / files.RESULT, result)
     return result
 
 def race(plan, todo):
@@ -235,7 +236,7 @@ def race(plan, todo):
 
 execute._execute = trains
 plan, outcome = session.sweep(sys.argv[1:], race)
-sys.exit(session.exit_code(plan, outcome))
+sys.exit(finish.exit_code(plan, outcome))
 """
 
 

@@ -55,6 +55,8 @@ KEYS = [
     ("deterministic", True, False, 26),
     ("min_epochs", 2, False, 26),
     ("max_time", "00:01:00:00", True, 26),
+    ("detect_anomaly", True, True, 26),
+    ("benchmark", False, False, 26),
     ("precision", "64-true", False, 26),
     ("precision", "bf16-true", False, 26),
 ]
@@ -104,6 +106,14 @@ def test_deterministic_algorithms_end_with_their_run(compose, tmp_path):
     assert asked == [True, False]
 
 
+@pytest.mark.parametrize("value", [True, False])
+def test_anomalies_are_looked_for_where_it_is_asked(compose, tmp_path, value):
+    asked = set()
+    config = compose(*TINY, "trainer.max_epochs=1", f"trainer.detect_anomaly={value}")
+    execute(config, tmp_path, on_chunk=lambda *_: asked.add(torch.is_anomaly_enabled()))
+    assert asked == {value}
+
+
 def test_time_that_is_up_ends_a_run(compose, tmp_path):
     result = execute(compose(*TINY, "trainer.max_epochs=2000", "trainer.max_time=00:00:00:01"), tmp_path / "run")
     assert result["status"] == "finished"
@@ -139,6 +149,7 @@ REFUSED = {
     "overfit_batches=-1": "a number of batches (1, 2, ...) or a share in (0, 1]",
     "profiler=pytorch": "None, simple, advanced",
     "deterministic=maybe": "True, False, warn",
+    "benchmark=2": "None, True, False",
     "precision=8": "auto, 32, tf32, 64-true, bf16-mixed, bf16-true, 16-mixed, bf16-auto, 16-auto",
     "num_sanity_val_steps=-2": "a whole number of at least -1",
     "max_time=1h": "days:hours:minutes:seconds, e.g. 00:12:00:00, or null",
@@ -159,6 +170,22 @@ def test_validation_after_more_batches_than_there_are(compose):
     check(compose(*TINY, "trainer.val_check_interval=13"))
     with pytest.raises(ConfigError, match=r"^trainer.val_check_interval=14: accepted: at most 13, the batches of"):
         check(compose(*TINY, "trainer.val_check_interval=14"))
+
+
+@pytest.mark.parametrize("key", ["limit_train_batches", "overfit_batches"])
+def test_a_share_that_is_less_than_a_batch(compose, key):
+    """Lightning would train on nothing, or end the run where validation begins."""
+    check(compose(*TINY, f"trainer.{key}=0.08", "data.eval_batch_size=10"))
+    with pytest.raises(ConfigError) as caught:
+        check(compose(*TINY, f"trainer.{key}=0.07", "data.eval_batch_size=10"))
+    assert str(caught.value) == (
+        f"trainer.{key}=0.07: less than one of 13 batches; accepted: at least 0.07692, or a whole number of batches"
+    )
+
+
+@pytest.mark.parametrize("mode", ["limit", "overfit", "profiler"])
+def test_debugging_is_accepted_on_sample_data(compose, mode):
+    check(compose("task=mnist", "data=sample", f"debug={mode}"))
 
 
 def test_half_precision_with_a_scaler_needs_a_gpu():

@@ -28,9 +28,10 @@ from retable.errors import RetableError
 from retable.figures import classification as figures
 from retable.run import execute, files
 from retable.run.imports import import_all
+from retable.sweeps.finish import exit_code
 from retable.sweeps.plan import Plan, Run
 from retable.sweeps.pool import Outcome
-from retable.sweeps.session import Trainer, exit_code, prepare, sweep
+from retable.sweeps.session import Trainer, prepare, sweep
 from retable.sweeps.worker import Worker
 
 SWEEP = ["task=mnist", "data=sample", "data.fraction=0.05", "model.width=2", "trainer.max_epochs=2", "logger=none"]

@@ -14,9 +14,10 @@ from retable.errors import ConfigError
 from retable.run import files
 from retable.sweeps import cluster
 from retable.sweeps.cluster import CANCELLED, OVER, RUNNING, WAITING, Cluster, record
+from retable.sweeps.finish import exit_code
 from retable.sweeps.job import Job
 from retable.sweeps.plan import make_plan
-from retable.sweeps.session import exit_code, prepare, sweep
+from retable.sweeps.session import prepare, sweep
 from retable.sweeps.slurm import Slurm
 
 ROOT = Path(__file__).parents[2]

@@ -7,8 +7,9 @@ import pytest
 
 from retable import atomic
 from retable.run import files
+from retable.sweeps.finish import exit_code
 from retable.sweeps.plan import make_plan, write_runs
-from retable.sweeps.session import exit_code, sweep
+from retable.sweeps.session import sweep
 from retable.sweeps.store import broken, status_of
 
 RESULT = {"status": "finished", "epochs": 2, "metrics": {"final": {"epoch": 2, "val/accuracy": 0.5}}}

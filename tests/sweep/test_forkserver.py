@@ -78,7 +78,7 @@ def test_workers_outlive_what_forked_them_and_a_lost_request_says_so(server):
     assert waited(lambda: not server.alive)
     worker.commands.write('{"do": "check", "configs": {}}\n')
     worker.commands.flush()
-    assert worker.events.readline() == '{"event": "checked", "errors": {}}\n'
+    assert worker.events.readline() == '{"event": "checked", "errors": {}, "work": {}}\n'
     late = server.fork(2, {})
     assert late.events.read() == ""
     assert late.wait() == -signal.SIGKILL  # what became of the server
@@ -144,15 +144,15 @@ def test_no_worker_is_forked_where_a_gpu_is_in_use(monkeypatch, tmp_path):
 
 SWEEP = """
 import sys
-from retable.sweeps import processes
+from retable.sweeps import crew
 from retable.sweeps.session import sweep
 
-class Forked(processes.WorkerProcess):
+class Forked(crew.WorkerProcess):
     def __init__(self, number, events, gpu, threads, server=None):
         assert server is not None and gpu == "0"
         super().__init__(number, events, gpu, threads, server)
 
-processes.WorkerProcess = Forked
+crew.WorkerProcess = Forked
 plan, outcome = sweep(sys.argv[1:])
 sys.exit(bool(outcome.failures))
 """

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from hydra.core.config_store import ConfigStore
@@ -13,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from retable import atomic
 from retable.main import main
 from retable.run import files
-from retable.sweeps import session
+from retable.sweeps import finish, session
 from tests.sweep.conftest import BASE
 
 OTHERS = {"basic": ["hydra/launcher=basic"], "workers": []}
@@ -58,7 +58,7 @@ def test_keys_without_a_meaning_are_refused_in_a_line(command, tmp_path, mode, w
 def test_what_a_sweep_is_told_by_hydras_keys(command, monkeypatch):
     seen = []
     monkeypatch.setattr(session, "sweep", lambda arguments, *engine: (seen.append(arguments), None))
-    monkeypatch.setattr(session, "exit_code", lambda plan, outcome: 0)
+    monkeypatch.setattr(finish, "exit_code", lambda plan, outcome: 0)
     assert command("-m", "task=mnist", "hydra.sweep.dir=else where", "+hydra.sweeper.params.seed='0,1'")[0] == 0
     assert seen == [["seed=0,1", "task=mnist", "sweep.dir='else where'"]]
 
@@ -100,15 +100,20 @@ class Search(Sweeper):
             Search.values.append(job.return_value)
 
 
+PLUGIN = "hydra_plugins.search"
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="search", node={"_target_": f"{PLUGIN}.Search", "trials": 2}, provider="test"
+)
+
+
 @pytest.fixture
-def search():
-    """Registers the sweeper of another kind, as a plugin would be."""
-    target = "hydra_plugins.search.Search"
-    node = {"_target_": target, "trials": 2}
-    ConfigStore.instance().store(group="hydra/sweeper", name="search", node=node, provider="test")
-    Plugins.instance().class_name_to_class[target] = Search
-    yield
-    del Plugins.instance().class_name_to_class[target]
+def search(monkeypatch):
+    """Makes the sweeper of another kind a plugin's, whose place Hydra 1.4 asks the class itself for."""
+    module = ModuleType(PLUGIN)
+    module.Search = Search
+    monkeypatch.setitem(sys.modules, PLUGIN, module)
+    monkeypatch.setattr(Search, "__module__", PLUGIN)
+    monkeypatch.setitem(Plugins.instance().class_name_to_class, f"{PLUGIN}.Search", Search)
 
 
 def runs(folder: Path) -> dict[float, Path]:

@@ -5,8 +5,8 @@ import pytest
 from retable.errors import RetableError
 from retable.run import devices
 from retable.run.devices import Gpu
-from retable.sweeps import processes
-from retable.sweeps.processes import Crew
+from retable.sweeps import crew as sweeps_crew
+from retable.sweeps.crew import Crew
 
 BIG, SMALL = Gpu("0", 80_000, 80_000, 9.0), Gpu("1", 24_000, 24_000, 8.6)
 SETTINGS = {"workers": "auto", "threads": 1, "on_failure": "continue", "same_reason_limit": 3}
@@ -26,8 +26,8 @@ def make(monkeypatch):
         monkeypatch.setattr(devices, "gpus", lambda: gpus)
         monkeypatch.setattr(devices, "free_mb", lambda gpus: None)
         monkeypatch.setattr(devices, "cores", lambda: cores)
-        monkeypatch.setattr(processes, "WorkerProcess", FakeWorker)
-        monkeypatch.setattr(processes, "ForkServer", lambda: None)  # no worker is started that it would fork
+        monkeypatch.setattr(sweeps_crew, "WorkerProcess", FakeWorker)
+        monkeypatch.setattr(sweeps_crew, "ForkServer", lambda: None)  # no worker is started that it would fork
         return Crew(SETTINGS | settings, width=width)
 
     return build
@@ -101,8 +101,8 @@ def test_where_the_driver_tells_nothing_torch_is_asked_again_if_no_worker_has_to
     monkeypatch.setattr(devices, "look", lambda: (Gpu("0", 80_000, 3_000, 9.0), SMALL))
     made.grow(1)
     assert [worker.gpu for worker in made.workers] == ["0"]  # as the sweep has just seen it
-    now = processes.time.monotonic() + 60
-    monkeypatch.setattr(processes.time, "monotonic", lambda: now)
+    now = sweeps_crew.time.monotonic() + 60
+    monkeypatch.setattr(sweeps_crew.time, "monotonic", lambda: now)
     made.grow(2)
     assert [worker.gpu for worker in made.workers] == ["0", "1"]
 

@@ -10,9 +10,9 @@ from retable.config.compose import Composer, config_dir
 from retable.errors import ConfigError
 from retable.run import files
 from retable.sweeps import results
+from retable.sweeps.finish import exit_code
 from retable.sweeps.plan import make_plan, write_runs
 from retable.sweeps.pool import Outcome
-from retable.sweeps.session import exit_code
 from retable.sweeps.store import clear_failure, status_of
 
 

@@ -16,7 +16,8 @@ from retable import atomic
 from retable.errors import ConfigError
 from retable.run import files
 from retable.sweeps import pool
-from retable.sweeps.session import exit_code, sweep
+from retable.sweeps.finish import exit_code
+from retable.sweeps.session import sweep
 from retable.sweeps.store import status_of
 from tests.sweep.faults import LONG
 from tests.sweep.processes import descendants

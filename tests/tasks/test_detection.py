@@ -199,7 +199,7 @@ def test_evaluate_is_predict_and_pycocotools_on_images_of_mixed_sizes(finished, 
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    from retable.commands.predict import predict_boxes
+    from retable.commands.predictions import predict_boxes
 
     trained = load(finished[0])
     source = _sample(trained, 0)

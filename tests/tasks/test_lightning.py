@@ -80,7 +80,7 @@ def test_an_ordinary_dataloader_and_a_task_made_by_hand(tmp_path):
     assert int(task.matrices["val"].sum()) == 30
     (checkpoint,) = tmp_path.rglob("*.ckpt")
     given = {key: getattr(made_by_hand(classes=("a",)), key) for key in ("model", "loss")}
-    loaded = Classification.load_from_checkpoint(checkpoint, **given, optimizer=None)
+    loaded = Classification.load_from_checkpoint(checkpoint, weights_only=False, **given, optimizer=None)
     assert (loaded.classes, loaded.l1) == (("a", "b", "c"), 0.001)
     assert torch.equal(loaded.model[1].weight, task.model[1].weight)
     with pytest.raises(DataError, match="of no run of this project; accepted: with model=, loss=, optimizer="):
@@ -92,6 +92,10 @@ def test_a_runs_checkpoint_is_loaded_without_further_words(compose, tmp_path):
     execute(config, tmp_path / "run")
     path = tmp_path / "run" / files.CHECKPOINT
     task = Classification.load_from_checkpoint(path)
+    same = Classification.load_from_checkpoint(path, strict=True, weights_only=True)  # Lightning's own arguments
+    assert torch.equal(
+        torch.cat([p.flatten() for p in same.parameters()]), torch.cat([p.flatten() for p in task.parameters()])
+    )
     assert task.classes == tuple("0123456789")
     assert task(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
     with pytest.raises(DataError, match="a Classification; accepted: a Segmentation"):

@@ -145,7 +145,8 @@ class RetableSweeper(_Plugin, Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        from retable.sweeps.session import exit_code, sweep
+        from retable.sweeps.finish import exit_code
+        from retable.sweeps.session import sweep
 
         settings = self.config.hydra
         params = [f"{key}={value}" for key, value in self.params.items()]
@@ -218,8 +219,8 @@ class OptunaSweeper(_Plugin, Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
+        from retable.sweeps.finish import exit_code
         from retable.sweeps.search import search
-        from retable.sweeps.session import exit_code
 
         def launch(points: list[list[str]], first: int) -> Any:
             return self.launcher.launch(points, initial_job_idx=first)

@@ -1,11 +1,14 @@
 """`retable export`: what a reader needs of finished runs, without checkpoints and events, small enough to be committed.
 
 Of each run: run.json, result.json, history.csv, images.json and the pictures that its tables' pages show, made smaller
-(WebP). Where the runs lay and where they read their data is left out, since it means nothing elsewhere.
+(WebP); of receptive field studies their JSON files and pictures. Where the runs lay and where they read their data is
+left out, since it means nothing elsewhere.
 """
 
 import argparse
+import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +18,8 @@ from retable.config.keys import PLACE, STEERING, below, key_of
 from retable.errors import ConfigError
 from retable.run import files
 
-PIXELS = 600_000  # of an exported picture, which a page shows at most 576 wide
-QUALITY = 50
+PIXELS = 500_000  # of an exported picture, which a page shows at most 576 wide
+QUALITY = 40
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -45,13 +48,19 @@ def _export(options: argparse.Namespace) -> None:
     found = [path.parent for path in sorted(options.runs.rglob(files.RUN))]
     results = {directory: atomic.read_json(directory / files.RESULT) or {} for directory in found}
     done = [directory for directory, result in results.items() if result.get("status") in files.DONE]
-    if not done:
+    from retable.report.receptive_page import SUMMARY
+
+    studies = [path.parent for path in sorted(options.runs.rglob(SUMMARY))]
+    if not done and not studies:
         raise ConfigError(f"{options.runs}: no finished run; accepted: folders with {files.RESULT} in them or below")
     chosen = _chosen(options.runs, options.pictures, results)
     for directory in done:
         export_run(directory, options.folder, [path for path in chosen if path.parent.parent == directory])
+    for directory in studies:
+        export_study(directory, options.folder, options.pictures != "none")
     size = sum(file.stat().st_size for file in options.folder.rglob("*") if file.is_file())
-    print(f"{len(done)} runs in {options.folder}, {size / 1e6:.1f} MB")
+    more = f" and {len(studies)} receptive fields" if studies else ""
+    print(f"{len(done)} runs{more} in {options.folder}, {size / 1e6:.1f} MB")
 
 
 def _chosen(runs: Path, which: str, results: Mapping[Path, Mapping[str, Any]]) -> list[Path]:
@@ -86,6 +95,24 @@ def export_run(directory: Path, folder: Path, pictures: Sequence[Path] = ()) -> 
     for old in (target / files.FIGURES).glob("*"):  # of an earlier export
         if old.suffix in (".png", ".webp") and old not in small and target.resolve() != directory.resolve():
             old.unlink()
+    return target
+
+
+def export_study(directory: Path, folder: Path, pictures: bool = True) -> Path:
+    """Copy a study of a receptive field to <folder>/receptive/<name> and make its page; returns that directory."""
+    from retable.report.receptive_page import write_receptive_page
+
+    target = folder / "receptive" / directory.absolute().name
+    for path in sorted(directory.glob("*.json")):
+        text = path.read_text(encoding="utf-8")
+        study = json.loads(text)
+        if isinstance(study, dict) and isinstance(study.get("command"), str):
+            words = [_by_name(word) if "=" in word else Path(word).name for word in shlex.split(study["command"])]
+            text = json.dumps(study | {"command": shlex.join(words)}, indent=1)
+        atomic.write_text(target / path.name, text)
+    for path in sorted(directory.glob("*.png")) if pictures else ():
+        _shrink(path, target / f"{path.stem}.webp")
+    write_receptive_page(target)
     return target
 
 

@@ -73,13 +73,16 @@ def make_pages(
     output: Path | None = None,
     names: Sequence[str] = (),
     where: Mapping[str, object] | None = None,
-) -> None:
+) -> "list[Evaluated]":
     """Write the files of all tables that the runs at or below the paths make, and say which.
 
     Args:
         output: folder of the pages, by default `tables` below the first path.
         names: experiments, by default all of which there is a run.
         where: value by key of the config that a run must have.
+
+    Returns:
+        The tables.
 
     Raises:
         ConfigError: where there is no run, or none of a table.
@@ -104,7 +107,7 @@ def make_pages(
         print(f"sweep: {page}")
     if not entries and pages:
         print(f"index: {write_index(swept[0])}")
-        return
+        return []
     if not entries:
         raise ConfigError(
             f"{shown}: none of {len(runs.records)} runs{' so chosen' if where else ''} is of a table in"
@@ -113,6 +116,7 @@ def make_pages(
     if len(paths) == 2:
         _compare(paths, names, where, folder)
     _write(entries, folder, paths[0] / "receptive")
+    return entries
 
 
 def _sweep_pages(folder: Path) -> list[Path]:

@@ -8,8 +8,8 @@ from typing import Any
 STEERING = ("resume", "trust", "seeds", "output", "sweep", "table", "preset")
 # Where things are kept or how fast they are computed, not what is computed. A run's directory keeps them.
 PLACE = ("logger", "checkpoint", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
-PLACE += ("trainer.strategy", "trainer.devices", "trainer.log_every_n_steps", "trainer.profiler")
-PLACE += ("trainer.num_sanity_val_steps", "data.resident", "tags")
+PLACE += ("trainer.strategy", "trainer.devices", "trainer.num_nodes", "trainer.log_every_n_steps", "trainer.profiler")
+PLACE += ("trainer.num_sanity_val_steps", "trainer.detect_anomaly", "trainer.benchmark", "data.resident", "tags")
 # Keys with the value under which a run is what it was before there was the key: they are part of what a run is where
 # they stand at another one.
 NEUTRAL = {
@@ -32,6 +32,7 @@ INDIFFERENT_TO_STEPS: dict[str, tuple[Any, ...]] = {
     "val_check_interval": (1.0,),
     "overfit_batches": (0, 0.0),
     "profiler": (None,),
+    "detect_anomaly": (False,),
     "strategy": ("auto",),
     "devices": (1, "auto"),
     "num_nodes": (1,),

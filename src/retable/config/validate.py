@@ -22,11 +22,6 @@ def _limit(key: str, value: object) -> None:
         raise checks.refuse(key, value, "a number of batches (1, 2, ...) or a share in (0, 1]")
 
 
-def _max_steps(key: str, value: object) -> None:
-    if value != -1:
-        checks.integer(key, value, 1)
-
-
 def _overfit(key: str, value: object) -> None:
     if isinstance(value, bool) or value not in (0, 0.0):
         _limit(key, value)
@@ -37,40 +32,25 @@ def _max_time(key: str, value: object) -> None:
         raise checks.refuse(key, value, "days:hours:minutes:seconds, e.g. 00:12:00:00, or null")
 
 
-def _clip(key: str, value: object) -> None:
-    if value is not None:
-        checks.number(key, value, 0, open_low=True)
+def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
+    """The check of a key that may be null."""
+    return lambda key, value: None if value is None else check(key, value)
 
 
-def _deterministic(key: str, value: object) -> None:
-    if value != "warn":
-        checks.one_of(key, value, (True, False, "warn"))
+def _count_or(*words: str) -> Callable[[str, Any], Any]:
+    """The check of a key that is one of some words, or a whole number of at least 1."""
+
+    def check(key: str, value: object) -> None:
+        if value not in words and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise checks.refuse(key, value, f"{', '.join(words)}, or a whole number of at least 1")
+
+    return check
 
 
 def _betas(key: str, value: object) -> None:
     pair = isinstance(value, list) and len(value) == 2
     if not pair or not all(isinstance(b, int | float) and not isinstance(b, bool) and 0 <= b < 1 for b in value):
         raise checks.refuse(key, value, "two numbers in [0, 1)")
-
-
-def _workers(key: str, value: object) -> None:
-    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise checks.refuse(key, value, "auto, or a whole number of at least 1")
-
-
-def _fuse(key: str, value: object) -> None:
-    if value not in ("auto", "never") and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise checks.refuse(key, value, "auto, never, or a whole number of at least 1")
-
-
-def _optional_count(key: str, value: object) -> None:
-    if value is not None:
-        checks.integer(key, value, 1)
-
-
-def _time(key: str, value: object) -> None:
-    if value is not None:
-        checks.seconds(key, value)
 
 
 def _every(key: str, value: object) -> None:
@@ -90,12 +70,8 @@ def _tags(key: str, value: object) -> None:
         raise checks.refuse(key, value, "a list of words, e.g. [first,night]")
 
 
-def _folder(key: str, value: object) -> None:
-    checks.folder(key, value)
-
-
 PRECISIONS = ("auto", "32", "tf32", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "bf16-auto", "16-auto")
-CHECKS: dict[str, Callable[[str, Any], None]] = {
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "loss.l1": lambda k, v: checks.number(k, v, 0, math.inf),
     "optimizer.lr": lambda k, v: checks.number(k, v, 0, math.inf, open_low=True),
@@ -111,44 +87,47 @@ CHECKS: dict[str, Callable[[str, Any], None]] = {
     "scheduler.patience": lambda k, v: checks.integer(k, v, 0),
     "augment.mode": lambda k, v: checks.one_of(k, v, ("none", "copies", "fly")),
     "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
-    "trainer.max_steps": _max_steps,
+    "trainer.max_steps": lambda k, v: v == -1 or checks.integer(k, v, 1),
     "trainer.precision": lambda k, v: checks.one_of(k, str(v), PRECISIONS),
     "trainer.compile": checks.boolean,
     "trainer.log_every_n_steps": lambda k, v: checks.integer(k, v, 1),
-    "trainer.min_epochs": _optional_count,
+    "trainer.min_epochs": _optional(lambda k, v: checks.integer(k, v, 1)),
     "trainer.max_time": _max_time,
     "trainer.overfit_batches": _overfit,
     "trainer.num_sanity_val_steps": lambda k, v: checks.integer(k, v, -1),
     "trainer.val_check_interval": _limit,
     "trainer.check_val_every_n_epoch": lambda k, v: checks.integer(k, v, 1),
-    "trainer.gradient_clip_val": _clip,
+    "trainer.gradient_clip_val": _optional(lambda k, v: checks.number(k, v, 0, open_low=True)),
     "trainer.gradient_clip_algorithm": lambda k, v: checks.one_of(k, v, ("norm", "value")),
     "trainer.accumulate_grad_batches": lambda k, v: checks.integer(k, v, 1),
     "trainer.profiler": lambda k, v: checks.one_of(k, v, (None, "simple", "advanced")),
-    "trainer.deterministic": _deterministic,
+    "trainer.deterministic": lambda k, v: checks.one_of(k, v, (True, False, "warn")),
+    "trainer.detect_anomaly": checks.boolean,
+    "trainer.benchmark": lambda k, v: checks.one_of(k, v, (None, True, False)),
     "trainer.device": lambda k, v: checks.one_of(k, v, ("auto", "cpu", "cuda")),
     "trainer.cuda_graph": checks.boolean,
     "trainer.limit_train_batches": _limit,
     "trainer.limit_val_batches": _limit,
     "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto", "ddp")),
     "trainer.devices": lambda k, v: checks.integer(k, v, 1),
+    "trainer.num_nodes": lambda k, v: checks.integer(k, v, 1),
     "trainer.validate_first": checks.boolean,
     "tags": _tags,
     "checkpoint.last": checks.boolean,
     "checkpoint.best": checks.boolean,
     "checkpoint.every": _every,
     "logger.tensorboard": checks.boolean,
-    "sweep.workers": _workers,
-    "sweep.fuse": _fuse,
+    "sweep.workers": _count_or("auto"),
+    "sweep.fuse": _count_or("auto", "never"),
     "sweep.mps": lambda k, v: checks.one_of(k, v, ("auto", "never")),
-    "data.cache": _folder,
-    "output": _folder,
-    "sweep.dir": _folder,
-    "sweep.timeout": _time,
-    "sweep.stalled": _time,
-    "sweep.budget": _time,
+    "data.cache": checks.folder,
+    "output": checks.folder,
+    "sweep.dir": checks.folder,
+    "sweep.timeout": _optional(checks.seconds),
+    "sweep.stalled": _optional(checks.seconds),
+    "sweep.budget": _optional(checks.seconds),
     "sweep.on_end": _command,
-    "sweep.same_reason_limit": _optional_count,
+    "sweep.same_reason_limit": _optional(lambda k, v: checks.integer(k, v, 1)),
     "sweep.threads": lambda k, v: checks.integer(k, v, 1),
     "sweep.retry_failed": checks.boolean,
     "sweep.preview": checks.boolean,
@@ -238,12 +217,14 @@ def _validate_foreign(config: dict[str, Any]) -> None:
 
 
 def _validate_ranks(trainer: dict[str, Any], foreign: bool) -> None:
-    strategy, devices = trainer.get("strategy", "auto"), trainer.get("devices", 1)
-    if strategy != "ddp" and devices != 1:
-        raise ConfigError(
-            f"trainer.devices={devices}: accepted with trainer.strategy={strategy}: 1; trainer=ddp has more"
-        )
-    if strategy == "ddp" and devices == 1:
+    strategy = trainer.get("strategy", "auto")
+    counts = {key: trainer.get(key, 1) for key in ("devices", "num_nodes")}
+    for key, count in counts.items():
+        if strategy != "ddp" and count != 1:
+            raise ConfigError(
+                f"trainer.{key}={count}: accepted with trainer.strategy={strategy}: 1; trainer=ddp has more"
+            )
+    if strategy == "ddp" and set(counts.values()) == {1}:
         raise ConfigError("trainer.devices=1: accepted with trainer.strategy=ddp: 2 or more")
     if strategy == "ddp" and foreign:
         raise ConfigError("trainer.strategy=ddp: accepted with a module of somebody's own: auto")

@@ -15,6 +15,7 @@ import numpy as np
 from retable.errors import DataError
 
 IGNORE = 255  # the label of pixels that count neither in a loss nor in a metric
+_TAKEN = 2**22  # bytes of images copied in one go
 _SLICE = 2**22  # pixels of masks looked at in one go
 _IN_MEMORY = 16 * 2**20  # bytes; what is larger goes to a file at once, where there is a folder for it
 
@@ -109,7 +110,12 @@ class ImageSet:
 
     def take(self, index: np.ndarray) -> "ImageSet":
         """The images, their targets and what is known about them at the positions `index`, in that order."""
-        return ImageSet(self.images[index], self.targets[index], {k: v[index] for k, v in self.about.items()})
+        images, targets = (blank((len(index), *own.shape[1:]), own.dtype) for own in (self.images, self.targets))
+        step = max(1, _TAKEN * len(self) // max(1, self.images.nbytes))
+        for start in range(0, len(index), step):  # a piece at a time, as numpy makes a copy of what is taken
+            piece = slice(start, start + step)
+            images[piece], targets[piece] = self.images[index[piece]], self.targets[index[piece]]
+        return ImageSet(images, targets, {k: v[index] for k, v in self.about.items()})
 
     def largest(self) -> int:
         """The largest label, IGNORE left out; -1 where there is none."""
@@ -128,9 +134,11 @@ def joined(sets: Sequence[ImageSet]) -> ImageSet:
     if len(sets) == 1:
         return sets[0]
     about = {key: np.concatenate([images.about[key] for images in sets]) for key in sets[0].about}
-    return ImageSet(
-        np.concatenate([images.images for images in sets]), np.concatenate([images.targets for images in sets]), about
-    )
+    whole = []
+    for arrays in ([images.images for images in sets], [images.targets for images in sets]):
+        whole.append(blank((sum(map(len, arrays)), *arrays[0].shape[1:]), arrays[0].dtype))
+        np.concatenate(arrays, out=whole[-1])
+    return ImageSet(*whole, about)
 
 
 def box_targets(

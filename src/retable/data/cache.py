@@ -147,8 +147,7 @@ def pack(splits: Splits) -> tuple[Arrays, dict[str, Any]]:
         if earlier != name:
             same[name] = earlier
             continue
-        arrays |= {f"{name}_images": split.images, f"{name}_targets": split.targets}
-        arrays |= {f"{name}_about_{key}": values for key, values in split.about.items()}
+        arrays |= pack_split(name, split)
     rest = {
         "classes": list(splits.classes),
         "left_out": dict(splits.left_out),
@@ -159,9 +158,15 @@ def pack(splits: Splits) -> tuple[Arrays, dict[str, Any]]:
     return arrays, rest
 
 
+def pack_split(name: str, split: ImageSet) -> Arrays:
+    """A split's arrays by name."""
+    about = {f"{name}_about_{key}": values for key, values in split.about.items()}
+    return {f"{name}_images": split.images, f"{name}_targets": split.targets, **about}
+
+
 def unpack(arrays: Arrays, rest: dict[str, Any]) -> Splits:
     """What `pack` was given."""
-    splits = {name: _split(arrays, name) for name in ("train", "val", "test") if f"{name}_images" in arrays}
+    splits = {name: unpack_split(name, arrays) for name in ("train", "val", "test") if f"{name}_images" in arrays}
     splits |= {name: splits[other] for name, other in rest["same"].items()}
     return Splits(
         splits["train"],
@@ -174,7 +179,8 @@ def unpack(arrays: Arrays, rest: dict[str, Any]) -> Splits:
     )
 
 
-def _split(arrays: Arrays, name: str) -> ImageSet:
+def unpack_split(name: str, arrays: Arrays) -> ImageSet:
+    """What `pack_split` was given."""
     start = f"{name}_about_"
     about = {key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)}
     return ImageSet(arrays[f"{name}_images"], arrays[f"{name}_targets"], about)

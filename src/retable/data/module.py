@@ -1,4 +1,4 @@
-"""The base of every task's data on images: files -> arrays (cached) -> tensors on the device -> chunks.
+"""The base of every task's data on images: arrays (retable.data.reading) -> tensors on the device -> chunks.
 
 A task is a subclass with `files` and `read`, e.g.
 
@@ -19,10 +19,6 @@ A task is a subclass with `files` and `read`, e.g.
 For segmentation it is the same, with label masks in place of labels.
 """
 
-import hashlib
-import sys
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,40 +27,14 @@ import pytorch_lightning as pl
 import torch
 
 from retable import checks
-from retable.atomic import staged_folder
 from retable.data.arrays import Splits, Unlabelled
-from retable.data.cache import cached, pack, unpack
-from retable.data.fingerprints import canonical, fingerprint, paths_in, recall, remember
 from retable.data.formats.pictures import EXTENSIONS, unlabelled
-from retable.data.loader import (
-    DeviceLoader,
-    Resident,
-    batches_per_chunk,
-    channel_statistics,
-    enlarged,
-    free_memory,
-    resident,
-    statistics,
-)
-from retable.data.split import proportional_share
+from retable.data.loader import DeviceLoader, batches_per_chunk, enlarged, free_memory
+from retable.data.reading import Reading
 from retable.errors import DataError
 
-# Keys that change where images come from, which of them are used and how, but not what reading them gives.
-NOT_READ = (
-    "source",
-    "root",
-    "cache",
-    "resident",
-    "fraction",
-    "batch_size",
-    "eval_batch_size",
-    "scale",
-    "seed",
-    "augment",
-)
 
-
-class ImageData(pl.LightningDataModule):
+class ImageData(Reading, pl.LightningDataModule):
     """Images with one class each, or with one label mask each, resident on the training device.
 
     Args:
@@ -90,23 +60,11 @@ class ImageData(pl.LightningDataModule):
     where there is a test set, test_images and test_targets, on the device.
     """
 
-    folder: ClassVar[str] = ""
-    sample_version: ClassVar[int] = 1  # raise it when make_sample makes other files
-    # Raise it when read gives other arrays for the same files. A class outside this package need not: its module's
-    # source is part of what its arrays are known by. (A module that it imports is not.)
-    read_version: ClassVar[int] = 1
     # Training targets by a mask's value, where a mask's values are codes: label = code % number of classes (report E).
     levels: tuple[float, ...] | None = None
     # What a run's figures can show beside images and masks: "volumes" (see BrainData), "copies" (see
     # GlandData) or "styles" (see VentricleData).
     extras: tuple[str, ...] = ()
-
-    _sources: ClassVar[dict[str, str]] = {}  # sha256 of the files of such classes, as they were when they were imported
-
-    def __init_subclass__(cls, **arguments: Any) -> None:
-        super().__init_subclass__(**arguments)
-        own = [base.__module__ for base in cls.__mro__[: cls.__mro__.index(ImageData)]]
-        cls._sources = dict(map(_source, (name for name in own if name.split(".")[0] != "retable")))
 
     block: int | None = None  # steps that one graph holds, where steps are recorded
     whole_chunks = False  # whether training is given whole chunks, which a Task alone can take (retable.run.steps)
@@ -162,28 +120,6 @@ class ImageData(pl.LightningDataModule):
 
     # What a task writes
 
-    def files(self) -> Any:
-        """Find the files that make up the set, below `location`.
-
-        Returns:
-            Paths, in any nesting of lists, tuples, mappings and dataclasses, with whatever else `read` needs to know.
-
-        Raises:
-            DataError: naming what is expected where.
-        """
-        raise NotImplementedError
-
-    def read(self, files: Any) -> Splits:
-        """Read the files.
-
-        Args:
-            files: what `files` found.
-
-        Raises:
-            DataError: naming the file and its fault.
-        """
-        raise NotImplementedError
-
     # How the names of files end that `unlabelled` takes.
     suffixes: ClassVar[tuple[str, ...]] = EXTENSIONS
 
@@ -195,30 +131,7 @@ class ImageData(pl.LightningDataModule):
         """
         return unlabelled(path, shape[1:], shape[0])
 
-    def download(self) -> None:
-        """Fetch the real set, or raise DataError. The base class has nothing to fetch from."""
-
-    def make_sample(self, folder: Path) -> None:
-        """Write a small synthetic set into an empty folder."""
-        raise DataError(f"data.source=sample: {type(self).__name__} has no sample set")
-
-    def reading(self) -> dict[str, Any]:
-        """What the result of `read` depends on beside the files; here all that was given and is not in NOT_READ."""
-        given = {key: value for key, value in self._given.items() if key not in NOT_READ}
-        return given | {"split_seed": self.split_seed}
-
     # What it gets
-
-    @property
-    def location(self) -> Path:
-        """The folder of this set's files: the real set's or the sample's, or the one that `read_at` named."""
-        if self._location is not None:
-            return self._location
-        if self.source == "sample":
-            own = "".join(self._sources.values())  # two projects may have a set of one name
-            suffix = f"-{hashlib.sha256(own.encode()).hexdigest()[:8]}" if own else ""
-            return self.cache / "sample" / f"{self.folder}-{self.sample_version}{suffix}"
-        return self.root / self.folder
 
     @property
     def augment_mode(self) -> str:
@@ -236,54 +149,6 @@ class ImageData(pl.LightningDataModule):
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W)"""
         return self.splits.train.images.shape[1:]
-
-    def read_at(self, location: Path, classes: Sequence[str] | None = None) -> None:
-        """Read another set of the same format, from this folder.
-
-        Args:
-            classes: names by label, for a format that would look for them in a file of their own.
-        """
-        self._location = Path(location)
-
-    def expect(self, files: list[Path]) -> list[Path]:
-        """The files themselves, if all exist. Raises DataError that lists those that do not."""
-        missing = [file for file in files if not file.is_file()]
-        if missing:
-            folders = sorted({str(file.parent) for file in missing})
-            names = ", ".join(file.name for file in missing)
-            raise DataError(
-                f"{', '.join(folders)}: expected here, but missing: {names}"
-                f" (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
-            )
-        return files
-
-    def prepare(self) -> None:
-        """Read the set, through the cache. Needs no device. Raises DataError."""
-        if self.splits is not None:
-            return
-        files = self._find()
-        paths = paths_in(files)
-        self.fingerprint = fingerprint(paths, self.cache, self.location)
-        made_from = self.made_from()
-        key = canonical([made_from, self.fraction, self.split_seed, self.scale])
-        self._resident = resident(key, lambda: self._load(key, made_from, files))
-        self.splits, self.counts = self._resident.splits, dict(self._resident.counts)
-        self.mean, self.std = self._resident.mean, self._resident.std
-        config = {"_target_": made_from["reader"]} | self._given
-        if self._location is None and recall(self.cache, config) != self.fingerprint:
-            remember(self.cache, config, [*paths, *filter(None, self._sources)], self.fingerprint)
-
-    def made_from(self) -> dict[str, Any]:
-        """All that the arrays depend on: what the cache knows them by. After the fingerprint is taken."""
-        made_from = {
-            "fingerprint": self.fingerprint,
-            "reader": f"{type(self).__module__}.{type(self).__qualname__}",
-            "version": self.read_version,
-            "reading": self.reading(),
-        }
-        if self._sources:  # a class that builds upon a set may take keys that the set's `reading` does not know
-            made_from |= {"sources": sorted(self._sources.values()), "given": ImageData.reading(self)}
-        return made_from
 
     def setup(self, stage: str | None = None) -> None:
         """Put the images on the trainer's device, or on the CPU when there is no trainer."""
@@ -370,49 +235,6 @@ class ImageData(pl.LightningDataModule):
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch  # it is there already
 
-    def _find(self) -> Any:
-        if self.source == "sample":
-            if not self.location.is_dir():
-                try:
-                    with staged_folder(self.location) as folder:
-                        self.make_sample(folder)
-                except OSError as error:
-                    raise DataError(f"data.cache={self.cache}: cannot be written ({error.strerror})") from error
-            return self.files()
-        try:
-            return self.files()
-        except DataError:
-            self.download()
-            return self.files()
-
-    def _load(self, key: str, made_from: dict[str, Any], files: Any) -> Resident:
-        if "" in self._sources:  # a class typed into a notebook: nobody could say that what is kept is what it reads
-            arrays, rest = self._packed(files)
-        else:
-            name = self.folder.replace("/", "-")
-            arrays, rest = cached(self.cache, name, made_from, lambda: self._packed(files))
-        splits = unpack(arrays, rest)
-        left_out = dict(splits.left_out)
-        distinct = {id(split): len(split) for split in splits.by_name.values()}  # validation may be the test set
-        read = sum(distinct.values()) + sum(left_out.values())
-        if self.fraction < 1:
-            train = splits.train
-            labels = train.targets if train.targets.ndim == 1 else np.zeros(len(train), np.int64)
-            splits = replace(splits, train=train.take(proportional_share(labels, self.fraction, self.split_seed)))
-            left_out["data.fraction"] = len(train) - len(splits.train)
-        counts = {"read": read, "left_out": sum(left_out.values())}
-        counts |= {name: len(split) for name, split in splits.by_name.items()}
-        if left_out:
-            counts["reasons"] = left_out
-        known = rest.get("channel_statistics") if self.fraction == 1 else None
-        return Resident(key, splits, counts, *statistics(splits.train.images, self.scale, known))
-
-    def _packed(self, files: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        arrays, rest = pack(self.read(files))
-        if arrays["train_images"].dtype == np.uint8:  # looking at every pixel takes ten times as long as loading them
-            rest["channel_statistics"] = channel_statistics(arrays["train_images"])
-        return arrays, rest
-
     def _chunk(self) -> int:
         trainer = self.trainer
         if trainer is not None:
@@ -426,12 +248,3 @@ class ImageData(pl.LightningDataModule):
         if self.block is None or most < self.block or self.augment_mode == "fly" or self._device.type != "cuda":
             return most  # augmentation draws for a chunk, and would draw others for another one
         return most - most % self.block
-
-
-def _source(module: str) -> tuple[str, str]:
-    """A module's file and its sha256; "" and "" where there is none."""
-    file = getattr(sys.modules.get(module), "__file__", None) or ""
-    try:
-        return file, hashlib.sha256(Path(file).read_bytes()).hexdigest()
-    except OSError:
-        return "", ""

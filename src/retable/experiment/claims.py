@@ -7,11 +7,11 @@
       left: none
       each: [{right: conv 0.3}, {right: fc 0.3}, {right: all 0.3}]
 
-`beside` is a list as `each` is, of statements that are said with the claim and do not decide it.
+`beside` is a list as `each` is, of statements that are given with the claim and do not decide it.
 
-Each kind is a class in `kinds`, named as in the file. Its keys, beside text, kind, note, each and the options of
-operands, are those of its operands and its fields; `holds` judges it. A new kind is one such class. Values, by too, are
-in the metric's published unit.
+Each kind is a class in `best` or `comparisons`, named as in the file. Its keys, beside text, kind, note, each and the
+options of operands, are those of its operands and its fields; `holds` decides it. A new kind is one such class. Values,
+by too, are in the metric's published unit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from retable.errors import ConfigError
+from retable.experiment import best, comparisons  # noqa: F401, whose classes become the kinds
 from retable.experiment.fields import Fields, is_list
-from retable.experiment.kinds import Ranked
 from retable.experiment.metrics import Metric
 from retable.experiment.operands import OPTIONS, Given
 from retable.experiment.statement import KINDS, Statement
@@ -35,7 +35,7 @@ class Claim:
     kind: str
     statements: tuple["Statement", ...]
     note: str = ""
-    beside: tuple["Statement", ...] = ()  # said with the claim; they do not decide it
+    beside: tuple["Statement", ...] = ()  # given with the claim; they do not decide it
 
     @property
     def absolute(self) -> bool:
@@ -44,7 +44,7 @@ class Claim:
 
     @property
     def all_runs(self) -> bool:
-        return any(isinstance(statement, Ranked) and statement.all_runs for statement in self.statements)
+        return any(isinstance(statement, best.Ranked) and statement.all_runs for statement in self.statements)
 
     @property
     def cells(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Where a table's figures come from: a run's metric and its value, and what was published of it."""
+"""Where a table's values come from: a run's metric and its value, and what was published of it."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Curve = dict[int, float]  # epoch -> value
 
 
 class NotThere(Exception):
-    """A figure that does not exist, with the reason: the claim that needs it is undecided."""
+    """A value that does not exist, with the reason: the claim that needs it is undecided."""
 
 
 class Recorded(Protocol):
@@ -83,7 +83,7 @@ FINAL = When()
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of a run, in the published unit. One of column, result, difference and mean says where it comes from.
+    """A value of a run, in the published unit. One of column, result, difference and mean says where it comes from.
 
     column: a column of history.csv, the last epoch's value unless a claim's operand says otherwise.
     result: a dotted key of result.json; `seconds_per_step` is derived where it is absent.
@@ -142,7 +142,7 @@ class Metric:
         return found
 
     def value(self, run: Recorded, metrics: Mapping[str, "Metric"], when: When = FINAL) -> float:
-        """One figure of one run in the published unit; infinite where a threshold is never reached.
+        """One value of one run in the published unit; infinite where a threshold is never reached.
 
         Raises: NotThere.
         """
@@ -187,7 +187,7 @@ def result_value(run: Recorded, key: str) -> float:
 
 @dataclass(frozen=True)
 class Published:
-    """A published figure in the published unit: one value, a range, or a value an epoch (`value` is the last one)."""
+    """A published value in the published unit: one value, a range, or a value an epoch (`value` is the last one)."""
 
     value: float | None = None
     low: float | None = None

@@ -1,4 +1,4 @@
-"""What a claim speaks of: figures of cells, and the world that gives them.
+"""What a claim speaks of: values of cells, and the world that gives them.
 
 An operand is a cell's name; a number; or a mapping with one of
     cell: name; mean, lowest or highest: [cells]
@@ -50,8 +50,13 @@ class Operand:
         return {epoch: reduce([curve[epoch] for curve in curves]) * self.times for epoch in sorted(shared)}
 
 
+def number(value: float) -> Operand:
+    """A constant as an operand."""
+    return Operand(label="", constant=value)
+
+
 class World(Protocol):
-    """What a claim is judged on: the runs of a table, one of their seeds, or the published figures."""
+    """What a claim is judged on: the runs of a table, one of their seeds, or the published values."""
 
     def cell(self, name: str, operand: Operand) -> float:
         """The operand's metric of a cell, at the operand's epoch.  Raises: NotThere, with the reason."""

@@ -1,4 +1,4 @@
-"""What a table's page shows beside the figures of its cells: counts of the data by class, pictures side by side, and
+"""What a table's page shows beside the values of its cells: counts of the data by class, pictures side by side, and
 the images on which a first model did worst.
 
 class_tables:

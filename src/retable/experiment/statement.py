@@ -1,4 +1,4 @@
-"""One statement of a claim: its figures, whether it holds, and the comparisons that this rests on."""
+"""One statement of a claim: its values, whether it holds, and the comparisons that this rests on."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.operands import Given, Operand, World
 
-EPSILON = 1e-9  # figures are decimals: 0.8 - 0.75 is 0.05
+EPSILON = 1e-9  # values are decimals: 0.8 - 0.75 is 0.05
 KINDS: dict[str, type["Statement"]] = {}
 
 
@@ -18,7 +18,7 @@ class Comparison:
     """One of the differences that a statement rests on: it holds if all of them exceed 0, whatever its kind.
 
     margin: of a world, in the metric's published unit. exact: whether it is the same in every seed. operands: the two
-    figures that it sets against each other, where it is the difference of two.
+    values that it sets against each other, where it is the difference of two.
     """
 
     label: str
@@ -44,7 +44,7 @@ class Value:
 
 @dataclass(frozen=True)
 class Evidence:
-    """A world of figures, and how they are written: name_metric says whether a figure's text names its metric."""
+    """A world of values, and how they are written: name_metric says whether a value's text names its metric."""
 
     world: World
     metrics: Mapping[str, Metric]
@@ -64,7 +64,7 @@ class Evidence:
         return [self.value_of(operand) for operand in operands]
 
     def exceeds(self, high: Operand, low: Operand, by: float = 0.0) -> Comparison:
-        """That one figure is above another by more than `by`."""
+        """That one value is above another by more than `by`."""
         label = f"{self.label(high) or format(high.constant, 'g')} - {self.label(low) or format(low.constant, 'g')}"
         exact = all(metric.exact for metric in map(self.metrics.get, (high.metric, low.metric)) if metric)
         label += f" - {by:g}" if by > 0 else f" + {-by:g}" if by < 0 else ""
@@ -72,7 +72,7 @@ class Evidence:
         return Comparison(label, metric, lambda world: high.value(world) - low.value(world) - by, exact, (high, low))
 
     def outdoes(self, winner: Operand, loser: Operand) -> Comparison:
-        """That one figure is better than another."""
+        """That one value is better than another."""
         metric = self.metrics.get(winner.metric)
         lower = metric is not None and metric.better == "lower"
         return self.exceeds(loser, winner) if lower else self.exceeds(winner, loser)
@@ -87,7 +87,7 @@ class Statement:
     """One elementary statement of a claim, and the base of the kinds. A field is a key of the file.
 
     operand_keys: the keys of its operands: `of`, two that go together (left and right, from and to), or either.
-    absolute: whether it holds a figure against a threshold instead of against another run's figure.
+    absolute: whether it holds a value against a threshold instead of against another run's value.
     """
 
     kind: ClassVar[str]
@@ -126,7 +126,7 @@ class Statement:
 
     @property
     def difference(self) -> tuple[Operand, Operand] | None:
-        """The higher and the lower operand, where it says that one figure exceeds another."""
+        """The higher and the lower operand, where it says that one value exceeds another."""
         return None
 
 

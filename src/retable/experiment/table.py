@@ -42,7 +42,7 @@ TABLE_KEYS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One setting of the published table: which resolved configs it is, and its published figures by metric."""
+    """One setting of the published table: which resolved configs it is, and its published values by metric."""
 
     name: str
     match: Mapping[str, Any]

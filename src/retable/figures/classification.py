@@ -6,6 +6,7 @@ state and so is safe in a worker.
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
                 axis.plot(*zip(*points, strict=True), color=colour, label=split, marker="o" * (len(points) < 2))
         _label(axis, name.replace("_", " "))
         axis.legend(frameon=False)
-    figure.suptitle(title, fontsize=10)
+    _entitle(figure, title)
     save(figure, path)
 
 
@@ -55,8 +56,13 @@ def gradient_norms(rows: list[dict[str, Any]], path: Path, title: str) -> None:
         axis.set_yscale("log")
     _label(axis, "gradient norm")
     axis.legend(frameon=False, fontsize=7)
-    figure.suptitle(title, fontsize=10)
+    _entitle(figure, title)
     save(figure, path)
+
+
+def _entitle(figure: Figure, title: str) -> None:
+    """A run's name may be longer than its figure is wide."""
+    figure.suptitle("\n".join(wrap(title, int(11 * figure.get_figwidth()))), fontsize=10)
 
 
 def confusion_matrix(
@@ -78,7 +84,7 @@ def confusion_matrix(
             colour = "white" if share[row, column] > 0.5 else "black"
             text = f"{100 * share[row, column]:.1f} %" if shares else str(count)
             axis.text(column, row, text, ha="center", va="center", fontsize=6.5, color=colour)
-    axis.set_title(title, fontsize=10)
+    _entitle(figure, title)
     save(figure, path)
 
 

@@ -5,6 +5,9 @@ in i (Araujo, Norris, Sim 2019, "Computing Receptive Fields of Convolutional Neu
 10.23915/distill.00021, section "Computing receptive field region in input image"). After transposed convolutions and
 upsampling they are periodic instead: low(i + period) = low(i) + shift. That form is closed under all the operations
 below, and is therefore the one used here. Fields are not cut at the image's border: pixels outside it are padding.
+
+The fields of a tensor are a tuple with an entry for each of its dimensions: an `Axis` for rows and for columns, None
+for the batch, the channels, and whatever has no place in the image.
 """
 
 import math
@@ -12,6 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import reduce
+from typing import Any
+
+import torch
 
 _NOTHING = (math.inf, -math.inf)  # an empty interval: such a unit sees no pixel (gaps of a transposed convolution)
 
@@ -123,3 +129,37 @@ def _reduced(shift: int, spans: Sequence[tuple[float, float]]) -> Axis:
         if all(axis.span(i) == span for i, span in enumerate(spans)):
             return axis
     raise AssertionError("the last period tried is the given one")
+
+
+Fields = tuple[Axis | None, ...]
+
+
+Rule = Callable[[dict[str, Any], torch.Tensor], Fields]
+
+
+class UnknownOperationError(ValueError):
+    """No rule describes the operation."""
+
+
+def fields_of(value: Any) -> Fields | None:
+    """The fields of a tensor, or None for what does not come from the image (weights, constants)."""
+    return getattr(value, "receptive_fields", None)
+
+
+def input_fields(arguments: dict[str, Any]) -> Fields:
+    """The fields of an operation's first argument."""
+    fields = fields_of(next(iter(arguments.values())))
+    if fields is None:
+        raise UnknownOperationError("an operation whose first argument does not come from the image")
+    return fields
+
+
+def joined(axes: Sequence[Axis | None]) -> Axis | None:
+    """The fields along one dimension of a sum or a concatenation of several tensors.
+
+    A tensor that has lost its place in the image (flattened for a linear layer, say) may carry all of the image.
+    """
+    known = [axis for axis in axes if axis is not None]
+    if known and len(known) < len(axes):
+        return WHOLE
+    return union(known) if known else None

@@ -1,43 +1,31 @@
 """What each of torch's operations does to the receptive fields of its inputs.
 
-The fields of a tensor are a tuple with an entry for each of its dimensions: an `Axis` for rows and for columns, None
-for the batch, the channels, and whatever has no place in the image. A rule takes an operation's arguments by name and
-its output tensor, and returns the fields of the output. `RULES`, at the end, says which rule describes which operation.
+A rule takes an operation's arguments by name and its output tensor, and returns the fields of the output
+(`retable.receptive.axis`). `RULES`, at the end, says which rule describes which operation.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from retable.receptive.axis import WHOLE, Axis, union
-
-Fields = tuple[Axis | None, ...]
-Rule = Callable[[dict[str, Any], torch.Tensor], Fields]
-
-
-class UnknownOperationError(ValueError):
-    """No rule describes the operation."""
-
-
-def fields_of(value: Any) -> Fields | None:
-    """The fields of a tensor, or None for what does not come from the image (weights, constants)."""
-    return getattr(value, "receptive_fields", None)
+from retable.receptive.axis import (
+    WHOLE,
+    Axis,
+    Fields,
+    Rule,
+    UnknownOperationError,
+    fields_of,
+    input_fields,
+    joined,
+)
+from retable.receptive.window_rules import adaptive_pool, convolution, interpolation, pad, pool, tail, unpool
 
 
 def same(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
     """The output has the fields of the first argument."""
     return input_fields(arguments)
-
-
-def input_fields(arguments: dict[str, Any]) -> Fields:
-    """The fields of an operation's first argument."""
-    fields = fields_of(next(iter(arguments.values())))
-    if fields is None:
-        raise UnknownOperationError("an operation whose first argument does not come from the image")
-    return fields
 
 
 def pointwise(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
@@ -51,125 +39,6 @@ def pointwise(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
     return tuple(joined([fields[d] for fields in inputs]) for d in range(out.ndim))
 
 
-def joined(axes: Sequence[Axis | None]) -> Axis | None:
-    """The fields along one dimension of a sum or a concatenation of several tensors.
-
-    A tensor that has lost its place in the image (flattened for a linear layer, say) may carry all of the image.
-    """
-    known = [axis for axis in axes if axis is not None]
-    if known and len(known) < len(axes):
-        return WHOLE
-    return union(known) if known else None
-
-
-# Operations with a window over rows and columns: convolutions, pools, interpolations, padding.
-
-
-def _tail(fields: Fields, count: int) -> tuple[Fields, list[Axis]]:
-    """Split off the last dimensions as axes: one that has lost its place in the image (None) may hold all of it."""
-    return fields[:-count], [WHOLE if axis is None else axis for axis in fields[-count:]]
-
-
-def _each(value: int | Sequence[int], count: int) -> list[int]:
-    values = [value] if isinstance(value, int) else list(value)
-    return values * count if len(values) == 1 else values
-
-
-def convolution(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
-    """Convolutions of one to three dimensions, transposed or not."""
-    kernel = arguments["weight"].shape[2:]
-    head, axes = _tail(input_fields(arguments), len(kernel))
-    stride, dilation = (_each(arguments[key], len(kernel)) for key in ("stride", "dilation"))
-    padding = arguments["padding"]
-    if isinstance(padding, str):  # "same": torch puts the odd element behind
-        padding = [d * (k - 1) // 2 if padding == "same" else 0 for k, d in zip(kernel, dilation, strict=True)]
-    padding = _each(padding, len(kernel))
-    transposed = arguments.get("transposed", "output_padding" in arguments)
-    rule = Axis.transposed if transposed else Axis.sliding
-    return (*head, *map(rule, axes, kernel, stride, padding, dilation))
-
-
-def pool(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
-    """Pools with a window of a given size."""
-    count = out.ndim - 2
-    kernel = _each(arguments["kernel_size"], count)
-    stride = _each(arguments["stride"], count) if arguments["stride"] not in (None, [], ()) else kernel
-    padding, dilation = _each(arguments["padding"], count), _each(arguments.get("dilation", 1), count)
-    head, axes = _tail(input_fields(arguments), count)
-    return (*head, *map(Axis.sliding, axes, kernel, stride, padding, dilation))
-
-
-def adaptive_pool(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
-    """Pools to an output of a given size."""
-    tensor = next(iter(arguments.values()))
-    count = len(_each(arguments["output_size"], out.ndim - 2))
-    head, axes = _tail(input_fields(arguments), count)
-    sizes = zip(axes, tensor.shape[-count:], out.shape[-count:], strict=True)
-    return (*head, *(_adaptive(axis, before, after) for axis, before, after in sizes))
-
-
-def _adaptive(axis: Axis, before: int, after: int) -> Axis:
-    if after == 1 and before > 1:
-        return WHOLE
-    step = Fraction(before, after)
-    return axis.resampled(step, lambda i: range(math.floor(i * step), math.ceil((i + 1) * step)))
-
-
-def unpool(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
-    """Max-unpooling by a whole factor: every element of a window depends on where the window's maximum was."""
-    tensor = arguments["self"]
-    head, axes = _tail(input_fields(arguments), 2)
-    factors = [after // before for before, after in zip(tensor.shape[-2:], out.shape[-2:], strict=True)]
-    if [b * f for b, f in zip(tensor.shape[-2:], factors, strict=True)] != list(out.shape[-2:]):
-        raise UnknownOperationError("max-unpooling by no whole factor")
-    return (*head, *(axis.transposed(factor, factor) for axis, factor in zip(axes, factors, strict=True)))
-
-
-def interpolation(reach: Sequence[int] | None) -> Rule:
-    """The rule of an interpolation.
-
-    Args:
-        reach: offsets of the units that it reads, from the unit at or before a place; None: the nearest unit alone.
-    """
-
-    def rule(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
-        tensor = next(iter(arguments.values()))
-        count = out.ndim - 2
-        head, axes = _tail(input_fields(arguments), count)
-        corners = bool(arguments.get("align_corners"))
-        sizes = zip(axes, tensor.shape[-count:], out.shape[-count:], strict=True)
-        return (*head, *(one(axis, before, after, corners) for axis, before, after in sizes))
-
-    def one(axis: Axis, before: int, after: int, corners: bool) -> Axis:
-        if before == 1 and after > 1:
-            return WHOLE if axis.whole else axis.resampled(Fraction(1, after), lambda i: [i // after])
-        step = Fraction(before - 1, max(after - 1, 1)) if corners else Fraction(before, after)
-        if step == 0:
-            return axis
-
-        def sources(index: int) -> list[int]:
-            if reach is None:
-                return [math.floor(index * step)]
-            place = index * step if corners else (index + Fraction(1, 2)) * step - Fraction(1, 2)
-            first = math.floor(place)
-            return [first] if place == first else [first + offset for offset in reach]
-
-        return axis.resampled(step, sources)
-
-    return rule
-
-
-def pad(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
-    """Padding of any mode. The border is treated as if zeros had been put there."""
-    fields = list(input_fields(arguments))
-    padding = arguments.get("pad", arguments.get("padding"))
-    for index in range(0, len(padding), 2):
-        dim = len(fields) - 1 - index // 2
-        if padding[index] and fields[dim] is not None:
-            fields[dim] = fields[dim].moved(padding[index])
-    return tuple(fields)
-
-
 def shuffle(factor: Callable[[int], tuple[int, int, int]]) -> Rule:
     """The rule of a pixel shuffle or unshuffle.
 
@@ -179,14 +48,11 @@ def shuffle(factor: Callable[[int], tuple[int, int, int]]) -> Rule:
 
     def rule(arguments: dict[str, Any], out: torch.Tensor) -> Fields:
         value = arguments.get("upscale_factor", arguments.get("downscale_factor"))
-        head, axes = _tail(input_fields(arguments), 2)
+        head, axes = tail(input_fields(arguments), 2)
         up, kernel, stride = factor(value)
         return (*head, *(axis.transposed(up, up) if up > 1 else axis.sliding(kernel, stride) for axis in axes))
 
     return rule
-
-
-# Operations that mix or rearrange dimensions: norms, means, linear layers, views, slices.
 
 
 def concatenation(arguments: dict[str, Any], out: torch.Tensor) -> Fields:

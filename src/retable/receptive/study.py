@@ -19,7 +19,8 @@ import torch
 from PIL import Image, ImageOps
 
 from retable import atomic
-from retable.data.formats.pictures import EXTENSIONS, pictures_below, read_image
+from retable.data.formats.pairs import pictures_below
+from retable.data.formats.pictures import EXTENSIONS, read_image
 from retable.errors import ConfigError, DataError, first_line
 from retable.receptive import empirical, figures, segments
 from retable.receptive.network import Network, activations, of_run, of_torchvision

@@ -24,8 +24,8 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from retable.receptive.axis import IMAGE, WHOLE, Axis, MisalignedError
-from retable.receptive.rules import UnknownOperationError, fields_of, rule_of
+from retable.receptive.axis import IMAGE, WHOLE, Axis, MisalignedError, UnknownOperationError, fields_of
+from retable.receptive.rules import rule_of
 
 Span = tuple[int, int]
 

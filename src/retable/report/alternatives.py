@@ -27,10 +27,10 @@ UNDER = (
 
 @dataclass(frozen=True)
 class Alternative:
-    """One value of an assumed setting, with the claims and figures that come of it.
+    """One value of an assumed setting, with the claims and metrics that come of it.
 
     setting: as an override. assumed: whether it is the table's own value. cells: that have a finished run. verdicts: a
-    word a claim. moved: by metric, the mean change over the cells from the table's own figures; distance: the mean
+    word a claim. moved: by metric, the mean change over the cells from the table's own values; distance: the mean
     distance over the cells from the published ones. Metrics that can't be compared are not there.
     """
 
@@ -109,15 +109,28 @@ def with_assumptions(verdicts: Sequence[Verdict], found: Sequence[Variation]) ->
 
 
 def under(verdict: Verdict, place: int, others: Sequence[Alternative]) -> str:
-    """E.g. `holds under 6 of 7 assumptions; fails with data.batch_size=128`; the own value counts."""
+    """E.g. `holds under 6 of 7 assumptions; fails with data.batch_size=128`; the own value counts, untried ones not."""
     decided = {other.setting: other.verdicts[place] for other in others if other.verdicts[place] in (HOLDS, FAILS)}
     if not decided or verdict.verdict not in (HOLDS, FAILS):
         return ""
     fails = [setting for setting, outcome in decided.items() if outcome == FAILS]
     fails = (["as assumed"] if verdict.verdict == FAILS else []) + fails
     total = len(decided) + 1
+    if len(fails) in (0, total):
+        return f"holds under {'none of' if fails else 'all of'} {total} assumptions"
     text = f"holds under {total - len(fails)} of {total} assumptions"
-    return f"{text}; fails {'with ' if fails[0] != 'as assumed' else ''}{', '.join(fails)}" if fails else text
+    return f"{text}; fails {'with ' if fails[0] != 'as assumed' else ''}{', '.join(fails)}"
+
+
+def untried(found: "Evaluated") -> str:
+    """E.g. `Not trained: model.width=16 and 64; optimizer=adam.`; empty if none is left."""
+    trained = {value.setting: value.cells for variation in found.variations for value in variation.values}
+    lines = []
+    for one in found.table.assumptions:
+        left = [text for text in map(one.override, one.alternatives) if not trained.get(text)]
+        values = [text.partition("=")[2] for text in left]
+        lines += [f"{one.key}={' and '.join(filter(None, (', '.join(values[:-1]), values[-1])))}"] if left else []
+    return f"Not trained: {'; '.join(lines)}." if lines else ""
 
 
 def value_text(value: Alternative, metric: Metric) -> str:

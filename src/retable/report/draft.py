@@ -1,4 +1,4 @@
-"""A table's file drafted from what varies among runs: rows, columns, metrics and cells, ready for published figures."""
+"""A table's file drafted from what varies among runs: rows, columns, metrics and cells, ready for published values."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,7 +41,7 @@ def draft(
         settings: what varied of each run, where its config is not to be asked.
 
     Raises:
-        ConfigError: for a name that is no setting that varies, or no figure; where nothing varies.
+        ConfigError: for a name that is no setting that varies, or no metric; where nothing varies.
     """
     found = varying(records) if settings is None else _values(settings)
     row_keys, column_keys = ([resolve(name, found) for name in names] for names in (rows, columns))
@@ -131,7 +131,7 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
 
 
 def digits(values: Sequence[float]) -> int:
-    """Decimals that show four digits of figures of this size."""
+    """Decimals that show four digits of values of this size."""
     largest = max((abs(value) for value in values if value == value), default=0.0)
     return 4 if largest < 10 else 2 if largest < 1000 else 0
 

@@ -25,7 +25,7 @@ class Evaluated:
     metrics: those that are shown. verdicts: one a claim. differences: of each cell to the baseline in each metric, none
     in a table without one. by_epoch: a table for each metric that was published epoch by epoch. plots: what the charts
     draw. variations: what becomes of it under other assumptions. class_tables: counts of the data by class.
-    remarks: what a reader must know before the figures.
+    remarks: what a reader must know before the values.
     """
 
     table: Table
@@ -84,7 +84,7 @@ def differences(table: Table, rows: Sequence[Row]) -> list[Interval]:
 
 
 def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
-    """One cell minus the baseline. A seed that lacks the figure on either side is left out, and said."""
+    """One cell minus the baseline. A seed that lacks the value on either side is left out, and said."""
     name = row.cell.name
     scales = [scale_of(run, one.cell.epochs, one.cell.fraction) for one in (row, base) for run in one.finished]
     if not row.finished or not base.finished:
@@ -110,7 +110,7 @@ def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
 
 
 def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
-    """What a reader must know before the figures: other data, reduced scale, mixed devices, broken directories."""
+    """What a reader must know before the values: other data, reduced scale, mixed devices, broken directories."""
     used = [record for row in rows for record in row.runs]
     listed = []
     if any(record.source == "sample" for record in used):

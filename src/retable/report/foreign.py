@@ -17,7 +17,7 @@ from retable.experiment.fields import listed
 from retable.experiment.table import Table, name_of, parse_table
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, canonical, cells_of, equal
 from retable.report.sources import source
-from retable.report.sources.base import SEEDS, UNSEEDED, Source, nested, seed_of
+from retable.report.sources.base import SEEDS, SPLITS, UNSEEDED, Source, nested, seed_of
 
 if TYPE_CHECKING:
     from retable.report.sweep_page import Swept
@@ -38,7 +38,6 @@ MEASURES = (
     "bleu",
     "perplexity",
 )
-_SPLITS = ("train", "val", "valid", "validation", "test", "eval")
 # What names a run or says where and when it was, and sets nothing.
 _INCIDENTAL = ("name", "run", "run_name", "run_id", "id", "time", "date", "timestamp", "created", "runtime", "duration")
 _INCIDENTAL += (
@@ -213,7 +212,7 @@ def mixed(cells: Mapping[str, Sequence[RunRecord]]) -> list[str]:
 
 
 def settings_of(records: Sequence[RunRecord]) -> list[str]:
-    """All settings of runs that are no figures and do not only name a run, by dotted key in order of appearance."""
+    """All settings of runs that are no metrics and do not only name a run, by dotted key in order of appearance."""
     flat = [flatten(dict(record.config)) for record in records]
     keys = dict.fromkeys(key for one in flat for key in one if key)
     columns = {column.replace("/", ".") for record in records for column in record.history}
@@ -246,9 +245,9 @@ def varying_text(records: Sequence[RunRecord]) -> str:
 
 
 def is_measure(key: str, values: Sequence[Any]) -> bool:
-    """Whether a column that holds numbers is a figure and no setting: by its name, else if every run has another."""
+    """Whether a column that holds numbers is a metric and no setting: by its name, else if every run has another."""
     parts = re.sub(r"[-\s]", "_", key.lower()).replace("/", ".").split(".")
     words = parts[-1].split("_")
-    if parts[0].split("_")[0] in _SPLITS or any(word.startswith(MEASURES) for word in words):
+    if parts[0].split("_")[0] in SPLITS or any(word.startswith(MEASURES) for word in words):
         return True
     return len(set(map(str, values))) == len(values) > 2 and all(isinstance(value, float) for value in values)

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
-from retable.report.alternatives import UNDER, nearest_text, variation_lines
+from retable.report.alternatives import UNDER, nearest_text, untried, variation_lines
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, ONE_SEED, interval_text
 from retable.report.latex import latex_table
@@ -113,6 +113,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             claims=claims(found),
             baseline=baseline(found),
             under=UNDER,
+            untried=untried(found),
             variations=[(variation_lines(found, one), nearest_text(one, found.metrics)) for one in found.variations],
             method=METHOD,
             resolved=RESOLVED,

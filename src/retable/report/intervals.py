@@ -18,11 +18,11 @@ from retable.experiment.metrics import Metric
 METHOD = (
     "Paired over the seeds that both have: mean of the differences [95 % confidence interval] (number of seeds). The"
     " interval is the paired t interval, mean ± t(0.975, n - 1) · s / √n; it is not corrected for the number of"
-    " comparisons, and one seed has none. Where a page makes several, the paired t test's p stands beside it, corrected"
-    " by Holm's method for all of them."
+    " comparisons, and neither one seed nor what is the same in every seed has one. Where a page makes several, the"
+    " paired t test's p stands beside it, corrected by Holm's method for all of them."
 )
 MOST_SEEDS = 1000
-ONE_SEED, NO_SEED = "one seed: no interval", "no shared seed"
+ONE_SEED, NO_SEED, SAME = "one seed: no interval", "no shared seed", "the same in {} seeds"
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,11 @@ def interval(label: str, metric: str, by_seed: Mapping[int, float], words: str =
         return Interval(label, metric, words=words or NO_SEED)
     found = [by_seed[seed] for seed in seeds]
     ends = t_interval(found)
-    remark = ", ".join(text for text in (words, "" if ends else ONE_SEED) if text)
-    p = two_sided_p(found)
+    same = len(seeds) > 1 and len({round(difference, 9) for difference in found}) == 1
+    remark = ", ".join(
+        text for text in (words, "" if ends else ONE_SEED, SAME.format(len(seeds)) if same else "") if text
+    )
+    p = None if same else two_sided_p(found)  # without a spread there is nothing to test by: a number of parameters
     return Interval(label, metric, fmean(found), *(ends or (None, None)), seeds=seeds, words=remark, p=p)
 
 
@@ -154,7 +157,7 @@ def interval_text(found: Interval, metric: Metric) -> str:
     if found.mean is None:
         return found.words
     text = metric.signed(found.mean)
-    if found.low is not None and found.high is not None:
+    if found.low is not None and found.high is not None and SAME.format(found.n) not in found.words:
         text += f" [{metric.signed(found.low)}, {metric.signed(found.high)}] ({found.n})"
         text += f", Holm {p_text(found.holm)}" if found.holm is not None else ""
     return f"{text} ({found.words})" if found.words else text

@@ -1,6 +1,6 @@
 r"""A table as a LaTeX tabular in the publication's layout, to be put into a paper with \input; needs booktabs.
 
-A figure is `mean ± sample standard deviation (published)`, the best in bold. What a reader must know first (sample
+A value is `mean ± sample standard deviation (published)`, the best in bold. What a reader must know first (sample
 data, reduced scale, mixed devices) stands below the last rule, so that it is printed and not lost in a comment.
 """
 
@@ -65,7 +65,7 @@ def tabular(found: Evaluated, laid: Layout) -> list[str]:
 
 
 def figures_note(laid: Layout) -> list[str]:
-    """What a figure consists of; nothing where there is none."""
+    """What a value consists of; nothing where there is none."""
     entries = [entry for _, line in laid.lines for entry in line if entry]
     seeds = sorted({entry.n for entry in entries if entry.n})
     if not seeds:
@@ -96,7 +96,7 @@ def latex_row(texts: Iterable[str]) -> str:
 
 
 def latex_figure(entry: Entry, metric: Metric) -> str:
-    r"""E.g. `\textbf{63.90 $\pm$ 0.40} (64.48)`; words where there is no figure."""
+    r"""E.g. `\textbf{63.90 $\pm$ 0.40} (64.48)`; words where there is no value."""
     text = escape(entry.words)
     if entry.mean is not None:
         text = minus(metric.spell(entry.mean))

@@ -1,7 +1,7 @@
-"""Where a table's figures stand: as published, for every format.
+"""Where a table's values stand: as published, for every format.
 
 Pivoted where the table says rows (and columns), else a line a cell. A cell that says nothing of a column's keys (a
-baseline) stands in every column of its line; where the publication has no cell, there is no figure.
+baseline) stands in every column of its line; where the publication has no cell, there is no value.
 """
 
 import re
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Layout:
-    """Lines of figures under groups of columns.
+    """Lines of values under groups of columns.
 
     corner: what the lines' labels are values of. groups: each group's label, empty where there are none; each holds
     every metric. lines: each line's label and its entries, a metric a column; None where the publication has no cell.

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from retable.experiment.metrics import Metric
-from retable.report.alternatives import UNDER, nearest_text, variation_lines
+from retable.report.alternatives import UNDER, nearest_text, untried, variation_lines
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, interval_text
 from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
@@ -35,7 +35,7 @@ def report(found: Evaluated, command: str = "") -> str:
     if found.verdicts:
         parts.append(claims_section(found))
     if found.variations:
-        parts += ["## Under other assumptions", UNDER]
+        parts += ["## Under other assumptions", UNDER, untried(found)]
     for variation in found.variations:
         head, *lines = variation_lines(found, variation)
         parts += [grid([head, *lines]), nearest_text(variation, found.metrics)]
@@ -56,7 +56,7 @@ def grid_of(laid: Layout) -> str:
 
 
 def figure(entry: Entry, metric: Metric) -> str:
-    """E.g. `**63.90 ± 0.40** (3) / 64.48 / -0.58`; with one seed the value alone; words where there is no figure."""
+    """E.g. `**63.90 ± 0.40** (3) / 64.48 / -0.58`; with one seed the value alone; words where there is no value."""
     text = entry.words
     if entry.mean is not None:
         text = metric.spell(entry.mean) + (f" ± {metric.spell(entry.std)}" if entry.std else "")

@@ -17,6 +17,8 @@ from retable.report.runs import RunRecord
 SUFFIXES = (".png", ".webp")
 # Pictures of the data alone, which are the same whatever was trained.
 OF_DATA = ("class_distribution", "class_samples", "flips", "slices", "styles")
+# Drawn of every run by itself: the page's charts show all runs' curves together.
+OF_HISTORY = ("curves", "gradient_norms")
 
 
 def pictures(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
@@ -60,11 +62,12 @@ def pictures_beside(found: Evaluated, one: Beside) -> list[tuple[str, Path]]:
 def kept(entries: Sequence[Evaluated]) -> list[Path]:
     """What of the runs' pictures is worth keeping for the pages of these tables.
 
-    All of the best cell and of the baseline; of the other cells those that the table wants side by side. A picture of
-    the data alone once a task, from a cell that a table wants it of if there is one.
+    Of the best cell and of the baseline all but the history's; of any cell those that the table wants side by side. A
+    picture of the data alone once a task, from a cell that a table wants it of if there is one.
     """
     wanted = [(found, path) for found in entries for one in asked(found) for _, path in pictures_beside(found, one)]
-    wanted += [(found, path) for found in entries for _, run in representatives(found) for path in figures_of(run)]
+    own = [(found, path) for found in entries for _, run in representatives(found) for path in figures_of(run)]
+    wanted += [(found, path) for found, path in own if path.stem not in OF_HISTORY]
     chosen: dict[Path, None] = {}
     drawn: set[tuple[str, str]] = set()
     for found, path in wanted:

@@ -172,7 +172,7 @@ def effect(values: Sequence[tuple[str, Point]], setting: str, title: str, up: tu
 def parallel(
     names: Sequence[str], lines: Sequence[tuple[str, Sequence[float], float]], marks: Sequence[Sequence[str]]
 ) -> str:
-    """Parallel coordinates: a line a cell through an axis a setting; the last axis is the figure, which colours it.
+    """Parallel coordinates: a line a cell through an axis a setting; the last axis is the value, which colours it.
 
     Args:
         names: of the axes.

@@ -4,8 +4,8 @@ Runs that differ in the seed alone err independently of one another on each imag
 follows from each image's chance to be right, which a few seeds show on thousands of images where they show a handful of
 accuracies. Source: K. Jordan, "On the variance of neural network training with respect to test sets and distributions"
 (ICLR 2024, arXiv 2304.01910), the hypothesis of example-wise independence: Var(accuracy) = sum of p (1 - p) over the N
-images / N². From an image's figures in several runs, p (1 - p) is estimated without bias by their sample variance; this
-serves for other figures (dice) too.
+images / N². From an image's values in several runs, p (1 - p) is estimated without bias by their sample variance; this
+serves for other metrics (dice) too.
 """
 
 import functools
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def predicted_variance(values: "Sequence[np.ndarray]") -> float | None:
     """Of the mean over images, over seeds; None for fewer than two runs, or runs of different images.
 
-    Args: figures: of each run, the figure of every image; images that are NaN in any are left out.
+    Args: values: of each run, the value of every image; images that are NaN in any are left out.
 
     >>> import numpy as np
     >>> predicted_variance([np.array([1.0, 0, 1, 1]), np.array([1.0, 1, 1, 0])])
@@ -53,7 +53,7 @@ def predicted_spread(
         cells: the runs that are compared, by cell.
 
     Returns:
-        None where it rests on anything but means of last figures of different cells whose runs have recorded images.
+        None where it rests on anything but means of last values of different cells whose runs have recorded images.
     """
     named = [cell for operand in comparison.operands for cell in operand.cells]
     if not named or len(set(named)) < len(named):
@@ -79,7 +79,7 @@ def variance_of(
 
 
 def values_by_image(runs: Sequence[RunRecord], column: str) -> "list[np.ndarray]":
-    """Of each run the figure of every image; empty where one has recorded none."""
+    """Of each run the value of every image; empty where one has recorded none."""
     found = [images_of(Path(run.path, IMAGES)).get(column) if run.path else None for run in runs]
     return [] if any(one is None for one in found) else [one for one in found if one is not None]
 

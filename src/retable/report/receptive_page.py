@@ -6,7 +6,7 @@ from typing import Any
 from retable import atomic
 from retable.errors import first_line
 from retable.report.html import environment
-from retable.report.pictures import link, relative
+from retable.report.pictures import SUFFIXES, link, relative
 from retable.report.verdicts import FAILS, HOLDS, NOT_JUDGED
 
 SUMMARY = "receptive.json"
@@ -16,10 +16,10 @@ _METHODS = (
     ("effective", "where the unit's gradient by the pixels is large, averaged over the images"),
 )
 _FIGURES = (
-    ("top", "The images that activate the unit most, with the field outlined", "top.png"),
-    ("average", "The averaged maps", "average.png"),
-    ("maps", "Discrepancy map of each image", "discrepancy.png"),
-    ("segments", "Segments removed until the class flips", "segments.png"),
+    ("top", "The images that activate the unit most, with the field outlined", "top"),
+    ("average", "The averaged maps", "average"),
+    ("maps", "Discrepancy map of each image", "discrepancy"),
+    ("segments", "Segments removed until the class flips", "segments"),
 )
 
 
@@ -42,13 +42,22 @@ def write_receptive_page(folder: Path) -> Path:
             lines=[_line(name, study[name], method) for name, method in _METHODS],
             inside=inside(study),
             remarks=_remarks(study),
-            figures=[figure for figure in _FIGURES if figure[0] != "segments" or "segments" in study],
+            figures=[
+                (name, text, _picture(folder, stem))
+                for name, text, stem in _FIGURES
+                if name != "segments" or "segments" in study
+            ],
             settings=_settings(study),
             size_text=size_text,
         )
     )
     atomic.write_text(folder / "index.html", page)
     return folder / "index.html"
+
+
+def _picture(folder: Path, stem: str) -> str:
+    """The name of a figure's file: a study draws PNG, an exported one has WebP."""
+    return next((name for suffix in SUFFIXES if (folder / (name := f"{stem}{suffix}")).exists()), f"{stem}.png")
 
 
 def index_lines(studies: Path, folder: Path) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:

@@ -75,7 +75,7 @@ def resolve(
     Args:
         holds: the verdict on the means.
         worlds: of each seed alone.
-        predicted: the spread over seeds of a comparison, where it can be told from single images.
+        predicted: the spread over seeds of a comparison, where it can be known from single images.
     """
     if not comparisons or not worlds:
         return None
@@ -101,6 +101,7 @@ def resolve(
     counts = [needed_of(list(test[2].values()), holds, spread) for test, spread in zip(tests, spreads, strict=True)]
     known = [count for count in counts if count is not None]
     needed = None if not known or (holds and len(known) < len(counts)) else max(known) if holds else min(known)
+    needed = needed and max(needed, n + 1)  # these did not do, by chance or as several comparisons were corrected for
     return Resolution(False, n, needed, needed is None, shown, two_sided, predicted=by_images)
 
 

@@ -1,7 +1,7 @@
-"""The rows of a table: each cell's figures with their spread over seeds, beside the published ones.
+"""The rows of a table: each cell's values with their spread over seeds, beside the published ones.
 
 Only finished runs are averaged; whatever else there is of a cell (nothing, failed, diverged, unfinished, other data) is
-said in words beside the figure, never left blank and never averaged in.
+said in words beside the value, never left blank and never averaged in.
 """
 
 import math
@@ -25,7 +25,7 @@ class Entry:
     mean, std: over `n` seeds; std is the sample standard deviation, None with fewer than two, and
     not said where it is exactly 0, of a constant. Infinite: never reached.
     difference: mean minus published; for a published range from its nearer end, 0 inside. None where `comparable` says
-    why not. words: what there is in place of, or beside, the figure. best: no other cell has a better mean.
+    why not. words: what there is in place of, or beside, the value. best: no other cell has a better mean.
     """
 
     metric: str
@@ -43,7 +43,7 @@ class Entry:
 class Row:
     """A cell with its entries by metric.
 
-    runs: all that there are of the cell; finished: those that the figures are made of, one a seed.
+    runs: all that there are of the cell; finished: those that the values are made of, one a seed.
     scale: what the runs were reduced by, empty where nothing. words: what else there is of the cell than finished runs.
     """
 
@@ -77,7 +77,7 @@ def tables_by_epoch(table: Table, rows: Sequence[Row]) -> list[ByEpoch]:
 
 
 def entry_at(table: Table, row: Row, metric: Metric, epoch: int) -> Entry:
-    """A cell's figure at an epoch; a dash where its runs have not got so far."""
+    """A cell's value at an epoch; a dash where its runs have not got so far."""
     scales = [scale_of(record, row.cell.epochs, row.cell.fraction) for record in row.finished]
     words = () if row.finished else (row.words or MISSING,)
     found = entry(table, row.cell, metric, row.finished, words, scales, epoch)
@@ -86,7 +86,7 @@ def entry_at(table: Table, row: Row, metric: Metric, epoch: int) -> Entry:
 
 
 def table_rows(table: Table, runs: Assigned) -> list[Row]:
-    """A row a cell, with every metric that is shown, in the table's order or ranked, cells without a figure last."""
+    """A row a cell, with every metric that is shown, in the table's order or ranked, cells without a value last."""
     shown = [metric for metric in table.metrics.values() if metric.shown]
     rows = [table_row(table, cell, runs.cells.get(cell.name, ()), shown) for cell in table.cells.values()]
     if table.ranked:
@@ -134,7 +134,7 @@ def entry(
     scales: Sequence[Scale],
     epoch: int | None = None,
 ) -> Entry:
-    """One figure with its spread. Args: epoch: of which the figure is, by default the last one's."""
+    """One value with its spread. Args: epoch: of which the value is, by default the last one's."""
     published, when = cell.published.get(metric.name), FINAL
     if epoch is not None:
         printed = published.curve.get(epoch) if published else None
@@ -178,7 +178,7 @@ def differ(mean: float, published: Published | None) -> float | None:
 
 
 def mark_best(rows: Sequence[Row], shown: Sequence[Metric]) -> list[Row]:
-    """Marks each metric's best mean, also where several share it; a table of one figure has none."""
+    """Marks each metric's best mean, also where several share it; a table of one value has none."""
     best: dict[str, float] = {}
     for metric in shown:
         means = [row.entries[metric.name].mean for row in rows]

@@ -1,7 +1,7 @@
 """How far a run is from what was published: other data, fewer epochs, less of the data. What is then still said.
 
 Sample data: nothing is judged. Reduced scale: claims that compare runs with each other are judged "at this scale";
-thresholds and differences from published figures are "not comparable". Settings that were assumed change nothing, and
+thresholds and differences from published values are "not comparable". Settings that were assumed change nothing, and
 a share of the data that a cell is published for (report E.1) is no reduction.
 """
 

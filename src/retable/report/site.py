@@ -129,6 +129,6 @@ def report_of(table: Table) -> str:
 
 
 def order(table: Table) -> tuple[Any, ...]:
-    """A1.2 before A1.10, and E.1 in its place."""
+    """A1.2 before A1.10, D1 before D1.2, and E.1 in its place."""
     parts = re.findall(r"\d+|\D+", table.source)
-    return (*((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts), (2, 0, table.name))
+    return (*((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts), (-1, 0, table.name))

@@ -39,7 +39,7 @@ class Swept:
 
     @property
     def rated(self) -> list[Row]:
-        """Cells with a figure, the best first."""
+        """Cells with a value, the best first."""
         rows = [row for row in self.found.rows if row.entries[self.quality.name].mean is not None]
         return sorted(rows, key=self.mean, reverse=self.quality.better == "higher")
 
@@ -64,7 +64,7 @@ def sweep_of(
         settings: of each run what was set, by key.
 
     Raises:
-        ConfigError: where nothing varied, or no run has a figure.
+        ConfigError: where nothing varied, or no run has a value.
     """
     factors = varied(settings)
     shown = [{key: one.get(key) for key in factors} for one in settings]

@@ -10,12 +10,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
-from statistics import fmean
 
+from retable.experiment.best import Ranked
 from retable.experiment.claims import Claim
-from retable.experiment.kinds import Ranked
-from retable.experiment.metrics import Curve, Metric, NotThere, Published
-from retable.experiment.operands import Operand, World
+from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.operands import World
 from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
 from retable.report.factors import Differing, differing
@@ -24,6 +23,7 @@ from retable.report.predicted import predicted_spread
 from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
+from retable.report.worlds import PublishedWorld, RunsWorld, of_seed
 
 MOST_RANGES = 12  # of a claim that is held against published ranges: each doubles what is tried
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -37,8 +37,8 @@ class Verdict:
     verdict: holds, does not hold, undecided, not judged (sample data), not comparable (a threshold at reduced scale).
     numbers: what was compared, on the means; held: in how many of the seeds it holds.
     scale_note: empty at the published scale, else what was reduced. reasons: why it is undecided, or what was left out.
-    published: what the claim is worth on the published figures themselves.
-    intervals: one a statement that sets one figure of runs over another, where the claim is judged. A choice among many
+    published: what the claim is worth on the published values themselves.
+    intervals: one a statement that sets one value of runs over another, where the claim is judged. A choice among many
     (`best`) has none: its runner-up is picked after the fact. resolution: how sure it is that it holds, or does not.
     differs: in which settings the cells that it compares do. under: under which assumptions it holds.
     """
@@ -91,66 +91,6 @@ class Verdict:
         return f"{text}: {details}" if details else text
 
 
-@dataclass(frozen=True)
-class RunsWorld:
-    """Figures of runs: a cell's is the mean over its records, which are one where a single seed is judged."""
-
-    table: Table
-    runs: Mapping[str, Sequence[RunRecord]]
-
-    def cell(self, name: str, operand: Operand) -> float:
-        metrics = self.table.metrics
-        try:
-            return fmean(metrics[operand.metric].value(run, metrics, operand.when) for run in self.runs[name])
-        except NotThere as error:
-            raise NotThere(f"{name}: {error}") from None
-
-    def curve(self, name: str, operand: Operand) -> Curve:
-        metrics = self.table.metrics
-        try:
-            curves = [metrics[operand.metric].curve(run, metrics) for run in self.runs[name]]
-        except NotThere as error:
-            raise NotThere(f"{name}: {error}") from None
-        if any(set(found) != set(curves[0]) for found in curves):
-            raise NotThere(f"{name}: the seeds have different epochs")
-        return {epoch: fmean(found[epoch] for found in curves) for epoch in curves[0]}
-
-
-@dataclass(frozen=True)
-class PublishedWorld:
-    """The published figures, for what the claims are worth on them. ends: what a (cell, metric)'s range stands for."""
-
-    table: Table
-    ends: Mapping[tuple[str, str], float] = field(default_factory=dict)
-
-    def cell(self, name: str, operand: Operand) -> float:
-        figure, metric, final = (
-            self.figure(name, operand.metric),
-            self.table.metrics[operand.metric],
-            operand.when.final,
-        )
-        if final and (name, operand.metric) in self.ends:
-            return self.ends[name, operand.metric]
-        if figure and final and figure.value is not None:
-            return figure.value
-        if final and metric.difference and not (figure and figure.curve):
-            left, right = (
-                self.cell(name, replace(operand, metric=part)) if isinstance(part, str) else part
-                for part in metric.difference
-            )
-            return (left - right) * metric.scale
-        return operand.when.of(self.curve(name, operand), operand.metric)
-
-    def curve(self, name: str, operand: Operand) -> Curve:
-        figure = self.figure(name, operand.metric)
-        if not figure or not figure.curve:
-            raise NotThere(f"{name}: no {operand.metric} was published" + ("" if operand.when.final else " an epoch"))
-        return dict(figure.curve)
-
-    def figure(self, name: str, metric: str) -> Published | None:
-        return self.table.cells[name].published.get(metric) if name in self.table.cells else None
-
-
 def evaluate_claims(table: Table, runs: Assigned) -> list[Verdict]:
     """The verdict on each of the table's claims, in its order."""
     published = evaluate_published(table)
@@ -178,7 +118,7 @@ def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def evaluate_published(table: Table) -> list[Verdict]:
-    """What each claim is worth on the published figures: some reports contradict their own tables."""
+    """What each claim is worth on the published values: some reports contradict their own tables."""
     found = []
     for claim in table.claims:
         if claim.all_runs:
@@ -295,7 +235,7 @@ def claims_line(verdicts: Sequence[Verdict]) -> str:
 def differences_by_seed(
     table: Table, statements: Sequence[Statement], relevant: Mapping[str, Sequence[RunRecord]], seeds: set[int]
 ) -> tuple[Interval, ...]:
-    """The interval of each statement that sets one figure of runs over another."""
+    """The interval of each statement that sets one value of runs over another."""
     worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in seeds}
     found = []
     for statement in statements:
@@ -308,10 +248,6 @@ def differences_by_seed(
             finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
             found.append(interval(f"{high.label} - {low.label}", high.metric, finite))
     return tuple(found)
-
-
-def of_seed(cells: Mapping[str, Sequence[RunRecord]], seed: int) -> dict[str, list[RunRecord]]:
-    return {name: [run for run in found if run.seed == seed] for name, found in cells.items()}
 
 
 def settle(
@@ -359,7 +295,9 @@ def missing(
     if not seeds and len(faults) < len(used):
         faults.append(f"no seed that all of {', '.join(name for name, found in used.items() if found)} have")
     for name, found in relevant.items():
-        faults += [f"{name}: seed {run.seed} {run.status}" for run in found if run.status != "finished"]
+        for status in dict.fromkeys(run.status for run in found if run.status != "finished"):
+            ended = sorted(run.seed for run in found if run.status == status)
+            faults.append(f"{name}: seed{'s' if len(ended) > 1 else ''} {', '.join(map(str, ended))} {status}")
         by_seed = [run.seed for run in found]
         faults += [
             f"{name}: {by_seed.count(seed)} runs of seed {seed}" for seed in sorted(seeds) if by_seed.count(seed) > 1

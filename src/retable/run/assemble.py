@@ -10,17 +10,24 @@ import torch
 from pytorch_lightning import profilers
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.utils.flop_counter import FlopCounterMode
 
 from retable import checks
 from retable.config.build import build, target_of
 from retable.config.keys import is_foreign
 from retable.errors import ConfigError, first_line
-from retable.run import ddp, devices, foreign
+from retable.run import ddp, devices, foreign, precision
 from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
 
 _FLOAT_BYTES = 4
+# Keys of trainer that may be a share of the batches, with the parts of the set that they are a share of.
+_SHARES = {
+    "limit_train_batches": ("train",),
+    "limit_val_batches": ("val", "test"),
+    "overfit_batches": ("train", "val"),
+}
 
 
 def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
@@ -47,7 +54,8 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         config: validated (retable.config.validate) by the process that composed it or read it from a disk.
 
     Returns:
-        {"parameters": number of learnable parameters}.
+        {"parameters": number of learnable parameters, "work": of the whole training, by "cpu" and "cuda", each in units
+        of its own, for comparison with other runs'}; of a module of somebody's own the parameters alone.
 
     Raises:
         ConfigError, DataError: one line.
@@ -57,32 +65,60 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         return foreign.check(config)
     data = make_data(config)
     task = make_task(config, data, "meta")
-    _check_output(config, task, data)
+    operations = _check_output(config, task, data)
     task.configure_optimizers()
     if config["trainer"].get("cuda_graph") and not task.fixed_work:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
     if ddp.is_asked_for(config):
         ddp.check(config, task)
-    _check_interval(config, data)
+    _check_shares(config, data)
     make_early_stop(config, task)
     best_is_highest(config, task)
     check_loggers(config, make_callbacks(config, task, Path()))
     count = count_parameters(task)
     _check_memory(config, count)
-    return {"parameters": count}
+    return {"parameters": count, "work": _work(config, data, operations)}
 
 
-def _check_interval(config: dict[str, Any], data: Any) -> None:
-    """Refuse a validation after more batches than an epoch has, of a set of this project, whose size is known."""
-    interval = config["trainer"].get("val_check_interval", 1.0)
-    if isinstance(interval, float) or "train" not in getattr(data, "counts", {}):
+def _work(config: dict[str, Any], data: Any, operations: float) -> dict[str, float]:
+    """Operations of a training. On a GPU small steps take as long as each other: until then launches take the time.
+
+    Args:
+        operations: of the forward pass for one image.
+    """
+    trainer, batch = config["trainer"], config["data"]["batch_size"]
+    batches = math.ceil(data.counts.get("train", 0) / batch)
+    limit = trainer["limit_train_batches"]
+    steps = max(1, batches * limit if isinstance(limit, float) else min(batches, limit)) * trainer["max_epochs"]
+    steps = steps if trainer["max_steps"] == -1 else min(steps, trainer["max_steps"])
+    step = precision.PASSES * operations * batch
+    return {"cpu": steps * step, "cuda": steps * max(step, precision.MIXED_FROM)}
+
+
+def _check_shares(config: dict[str, Any], data: Any) -> None:
+    """Refuse a validation after more batches than an epoch has, and a share of batches that is less than one of them,
+    of a set of this project, whose size is known."""
+    trainer, counts = config["trainer"], getattr(data, "counts", {})
+    if "train" not in counts:
         return
     copies = len(config["augment"]["transforms"]) if config["augment"]["mode"] == "copies" else 0
-    batches = math.ceil(data.counts["train"] * (1 + copies) / config["data"]["batch_size"])
-    if interval > batches:
+    batches = {"train": math.ceil(counts["train"] * (1 + copies) / config["data"]["batch_size"])}
+    for part in ("val", "test"):
+        if part in counts:
+            batches[part] = math.ceil(counts[part] / config["data"]["eval_batch_size"])
+    interval = trainer.get("val_check_interval", 1.0)
+    if not isinstance(interval, float) and interval > batches["train"]:
         raise ConfigError(
-            f"trainer.val_check_interval={interval}: accepted: at most {batches}, the batches of an epoch"
+            f"trainer.val_check_interval={interval}: accepted: at most {batches['train']}, the batches of an epoch"
         )
+    for key, parts in _SHARES.items():
+        share = trainer.get(key, 1.0)
+        fewest = min(batches[part] for part in parts if part in batches)
+        if isinstance(share, float) and 0 < share * fewest < 1:
+            raise ConfigError(
+                f"trainer.{key}={share}: less than one of {fewest} batches; accepted: at least {1 / fewest:.4g}, or a"
+                " whole number of batches"
+            )
 
 
 def _check_memory(config: dict[str, Any], count: int) -> None:
@@ -99,10 +135,14 @@ def _check_memory(config: dict[str, Any], count: int) -> None:
         )
 
 
-def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModule) -> None:
-    """Refuse a model whose outputs the task or the loss does not take, e.g. a class an image where a mask is wanted."""
+def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModule) -> float:
+    """Refuse a model whose outputs the task or the loss does not take, e.g. a class an image where a mask is wanted.
+
+    Returns:
+        Floating-point operations of the model's forward pass for one image.
+    """
     shape, name = tuple(data.image_shape), config["model"].get("name")
-    with torch.no_grad(), torch.device("meta"):
+    with torch.no_grad(), torch.device("meta"), FlopCounterMode(display=False) as counter:
         outputs = task.model.eval()(torch.empty(2, *shape))
         wanted = task.output_shape(2, data.num_classes, shape)
         if tuple(outputs.shape) != wanted:
@@ -118,6 +158,7 @@ def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModu
             raise ConfigError(
                 f"loss={config['loss'].get('name')}: does not fit task={config['task']['name']} ({reason})"
             ) from error
+    return counter.get_total_flops() / 2
 
 
 def best_is_highest(config: dict[str, Any], task: Task) -> bool:
@@ -209,6 +250,8 @@ _TRAINERS += (
     "gradient_clip_algorithm",
     "accumulate_grad_batches",
     "deterministic",
+    "detect_anomaly",
+    "benchmark",
 )
 # What Lightning's defaults would be for runs from before a key was there.
 _BEFORE = {"num_sanity_val_steps": 0, "deterministic": False}  # not None: it would keep what the last run had set

@@ -4,11 +4,13 @@ import itertools
 import time
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 
 from retable.config.keys import is_foreign
 from retable.run import devices, facts, foreign, precision
 from retable.run.assemble import make_data, make_task
+from retable.run.output import quieten_lightning
 
 _WARM_UP, _STEPS = 2, 5
 
@@ -24,7 +26,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     kind, _ = devices.resolve(config["trainer"]["device"])
     facts.reset_peak_memory(kind)
     if is_foreign(config):
-        return foreign.calibrate(config, kind)
+        return _calibrate_foreign(config, kind)
     torch.manual_seed(config["seed"])
     data = make_data(config)
     data.setup("fit")
@@ -57,7 +59,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     with torch.inference_mode(), torch.autocast(kind, half, enabled=mixed):
         per_image = _timed(lambda: task.model(held_out.to(kind)), kind) / len(held_out)
     trainer = config["trainer"]
-    steps = foreign.limited(train.batches, trainer["limit_train_batches"])
+    steps = _limited(train.batches, trainer["limit_train_batches"])
     epoch = steps * per_step + per_image * data.counts["val"]
     epochs = trainer["max_epochs"]
     if trainer["max_steps"] != -1:
@@ -82,3 +84,64 @@ def _timed(work: Any, kind: str) -> float:
     if kind == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+class _Stopwatch(pl.Callback):
+    """When each step of training, and each of validation, had ended."""
+
+    def __init__(self) -> None:
+        self.train: list[float] = []
+        self.val: list[float] = []
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._note(trainer, self.train)
+
+    def on_validation_start(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._note(trainer, self.val)
+
+    def on_validation_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self._note(trainer, self.val)
+
+    def _note(self, trainer: pl.Trainer, times: list[float]) -> None:
+        if trainer.strategy.root_device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter())
+
+
+def _calibrate_foreign(config: dict[str, Any], kind: str) -> dict[str, float | None]:
+    """Of a LightningModule of somebody's own; its time is None where its loaders have no length."""
+    quieten_lightning()
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    watch, settings = _Stopwatch(), config["trainer"]
+    limits = {"limit_train_batches": _WARM_UP + _STEPS, "limit_val_batches": 2, "num_sanity_val_steps": 0}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    device = {"accelerator": "gpu" if kind == "cuda" else "cpu", "devices": 1}
+    precision = {"precision": devices.LIGHTNINGS.get(settings["precision"], settings["precision"])}
+    trainer = pl.Trainer(max_epochs=1, logger=False, callbacks=[watch], **limits, **quiet, **device, **precision)
+    trainer.fit(foreign.make_module(config), datamodule=foreign.make_data(config))
+    memory = facts.peak_memory_mb(kind)
+    found = {"seconds": None, "host_mb": memory["host"], "gpu_mb": memory["gpu"]}
+    measured = watch.train[min(_WARM_UP, len(watch.train) - 2) :]
+    if len(measured) < 2:
+        return found
+    found["seconds_per_step"] = per_step = (measured[-1] - measured[0]) / (len(measured) - 1)
+    per_val = (watch.val[-1] - watch.val[0]) / (len(watch.val) - 1) if len(watch.val) > 1 else 0.0
+    try:
+        steps, val_steps = (
+            _limited(len(loader) if loader is not None else 0, settings[limit])
+            for loader, limit in (
+                (trainer.train_dataloader, "limit_train_batches"),
+                (trainer.val_dataloaders, "limit_val_batches"),
+            )
+        )
+    except TypeError:
+        return found
+    epochs = settings["max_epochs"]
+    if settings["max_steps"] != -1:
+        epochs = min(epochs, settings["max_steps"] / steps)
+    return found | {"seconds": epochs * (steps * per_step + val_steps * per_val)}
+
+
+def _limited(batches: int, limit: float) -> float:
+    """Batches of an epoch under a limit of the Trainer: a number of them, or a share."""
+    return min(batches, limit) if isinstance(limit, int) else max(1, batches * limit)

@@ -1,7 +1,10 @@
-"""`trainer=ddp`: the processes that train one run together on one machine, gloo between CPUs, NCCL between GPUs.
+"""`trainer=ddp`: the processes that train one run together, gloo between CPUs, NCCL between GPUs.
 
-The process that was asked to train is rank 0 and alone writes the run's files. It starts the others itself, each as
-`python -m retable.run.ddp`, hands them the config, and ends them; where it dies they notice by their standard input.
+The process that was asked to train is rank 0 and alone writes the run's files. It starts the others of its machine,
+each as `python -m retable.run.ddp`, hands them the config, and ends them; where it dies they notice by their standard
+input.
+On several machines (retable.run.nodes) the same command is given on each: there it waits to be handed rank 0's config,
+and starts the others of its machine in the same way, unless torchrun or srun has.
 """
 
 import contextlib
@@ -12,7 +15,9 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +25,17 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
+from torch import distributed
 
 from retable.data.loader import mixed_seed
-from retable.errors import ConfigError, RetableError
-from retable.tasks.base import Task
+from retable.errors import ConfigError, RetableError, first_line
+from retable.run import nodes
+from retable.run.nodes import Place
+from retable.tasks.base import Diverged, Task
 from retable.training.ranks import Ranks, Shares
 
 _PATIENCE = 60  # seconds for the others to end by themselves
+_WAITING = 1800  # seconds for all to come, as PyTorch's own groups wait
 
 
 def is_asked_for(config: dict[str, Any]) -> bool:
@@ -36,19 +45,37 @@ def is_asked_for(config: dict[str, Any]) -> bool:
 
 def check(config: dict[str, Any], task: Task) -> None:
     """Refuse what several processes can't train together.  Raises: ConfigError, one line."""
-    devices, batch = config["trainer"].get("devices", 1), config["data"]["batch_size"]
-    if batch % devices:
-        raise ConfigError(f"data.batch_size={batch}: accepted with trainer.devices={devices}: a multiple of it")
+    trainer, batch = config["trainer"], config["data"]["batch_size"]
+    world = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
+    if batch % world:
+        key = "trainer.devices" if trainer.get("num_nodes", 1) == 1 else "trainer.num_nodes * trainer.devices"
+        raise ConfigError(f"data.batch_size={batch}: accepted with {key}={world}: a multiple of it")
     if not task.shareable:
         raise ConfigError(f"trainer.strategy=ddp: accepted by task={config['task']['name']}: auto")
+    if nodes.are_several(config):
+        nodes.place(config)
+
+
+def first_place(config: dict[str, Any]) -> Place:
+    """The place of the process that trains a run and writes its files.
+
+    Raises:
+        ConfigError: where the environment does not say which process this is, or makes it another one.
+    """
+    if not nodes.are_several(config):
+        return Place(0, config["trainer"].get("devices", 1), 1, "127.0.0.1", free_port(), starts=True)
+    found = nodes.place(config)
+    if found.rank:
+        raise ConfigError(f"trainer.num_nodes={found.nodes}: rank {found.rank} is started by: retable train")
+    return found
 
 
 class _Environment(LightningEnvironment):
-    """Processes that were started here, and not by Lightning or by a cluster."""
+    """Processes that were started here or by a cluster, and not by Lightning."""
 
-    def __init__(self, rank: int, port: int) -> None:
+    def __init__(self, place: Place) -> None:
         super().__init__()
-        self._local_rank, self._main_port = rank, port
+        self._place, self._main_port = place, place.port
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -56,13 +83,13 @@ class _Environment(LightningEnvironment):
 
     @property
     def main_address(self) -> str:
-        return "127.0.0.1"
+        return self._place.address
 
     def local_rank(self) -> int:
-        return self._local_rank
+        return self._place.local
 
     def node_rank(self) -> int:
-        return 0
+        return self._place.node
 
 
 class _OwnNumbers(pl.Callback):
@@ -75,14 +102,16 @@ class _OwnNumbers(pl.Callback):
         torch.manual_seed(mixed_seed(self.seed, trainer.current_epoch, 3 + trainer.global_rank))
 
 
-def settings(config: dict[str, Any], kind: str, rank: int, port: int) -> dict[str, Any]:
+def settings(kind: str, place: Place) -> dict[str, Any]:
     """What the Trainer of a rank is given. Args: kind: "cpu" or "cuda"."""
-    devices = config["trainer"].get("devices", 1)
-    if kind == "cuda" and torch.cuda.device_count() < devices:
-        raise ConfigError(f"trainer.devices={devices}: accepted here: up to {torch.cuda.device_count()}")
-    backend = "nccl" if kind == "cuda" else "gloo"
-    strategy = DDPStrategy(cluster_environment=_Environment(rank, port), process_group_backend=backend)
-    return {"devices": devices, "strategy": strategy}
+    if kind == "cuda" and torch.cuda.device_count() < place.devices:
+        raise ConfigError(f"trainer.devices={place.devices}: accepted here: up to {torch.cuda.device_count()}")
+    strategy = DDPStrategy(cluster_environment=_Environment(place), process_group_backend=_backend(kind))
+    return {"devices": place.devices, "num_nodes": place.nodes, "strategy": strategy}
+
+
+def _backend(kind: str) -> str:
+    return "nccl" if kind == "cuda" else "gloo"
 
 
 def share(task: Task, data: pl.LightningDataModule, rank: int, world: int) -> None:
@@ -106,30 +135,93 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
+class Meeting:
+    """Where the processes of a run find each other: a store of rank 0's, or of torchrun's.
+
+    Raises:
+        RetableError: where rank 0 is not found, or has ended.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+        by_torchrun = (
+            os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and nodes.TorchElasticEnvironment.detect()
+        )
+        with self._in_a_line():
+            store = distributed.TCPStore(
+                place.address,
+                place.port,
+                is_master=place.rank == 0 and not by_torchrun,
+                timeout=timedelta(seconds=_WAITING),
+                wait_for_workers=False,
+            )
+        again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if by_torchrun else "0"
+        self._store = distributed.PrefixStore(f"retable/{again}", store)
+
+    def send(self, request: dict[str, Any]) -> None:
+        """Hand the other nodes what rank 0 trains."""
+        self._store.set("request", json.dumps(request))
+
+    def receive(self) -> dict[str, Any]:
+        """What rank 0 trains, once it says so."""
+        with self._in_a_line():
+            return json.loads(self._store.get("request"))
+
+    def join(self, kind: str) -> None:
+        """Make the group of all ranks; each waits for all others."""
+        place, group = self.place, distributed.PrefixStore("group", self._store)
+        if kind == "cuda":
+            torch.cuda.set_device(place.local)
+        with self._in_a_line():
+            distributed.init_process_group(_backend(kind), store=group, rank=place.rank, world_size=place.world)
+
+    @contextlib.contextmanager
+    def _in_a_line(self) -> Iterator[None]:
+        place = self.place
+        try:
+            yield
+        except (distributed.DistError, RuntimeError) as error:
+            raise RetableError(
+                f"trainer.num_nodes={place.nodes}, trainer.devices={place.devices}: rank {place.rank} and the others"
+                f" have not met at {place.address}:{place.port} ({first_line(error)})"
+            ) from error
+
+
 @contextlib.contextmanager
-def companions(config: dict[str, Any], directory: Path, port: int, found: Path | None) -> Iterator[None]:
-    """The other ranks, started and ready to train; ended with the block.
+def companions(config: dict[str, Any], request: dict[str, Any], meeting: Meeting, kind: str) -> Iterator[None]:
+    """All ranks, ready to train: those of this node are started, and ended with the block; the others hear of it.
 
     Args:
-        found: the checkpoint that all go on from, or None.
+        config: the run's.
+        request: directory: the run's; found: the checkpoint that all go on from, or None; fingerprint: of its data.
 
     Raises:
         RetableError: if one of them ends before it is ready; the run's log has its reason.
     """
+    request = request | {"config": config}
+    meeting.send(request)
+    with _started(meeting.place, request):
+        meeting.join(kind)
+        yield
+
+
+@contextlib.contextmanager
+def _started(place: Place, request: dict[str, Any]) -> Iterator[None]:
+    """The other ranks of this process's node, where it has to start them, ready to train; ended with the block."""
     command = [sys.executable, "-m", "retable.run.ddp"]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    others = [subprocess.Popen(command, env=env, **pipes) for _ in range(1, config["trainer"].get("devices", 1))]
+    ranks = range(place.rank + 1, place.rank + place.devices) if place.starts else ()
+    others = [subprocess.Popen(command, env=env, **pipes) for _ in ranks]
     try:
-        for rank, other in enumerate(others, start=1):
-            request = {"config": config, "directory": str(directory), "rank": rank, "port": port}
-            request |= {"found": found and str(found)}
+        for rank, other in zip(ranks, others, strict=True):
+            own = {"place": asdict(replace(place, rank=rank, starts=False)), "threads": torch.get_num_threads()}
             with contextlib.suppress(BrokenPipeError):
-                other.stdin.write(json.dumps(request | {"threads": torch.get_num_threads()}) + "\n")
+                other.stdin.write(json.dumps(request | own) + "\n")
                 other.stdin.flush()
-        for rank, other in enumerate(others, start=1):
+        for rank, other in zip(ranks, others, strict=True):
             if other.stdout.readline().strip() != "ready":
-                raise RetableError(f"trainer.devices: process {rank} of {len(others) + 1} ended before training")
+                raise RetableError(f"trainer.devices: process {rank} of {place.world} ended before training")
         yield
         for other in others:
             other.wait(_PATIENCE)
@@ -139,37 +231,62 @@ def companions(config: dict[str, Any], directory: Path, port: int, found: Path |
             other.wait()
             other.stdin.close()
             other.stdout.close()
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
 
 
-def _follow(config: dict[str, Any], directory: Path, rank: int, port: int, threads: int, found: str | None) -> None:
+def follow(place: Place) -> None:
+    """Train as a rank that nobody of this project has started: of another node, or one of torchrun's or srun's.
+
+    Raises:
+        RetableError: where rank 0 is not found, has ended before, or trains what this node has not.
+    """
+    print(f"rank {place.rank} of {place.world}: waits for rank 0 at {place.address}:{place.port}", flush=True)
+    meeting = Meeting(place)
+    request = meeting.receive()
+    print(f"rank {place.rank} of {place.world}: trains {request['directory']}", flush=True)
+    with _started(place, request):
+        _follow(request, meeting)
+
+
+def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None] = lambda: None) -> None:
     """Train as one of the other ranks: what `execute` does, writing nothing."""
     from retable.run import devices, execute, precision, steps
     from retable.run.assemble import best_is_highest, make_callbacks, make_data, make_early_stop, make_task
     from retable.run.output import quieten_lightning
     from retable.run.record import Record
 
-    torch.set_num_threads(threads)
+    config, directory, place = request["config"], Path(request["directory"]), meeting.place
     quieten_lightning()
     kind, _ = devices.resolve(config["trainer"]["device"])
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
+    if data.fingerprint != request["fingerprint"]:
+        raise RetableError(f"{config['data']['root']}: not the data of rank 0; accepted: the same on all nodes")
+    found = request["found"] and Path(request["found"])
+    if found and not found.is_file():
+        raise RetableError(f"{found}: not found here; accepted for going on: a folder that all nodes share")
     task = make_task(config, data)
     precision.settle(config, task, data, kind)
-    share(task, data, rank, config["trainer"]["devices"])
+    share(task, data, place.rank, place.world)
     best = best_is_highest(config, task)
     stop = make_early_stop(config, task)
     record = Record(directory, config["task"]["metric"], best, {}, None, lambda row: None, early_stop=stop)
     record.writes = False
     callbacks = make_callbacks(config, task, directory)
     steps.choose(config, task, data, callbacks)
-    ranks = settings(config, kind, rank, port)
+    ranks = settings(kind, place)
     trainer = execute.make_trainer(config["trainer"], kind, record, [*callbacks, callback(config)], (), ranks)
+    ready()
+    meeting.join(kind)
+    with contextlib.suppress(Diverged):  # as all ranks have; the first one says so
+        execute.fit(trainer, task, data, record, found, config)
+
+
+def _is_ready() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     os.dup2(2, 1)
-    execute.fit(trainer, task, data, record, found and Path(found), config)
 
 
 def _end_with_the_first() -> None:
@@ -183,14 +300,8 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     request = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_first, daemon=True).start()
-    _follow(
-        request["config"],
-        Path(request["directory"]),
-        request["rank"],
-        request["port"],
-        request["threads"],
-        request["found"],
-    )
+    torch.set_num_threads(request["threads"])
+    _follow(request, Meeting(Place(**request["place"])), _is_ready)
     sys.stderr.flush()
     os._exit(0)
 

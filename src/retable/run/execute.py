@@ -16,7 +16,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign, lease, precision, steps
+from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign_train, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
     make_callbacks,
@@ -116,9 +116,12 @@ def _execute(
         loggers = make_loggers(config, directory, atomic.read_json(directory / files.RUN) or {}, callbacks)
         its_trainer = functools.partial(make_trainer, config["trainer"], kind, callbacks=callbacks, loggers=loggers)
         try:
-            return foreign.execute(config, directory, kind, its_trainer, **hooks)
+            return foreign_train.execute(config, directory, kind, its_trainer, **hooks)
         finally:
             close_loggers(loggers)
+    meeting = None
+    if ddp.is_asked_for(config):
+        meeting = ddp.Meeting(ddp.first_place(config))  # before anything else, as other nodes wait for it
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     task = make_task(config, data)
@@ -157,12 +160,12 @@ def _execute(
     loggers = make_loggers(config, directory, run, callbacks)
     found = checkpoints.usable(directory)
     companions: Any = contextlib.nullcontext()
-    if ddp.is_asked_for(config):
-        port = ddp.free_port()
-        ranks = ddp.settings(config, kind, 0, port)
+    if meeting is not None:
+        ranks = ddp.settings(kind, meeting.place)
         trainer = make_trainer(trained["trainer"], kind, record, [*callbacks, ddp.callback(config)], loggers, ranks)
-        companions = ddp.companions(trained, directory, port, found)
-        ddp.share(task, data, 0, config["trainer"]["devices"])
+        request = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
+        companions = ddp.companions(trained, request | {"fingerprint": data.fingerprint}, meeting, kind)
+        ddp.share(task, data, 0, meeting.place.world)
     else:
         trainer = make_trainer(trained["trainer"], kind, record, callbacks, loggers)
     seconds = {"setup": time.perf_counter() - clock}
@@ -170,7 +173,13 @@ def _execute(
     try:
         with companions:
             fit(trainer, task, data, record, found, config)
-    except Interrupted:
+    except (Interrupted, RuntimeError) as error:
+        # A rank of another node that was asked to stop, too, may be gone before this one has noticed.
+        if not isinstance(error, Interrupted) and not (
+            meeting is not None and meeting.place.nodes > 1 and should_interrupt()
+        ):
+            record.close()
+            raise
         record.close()
         return {"status": INTERRUPTED, "epochs": record.epochs}
     except Diverged as error:

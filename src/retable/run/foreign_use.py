@@ -14,6 +14,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from retable.config.targets import check_targets
 from retable.errors import ConfigError, DataError, first_line
 from retable.run import devices, foreign
+from retable.run.foreign_train import merged
 from retable.run.output import quieten_lightning
 from retable.tasks.build import HINT
 
@@ -87,7 +88,7 @@ def measured(
         accepted = ", ".join(name for name in has if has[name]) or "none"
         raise ConfigError(f"--split {split}: accepted for {trained.name}: {accepted}")
     run = {"val": _trainer(trained).validate, "test": _trainer(trained).test}[split]
-    return split, foreign.merged(run(trained.module, datamodule=data, verbose=False))
+    return split, merged(run(trained.module, datamodule=data, verbose=False))
 
 
 def predictions(trained: TrainedModule, settings: Mapping[str, Any] | None = None) -> dict[str, np.ndarray]:

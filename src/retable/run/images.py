@@ -1,7 +1,7 @@
 """How a finished run's model did on each single image of the validation and the test set: images.json.
 
 By the column of the history that their mean is, `val/accuracy` for example: right or wrong as packed bits, other
-figures (dice) as float32, both in base64. From several seeds' files the spread over seeds is predicted
+metrics (dice) as float32, both in base64. From several seeds' files the spread over seeds is predicted
 (retable.report.predicted).
 """
 
@@ -41,7 +41,7 @@ def encoded(values_N: np.ndarray) -> dict[str, Any]:
 
 
 def read_images(directory: Path) -> dict[str, np.ndarray]:
-    """Each column's figure of every image, float64 (N,), right as 1 and wrong as 0; what is not whole is left out."""
+    """Each column's value of every image, float64 (N,), right as 1 and wrong as 0; what is not whole is left out."""
     found = {}
     for column, entry in (atomic.read_json(directory / files.IMAGES) or {}).items():
         values = decoded(entry)

@@ -16,7 +16,7 @@ from retable.tasks.build import make_task
 from retable.training.output import keep_in_float32, last_layer
 
 MIXED_FROM = 20e9  # floating-point operations a step
-_PASSES = 3  # forward, and backward to inputs and to weights
+PASSES = 3  # forward, and backward to inputs and to weights
 _MIXED = ("bf16-mixed", "16-mixed")
 
 
@@ -59,7 +59,7 @@ def look_at(config: dict[str, Any], task: Task, data: Any) -> tuple[float, str |
         with torch.device(device), FlopCounterMode(display=False) as counter:
             layer = last_layer(model.eval(), images)
         model.train(was_training)
-    return _PASSES * counter.get_total_flops() / len(images) * data.batch_size, layer
+    return PASSES * counter.get_total_flops() / len(images) * data.batch_size, layer
 
 
 def _by_work(wanted: str, operations: float, config: dict[str, Any]) -> str:

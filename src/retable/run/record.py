@@ -20,7 +20,7 @@ from retable.run import checkpoints, files
 
 
 class Record(Checkpoint):
-    """Writes an epoch's row and checkpoint when all its figures are known.
+    """Writes an epoch's row and checkpoint when all its metrics are known.
 
     Being a Lightning `Checkpoint` it runs after every other hook of the epoch's end, also the module's.
 
@@ -161,7 +161,7 @@ class Record(Checkpoint):
         self.rows = [{"epoch": 0, "step": 0, **metrics}]
 
     def add(self, metrics: dict[str, float]) -> None:
-        """Add figures to the last epoch's row: those of the test set, which is used once."""
+        """Add metrics to the last epoch's row: those of the test set, which is used once."""
         self.rows[-1] |= metrics
         if self.writes:
             files.write_history(self.directory / files.HISTORY, self.rows)

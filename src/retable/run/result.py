@@ -70,7 +70,7 @@ def phases(record: "Record") -> dict[str, float]:
 def result_of(
     config: dict[str, Any], run: dict[str, Any], record: "Record", task: "Task", data: Any, kind: str, steps: int
 ) -> dict[str, Any]:
-    """What result.json holds beside the status: figures, and where they come from."""
+    """What result.json holds beside the status: metrics, and where they come from."""
     from retable.run.assemble import count_parameters
 
     def metrics_of(row: dict[str, Any]) -> dict[str, Any]:

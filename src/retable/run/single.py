@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from retable.config.compose import Composer
+from retable.config.compose import Composer, Composition
 from retable.config.identity import run_name
 from retable.config.keys import own
 from retable.config.targets import check_targets
@@ -38,6 +38,8 @@ def run_single(config: dict[str, Any], overrides: Sequence[str], chosen: Path | 
     Raises:
         RetableError: one line, for what is refused; nothing is left of it on disk.
     """
+    if _has_followed(config, overrides):
+        return
     if config["resume"] is not None:
         begun = Path(config["resume"])
         run = _resumed(begun, overrides, config["trust"] is True)
@@ -83,20 +85,12 @@ def new_run(
     Raises:
         ConfigError, DataError: one line; there is no directory then.
     """
-    asked = [text for text in overrides if not text.lstrip("+~").startswith("hydra")]
-    composition = Composer().compose(asked)
-    _refuse_sweeps(config, overrides)
+    asked, composition = _checked(config, overrides)
     config = composition.config
-    validate(config)
-    import_all()
-    from retable.run.assemble import check
+    if config["trainer"].get("strategy") == "ddp":
+        from retable.run.ddp import first_place
 
-    try:
-        check(config)
-    except RetableError:
-        raise
-    except Exception:
-        pass  # no refusal: a fault that the run itself will tell, or a model that can't be built without memory
+        first_place(config)
     if chosen is not None:
         if (chosen / files.RUN).exists():
             raise ConfigError(f"hydra.run.dir={chosen}: holds a run; accepted: another one, or resume={chosen}")
@@ -113,6 +107,55 @@ def new_run(
         directory, count = folder / f"{stamp}_{count}", count + 1
     write_plan(directory, run_name(composition), config, asked)
     return directory, config
+
+
+def _checked(config: dict[str, Any], overrides: Sequence[str]) -> tuple[list[str], Composition]:
+    """What a command line asks for and what it comes to, refused if it would not run."""
+    asked = [text for text in overrides if not text.lstrip("+~").startswith("hydra")]
+    composition = Composer().compose(asked)
+    _refuse_sweeps(config, overrides)
+    validate(composition.config)
+    import_all()
+    from retable.run.assemble import check
+
+    try:
+        check(composition.config)
+    except RetableError:
+        raise
+    except Exception:
+        pass  # no refusal: a fault that the run itself will tell, or a model that can't be built without memory
+    return asked, composition
+
+
+def _has_followed(config: dict[str, Any], overrides: Sequence[str]) -> bool:
+    """Take part in a run whose rank 0 is another process (retable.run.nodes), where this one is told to; whether so."""
+    begun = config["resume"] and Path(config["resume"])
+    run = files.described(begun) if begun else {"config": config}
+    node = run["config"].get("trainer") if isinstance(run, dict) else None
+    if not isinstance(node, dict) or node.get("strategy") != "ddp":
+        return False
+    import_all()
+    from retable.run import ddp, nodes
+
+    its = files.read_run(begun)["config"] if begun else config
+    if not nodes.are_several(its):
+        return False
+    if not begun:
+        its = _checked(config, overrides)[1].config
+    place = nodes.place(its)
+    if place.rank == 0:
+        return False
+    if begun and (files.read_result(begun) or {}).get("status") in files.DONE:
+        return True
+    _use_threads(config)
+    ddp.follow(place)
+    return True
+
+
+def _use_threads(config: dict[str, Any]) -> None:
+    import torch
+
+    torch.set_num_threads(int(config.get("sweep", {}).get("threads", 1)))
 
 
 def run_job(config: dict[str, Any], directory: Path) -> float | None:
@@ -150,9 +193,7 @@ def execute_logged(config: dict[str, Any], directory: Path, **hooks: Any) -> dic
 
 def _execute(config: dict[str, Any], directory: Path) -> None:
     import_all()
-    import torch
-
-    torch.set_num_threads(int(config.get("sweep", {}).get("threads", 1)))
+    _use_threads(config)
     progress = _Progress(config["trainer"]["max_epochs"], directory)
     words = "\nStopping; the checkpoint of the last epoch is kept. Once more: stop at once."
     with _interruptible(sys.exit, words) as asked:

@@ -113,6 +113,8 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         except ConfigError as error:
             shown = " ".join(text for text in overrides if not text.startswith("experiment="))
             raise ConfigError(f"{error} (in the run: {shown})" if len(grid.points) > 1 else str(error)) from error
+        if (count := trainer.get("num_nodes", 1)) > 1:
+            raise ConfigError(f"trainer.num_nodes={count}: accepted in a sweep: 1; a run by itself takes several")
         root = Path(config["sweep"]["dir"]) / config["task"]["name"]
         store = stores.setdefault(root, Store(root)) if root not in stores else stores[root]
         flat = identity(config)

@@ -13,8 +13,9 @@ from retable.checks import seconds
 from retable.errors import ConfigError, RetableError
 from retable.run import files, lease
 from retable.sweeps import fuse, store
+from retable.sweeps.crew import Crew
 from retable.sweeps.plan import Run
-from retable.sweeps.processes import DIED, Crew, WorkerProcess
+from retable.sweeps.processes import DIED, WorkerProcess
 
 _POLL = 0.1  # seconds between two looks at the clock, the signals and runs that another sweep trains
 _WORKERS_THAT_NEVER_START = 3
@@ -119,8 +120,11 @@ class Pool:
         if self._asked_to_stop > 1:
             self.crew.kill()
 
-    def check(self, configs: dict[str, dict[str, Any]]) -> None:
+    def check(self, configs: dict[str, dict[str, Any]]) -> dict[str, Any]:
         """Build every config once in a worker, without training.
+
+        Returns:
+            The work of each, as far as it is known (retable.run.assemble.check).
 
         Raises:
             ConfigError: the faults, a line each.
@@ -131,7 +135,7 @@ class Pool:
         while True:
             worker, event = self.crew.next_event(_POLL)
             if self._asked_to_stop:
-                return
+                return {}
             if event is None:
                 continue
             if event["event"] == "ready":
@@ -141,10 +145,24 @@ class Pool:
                 if worker is checker and not worker.ready:
                     raise RetableError(f"the first worker did not start: {event['reason']}")
                 if worker is checker:
-                    return  # a config crashed it: its run will tell
+                    return {}  # a config crashed it: its run will tell
             if event["event"] == "checked":
                 refuse(event["errors"])
-                return
+                return event["work"]
+
+    def longest_first(self, work: dict[Path, dict[str, float] | None]) -> None:
+        """Put the runs in order, so that no long one is left when all others are done.
+
+        Args:
+            work: of runs by directory, see `check`. Those that it says nothing of go first: they were begun before.
+        """
+        kind = "cuda" if self.crew.gpus else "cpu"
+
+        def length(group: list[Run]) -> float:
+            return max((work.get(run.directory) or {kind: math.inf})[kind] for run in group)
+
+        # Runs of one width stand together: workers of another one are others.
+        self.waiting = deque(sorted(self.waiting, key=lambda group: (group[0].processes, -length(group))))
 
     def train(self) -> Outcome:
         """Train everything; returns when nothing is left, or after a stop."""

@@ -19,9 +19,9 @@ from retable.config.overrides import override_text
 from retable.errors import ConfigError
 from retable.run import devices, files
 from retable.sweeps import results, store
+from retable.sweeps.finish import failures
 from retable.sweeps.plan import Plan, Run, make_plan
 from retable.sweeps.pool import Outcome
-from retable.sweeps.session import failures
 
 SAMPLERS = ("tpe", "random", "qmc")
 

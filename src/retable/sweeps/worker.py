@@ -153,15 +153,15 @@ class Worker:
         from retable.errors import RetableError
         from retable.run.assemble import check
 
-        errors = {}
+        errors, work = {}, {}
         for directory, config in command["configs"].items():
             try:
-                check(config)
+                work[directory] = check(config).get("work")
             except RetableError as error:
                 errors[directory] = str(error)
             except (Exception, SystemExit):
                 continue  # no refusal: a fault that its run will tell, or a model that the meta device can't build
-        self._say(event="checked", errors=errors)
+        self._say(event="checked", errors=errors, work=work)
 
     def _read(self, command: dict[str, Any]) -> None:
         """Read a config's data, whose fingerprint is noted on the way."""

@@ -1,4 +1,4 @@
-"""LightningModules: what a model is trained for, and which figures say how well it does."""
+"""LightningModules: what a model is trained for, and which metrics say how well it does."""
 
 import lazy_loader
 

@@ -274,20 +274,31 @@ class Task(Measured):
         return super().__getstate__() | hooks
 
     @classmethod
-    def load_from_checkpoint(cls, checkpoint_path: Any, map_location: Any = "cpu", **given: Any) -> "Task":
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = "cpu",
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool = True,
+        **given: Any,
+    ) -> "Task":
         """A trained task from a checkpoint.
 
         That of a run says all that it is made from. That of a task made by hand needs the objects it was made from:
-        `Classification.load_from_checkpoint(path, model=..., loss=..., optimizer=...)`. No pickled code is executed.
+        `Classification.load_from_checkpoint(path, model=..., loss=..., optimizer=...)`. No pickled code is executed
+        unless weights_only is false. Arguments as Lightning's.
 
         Raises:
             DataError: for a checkpoint that says of no task, or of one of another kind, what it is made from.
         """
         if given:
-            return super().load_from_checkpoint(checkpoint_path, map_location, weights_only=True, **given)
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, hparams_file, strict, weights_only=weights_only, **given
+            )
         from retable.tasks.build import rebuilt
 
-        content = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        content = torch.load(checkpoint_path, map_location=map_location, weights_only=weights_only)
         kept = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if "config" not in kept:
             raise DataError(f"{checkpoint_path}: of no run of this project; accepted: with model=, loss=, optimizer=")
@@ -295,7 +306,7 @@ class Task(Measured):
         if not isinstance(task, cls):
             raise DataError(f"{checkpoint_path}: a {type(task).__name__}; accepted: a {cls.__name__}")
         task.on_load_checkpoint(content)
-        task.load_state_dict(content["state_dict"])
+        task.load_state_dict(content["state_dict"], strict=strict is not False)
         return task.to(map_location)
 
 

@@ -124,7 +124,7 @@ class Measured(pl.LightningModule):
         return found
 
     def image_metrics(self, split: str) -> "dict[str, np.ndarray]":
-        """Metrics of a split that are means over images, by bare name: the figure of each image, bool or float (N,)."""
+        """Metrics of a split that are means over images, by bare name: the value of each image, bool or float (N,)."""
         return {}
 
     def tables(

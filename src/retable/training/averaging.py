@@ -73,7 +73,7 @@ class EMA(_Averaging):
 class SWA(_Averaging):
     """Stochastic weight averaging: the mean of the weights after each epoch from `start` on.
 
-    The mean is taken before the epoch's validation, so that an epoch's figures are those of the weights that are kept.
+    The mean is taken before the epoch's validation, so that an epoch's values are those of the weights that are kept.
     Running statistics of batch norms are averaged, too, where the paper takes them anew.
 
     Args:

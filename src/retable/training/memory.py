@@ -16,7 +16,7 @@ def keep_freed_memory() -> bool:
 
     By its own rules it hands large blocks back when they are freed, or not, as the sizes of earlier ones have it. Their
     pages are then cleared by the system and mapped again at every step: up to 30 % of the CPU time of a segmentation
-    network's epoch (benchmarks/README.md). Figures don't change, nor does the peak of memory.
+    network's epoch (benchmarks/README.md). Values don't change, nor does the peak of memory.
 
     Returns:
         Whether the C library has taken both settings; there is nothing to set but in glibc.

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from retable import checks
-from retable.data.arrays import ImageSet, Splits
+from retable.data.arrays import Splits, joined
 from retable.data.download import fetch
 from retable.data.formats.cifar_batch import read_batch, read_names
 from retable.data.module import ImageData
@@ -65,7 +65,7 @@ class CifarData(ImageData):
             raise DataError(f"{meta}: classes {', '.join(names)}, expected {', '.join(OFFICIAL)}")
         parts = [read_batch(path) for path in batches]
         test = parts.pop() if self.full else None
-        pool = ImageSet(np.concatenate([p.images for p in parts]), np.concatenate([p.targets for p in parts]))
+        pool = joined(parts)
         if test is not None:
             return Splits(pool, test, CLASSES)
         held_out = balanced_share(pool.targets, self.val_share, self.split_seed)

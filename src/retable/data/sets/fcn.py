@@ -17,7 +17,7 @@ from retable.data.arrays import IGNORE, Splits
 from retable.data.download import fetch
 from retable.data.fingerprints import paths_in
 from retable.data.formats.files import text
-from retable.data.formats.pictures import Pair, Pairs, disjoint, pair, pictures_in, read_pairs, size_of
+from retable.data.formats.pairs import Pair, Pairs, disjoint, pair, pictures_in, read_pairs, size_of
 from retable.data.module import ImageData
 from retable.data.samples.shapes import VERSION, write_camvid, write_pet, write_voc
 from retable.errors import DataError

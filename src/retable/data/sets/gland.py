@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from retable import checks
-from retable.data.arrays import ImageSet, Splits
-from retable.data.formats.pictures import Pair, Pairs, disjoint, pair, pictures_in, read_pairs, size_of
+from retable.data.arrays import ImageSet, Splits, joined
+from retable.data.formats.pairs import Pair, Pairs, disjoint, pair, pictures_in, read_pairs, size_of
 from retable.data.module import ImageData
 from retable.data.samples.glands import VERSION, write_glands
 from retable.errors import DataError
@@ -140,7 +140,9 @@ class GlandData(ImageData):
 
 def with_flips(images: ImageSet) -> ImageSet:
     """The images, behind them all left-right flipped copies, then all up-down flipped ones, with their masks."""
-    pixels = np.concatenate([images.images, images.images[..., ::-1], images.images[..., ::-1, :]])
-    masks = np.concatenate([images.targets, images.targets[..., ::-1], images.targets[..., ::-1, :]])
     names = images.about["name"]
-    return ImageSet(pixels, masks, {"name": np.concatenate([names, names + " left-right", names + " up-down"])})
+    copies = [
+        ImageSet(images.images[..., ::-1], images.targets[..., ::-1], {"name": names + " left-right"}),
+        ImageSet(images.images[..., ::-1, :], images.targets[..., ::-1, :], {"name": names + " up-down"}),
+    ]
+    return joined([ImageSet(images.images, images.targets, {"name": names}), *copies])

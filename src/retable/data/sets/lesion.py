@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from retable.data.arrays import Splits
-from retable.data.formats.pictures import Pairs, disjoint, pair, pictures_in, read_pairs, size_of
+from retable.data.formats.pairs import Pairs, disjoint, pair, pictures_in, read_pairs, size_of
 from retable.data.module import ImageData
 from retable.data.samples.lesions import VERSION, write_lesions
 from retable.errors import DataError

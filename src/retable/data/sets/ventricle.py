@@ -17,11 +17,12 @@ import numpy as np
 from PIL import Image
 
 from retable import checks
-from retable.data.arrays import ImageSet, Splits, Unlabelled
+from retable.data.arrays import ImageSet, Splits, Unlabelled, blank
 from retable.data.formats.contours import LEVELS, coded, filled, inside, line, read_contour, scaled
 from retable.data.formats.dicom import read_slice
 from retable.data.formats.files import plain_files, text
-from retable.data.formats.pictures import EXTENSIONS, pictures_in, read_image, read_labels, unlabelled
+from retable.data.formats.pairs import pictures_in
+from retable.data.formats.pictures import EXTENSIONS, read_image, read_labels, unlabelled
 from retable.data.module import ImageData
 from retable.data.samples.heart import VERSION, write_heart
 from retable.errors import DataError
@@ -146,14 +147,17 @@ class VentricleData(ImageData):
         return {style: np.array(LEVELS[style] or (0.0, 1.0), np.float32)[codes[style]] for style in LEVELS}
 
     def _images(self, slices: Sequence[CineSlice]) -> ImageSet:
-        images, masks, spacings = zip(*(self._read(found) for found in slices), strict=True)
-        stack = np.stack(images)[:, None]
+        images = blank((len(slices), 3 if self.channels == "rgb" else 1, self.size, self.size), np.uint8)
+        masks, spacings = blank((len(slices), self.size, self.size), np.uint8), []
+        for place, found in enumerate(slices):
+            images[place], masks[place], spacing = self._read(found)
+            spacings.append(spacing)
         about = {
             "name": np.array([found.name for found in slices]),
             "patient": np.array([found.patient for found in slices]),
             "spacing": np.array(spacings, np.float64),
         }
-        return ImageSet(stack.repeat(3, 1) if self.channels == "rgb" else stack, np.stack(masks), about)
+        return ImageSet(images, masks, about)
 
     def _read(self, found: CineSlice) -> tuple[np.ndarray, np.ndarray, tuple[float, float]]:
         """Resized image and coded mask (size, size), uint8, and millimetres a pixel."""

@@ -17,18 +17,8 @@ from torch.nn import functional as F
 
 from retable import checks
 from retable.data.arrays import ImageSet, Splits, blank, box_targets
-from retable.data.formats.boxes import (
-    Annotated,
-    Annotations,
-    coco_classes,
-    read_classes,
-    read_coco,
-    read_csv,
-    read_voc,
-    refuse_shared_images,
-    valid_boxes,
-    voc_classes,
-)
+from retable.data.formats.annotations import coco_classes, read_classes, read_coco, read_csv, read_voc, voc_classes
+from retable.data.formats.boxes import Annotated, Annotations, refuse_shared_images, valid_boxes
 from retable.data.formats.pictures import picture_size, read_image
 from retable.data.loader import IMAGENET_MEAN
 from retable.data.module import ImageData

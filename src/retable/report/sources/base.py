@@ -1,7 +1,7 @@
-"""What every source shares: a run's settings as a nested config, its figures as a history, its seed.
+"""What every source shares: a run's settings as a nested config, its metrics as a history, its seed.
 
 Programs record the same things in different words. Settings come flat (`optimizer.lr`, `optimizer/lr`) or nested, as
-numbers or as text; figures come a step, an epoch or once. Here they become what tables read.
+numbers or as text; metrics come a step, an epoch or once. Here they become what tables read.
 """
 
 import ast
@@ -15,6 +15,7 @@ from retable.report.runs import RunRecord
 
 SEEDS = ("seed", "random_seed", "rng_seed", "global_seed", "manual_seed", "random_state")
 EPOCHS = ("trainer.max_epochs", "training.epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs", "epochs")
+SPLITS = ("train", "val", "valid", "validation", "test", "eval")  # as what is measured, or its folder, is called
 UNSEEDED = -1  # the seed of a run that recorded none
 _WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
 
@@ -59,7 +60,7 @@ def make_record(
 
     Args:
         settings: by key, nested or flat.
-        rows: figures in the order of recording, each with its `epoch` or `step` where there is one.
+        rows: metrics in the order of recording, each with its `epoch` or `step` where there is one.
         status: finished, failed or unfinished.
         path: its directory, where pages link to it.
     """
@@ -131,7 +132,7 @@ def value_of(text: str) -> Any:
 
 
 def number_of(value: Any) -> float:
-    """A figure; nan for what is none, such as a picture."""
+    """A number; nan for what is none, such as a picture."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -146,7 +147,7 @@ def number_of(value: Any) -> float:
 def history_of(rows: Iterable[Row]) -> dict[str, list[float]]:
     """Column -> a value an epoch, with the epochs in `epoch`, ascending.
 
-    Rows of one epoch are one; the later figure stands. Where no row names an epoch, steps stand in for epochs; a row
+    Rows of one epoch are one; the later value stands. Where no row names an epoch, steps stand in for epochs; a row
     without either counts on from the one before.
     """
     rows = [dict(row) for row in rows]

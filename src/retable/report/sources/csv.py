@@ -1,6 +1,6 @@
-"""Runs in a CSV file, a row a run: columns of settings and of figures, such as an export from a dashboard.
+"""Runs in a CSV file, a row a run: columns of settings and of metrics, such as an export from a dashboard.
 
-Any column may be named by a table, as a setting (`match`) or, where it holds numbers, as a figure (`column`).
+Any column may be named by a table, as a setting (`match`) or, where it holds numbers, as a metric (`column`).
 """
 
 import csv

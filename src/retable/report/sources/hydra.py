@@ -1,8 +1,8 @@
-"""Runs of a Hydra multirun: folders with `.hydra/config.yaml`, and a file of figures that the script itself wrote.
+"""Runs of a Hydra multirun: folders with `.hydra/config.yaml`, and a file of metrics that the script itself wrote.
 
 The file is looked for below the run's folder: `metrics.csv` first, then the other names of `NAMES`, else the only CSV
 or JSON file. A CSV or JSON-lines file has a row an epoch or step (Lightning's CSVLogger writes one), a JSON file holds
-one mapping of figures, or a list of them.
+one mapping of metrics, or a list of them.
 """
 
 import csv
@@ -54,7 +54,7 @@ def read_run(folder: Path, root: Path) -> RunRecord:
 
 
 def figures_file(folder: Path) -> Path | None:
-    """The file of a run's figures: by its name, else the only one there is; of several versions the last."""
+    """The file of a run's metrics: by its name, else the only one there is; of several versions the last."""
     found = []
     for place, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -67,7 +67,7 @@ def figures_file(folder: Path) -> Path | None:
 
 
 def read_figures(path: Path) -> Iterable[Row]:
-    """Raises: DataError for what is neither a table nor mappings of figures."""
+    """Raises: DataError for what is neither a table nor mappings of metrics."""
     try:
         text = read_bytes(path).decode("utf-8")
         if path.suffix == ".csv":

@@ -14,9 +14,8 @@ from typing import Any
 from retable.atomic import read_yaml
 from retable.errors import DataError
 from retable.report.runs import RunRecord
-from retable.report.sources.base import Row, Source, make_record, value_of
+from retable.report.sources.base import SPLITS, Row, Source, make_record, value_of
 
-_SPLITS = ("train", "val", "valid", "validation", "test", "eval")
 _TIME = re.compile(r"\d{9,}(\.\d+)?")  # how add_hparams names its folder
 _START, _END = "_hparams_/session_start_info", "_hparams_/session_end_info"
 
@@ -118,7 +117,7 @@ def top(folder: Path, root: Path, logs: Any) -> Path:
     runs = [parent for parent in above if parent in logs and parent != root]
     if runs:
         return runs[-1]
-    if folder != root and (folder.name in _SPLITS or _TIME.fullmatch(folder.name)):
+    if folder != root and (folder.name in SPLITS or _TIME.fullmatch(folder.name)):
         return folder.parent
     return folder
 

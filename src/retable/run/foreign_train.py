@@ -1,0 +1,285 @@
+"""Training of a LightningModule of somebody's own: an epoch's row of what it logs, and what the run leaves behind.
+
+What every run leaves is left: the metrics are those that the module logs, under the names that it gives them, the
+values of an epoch's end. An epoch's random numbers depend on the seed and the epoch alone, so that a run that was
+stopped goes on from its last epoch as if it had not been. What only a `Task` gives (counts, confusion matrices,
+pictures, chunks, predictions) is left out.
+"""
+
+import functools
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.model_helpers import is_overridden
+
+from retable import atomic
+from retable.config.identity import identity
+from retable.data.loader import mixed_seed
+from retable.errors import RetableError
+from retable.run import beside, checkpoints, files
+from retable.run.foreign import check_metric, declared_directions, make_data, make_module, scalars
+from retable.run.foreign_data import fingerprint, same_items
+from retable.run.record import Record
+from retable.run.result import note_start, phases, result_of
+from retable.run.tensorboard import write_images
+from retable.tasks.base import Diverged, Interrupted
+
+_SPLIT = re.compile(r"^(train|val|test)_")
+
+
+_NEVER = 2**62  # epochs
+
+
+_LOOK_EVERY = 32  # steps between two looks at their losses, which on a GPU wait for it
+
+
+# What a run of this project's own says of its data, where nothing is known.
+_UNKNOWN = SimpleNamespace(fingerprint=None, counts={}, classes=(), splits=SimpleNamespace(extra={}))
+
+
+class Logged(Record):
+    """Writes an epoch's row of what the module has logged, and makes the epoch's random numbers its own.
+
+    Args:
+        seed: the run's.
+        on_chunk, should_interrupt: as for `execute`.
+        on_data: called with the fingerprint of the data, and what it covers, before the first step.
+        higher_is_better: None for what the metric itself declares.
+        **record: as for `Record`.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int,
+        on_chunk: Callable[[int, float], None],
+        should_interrupt: Callable[[], bool],
+        on_data: Callable[[str, str], None],
+        higher_is_better: bool | None,
+        **record: Any,
+    ) -> None:
+        super().__init__(higher_is_better=higher_is_better, **record)
+        self.seed, self.on_chunk, self.should_interrupt, self.on_data = seed, on_chunk, should_interrupt, on_data
+        self._losses: list[torch.Tensor] = []
+        self._of_validation: set[str] = set()
+        self._before: set[str] = set()
+        self._validated = False
+        self._plateaus: list[tuple[Any, int]] = []
+        self._seconds = {"train": 0.0, "val": 0.0}
+        self._clock = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_train_start(trainer, pl_module)
+        loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
+        self.on_data(*fingerprint(trainer.datamodule, loaders))
+        # Lightning steps these behind the epoch's checkpoint, which would not know of it.
+        self._plateaus = [
+            (c, c.frequency) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau and c.interval == "epoch"
+        ]
+        for config, _ in self._plateaus:
+            config.frequency = _NEVER
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._seconds, self._validated = {"train": 0.0, "val": 0.0}, False
+        loop, epoch = trainer.fit_loop, trainer.current_epoch
+        seed = mixed_seed(self.seed, epoch)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        for loader in loop._combined_loader.flattened:
+            for holder in (loader, getattr(loader, "sampler", None)):
+                generator = getattr(holder, "generator", None)
+                if isinstance(generator, torch.Generator):
+                    generator.manual_seed(seed)
+        # Lightning has made the iterator of a process's first epoch before this, when nothing was seeded.
+        if epoch == 0 or loop.is_resuming:
+            iter(loop._data_fetcher)
+        self._clock = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, torch.Tensor):
+            self._losses.append(loss.detach())
+        if len(self._losses) == _LOOK_EVERY or trainer.is_last_batch:
+            self._look(trainer)
+        if self.should_interrupt():
+            raise Interrupted
+
+    def _look(self, trainer: pl.Trainer) -> None:
+        if self._losses:
+            losses = torch.stack([loss.float().mean() for loss in self._losses]).cpu()
+            finite, self._losses = torch.isfinite(losses), []
+            if not finite.all():
+                late = len(losses) - 1 - int((~finite).nonzero()[0])
+                raise Diverged(trainer.current_epoch + 1, trainer.global_step - late)
+            self.on_chunk(len(losses), float(losses[-1]))
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._before = set(trainer.callback_metrics)
+        now = time.perf_counter()
+        self._seconds["train"], self._clock = self._seconds["train"] + now - self._clock, now
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._of_validation |= set(trainer.callback_metrics) - self._before
+        self._validated = True
+        now = time.perf_counter()
+        self._seconds["val"], self._clock = self._seconds["val"] + now - self._clock, now
+
+    def metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
+        """An epoch's row: what was logged in it, learning rate, seconds."""
+        for config, frequency in self._plateaus:
+            if (trainer.current_epoch + 1) % frequency == 0 and config.monitor in trainer.callback_metrics:
+                pl_module.lr_scheduler_step(config.scheduler, trainer.callback_metrics[config.monitor])
+        if self.higher_is_better is None:
+            self.higher_is_better = declared_directions(trainer).get(self.metric)
+        self._seconds["train"] += time.perf_counter() - self._clock
+        # Lightning goes on giving what an earlier validation found.
+        stale = set() if self._validated else self._of_validation
+        row = {name: value for name, value in scalars(trainer).items() if name not in stale | {"epoch", "step"}}
+        if trainer.optimizers:
+            row["lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        return row | {f"seconds/{part}": value for part, value in self._seconds.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"higher_is_better": self.higher_is_better}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.higher_is_better = state_dict["higher_is_better"]
+
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        # They are in the config; objects among them would keep the checkpoint from being read without executing code.
+        kept = checkpoint.get(pl_module.CHECKPOINT_HYPER_PARAMS_KEY, {})
+        if not all(isinstance(value, int | float | str | None) for value in kept.values()):
+            del checkpoint[pl_module.CHECKPOINT_HYPER_PARAMS_KEY]
+
+
+def _fit(
+    trainer: pl.Trainer,
+    module: pl.LightningModule,
+    data: pl.LightningDataModule,
+    record: Logged,
+    config: dict[str, Any],
+) -> None:
+    """Train from the checkpoint, where there is one, to the end; then use the test set once, where there is one.
+
+    Raises:
+        ConfigError: where the metric was never logged.
+    """
+    found = checkpoints.usable(record.directory)
+    # Each entry seeded: what `setup` draws (random_split) is then the same in a run that goes on.
+    seeded = functools.partial(pl.seed_everything, config["seed"], workers=True, verbose=False)
+    if found is None and config["trainer"].get("validate_first"):
+        seeded()
+        record.before_training(merged(trainer.validate(module, datamodule=data, verbose=False)))
+    seeded()
+    trainer.fit(module, datamodule=data, ckpt_path=found, weights_only=True)
+    if not record.rows:
+        return
+    logged = dict.fromkeys(name for row in record.rows for name in files.metrics_of(row))
+    declared = {} if record.higher_is_better is None else {record.metric: record.higher_is_better}
+    check_metric(config, list(logged), declared)
+    if is_overridden("test_step", module) and is_overridden("test_dataloader", data):
+        seeded()
+        record.add(merged(trainer.test(module, datamodule=data, verbose=False)))
+
+
+def merged(results: list[Mapping[str, float]]) -> dict[str, float]:
+    """What each of several loaders gave."""
+    return {name: value for found in results for name, value in found.items()}
+
+
+def execute(
+    config: dict[str, Any],
+    directory: Path,
+    kind: str,
+    make_trainer: Callable[[Record], pl.Trainer],
+    on_epoch: Callable[[dict[str, Any]], None],
+    **hooks: Any,
+) -> dict[str, Any]:
+    """What `retable.run.execute.execute` does of such a run, under its lock.
+
+    Args:
+        config: with the precision that it comes to.
+        kind: "cpu" or "cuda".
+        make_trainer: gives the Trainer of config's `trainer` for a record.
+        hooks: on_chunk, should_interrupt.
+    """
+    clock = time.perf_counter()
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    module, data, mode = make_module(config), make_data(config), config["task"].get("mode")
+    run = atomic.read_json(directory / files.RUN) or {}
+    about = SimpleNamespace(**vars(_UNKNOWN) | {"fingerprint": run.get("fingerprint"), "covers": None})
+    note_start(directory, run, config, about)
+
+    def note_data(found: str, covers: str) -> None:
+        if about.fingerprint is not None and not same_items(about.fingerprint, found):
+            raise RetableError(f"{directory}: was begun with other data; remove the directory to train it anew")
+        about.fingerprint, about.covers = found, covers
+        note_start(directory, run, config, about)
+
+    kept = config.get("checkpoint") or {"last": True, "best": False}
+    record = Logged(
+        directory=directory,
+        metric=config["task"]["metric"],
+        higher_is_better=None if mode is None else mode == "max",
+        extra={"config": config, "name": run["name"]},
+        events=beside.events(kind) if config["logger"].get("tensorboard", False) else None,
+        keep_best=kept["best"],
+        seed=config["seed"],
+        on_data=note_data,
+        on_epoch=on_epoch,
+        **hooks,
+    )
+    trainer = make_trainer(record)
+    seconds = {"setup": time.perf_counter() - clock}
+    outcome: dict[str, Any] = {"status": files.FINISHED}
+    try:
+        _fit(trainer, module, data, record, config)
+    except Interrupted:
+        record.close()
+        return {"status": files.INTERRUPTED, "epochs": record.epochs}
+    except Diverged as error:
+        outcome = {"status": files.DIVERGED, "reason": str(error)}
+        outcome["diverged"] = {"epoch": error.epoch, "step": error.step}
+    except BaseException:
+        record.close()
+        raise
+    record.close(identity(config))
+    files.write_history(directory / files.HISTORY, record.rows)  # a loss of power may have left less than a checkpoint
+    seconds |= phases(record)
+    clock = time.perf_counter()
+    if outcome["status"] == files.FINISHED:
+        with beside.drawing(kind):
+            _draw(directory, record, config)
+        if config["logger"].get("tensorboard"):
+            write_images(directory, record.epochs)
+    seconds["figures"] = time.perf_counter() - clock
+    seconds["total"] = seconds["setup"] + record.seconds
+    hooks["should_interrupt"]()  # a directory that is gone gets no result
+    seen = SimpleNamespace(model=module, counts=lambda data: {})
+    result = outcome | result_of(config, run, record, seen, about, kind, trainer.global_step)
+    result["data"]["covers"] = about.covers
+    result |= {"stepping": {"in_chunks": False, "because": f"module={type(module).__name__}"}, "seconds": seconds}
+    atomic.sync(directory)  # before a result says that all of it is there
+    atomic.write_json(directory / files.RESULT, result)
+    atomic.sync(directory)  # and before anything is deleted that is not needed any more
+    checkpoints.settle(directory, kept)
+    return result
+
+
+def _draw(directory: Path, record: Logged, config: dict[str, Any]) -> None:
+    """Curves, train_loss and val_loss in one panel as train/loss and val/loss are."""
+    from retable.figures.classification import curves
+
+    rows = [{_SPLIT.sub(r"\1/", name): value for name, value in row.items()} for row in record.rows]
+    curves(rows, directory / files.FIGURES / "curves.png", f"{config['task']['name']} · {directory.name}")
