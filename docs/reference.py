@@ -4,6 +4,9 @@ import re
 from pathlib import Path
 
 import mkdocs_gen_files
+import yaml
+
+from retable.experiment.table import parse_table
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "src" / "retable" / "conf"
@@ -49,6 +52,22 @@ for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"):
     target = "benchmarks.md" if name.startswith("benchmarks") else name.lower()
     with mkdocs_gen_files.open(target, "w") as page:
         page.write((ROOT / name).read_text(encoding="utf-8"))
+
+with mkdocs_gen_files.open("explain/assumed.md", "w") as page:
+    print("# What is assumed in each report\n", file=page)
+    print("Where a report is silent about a setting, the file of its table assumes one. In brackets stand", file=page)
+    print("alternatives, under which `retable assumptions cifar/blocks` trains the table. These lists", file=page)
+    print("are those of the tables' files, which stand on the tables' pages, too.\n", file=page)
+    tables = []
+    for path in sorted((CONF / "experiment").rglob("*.yaml")):
+        name = path.relative_to(CONF / "experiment").with_suffix("").as_posix()
+        tables.append(parse_table(yaml.safe_load(path.read_text(encoding="utf-8"))["table"], name))
+    for report in sorted({table.source[0] for table in tables}):
+        print(f"## Report {report}\n", file=page)
+        for table in sorted(tables, key=lambda table: table.source):
+            if table.source.startswith(report) and table.assumed:
+                print(f"**{table.source}**, {table.title} (`{table.name}`)\n", file=page)
+                print("\n".join(f"- {text}" for text in table.assumed) + "\n", file=page)
 
 RESULTS = ROOT / "results"  # copied beside the page by docs/hooks.py
 with mkdocs_gen_files.open("gallery.md", "w") as page:

@@ -147,6 +147,14 @@ def test_every_kind_of_claim_is_described() -> None:
     assert described == set(KINDS)
 
 
+def test_names_of_the_python_reference_are_there() -> None:
+    import pydoc
+
+    named = re.findall(r"^::: (\S+)$", (DOCS / "reference/python.md").read_text(), re.MULTILINE)
+    assert len(named) > 10
+    assert [name for name in named if pydoc.locate(name) is None] == []
+
+
 def test_versions_agree() -> None:
     import retable
 
@@ -169,6 +177,9 @@ def test_the_site_builds(tmp_path: Path) -> None:
     gallery = re.findall(r'href="([^"]+/tables/[^"]+)"', (tmp_path / "gallery/index.html").read_text())
     assert "amd-epyc-avx512/tables/gland/models/index.html" in gallery
     assert [href for href in gallery if not (tmp_path / "gallery" / href).exists()] == []
+    assumed = (tmp_path / "explain/assumed/index.html").read_text()
+    assert all(f'id="report-{report}"' in assumed for report in "abcde")
+    assert "data.batch_size=32 (or 64, 100, 128)" in assumed  # A1.1
     experiments = [path.stem for path in (ROOT / "src/retable/conf/experiment").rglob("*.yaml")]
     assert all(f"/{name}</code>" in reference for name in experiments)
 
