@@ -94,7 +94,7 @@ def test_runs_go_out_in_batches_and_the_table_comes_at_the_end(queue, base, caps
 
 
 def test_a_preview_says_what_would_be_submitted(queue, base, monkeypatch, capsys):
-    monkeypatch.setattr("retable.sweeps.preview.preview", lambda plan: None)
+    monkeypatch.setattr("retable.sweeps.preview.preview", lambda plan, queued: None)
     go(queue, *base, "seed=0,1,2", "sweep.runs_per_job=2", "sweep.preview=true")
     assert capsys.readouterr().out == "2 jobs of [2, 1]\n"
     assert queue.jobs == {}

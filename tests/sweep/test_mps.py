@@ -152,6 +152,12 @@ def test_a_sweep_s_workers_are_served(daemon, monkeypatch, tmp_path):
             pass
 
         def check(self, configs):
+            return {}
+
+        def longest_first(self, work):
+            pass
+
+        def close(self):
             pass
 
         def train(self):
