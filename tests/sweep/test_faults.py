@@ -16,6 +16,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,16 @@ def histories(folder: Path) -> dict[str, list[dict[str, float]]]:
     }
 
 
+def left(folder: Path) -> dict[str, tuple[list[str], dict[str, Any]]]:
+    """What histories do not hold: each run's figures by name, its confusion matrices and its metrics by class."""
+    found = {}
+    for path in sorted(folder.glob("mnist/*/result.json")):
+        result = atomic.read_json(path)
+        figures = sorted(figure.name for figure in (path.parent / "figures").iterdir())
+        found[path.parent.name] = figures, {key: result[key] for key in ("confusion", "per_class")}
+    return found
+
+
 def epochs_done(folder: Path) -> int:
     return sum(len(path.read_text().splitlines()) - 1 for path in folder.glob("mnist/*/history.csv"))
 
@@ -98,7 +109,7 @@ def undisturbed(tmp_path_factory):
         time.sleep(0.01)
     seconds = time.monotonic() - begin
     assert sweep.wait(600) == 0
-    reference = table(folder), histories(folder)
+    reference = table(folder), histories(folder), left(folder)
     assert len(reference[0]) == len(reference[1]) == 8
     assert epochs_done(folder) == EPOCHS
     shutil.rmtree(folder)
@@ -106,7 +117,7 @@ def undisturbed(tmp_path_factory):
 
 
 def test_killed_and_called_again_gives_the_same_table(undisturbed):
-    folder, startup, expected_table, expected_histories = undisturbed
+    folder, startup, expected_table, expected_histories, expected_left = undisturbed
     chance, hit, rounds = random.Random(SEED), Counter(), 0
     print(f"\nFAULT_SEED={SEED}")
     while (kills := hit.total() - hit["nothing"]) < KILLS:
@@ -129,6 +140,7 @@ def test_killed_and_called_again_gives_the_same_table(undisturbed):
             assert calls <= MOST_CALLS + 1, f"never done: {story}"
         assert table(folder) == expected_table, story
         assert histories(folder) == expected_histories, story
+        assert left(folder) == expected_left, story
         rounds += 1
         print(f"round {rounds}: {kills} kills before it, {len(story)} in it, {calls} calls; {dict(hit)}", flush=True)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -273,8 +274,7 @@ def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[s
     from retable.figures import classification as figures
 
     folder, title = directory / "figures", f"{config['task']['name']} · {directory.name}"
-    for stale in folder.glob("*.png"):  # of a process that was killed as it drew
-        stale.unlink()
+    shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed as it drew
     figures.curves(record.rows, folder / "curves.png", title)
     figures.gradient_norms(record.rows, folder / "gradient_norms.png", title)
     task.draw(folder, data, config, title)
