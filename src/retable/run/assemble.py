@@ -63,6 +63,8 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     if is_foreign(config):
         check_loggers(config, make_callbacks(config, None, Path()))
         return foreign.check(config)
+    if config["trainer"]["device"] == "cpu":  # before data are read, which may mean to download them
+        devices.precision(config["trainer"]["precision"], "cpu")
     data = make_data(config)
     task = make_task(config, data, "meta")
     operations = _check_output(config, task, data)

@@ -116,8 +116,11 @@ def _checked(config: dict[str, Any], overrides: Sequence[str]) -> tuple[list[str
     _refuse_sweeps(config, overrides)
     validate(composition.config)
     import_all()
+    from retable.run import nodes
     from retable.run.assemble import check
 
+    if composition.config["trainer"].get("strategy") == "ddp" and nodes.are_several(composition.config):
+        nodes.place(composition.config)  # refuses before data are read, which may mean to download them
     try:
         check(composition.config)
     except RetableError:
