@@ -211,7 +211,7 @@ from retable.run import execute, files
 from retable.sweeps import finish, session
 from retable.sweeps.pool import Outcome
 
-def trains(config, directory, on_epoch, on_chunk, should_interrupt):
+def trains(config, directory, on_epoch, on_chunk, should_interrupt, company):
     should_interrupt()
     with open(os.environ["TRAINED"], "a") as file:
         file.write(f"{directory.name}\\n")
