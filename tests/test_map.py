@@ -1,10 +1,11 @@
-"""The map of the house: imports point down the list below, the lazy ones inside functions too.
+"""The map of the house: imports point down the list below, the lazy ones inside functions too; no files in a circle.
 
 Run with -s to see the map. A package may use itself and whatever stands below it; of the top, anything.
 """
 
 import ast
 from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "src" / "retable"
@@ -23,7 +24,7 @@ ORDER = (
     ("config",),
     ("atomic",),
     ("checks",),
-    ("errors",),
+    ("errors", "version"),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 
@@ -72,6 +73,31 @@ def test_imports_point_down() -> None:
         if LEVEL[other] <= LEVEL[own] and other != "__init__"
     ]
     assert up == []
+
+
+def modules() -> dict[str, set[str]]:
+    """The files of the package by dotted name, and which others each imports, wherever in it the import stands."""
+    names = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    found: dict[str, set[str]] = {}
+    for name, path in names.items():
+        asked: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                every = {f"{node.module}.{alias.name}" for alias in node.names}
+                asked |= {one if one in names else node.module for one in every}
+            elif isinstance(node, ast.Import):
+                asked |= {alias.name for alias in node.names}
+        found[name] = asked & set(names) - {name}
+    return found
+
+
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    found = modules()
+    assert {"retable.tasks.measured", "retable.tasks.chunks"} <= found["retable.tasks.base"]
+    TopologicalSorter(found).prepare()  # raises CycleError, which names the files
 
 
 def test_an_import_inside_a_function_counts(tmp_path: Path) -> None:

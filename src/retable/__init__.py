@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retable.version import __version__ as __version__
+
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from retable.run.foreign_use import TrainedModule
     from retable.run.restore import Trained
 
-__version__ = "0.2.0"
 __all__ = ["evaluate", "load", "predict", "sweep", "tables", "train"]
 
 

@@ -5,10 +5,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from retable import __version__
 from retable.commands import compare, evaluate, export, init, predict, receptive, report, status, table, verify, view
 from retable.errors import ending_the_program
 from retable.run.output import lasting_output
+from retable.version import __version__
 
 COMMANDS = (init, status, view, predict, evaluate, compare, report, table, verify, export, receptive)
 TRAINING = {

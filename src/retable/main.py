@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
-from retable import __version__, atomic
+from retable import atomic
 from retable.config import completion
 from retable.config.compose import CONF_VARIABLE, Composer, config_dir
 from retable.config.messages import CONFIG_ERRORS, one_line
@@ -20,6 +20,7 @@ from retable.errors import ConfigError, RetableError, ending_the_program, let_hy
 from retable.experiment.grid import expand
 from retable.run import files
 from retable.run.output import lasting_output
+from retable.version import __version__
 
 # Hydra 1.3 warns of a program that does not say it, 1.4 of one that does; the defaults are the same.
 _BASE: dict[str, Any] = {"version_base": "1.3"} if hydra.__version__.startswith("1.3.") else {}

@@ -6,13 +6,14 @@ import io
 import pytest
 
 from retable.report.charts import charts
+from retable.report.copies import write_table
 from retable.report.csv import csv_by_epoch
 from retable.report.curves import published_lines
 from retable.report.evaluated import evaluate
 from retable.report.latex import latex_by_epoch
 from retable.report.markdown import report
 from retable.report.runs import assign, read_runs
-from retable.report.site import write_site, write_table
+from retable.report.site import write_site
 from tests.report.tables import table as published_table
 
 METRICS = {

@@ -8,9 +8,10 @@ import shutil
 
 import pytest
 
+from retable.report.copies import write_table
 from retable.report.evaluated import evaluate
 from retable.report.runs import assign, read_runs
-from retable.report.site import write_site, write_table
+from retable.report.site import write_site
 from retable.report.sweep_page import note_sweep, write_sweep_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")

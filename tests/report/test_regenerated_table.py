@@ -7,7 +7,6 @@ import pytest
 
 from retable.report.csv import csv_text
 from retable.report.evaluated import evaluate
-from retable.report.layout import layout
 from retable.report.markdown import markdown_table, report
 from retable.report.runs import Runs, assign, read_runs
 
@@ -143,7 +142,7 @@ def test_a_column_that_is_a_number_says_of_what(make_table, make_run):
             labels={"optimizer.lr": labels},
             baseline="a 0.1",
         )
-        assert layout(evaluate(table, assign(table, Runs(tuple(found), ())))).heads == heads
+        assert evaluate(table, assign(table, Runs(tuple(found), ()))).layout.heads == heads
 
 
 def test_csv_has_a_line_a_cell_and_metric_in_full_precision(make_table, make_run, assigned):

@@ -9,16 +9,8 @@ import pytest
 
 from retable.errors import ConfigError
 from retable.report import plots
-from retable.report.sweep_page import (
-    effect_size,
-    note_sweep,
-    pairs,
-    parallel,
-    sections,
-    sweep_lines,
-    sweep_of,
-    write_sweep_page,
-)
+from retable.report.sweep_page import note_sweep, sweep_lines, write_sweep_page
+from retable.report.swept import effect_size, pairs, parallel, sections, sweep_of
 from tests.report.test_site import Tags, text_of
 
 

@@ -152,7 +152,8 @@ def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> No
 
 
 def _write(entries: "list[Evaluated]", folder: Path, studies: Path, command: str = "") -> None:
-    from retable.report.site import write_site, write_table
+    from retable.report.copies import write_table
+    from retable.report.site import write_site
 
     width = max(len(found.table.name) for found in entries)
     for found in entries:

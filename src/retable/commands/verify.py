@@ -1,6 +1,7 @@
 """`retable verify`: train one cell of a table again, and say whether it comes out the same."""
 
 import argparse
+import contextlib
 import math
 import tempfile
 from collections.abc import Sequence
@@ -69,6 +70,24 @@ def _chosen(options: argparse.Namespace) -> tuple[Path, list[Path]]:
     return Path(chosen[0].path), [Path(record.path) for record in found]
 
 
+def _train_fused(config: dict[str, Any], directory: Path, **hooks: Any) -> None:
+    """`execute`, with steps as they are taken in a company; raises what it raises."""
+    from retable.run.execute import execute
+    from retable.run.fused import Seat, train
+
+    errors: list[BaseException] = []
+
+    def work(seat: Seat) -> None:
+        try:
+            execute(config, directory, company=seat, **hooks)
+        except BaseException as error:
+            errors.append(error)
+
+    train([Seat(work, contextlib.nullcontext)])
+    if errors:
+        raise errors[0]
+
+
 def again(
     directory: Path, epochs: int | None = None, trust: bool = False
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
@@ -79,7 +98,6 @@ def again(
     from retable.config.compose import Composer
     from retable.config.targets import check_targets
     from retable.run.execute import execute
-    from retable.run.fused import train_by_itself
 
     run = atomic.read_json(directory / files.RUN)
     if run is None:
@@ -97,7 +115,7 @@ def again(
         target = Path(scratch) / directory.name
         progress = _progress(config["trainer"]["max_epochs"])
         if ((files.read_result(directory) or {}).get("execution") or {}).get("fused"):
-            train_by_itself(config, target, on_epoch=progress)  # the same arithmetic, whatever its company was
+            _train_fused(config, target, on_epoch=progress)  # the same arithmetic, whatever its company was
         else:
             execute(config, target, on_epoch=progress)
         new = files.read_history(target / files.HISTORY)

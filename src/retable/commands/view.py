@@ -196,7 +196,7 @@ class _Handler(SimpleHTTPRequestHandler):
 def progress_page(runs: "Sequence[Progress]", folder: Path) -> str:
     """How far the runs are, as a page."""
     from retable.commands.status import ORDER
-    from retable.report.html import environment
+    from retable.report.page import environment
     from retable.sweeps.display import duration
 
     groups: dict[str, list[Progress]] = {}

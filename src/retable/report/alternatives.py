@@ -6,7 +6,6 @@ The runs of an alternative are those of the table's grid with that one setting c
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import TYPE_CHECKING
 
 from retable.experiment.assumptions import Assumption
 from retable.experiment.metrics import Metric
@@ -15,9 +14,6 @@ from retable.report.layout import heading
 from retable.report.rows import Row, table_rows
 from retable.report.runs import Assigned
 from retable.report.verdicts import FAILS, HOLDS, Verdict, evaluate_claims
-
-if TYPE_CHECKING:
-    from retable.report.evaluated import Evaluated
 
 UNDER = (
     "The table again with one assumed setting changed: each claim's verdict; of each metric the mean change over the"
@@ -122,11 +118,11 @@ def under(verdict: Verdict, place: int, others: Sequence[Alternative]) -> str:
     return f"{text}; fails {'with ' if fails[0] != 'as assumed' else ''}{', '.join(fails)}"
 
 
-def untried(found: "Evaluated") -> str:
+def untried(table: Table, found: Sequence[Variation]) -> str:
     """E.g. `Not trained: model.width=16 and 64; optimizer=adam.`; empty if none is left."""
-    trained = {value.setting: value.cells for variation in found.variations for value in variation.values}
+    trained = {value.setting: value.cells for variation in found for value in variation.values}
     lines = []
-    for one in found.table.assumptions:
+    for one in table.assumptions:
         left = [text for text in map(one.override, one.alternatives) if not trained.get(text)]
         values = [text.partition("=")[2] for text in left]
         lines += [f"{one.key}={' and '.join(filter(None, (', '.join(values[:-1]), values[-1])))}"] if left else []
@@ -150,12 +146,11 @@ def nearest_text(variation: Variation, metrics: Sequence[Metric]) -> str:
     return f"Nearest to the published figures: {'; '.join(nearest)}." if nearest else ""
 
 
-def variation_lines(found: "Evaluated", variation: Variation) -> list[list[str]]:
-    """A table of texts: a line a value, a column a claim and a metric."""
-    claims = [verdict.id for verdict in found.verdicts]
-    lines = [[variation.assumption.key, "cells", *claims, *map(heading, found.metrics)]]
+def variation_lines(variation: Variation, claims: Sequence[str], metrics: Sequence[Metric]) -> list[list[str]]:
+    """A table of texts: a line a value, a column a claim, by its id, and a metric."""
+    lines = [[variation.assumption.key, "cells", *claims, *map(heading, metrics)]]
     for value in variation.values:
         verdicts = value.verdicts or ("–",) * len(claims)
         name = f"{value.setting.partition('=')[2]}{' (assumed)' if value.assumed else ''}"
-        lines.append([name, str(value.cells), *verdicts, *(value_text(value, metric) for metric in found.metrics)])
+        lines.append([name, str(value.cells), *verdicts, *(value_text(value, metric) for metric in metrics)])
     return lines

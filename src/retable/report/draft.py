@@ -8,9 +8,9 @@ import yaml
 from retable.config.keys import flatten
 from retable.errors import ConfigError
 from retable.experiment.fields import listed
-from retable.report.foreign import is_measure, varying
 from retable.report.layout import short
 from retable.report.runs import RunRecord
+from retable.report.settings import is_measure, varying
 from retable.report.sources.base import SEEDS
 
 _LESS = ("loss", "error", "err", "mse", "mae", "rmse", "perplexity", "ppl", "wer", "fid", "time", "seconds")

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
-from retable.report.alternatives import Variation, variations, with_assumptions
+from retable.report.alternatives import Variation, nearest_text, untried, variation_lines, variations, with_assumptions
 from retable.report.class_tables import Counted, class_tables
 from retable.report.curves import Plot, plots
 from retable.report.factors import differing
 from retable.report.intervals import Interval, corrected, interval
+from retable.report.layout import Layout, layout
 from retable.report.reproduce import commit, device
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
@@ -41,6 +42,11 @@ class Evaluated:
     remarks: tuple[Remark, ...]
 
     @property
+    def layout(self) -> Layout:
+        """Where the values stand."""
+        return layout(self.table, self.rows, self.metrics)
+
+    @property
     def holds(self) -> int:
         """How many claims hold."""
         return sum(verdict.verdict == HOLDS for verdict in self.verdicts)
@@ -49,6 +55,18 @@ class Evaluated:
     def unjudged(self) -> bool:
         """Whether no claim was judged, for want of real data."""
         return all(verdict.verdict == NOT_JUDGED for verdict in self.verdicts)
+
+    @property
+    def under_assumptions(self) -> list[tuple[list[list[str]], str]]:
+        """Of each assumed setting a table of texts, its head first, and which values come nearest to the published."""
+        claims = [verdict.id for verdict in self.verdicts]
+        return [
+            (variation_lines(one, claims, self.metrics), nearest_text(one, self.metrics)) for one in self.variations
+        ]
+
+    @property
+    def untried(self) -> str:
+        return untried(self.table, self.variations)
 
     @property
     def claims_line(self) -> str:

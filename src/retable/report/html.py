@@ -5,7 +5,6 @@ paths relative to itself; style, script and charts stand in it. It reads without
 filtering, columns to hide, values under the pointer, and copying.
 """
 
-import functools
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,37 +13,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import jinja2
 from markupsafe import Markup
 
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
-from retable.report.alternatives import UNDER, nearest_text, untried, variation_lines
+from retable.report.alternatives import UNDER
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, ONE_SEED, interval_text
 from retable.report.latex import latex_table
-from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
+from retable.report.layout import Layout, epoch_layout, heading, published_text
 from retable.report.markdown import markdown_table
+from retable.report.page import environment, status_text
 from retable.report.pictures import beside, caption, figures_of, link, pictures, relative
 from retable.report.reproduce import command, commit, device, sweep_command, versions, versions_text
 from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
-from retable.report.runs import UNFINISHED, RunRecord
-from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED, Verdict
+from retable.report.runs import RunRecord
+from retable.report.verdicts import NOT_COMPARABLE, Verdict
 
 if TYPE_CHECKING:
     from retable.report.plots import Chart
-    from retable.report.sweep_page import Swept
+    from retable.report.swept import Swept
 
-# Sign and style of a verdict: told apart without colour too.
-SIGNS = {
-    HOLDS: ("✓", "holds"),
-    FAILS: ("✗", "fails"),
-    UNDECIDED: ("?", "open"),
-    NOT_JUDGED: ("–", "none"),
-    NOT_COMPARABLE: ("≠", "none"),
-}
 MOST_ACROSS = 7  # metrics beside each other in the table of differences
 _FILES = (("config", "config.yaml"), ("log", "log.txt"), ("history", "history.csv"), ("result", "result.json"))
 _COPIES = (("Markdown", "report.md"), ("CSV", "report.csv"), ("LaTeX", "report.tex"))
@@ -63,23 +54,6 @@ class Page:
     @property
     def href(self) -> str:
         return f"{quote(self.found.table.name)}/index.html"
-
-
-@functools.cache
-def environment() -> jinja2.Environment:
-    found = jinja2.Environment(
-        loader=jinja2.PackageLoader("retable.report", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    found.globals |= {"signs": SIGNS, "style": asset("style.css"), "script": asset("page.js")}
-    return found
-
-
-def asset(name: str) -> Markup:
-    return Markup((Path(__file__).parent / "templates" / name).read_text(encoding="utf-8"))
 
 
 def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", swept: "Swept | None" = None) -> Page:
@@ -106,15 +80,15 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             remarks=[remark for remark in found.remarks if remark.kind not in ("broken", "assumed")],
             assumed=table.assumed,
             broken=broken,
-            grid=grid(layout(found)),
+            grid=grid(found.layout),
             by_epoch=[(heading(one.metric), grid(epoch_layout(one))) for one in found.by_epoch],
             class_tables=found.class_tables,
             notes=[(row.cell.name, row.cell.note) for row in found.rows if row.cell.note],
             claims=claims(found),
             baseline=baseline(found),
             under=UNDER,
-            untried=untried(found),
-            variations=[(variation_lines(found, one), nearest_text(one, found.metrics)) for one in found.variations],
+            untried=found.untried,
+            variations=found.under_assumptions,
             method=METHOD,
             resolved=RESOLVED,
             charts=[(chart, [Markup(panel) for panel in chart.panels]) for chart in drawn(found, swept)],
@@ -137,7 +111,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
 def drawn(found: Evaluated, swept: "Swept | None") -> "Sequence[Chart]":
     """A table's charts, or a sweep's lighter ones."""
     if swept:
-        from retable.report.sweep_page import curves
+        from retable.report.swept import curves
 
         return curves(swept)
     from retable.report.charts import charts  # matplotlib, of which a sweep's page has no need
@@ -149,7 +123,7 @@ def more(swept: "Swept | None") -> dict[str, Any] | None:
     """What a sweep's page shows beside the table, its drawings as markup."""
     if not swept:
         return None
-    from retable.report.sweep_page import sections
+    from retable.report.swept import sections
 
     context = sections(swept)
     if context["effects"]:
@@ -271,7 +245,3 @@ def value_text(record: RunRecord, metric: Metric, table: Table) -> tuple[str, st
     except NotThere:
         return "–", ""
     return metric.spell(value), repr(value)
-
-
-def status_text(status: str) -> str:
-    return "running or interrupted" if status == UNFINISHED else status

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from retable.experiment.metrics import Metric
 from retable.report.evaluated import Evaluated
-from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
+from retable.report.layout import Layout, epoch_layout, heading, published_text
 from retable.report.rows import Entry
 
 _ESCAPES = {
@@ -35,7 +35,7 @@ _NOTED = ("data", "scale", "device", "precision", "setting")
 
 def latex_table(found: Evaluated) -> str:
     """The whole file: a comment that says where it is from, and the tabular."""
-    return "\n".join([*latex_origin(found), *tabular(found, layout(found))]) + "\n"
+    return "\n".join([*latex_origin(found), *tabular(found, found.layout)]) + "\n"
 
 
 def latex_by_epoch(found: Evaluated) -> str:

@@ -7,14 +7,11 @@ baseline) stands in every column of its line; where the publication has no cell,
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from retable.experiment.metrics import Metric, Published
 from retable.experiment.table import Cell, Table
-from retable.report.rows import ByEpoch, Entry
-
-if TYPE_CHECKING:
-    from retable.report.evaluated import Evaluated
+from retable.report.rows import ByEpoch, Entry, Row
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,8 @@ class Layout:
         return [f"{group} {heading(metric)}".strip() for group in self.groups for metric in self.metrics]
 
 
-def layout(found: "Evaluated") -> Layout:
-    table, rows, metrics = found.table, found.rows, found.metrics
+def layout(table: Table, rows: Sequence[Row], metrics: tuple[Metric, ...]) -> Layout:
+    """Args: metrics: those that are shown."""
     if not table.rows:
         lines = tuple((row.cell.name, tuple(row.entries[m.name] for m in metrics)) for row in rows)
         return Layout("", ("",), metrics, lines)

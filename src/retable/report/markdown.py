@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from retable.experiment.metrics import Metric
-from retable.report.alternatives import UNDER, nearest_text, untried, variation_lines
+from retable.report.alternatives import UNDER
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, interval_text
-from retable.report.layout import Layout, epoch_layout, heading, layout, published_text
+from retable.report.layout import Layout, epoch_layout, heading, published_text
 from retable.report.reproduce import sweep_command
 from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
@@ -35,15 +35,14 @@ def report(found: Evaluated, command: str = "") -> str:
     if found.verdicts:
         parts.append(claims_section(found))
     if found.variations:
-        parts += ["## Under other assumptions", UNDER, untried(found)]
-    for variation in found.variations:
-        head, *lines = variation_lines(found, variation)
-        parts += [grid([head, *lines]), nearest_text(variation, found.metrics)]
+        parts += ["## Under other assumptions", UNDER, found.untried]
+    for lines, nearest in found.under_assumptions:
+        parts += [grid(lines), nearest]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def markdown_table(found: Evaluated) -> str:
-    return grid_of(layout(found))
+    return grid_of(found.layout)
 
 
 def grid_of(laid: Layout) -> str:

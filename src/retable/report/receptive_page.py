@@ -5,7 +5,7 @@ from typing import Any
 
 from retable import atomic
 from retable.errors import first_line
-from retable.report.html import environment
+from retable.report.page import environment
 from retable.report.pictures import SUFFIXES, link, relative
 from retable.report.verdicts import FAILS, HOLDS, NOT_JUDGED
 

@@ -15,39 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from retable import atomic
 from retable.experiment.table import Table
-from retable.report.csv import csv_by_epoch, csv_text
 from retable.report.evaluated import Evaluated
-from retable.report.latex import latex_by_epoch, latex_table
-from retable.report.markdown import report
 from retable.report.verdicts import claims_line
 
 if TYPE_CHECKING:
     from retable.report.html import Page
-
-REPORT = "report.md"
-
-
-def write_table(found: Evaluated, folder: Path, command: str = "") -> Path:
-    """Write a table's report.md, report.csv and report.tex below the folder, and what was published by epoch.
-
-    Args:
-        command: what made the table; by default the sweep of its experiment.
-
-    Returns:
-        The path of report.md.
-    """
-    return write_files(found, folder / found.table.name, command)
-
-
-def write_files(found: Evaluated, place: Path, command: str = "") -> Path:
-    """Write a table's report.md, report.csv and report.tex into a folder; returns the first."""
-    atomic.write_text(place / REPORT, report(found, command))
-    atomic.write_text(place / "report.csv", csv_text(found))
-    atomic.write_text(place / "report.tex", latex_table(found))
-    if found.by_epoch:
-        atomic.write_text(place / "epochs.csv", csv_by_epoch(found))
-        atomic.write_text(place / "epochs.tex", latex_by_epoch(found))
-    return place / REPORT
 
 
 def write_site(
@@ -84,7 +56,7 @@ def write_index(folder: Path) -> Path:
 
 
 def index_page(pages: "Sequence[Page]", folder: Path, studies: Path) -> str:
-    from retable.report.html import SIGNS, environment, status_text
+    from retable.report.page import SIGNS, environment, status_text
     from retable.report.receptive_page import index_lines
     from retable.report.sweep_page import sweep_lines
 

@@ -1,7 +1,7 @@
 """`trainer=ddp`: the processes that train one run together, gloo between CPUs, NCCL between GPUs.
 
 The process that was asked to train is rank 0 and alone writes the run's files. It starts the others of its machine,
-each as `python -m retable.run.ddp`, hands them the config, and ends them; where it dies they notice by their standard
+each as `python -m retable.run.rank`, hands them the config, and ends them; where it dies they notice by their standard
 input.
 On several machines (retable.run.nodes) the same command is given on each: there it waits to be handed rank 0's config,
 and starts the others of its machine in the same way, unless torchrun or srun has.
@@ -11,14 +11,11 @@ import contextlib
 import functools
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -31,7 +28,7 @@ from retable.data.loader import mixed_seed
 from retable.errors import ConfigError, RetableError, first_line
 from retable.run import nodes
 from retable.run.nodes import Place
-from retable.tasks.base import Diverged, Task
+from retable.tasks.base import Task
 from retable.training.ranks import Ranks, Shares
 
 _PATIENCE = 60  # seconds for the others to end by themselves
@@ -200,15 +197,15 @@ def companions(config: dict[str, Any], request: dict[str, Any], meeting: Meeting
     """
     request = request | {"config": config}
     meeting.send(request)
-    with _started(meeting.place, request):
+    with started(meeting.place, request):
         meeting.join(kind)
         yield
 
 
 @contextlib.contextmanager
-def _started(place: Place, request: dict[str, Any]) -> Iterator[None]:
+def started(place: Place, request: dict[str, Any]) -> Iterator[None]:
     """The other ranks of this process's node, where it has to start them, ready to train; ended with the block."""
-    command = [sys.executable, "-m", "retable.run.ddp"]
+    command = [sys.executable, "-m", "retable.run.rank"]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     ranks = range(place.rank + 1, place.rank + place.devices) if place.starts else ()
@@ -233,78 +230,3 @@ def _started(place: Place, request: dict[str, Any]) -> Iterator[None]:
             other.stdout.close()
         if distributed.is_initialized():
             distributed.destroy_process_group()
-
-
-def follow(place: Place) -> None:
-    """Train as a rank that nobody of this project has started: of another node, or one of torchrun's or srun's.
-
-    Raises:
-        RetableError: where rank 0 is not found, has ended before, or trains what this node has not.
-    """
-    print(f"rank {place.rank} of {place.world}: waits for rank 0 at {place.address}:{place.port}", flush=True)
-    meeting = Meeting(place)
-    request = meeting.receive()
-    print(f"rank {place.rank} of {place.world}: trains {request['directory']}", flush=True)
-    with _started(place, request):
-        _follow(request, meeting)
-
-
-def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None] = lambda: None) -> None:
-    """Train as one of the other ranks: what `execute` does, writing nothing."""
-    from retable.run import devices, execute, precision, steps
-    from retable.run.assemble import best_is_highest, make_callbacks, make_data, make_early_stop, make_task
-    from retable.run.output import quieten_lightning
-    from retable.run.record import Record
-
-    config, directory, place = request["config"], Path(request["directory"]), meeting.place
-    quieten_lightning()
-    kind, _ = devices.resolve(config["trainer"]["device"])
-    pl.seed_everything(config["seed"], verbose=False)
-    data = make_data(config)
-    if data.fingerprint != request["fingerprint"]:
-        raise RetableError(f"{config['data']['root']}: not the data of rank 0; accepted: the same on all nodes")
-    found = request["found"] and Path(request["found"])
-    if found and not found.is_file():
-        raise RetableError(f"{found}: not found here; accepted for going on: a folder that all nodes share")
-    task = make_task(config, data)
-    precision.settle(config, task, data, kind)
-    share(task, data, place.rank, place.world)
-    best = best_is_highest(config, task)
-    stop = make_early_stop(config, task)
-    record = Record(directory, config["task"]["metric"], best, {}, None, lambda row: None, early_stop=stop)
-    record.writes = False
-    callbacks = make_callbacks(config, task, directory)
-    steps.choose(config, task, data, callbacks)
-    ranks = settings(kind, place)
-    trainer = execute.make_trainer(config["trainer"], kind, record, [*callbacks, callback(config)], (), ranks)
-    ready()
-    meeting.join(kind)
-    with contextlib.suppress(Diverged):  # as all ranks have; the first one says so
-        execute.fit(trainer, task, data, record, found, config)
-
-
-def _is_ready() -> None:
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    os.dup2(2, 1)
-
-
-def _end_with_the_first() -> None:
-    sys.stdin.read()
-    os._exit(1)
-
-
-def main() -> None:
-    """A rank of somebody's run."""
-    for number in (signal.SIGINT, signal.SIGUSR1):  # the first rank's business
-        signal.signal(number, signal.SIG_IGN)
-    request = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_the_first, daemon=True).start()
-    torch.set_num_threads(request["threads"])
-    _follow(request, Meeting(Place(**request["place"])), _is_ready)
-    sys.stderr.flush()
-    os._exit(0)
-
-
-if __name__ == "__main__":
-    main()

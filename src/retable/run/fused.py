@@ -11,9 +11,8 @@ generators, torch's default type, and where printed lines go. So a run finds all
 
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -150,24 +149,6 @@ def train(seats: Sequence[Seat]) -> None:
             for seat in company:
                 give_turn(seat)
     restore_rng(before)
-
-
-def train_by_itself(config: dict[str, Any], directory: Path, **hooks: Any) -> dict[str, Any]:
-    """`execute`, with steps as they are taken in a company; raises what it raises."""
-    from retable.run.execute import execute
-
-    found: list[Any] = []
-
-    def work(seat: Seat) -> None:
-        try:
-            found.append(execute(config, directory, company=seat, **hooks))
-        except BaseException as error:
-            found.append(error)
-
-    train([Seat(work, nullcontext)])
-    if isinstance(found[0], BaseException):
-        raise found[0]
-    return found[0]
 
 
 def _alike(waiting: Sequence[Seat]) -> list[list[Seat]]:

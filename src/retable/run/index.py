@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from retable import __version__, atomic
+from retable import atomic
+from retable.version import __version__
 
 FILE = ".index.json"
 WORTH_IT = 100  # entries that must be new for the file to be written: fewer are read more quickly than that

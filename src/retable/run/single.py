@@ -138,7 +138,7 @@ def _has_followed(config: dict[str, Any], overrides: Sequence[str]) -> bool:
     if not isinstance(node, dict) or node.get("strategy") != "ddp":
         return False
     import_all()
-    from retable.run import ddp, nodes
+    from retable.run import nodes, rank
 
     its = files.read_run(begun)["config"] if begun else config
     if not nodes.are_several(its):
@@ -151,7 +151,7 @@ def _has_followed(config: dict[str, Any], overrides: Sequence[str]) -> bool:
     if begun and (files.read_result(begun) or {}).get("status") in files.DONE:
         return True
     _use_threads(config)
-    ddp.follow(place)
+    rank.follow(place)
     return True
 
 

@@ -135,10 +135,11 @@ def _regenerate(plan: Plan, console: Any) -> list[Path]:
         return []
     from rich.markdown import Markdown
 
+    from retable.report.copies import REPORT, write_table
     from retable.report.evaluated import evaluate
     from retable.report.match import tables_of
     from retable.report.runs import read_runs
-    from retable.report.site import REPORT, write_site, write_table
+    from retable.report.site import write_site
     from retable.sweeps.compared import draw_compared
 
     root = Path(plan.settings["dir"])

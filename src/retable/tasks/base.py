@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from retable.data.loader import Chunk, batches_per_chunk
 from retable.errors import ConfigError, DataError
+from retable.tasks.build import rebuilt
 from retable.tasks.chunks import ChunkSteps
 from retable.tasks.measured import Measured
 from retable.training.captured import keep_on_device
@@ -296,8 +297,6 @@ class Task(Measured):
             return super().load_from_checkpoint(
                 checkpoint_path, map_location, hparams_file, strict, weights_only=weights_only, **given
             )
-        from retable.tasks.build import rebuilt
-
         content = torch.load(checkpoint_path, map_location=map_location, weights_only=weights_only)
         kept = content.get(cls.CHECKPOINT_HYPER_PARAMS_KEY, {})
         if "config" not in kept:

@@ -12,7 +12,7 @@ from retable.config.build import build, parameters, target_of
 from retable.config.keys import own
 from retable.config.targets import check_targets
 from retable.errors import ConfigError, DataError, RetableError
-from retable.tasks.base import Task
+from retable.tasks.measured import Measured
 
 BUILT = ("model", "activation", "loss", "task")  # sections of a config that a trained model is made of
 HINT = "--trust"
@@ -29,7 +29,7 @@ class Described(Protocol):
     levels: tuple[float, ...] | None
 
 
-def make_task(config: dict[str, Any], data: Described, device: str = "cpu") -> Task:
+def make_task(config: dict[str, Any], data: Described, device: str = "cpu") -> Measured:
     """The LightningModule with its model initialised; seed torch before.
 
     Args:
@@ -72,7 +72,7 @@ def description(config: dict[str, Any], data: Described) -> dict[str, Any]:
     }
 
 
-def rebuilt(kept: Mapping[str, Any], where: Path, state: Mapping[str, torch.Tensor], trust: bool = False) -> Task:
+def rebuilt(kept: Mapping[str, Any], where: Path, state: Mapping[str, torch.Tensor], trust: bool = False) -> Measured:
     """The task that a `description` in a checkpoint is of, new; made only where the weights beside it are of its size.
 
     Args:

@@ -3,9 +3,11 @@
 Source of the idea and what it wins: docs/explain/chunks.md.
 """
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
+import pytorch_lightning as pl
 import torch
 
 from retable.data.loader import Chunk
@@ -13,10 +15,27 @@ from retable.training.captured import BLOCK, CapturedStep
 from retable.training.gradients import GRAD_NORM_EVERY
 from retable.training.rates import RatesOnDevice
 
-if TYPE_CHECKING:
-    from retable.tasks.base import Task
-
 Tensors = Sequence[torch.Tensor]
+
+
+class Stepped(Protocol):
+    """What a chunk's steps ask of a task (retable.tasks.base.Task).
+
+    company: None, or what takes the steps in place of `take_steps`.
+    """
+
+    trainer: pl.Trainer
+    company: Callable[..., tuple[Tensors, Tensors]] | None
+
+    def trained_parameters(self) -> Iterable[torch.nn.Parameter]: ...
+
+    def autocast(self, enabled: bool = True) -> AbstractContextManager[None]: ...
+
+    def shared_step(self, split: str, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, Any]: ...
+
+    def penalised(self, loss: torch.Tensor) -> torch.Tensor: ...
+
+    def take_norms(self) -> None: ...
 
 
 class ChunkSteps:
@@ -28,7 +47,7 @@ class ChunkSteps:
         recorded: whether a step is recorded and replayed (retable.training.captured).
     """
 
-    def __init__(self, task: "Task", optimizer: torch.optim.Optimizer, recorded: bool) -> None:
+    def __init__(self, task: Stepped, optimizer: torch.optim.Optimizer, recorded: bool) -> None:
         self.task, self.optimizer = task, optimizer
         self._rates = RatesOnDevice(optimizer) if recorded else None
         self._recorded = CapturedStep(self.step, self._rates, task.trained_parameters()) if recorded else None

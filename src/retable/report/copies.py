@@ -1,0 +1,34 @@
+"""A table in formats to copy from: report.md, report.csv, report.tex, and what was published by epoch as epochs.*."""
+
+from pathlib import Path
+
+from retable import atomic
+from retable.report.csv import csv_by_epoch, csv_text
+from retable.report.evaluated import Evaluated
+from retable.report.latex import latex_by_epoch, latex_table
+from retable.report.markdown import report
+
+REPORT = "report.md"
+
+
+def write_table(found: Evaluated, folder: Path, command: str = "") -> Path:
+    """Write a table's report.md, report.csv and report.tex below the folder, and what was published by epoch.
+
+    Args:
+        command: what made the table; by default the sweep of its experiment.
+
+    Returns:
+        The path of report.md.
+    """
+    return write_files(found, folder / found.table.name, command)
+
+
+def write_files(found: Evaluated, place: Path, command: str = "") -> Path:
+    """Write a table's report.md, report.csv and report.tex into a folder; returns the first."""
+    atomic.write_text(place / REPORT, report(found, command))
+    atomic.write_text(place / "report.csv", csv_text(found))
+    atomic.write_text(place / "report.tex", latex_table(found))
+    if found.by_epoch:
+        atomic.write_text(place / "epochs.csv", csv_by_epoch(found))
+        atomic.write_text(place / "epochs.tex", latex_by_epoch(found))
+    return place / REPORT

@@ -1,0 +1,83 @@
+"""The settings in which runs of other programs differ, told apart from metrics and from what only names a run."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from retable.config.keys import flatten
+from retable.experiment.fields import listed
+from retable.report.runs import RunRecord, canonical
+from retable.report.sources.base import SEEDS, SPLITS
+
+MEASURES = (
+    "loss",
+    "acc",
+    "dice",
+    "iou",
+    "jaccard",
+    "f1",
+    "auc",
+    "map",
+    "error",
+    "mse",
+    "mae",
+    "rmse",
+    "bleu",
+    "perplexity",
+)
+# What names a run or says where and when it was, and sets nothing.
+_INCIDENTAL = ("name", "run", "run_name", "run_id", "id", "time", "date", "timestamp", "created", "runtime", "duration")
+_INCIDENTAL += (
+    "state",
+    "status",
+    "host",
+    "hostname",
+    "user",
+    "output_dir",
+    "log_dir",
+    "run_dir",
+    "work_dir",
+    "seconds",
+)
+
+
+def settings_of(records: Sequence[RunRecord]) -> list[str]:
+    """All settings of runs that are no metrics and do not only name a run, by dotted key in order of appearance."""
+    flat = [flatten(dict(record.config)) for record in records]
+    keys = dict.fromkeys(key for one in flat for key in one if key)
+    columns = {column.replace("/", ".") for record in records for column in record.history}
+    return [
+        key
+        for key in keys
+        if key.split(".")[-1].lower() not in _INCIDENTAL
+        and not (key in columns and is_measure(key, [one.get(key) for one in flat]))
+    ]
+
+
+def varying(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
+    """The settings in which runs differ, but for the seed and for what is another text in every run; their values."""
+    if len(records) < 2:
+        return {}
+    flat = [flatten(dict(record.config)) for record in records]
+    found = {}
+    for key in settings_of(records):
+        values = [one.get(key) for one in flat]
+        distinct = list({canonical({"v": value}): value for value in values}.values())
+        unique_text = len(distinct) == len(records) > 2 and all(isinstance(value, str) for value in values)
+        if len(distinct) > 1 and key.split(".")[-1] not in SEEDS and not unique_text:
+            found[key] = distinct
+    return found
+
+
+def varying_text(records: Sequence[RunRecord]) -> str:
+    """E.g. `dropout.p (0.1, 0.5)`, for a message."""
+    return listed(f"{key} ({listed(values)})" for key, values in varying(records).items())
+
+
+def is_measure(key: str, values: Sequence[Any]) -> bool:
+    """Whether a column that holds numbers is a metric and no setting: by its name, else if every run has another."""
+    parts = re.sub(r"[-\s]", "_", key.lower()).replace("/", ".").split(".")
+    words = parts[-1].split("_")
+    if parts[0].split("_")[0] in SPLITS or any(word.startswith(MEASURES) for word in words):
+        return True
+    return len(set(map(str, values))) == len(values) > 2 and all(isinstance(value, float) for value in values)

@@ -1,0 +1,97 @@
+"""A rank of a run that `trainer=ddp` trains, but the first: it trains as `execute` does, and writes nothing.
+
+Rank 0 starts those of its machine as `python -m retable.run.rank` (retable.run.ddp); on another machine, or under
+torchrun or srun, the command that trains comes here (`follow`).
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from retable.errors import RetableError
+from retable.run import ddp, devices, execute, precision, steps
+from retable.run.assemble import best_is_highest, make_callbacks, make_data, make_early_stop, make_task
+from retable.run.ddp import Meeting
+from retable.run.nodes import Place
+from retable.run.output import quieten_lightning
+from retable.run.record import Record
+from retable.tasks.base import Diverged
+
+
+def follow(place: Place) -> None:
+    """Train as a rank that nobody of this project has started: of another node, or one of torchrun's or srun's.
+
+    Raises:
+        RetableError: where rank 0 is not found, has ended before, or trains what this node has not.
+    """
+    print(f"rank {place.rank} of {place.world}: waits for rank 0 at {place.address}:{place.port}", flush=True)
+    meeting = Meeting(place)
+    request = meeting.receive()
+    print(f"rank {place.rank} of {place.world}: trains {request['directory']}", flush=True)
+    with ddp.started(place, request):
+        _follow(request, meeting)
+
+
+def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None] = lambda: None) -> None:
+    """Train as one of the other ranks: what `execute` does, writing nothing."""
+    config, directory, place = request["config"], Path(request["directory"]), meeting.place
+    quieten_lightning()
+    kind, _ = devices.resolve(config["trainer"]["device"])
+    pl.seed_everything(config["seed"], verbose=False)
+    data = make_data(config)
+    if data.fingerprint != request["fingerprint"]:
+        raise RetableError(f"{config['data']['root']}: not the data of rank 0; accepted: the same on all nodes")
+    found = request["found"] and Path(request["found"])
+    if found and not found.is_file():
+        raise RetableError(f"{found}: not found here; accepted for going on: a folder that all nodes share")
+    task = make_task(config, data)
+    precision.settle(config, task, data, kind)
+    ddp.share(task, data, place.rank, place.world)
+    best = best_is_highest(config, task)
+    stop = make_early_stop(config, task)
+    record = Record(directory, config["task"]["metric"], best, {}, None, lambda row: None, early_stop=stop)
+    record.writes = False
+    callbacks = make_callbacks(config, task, directory)
+    steps.choose(config, task, data, callbacks)
+    ranks = ddp.settings(kind, place)
+    trainer = execute.make_trainer(config["trainer"], kind, record, [*callbacks, ddp.callback(config)], (), ranks)
+    ready()
+    meeting.join(kind)
+    with contextlib.suppress(Diverged):  # as all ranks have; the first one says so
+        execute.fit(trainer, task, data, record, found, config)
+
+
+def _is_ready() -> None:
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    os.dup2(2, 1)
+
+
+def _end_with_the_first() -> None:
+    sys.stdin.read()
+    os._exit(1)
+
+
+def main() -> None:
+    """A rank of somebody's run."""
+    for number in (signal.SIGINT, signal.SIGUSR1):  # the first rank's business
+        signal.signal(number, signal.SIG_IGN)
+    request = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_the_first, daemon=True).start()
+    torch.set_num_threads(request["threads"])
+    _follow(request, Meeting(Place(**request["place"])), _is_ready)
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
