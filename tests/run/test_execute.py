@@ -12,6 +12,7 @@ import torch
 from retable import atomic
 from retable.run import files
 from retable.run.execute import Busy, execute
+from retable.tasks.base import Task
 from tests.runs import history, weights
 
 TINY = ("task=mnist", "data.fraction=0.1", "model.width=4", "dropout=0.2")
@@ -119,6 +120,22 @@ def test_interrupted_and_resumed_equals_uninterrupted(finished, tmp_path):
     assert all(torch.equal(value, weights(directory)[name]) for name, value in weights(whole).items())
 
 
+def test_ctrl_c_from_python_is_no_failure(finished, tmp_path):
+    """Lightning would end the process by sys.exit(1), and have Ctrl-C ignored for good."""
+    config, whole, _ = finished
+    directory, before = tmp_path / "run", signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            execute(config, directory, on_epoch=lambda row: row["epoch"] == 2 and signal.raise_signal(signal.SIGINT))
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert len(history(directory)) == 2
+    assert not (directory / files.RESULT).exists()
+    assert execute(config, directory)["status"] == "finished"
+    assert history(directory) == history(whole)
+
+
 KILLED = """
 import json, os, signal, sys
 from pathlib import Path
@@ -133,6 +150,30 @@ def chunk(steps, loss):
         os.kill(os.getpid(), signal.SIGKILL)
 execute(config, directory, on_chunk=chunk)
 """
+
+
+@pytest.mark.parametrize("hook", ["on_before_optimizer_step", "validation_step"])
+def test_what_sigterm_means_is_up_to_whoever_trains(compose, tmp_path, monkeypatch, hook):
+    """Lightning's own handler would end the run by SystemExit: a failure, with exit code 0."""
+    asked, called, step = [], [], getattr(Task, hook)
+
+    def signalled(*arguments):
+        called.append(hook)
+        if len(called) == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(*arguments)
+
+    monkeypatch.setattr(Task, hook, signalled)
+    # Single steps, between which Lightning looks at what its handler has noted.
+    words = ("debug=fast", "trainer.max_epochs=2", "data.eval_batch_size=5", "trainer.accumulate_grad_batches=2")
+    config = compose(*TINY, *words, "trainer.device=cpu")
+    before = signal.signal(signal.SIGTERM, lambda number, frame: asked.append(number))
+    try:
+        result = execute(config, tmp_path / "run", should_interrupt=lambda: bool(asked))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert (result["status"], asked) == ("interrupted", [signal.SIGTERM])
+    assert not (tmp_path / "run" / files.RESULT).exists()
 
 
 def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_uninterrupted(finished, tmp_path):

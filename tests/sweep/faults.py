@@ -23,7 +23,7 @@ class Faulty(nn.Module):
         fault: none, raise, words (that no terminal can show, and too many), other, exit, segfault, kill, memory (once),
             slow, leave (ends without a word), meta (can't be built without memory), child, orphan, stray (leave a
             process behind: a living worker, a dead one, in a session of its own), stop (SIGSTOP), hold (the GIL),
-            vanish (its run's directory), hang (for long) or hog (4 GB of memory).
+            vanish (its run's directory), hang (for long), hog (4 GB of memory) or elsewhere (raise, in rank 1 alone).
     """
 
     def __init__(self, in_shape: Any, num_classes: int, fault: str = "none", **rest: Any) -> None:
@@ -42,7 +42,7 @@ class Faulty(nn.Module):
         return self.layer(images.flatten(1))
 
     def _go_wrong(self) -> None:
-        if self.fault == "raise":
+        if self.fault == "raise" or (self.fault == "elsewhere" and torch.distributed.get_rank() == 1):
             raise RuntimeError("wrong on purpose")
         if self.fault == "words":
             raise RuntimeError(WORDS)

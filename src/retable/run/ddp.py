@@ -2,7 +2,7 @@
 
 The process that was asked to train is rank 0 and alone writes the run's files. It starts the others of its machine,
 each as `python -m retable.run.rank`, hands them the config, and ends them; where it dies they notice by their standard
-input.
+input. Where one of them dies, the first says which and of what, and the run has failed. Signals are the first one's.
 On several machines (retable.run.nodes) the same command is given on each: there it waits to be handed rank 0's config,
 and starts the others of its machine in the same way, unless torchrun or srun has.
 """
@@ -11,9 +11,12 @@ import contextlib
 import functools
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
@@ -28,11 +31,20 @@ from retable.data.loader import mixed_seed
 from retable.errors import ConfigError, RetableError, first_line
 from retable.run import nodes
 from retable.run.nodes import Place
+from retable.run.result import ending
 from retable.tasks.base import Task
 from retable.training.ranks import Ranks, Shares
 
 _PATIENCE = 60  # seconds for the others to end by themselves
 _WAITING = 1800  # seconds for all to come, as PyTorch's own groups wait
+_LAST_WORDS = 5  # seconds in which a process whose connection broke is seen to have ended
+_WINK = 0.05
+# What a terminal or a cluster sends to all processes at once; the first one decides what becomes of it.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+
+
+class LostProcess(RuntimeError):
+    """One of the processes that train a run together has ended before the run has."""
 
 
 def is_asked_for(config: dict[str, Any]) -> bool:
@@ -144,16 +156,16 @@ class Meeting:
         by_torchrun = (
             os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and nodes.TorchElasticEnvironment.detect()
         )
-        with self._in_a_line():
-            store = distributed.TCPStore(
-                place.address,
-                place.port,
-                is_master=place.rank == 0 and not by_torchrun,
-                timeout=timedelta(seconds=_WAITING),
-                wait_for_workers=False,
-            )
         again = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if by_torchrun else "0"
-        self._store = distributed.PrefixStore(f"retable/{again}", store)
+
+        def connected(is_master: bool) -> distributed.Store:
+            waiting = {"timeout": timedelta(seconds=_WAITING), "wait_for_workers": False}
+            store = distributed.TCPStore(place.address, place.port, is_master=is_master, **waiting)
+            return distributed.PrefixStore(f"retable/{again}", store)
+
+        with self._in_a_line():
+            self._store = connected(is_master=place.rank == 0 and not by_torchrun)
+            self._news = connected(is_master=False)  # a connection that waits for the group can say nothing else
 
     def send(self, request: dict[str, Any]) -> None:
         """Hand the other nodes what rank 0 trains."""
@@ -164,19 +176,52 @@ class Meeting:
         with self._in_a_line():
             return json.loads(self._store.get("request"))
 
-    def join(self, kind: str) -> None:
-        """Make the group of all ranks; each waits for all others."""
+    def join(self, kind: str, watch: Callable[[], None] = lambda: None) -> None:
+        """Make the group of all ranks; each waits for all others.
+
+        Args:
+            watch: called meanwhile, again and again; raises where waiting is of no use.
+        """
         place, group = self.place, distributed.PrefixStore("group", self._store)
         if kind == "cuda":
             torch.cuda.set_device(place.local)
+        faults: list[BaseException] = []
+
+        def make() -> None:
+            try:
+                distributed.init_process_group(_backend(kind), store=group, rank=place.rank, world_size=place.world)
+            except BaseException as error:
+                faults.append(error)
+
+        # In a thread, since it waits for half an hour for a rank that has died, and hears no signal meanwhile.
+        maker = threading.Thread(target=make, daemon=True)
+        maker.start()
         with self._in_a_line():
-            distributed.init_process_group(_backend(kind), store=group, rank=place.rank, world_size=place.world)
+            while maker.is_alive():
+                maker.join(_WINK)
+                watch()
+            if faults:
+                raise faults[0]
+
+    def note_failure(self, reason: str) -> None:
+        """Let rank 0 know why this one ends."""
+        with contextlib.suppress(distributed.DistError, RuntimeError):
+            self._news.set(f"failed/{self.place.rank}", reason)
+
+    def failure(self, rank: int) -> str | None:
+        """Why a rank has ended, as far as it could say so."""
+        with contextlib.suppress(distributed.DistError, RuntimeError):
+            if self._news.check([f"failed/{rank}"]):
+                return self._news.get(f"failed/{rank}").decode("utf-8", "replace")
+        return None
 
     @contextlib.contextmanager
     def _in_a_line(self) -> Iterator[None]:
         place = self.place
         try:
             yield
+        except LostProcess:
+            raise
         except (distributed.DistError, RuntimeError) as error:
             raise RetableError(
                 f"trainer.num_nodes={place.nodes}, trainer.devices={place.devices}: rank {place.rank} and the others"
@@ -193,40 +238,77 @@ def companions(config: dict[str, Any], request: dict[str, Any], meeting: Meeting
         request: directory: the run's; found: the checkpoint that all go on from, or None; fingerprint: of its data.
 
     Raises:
-        RetableError: if one of them ends before it is ready; the run's log has its reason.
+        LostProcess: if one of them ends before the block does; the run's log has its traceback, if it left one.
     """
     request = request | {"config": config}
     meeting.send(request)
-    with started(meeting.place, request):
-        meeting.join(kind)
+    with started(meeting, request) as watch:
+        meeting.join(kind, watch)
         yield
 
 
 @contextlib.contextmanager
-def started(place: Place, request: dict[str, Any]) -> Iterator[None]:
-    """The other ranks of this process's node, where it has to start them, ready to train; ended with the block."""
+def started(meeting: Meeting, request: dict[str, Any]) -> Iterator[Callable[[], None]]:
+    """The other ranks of this process's node, where it has to start them, ready to train; ended with the block.
+
+    Yields what raises LostProcess if one of them has ended. In the block an error of the group's becomes one, too.
+    """
+    place = meeting.place
     command = [sys.executable, "-m", "retable.run.rank"]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     ranks = range(place.rank + 1, place.rank + place.devices) if place.starts else ()
-    others = [subprocess.Popen(command, env=env, **pipes) for _ in ranks]
+    with _signals_blocked():  # which they inherit, and keep until they can ignore them
+        others = {rank: subprocess.Popen(command, env=env, **pipes) for rank in ranks}
+
+    def watch() -> None:
+        for rank, other in others.items():
+            if other.poll():
+                reason = meeting.failure(rank) or ending(other.returncode)
+                raise LostProcess(f"process {rank} of {place.world}: {reason}")
+
     try:
-        for rank, other in zip(ranks, others, strict=True):
+        for rank, other in others.items():
             own = {"place": asdict(replace(place, rank=rank, starts=False)), "threads": torch.get_num_threads()}
             with contextlib.suppress(BrokenPipeError):
                 other.stdin.write(json.dumps(request | own) + "\n")
                 other.stdin.flush()
-        for rank, other in zip(ranks, others, strict=True):
+        for rank, other in others.items():
             if other.stdout.readline().strip() != "ready":
-                raise RetableError(f"trainer.devices: process {rank} of {place.world} ended before training")
-        yield
-        for other in others:
-            other.wait(_PATIENCE)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    other.wait(_PATIENCE)
+                watch()
+                raise LostProcess(f"process {rank} of {place.world}: ended before training")
+        try:
+            yield watch
+        except (distributed.DistError, RuntimeError) as error:
+            if isinstance(error, distributed.DistError) or "gloo" in str(error):  # not a bug of the run's own
+                deadline = time.monotonic() + _LAST_WORDS
+                while time.monotonic() < deadline:
+                    try:
+                        watch()
+                    except LostProcess as lost:
+                        raise lost from error
+                    time.sleep(_WINK)
+            raise
+        with contextlib.suppress(subprocess.TimeoutExpired):  # all is trained; they are ended in any case
+            for other in others.values():
+                other.wait(_PATIENCE)
     finally:
-        for other in others:
+        for other in others.values():
             other.kill()
             other.wait()
-            other.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # it never read what it was told
+                other.stdin.close()
             other.stdout.close()
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

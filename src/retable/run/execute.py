@@ -3,9 +3,12 @@
 import contextlib
 import functools
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -71,6 +74,7 @@ def execute(
         RetableError: for a config or data that is refused; nothing was trained then.
         Gone: if the directory is deleted meanwhile; nothing more is written there.
         Busy: if another process holds the run's lock.
+        KeyboardInterrupt: for Ctrl-C, where nobody else has taken it; called again the run goes on.
         Exception: whatever went wrong in training; result.json says so too.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -88,14 +92,42 @@ def execute(
                 return should_interrupt()
 
             try:
-                return _execute(config, directory, on_epoch, on_chunk, interrupted, company)
-            except Gone:
-                raise  # nothing is written where another run may be by now
+                with _ctrl_c_as_python_has_it():
+                    return _execute(config, directory, on_epoch, on_chunk, interrupted, company)
+            except (Gone, KeyboardInterrupt):
+                raise  # nothing is written where another run may be by now, and who was interrupted has not failed
             except BaseException as error:
                 write_failure(directory, describe(error), config)  # under the lock: nobody takes the run over before
                 raise
     except lease.Taken as error:
         raise Busy(f"{directory}: another process trains this run") from error
+
+
+class _CtrlC(BaseException):
+    """KeyboardInterrupt by another name."""
+
+
+@contextlib.contextmanager
+def _ctrl_c_as_python_has_it() -> Iterator[None]:
+    """Let Ctrl-C raise KeyboardInterrupt, where it does.
+
+    Of that Lightning makes sys.exit(1), and has Ctrl-C ignored from then on, in a notebook too.
+    """
+    ours = threading.current_thread() is threading.main_thread()
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _CtrlC
+
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    except _CtrlC:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _execute(
@@ -257,7 +289,7 @@ def make_trainer(
     """
     # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
     alone = {"plugins": [LightningEnvironment()], "devices": 1}
-    return pl.Trainer(
+    trainer = pl.Trainer(
         **(ranks or alone),
         default_root_dir=record.directory,
         accelerator="gpu" if kind == "cuda" else "cpu",
@@ -268,6 +300,10 @@ def make_trainer(
         enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
         use_distributed_sampler=False,
     )
+    # Lightning's handler of SIGTERM raises SystemExit at a batch's end, and speaks to the other ranks in between what
+    # they say to each other. What a signal means is up to whoever trains: `should_interrupt`.
+    trainer._signal_connector.register_signal_handlers = lambda: None
+    return trainer
 
 
 def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from retable.run.ddp import Meeting
 from retable.run.nodes import Place
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
+from retable.run.result import describe
 from retable.tasks.base import Diverged
 
 
@@ -37,7 +39,7 @@ def follow(place: Place) -> None:
     meeting = Meeting(place)
     request = meeting.receive()
     print(f"rank {place.rank} of {place.world}: trains {request['directory']}", flush=True)
-    with ddp.started(place, request):
+    with ddp.started(meeting, request):
         _follow(request, meeting)
 
 
@@ -83,14 +85,24 @@ def _end_with_the_first() -> None:
 
 def main() -> None:
     """A rank of somebody's run."""
-    for number in (signal.SIGINT, signal.SIGUSR1):  # the first rank's business
+    for number in ddp.SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    request = json.loads(sys.stdin.readline())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ddp.SIGNALS)
+    line = sys.stdin.readline()
+    if not line:
+        os._exit(1)  # the first has gone
+    request = json.loads(line)
     threading.Thread(target=_end_with_the_first, daemon=True).start()
     torch.set_num_threads(request["threads"])
-    _follow(request, Meeting(Place(**request["place"])), _is_ready)
+    meeting, code = Meeting(Place(**request["place"])), 0
+    try:
+        _follow(request, meeting, _is_ready)
+    except BaseException as error:
+        traceback.print_exc()
+        meeting.note_failure(describe(error))
+        code = 1
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from retable.errors import RetableError
+from retable.run.result import ending
 from retable.sweeps.forkserver import Child, ForkServer, python, signal_group
 
 DIED = "died"
@@ -107,7 +108,7 @@ class WorkerProcess:
             self._child.events.close()
         with contextlib.suppress(OSError, ValueError):
             self._child.commands.close()
-        self._events.put((self, {"event": DIED, "reason": _reason(code)}))
+        self._events.put((self, {"event": DIED, "reason": f"the worker process {ending(code)}"}))
 
 
 def ask(commands: Sequence[dict[str, Any]], threads: int, gpu: str | None = None) -> Iterator[dict[str, Any]]:
@@ -164,14 +165,3 @@ class _Spawned:
     def kill(self) -> None:
         self._process.kill()  # also where it has no process group of its own yet
         signal_group(self.pid, signal.SIGKILL)
-
-
-def _reason(code: int | None) -> str:
-    """How a process ended, in words."""
-    if code is None:
-        return "the worker process died, of what is not known: the process that had forked it was gone, too"
-    if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        hint = " (kill -9, or the out-of-memory killer)" if name == "SIGKILL" else ""
-        return f"the worker process died of {name}{hint}"
-    return f"the worker process ended with exit code {code}"
