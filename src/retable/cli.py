@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command.add(commands)
     options = parser.parse_args(words)
     try:
-        with lasting_output(unread=False), ending_the_program():
+        with ending_the_program(), lasting_output(unread=False):
             options.do(options)
     except BrokenPipeError:  # `retable predict ... | head`
         sys.stderr.close()

@@ -8,6 +8,8 @@ import traceback
 from collections.abc import Iterator
 
 _LONGEST = 2000  # characters of a reason; whoever writes more has a log for it
+# Of a disk, a folder or a name that can't be written; nobody's bug.
+_NO_PLACE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG)
 _HYDRA, _WISH = "HYDRA_FULL_ERROR", "RETABLE_FULL_ERROR"
 
 
@@ -18,7 +20,7 @@ class RetableError(Exception):
     """
 
     def __str__(self) -> str:
-        return "\n".join(_printable(str(line)) for line in self.args)
+        return "\n".join(printable(str(line)) for line in self.args)
 
 
 class ConfigError(RetableError):
@@ -38,12 +40,17 @@ def first_line(error: BaseException) -> str:
         text = str(error).strip()
     except Exception:  # somebody's own __str__
         text = ""
-    line = (text or type(error).__name__).splitlines()[0]
-    cut = line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)"
-    return _printable(cut)
+    return shortened(text or type(error).__name__)
 
 
-def _printable(text: str) -> str:
+def shortened(text: str) -> str:
+    """The first line of a text that anybody may have written, cut and escaped as `first_line` does."""
+    line = next(iter(text.strip().splitlines()), "")
+    return printable(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)")
+
+
+def printable(text: str) -> str:
+    """A text in one line, what is no character to be seen as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -86,8 +93,8 @@ def let_hydra_raise() -> None:
 def ending_the_program() -> Iterator[None]:
     """Let errors end the program as the command line does.
 
-    A refusal is one line, or all of it where that is asked for, and exit code 2; Ctrl-C is 130; anything else is a bug,
-    somebody's, with its traceback, and 1.
+    A refusal is one line, or all of it where that is asked for, and exit code 2; Ctrl-C is 130; a place that can't be
+    written is one line, too, and 1; anything else is a bug, somebody's, with its traceback, and 1.
     """
     try:
         yield
@@ -102,6 +109,9 @@ def ending_the_program() -> Iterator[None]:
         sys.exit(130)
     except BrokenPipeError:
         raise
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_PLACE and not wants_all():
+            print(RetableError(f"{error.filename or 'writing'}: {error.strerror}"), file=sys.stderr)
+        else:
+            traceback.print_exc()
         sys.exit(1)
