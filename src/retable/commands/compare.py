@@ -11,6 +11,7 @@ from retable.commands.evaluate import (
     add_trust,
     add_which,
     check_location,
+    count,
     evaluate,
     settings_of,
 )
@@ -112,11 +113,10 @@ def compare(
     import numpy as np
     import torch
 
-    from retable import checks
     from retable.figures.segmentation import ranked, sheet
     from retable.tasks.segmentation import Segmentation
 
-    checks.integer("--images", each, 1)
+    count("--images", each)
     for model in (first, second):
         if not isinstance(getattr(model, "task", None), Segmentation):
             raise ConfigError(f"{model.name}: no segmentation model; accepted: runs of a task of segmentation")

@@ -64,6 +64,16 @@ def check_location(trained: "Trained | TrainedModule", location: Path | None) ->
     return task
 
 
+def count(option: str, value: int) -> None:
+    """Refuse what is no number of things, one or more.  Raises: ConfigError."""
+    from retable import checks
+
+    try:
+        checks.integer(option, value, 1)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
 def add_which(parser: argparse.ArgumentParser) -> None:
     """The option for runs that have kept more than one checkpoint."""
     parser.add_argument(
@@ -106,7 +116,10 @@ def settings_of(texts: list[str]) -> dict[str, Any]:
         key, sign, value = text.removeprefix("data.").partition("=")
         if not key or not sign:
             raise ConfigError(f"--set {text}: accepted: KEY=VALUE, e.g. size=128")
-        settings[key] = yaml.safe_load(value)
+        try:
+            settings[key] = yaml.safe_load(value)
+        except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
+            raise ConfigError(f"--set {text}: is no YAML ({' '.join(str(error).split())})") from error
     return settings
 
 

@@ -8,14 +8,16 @@ left out, since it means nothing elsewhere.
 import argparse
 import json
 import math
+import re
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from retable import atomic
 from retable.config.keys import PLACE, STEERING, below, key_of
-from retable.errors import ConfigError
+from retable.errors import ConfigError, DataError, first_line
 from retable.run import files
 
 PIXELS = 500_000  # of an exported picture, which a page shows at most 576 wide
@@ -46,7 +48,10 @@ def _export(options: argparse.Namespace) -> None:
     if not options.runs.is_dir():
         raise ConfigError(f"{options.runs}: no such folder; accepted: a sweep's folder, a task's, or a run's directory")
     found = [path.parent for path in sorted(options.runs.rglob(files.RUN))]
-    results = {directory: atomic.read_json(directory / files.RESULT) or {} for directory in found}
+    for directory, fault in [(directory, fault) for directory in found if (fault := _fault(directory))]:
+        print(f"left out: {directory}: {fault}", file=sys.stderr)
+        found.remove(directory)
+    results = {directory: files.read_result(directory) or {} for directory in found}
     done = [directory for directory, result in results.items() if result.get("status") in files.DONE]
     from retable.report.receptive_page import SUMMARY
 
@@ -63,6 +68,23 @@ def _export(options: argparse.Namespace) -> None:
     print(f"{len(done)} runs{more} in {options.folder}, {size / 1e6:.1f} MB")
 
 
+def _fault(directory: Path) -> str:
+    """What is wrong with a directory, in words; its task becomes a folder's name. "" for a run of this project."""
+    run = atomic.read_json(directory / files.RUN)
+    if run is None:
+        return f"{files.RUN} is not whole"
+    config, asked = run.get("config"), run.get("overrides", [])
+    nodes = [config.get(key) for key in ("model", "data")] if isinstance(config, dict) else []
+    if not nodes or not all(isinstance(node, dict | None) for node in nodes) or not isinstance(asked, list):
+        return f"{files.RUN} is odd"
+    if not isinstance(run.get("task"), str) or not re.fullmatch(r"\w[\w.+-]*", run["task"]):
+        return f"{files.RUN} names a task that is no folder's name"
+    if not (directory / files.HISTORY).exists():
+        return f"{files.HISTORY} is missing"
+    odd = files.history_is_odd(directory / files.HISTORY)
+    return f"{files.HISTORY} {odd}" if odd else ""
+
+
 def _chosen(runs: Path, which: str, results: Mapping[Path, Mapping[str, Any]]) -> list[Path]:
     """The pictures to be exported.  Args: results: by run directory; `which`: as `--pictures` has it."""
     if which == "none":
@@ -77,7 +99,7 @@ def _chosen(runs: Path, which: str, results: Mapping[Path, Mapping[str, Any]]) -
         return [path for record in read.records for path in figures_of(record)]
     entries = [evaluate(*pair) for pair in tables_of(read)]
     shown = {record.path for found in entries for records in found.runs.cells.values() for record in records}
-    others = [r for r in read.records if r.path not in shown and results[Path(r.path)].get("seed") == 0]
+    others = [r for r in read.records if r.path not in shown and results.get(Path(r.path), {}).get("seed") == 0]
     return kept(entries) + [path for record in others for path in figures_of(record)]
 
 
@@ -88,9 +110,10 @@ def export_run(directory: Path, folder: Path, pictures: Sequence[Path] = ()) -> 
     atomic.write_json(target / files.RUN, portable(run))
     result = atomic.read_json(directory / files.RESULT) or {}
     atomic.write_json(target / files.RESULT, {key: value for key, value in result.items() if key != "log"})
-    atomic.write_text(target / files.HISTORY, (directory / files.HISTORY).read_text(encoding="utf-8"))
-    if (directory / files.IMAGES).exists():
-        atomic.write_text(target / files.IMAGES, (directory / files.IMAGES).read_text(encoding="utf-8"))
+    atomic.write_bytes(target / files.HISTORY, atomic.read_bytes(directory / files.HISTORY))
+    images = atomic.read_json(directory / files.IMAGES)
+    if images is not None:
+        atomic.write_bytes(target / files.IMAGES, atomic.read_bytes(directory / files.IMAGES))
     small = [_shrink(picture, target / files.FIGURES / f"{picture.stem}.webp") for picture in pictures]
     for old in (target / files.FIGURES).glob("*"):  # of an earlier export
         if old.suffix in (".png", ".webp") and old not in small and target.resolve() != directory.resolve():
@@ -104,11 +127,14 @@ def export_study(directory: Path, folder: Path, pictures: bool = True) -> Path:
 
     target = folder / "receptive" / directory.absolute().name
     for path in sorted(directory.glob("*.json")):
-        text = path.read_text(encoding="utf-8")
-        study = json.loads(text)
-        if isinstance(study, dict) and isinstance(study.get("command"), str):
-            words = [_by_name(word) if "=" in word else Path(word).name for word in shlex.split(study["command"])]
-            text = json.dumps(study | {"command": shlex.join(words)}, indent=1)
+        try:
+            text = atomic.read_bytes(path).decode("utf-8")
+            study = atomic.json_of(text.encode("utf-8"))
+            if isinstance(study, dict) and isinstance(study.get("command"), str):
+                words = [_by_name(word) if "=" in word else Path(word).name for word in shlex.split(study["command"])]
+                text = json.dumps(study | {"command": shlex.join(words)}, indent=1)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{path}: {first_line(error)}; accepted: what retable receptive has written") from error
         atomic.write_text(target / path.name, text)
     for path in sorted(directory.glob("*.png")) if pictures else ():
         _shrink(path, target / f"{path.stem}.webp")
@@ -122,9 +148,11 @@ def portable(run: dict[str, Any]) -> dict[str, Any]:
     weights = (config.get("model") or {}).get("weights")
     if isinstance(weights, str) and "/" in weights:  # its content is part of the identity
         config["model"] = config["model"] | {"weights": Path(weights).name}
-    if "data" in config:
+    if config.get("data"):
         config["data"] = {key: value for key, value in config["data"].items() if not below(f"data.{key}", PLACE)}
-    asked = [text for text in run.get("overrides") or () if not below(key_of(text), (*STEERING, *PLACE, "hydra"))]
+    asked = [
+        text for text in map(str, run.get("overrides") or ()) if not below(key_of(text), (*STEERING, *PLACE, "hydra"))
+    ]
     asked = [_by_name(text) if key_of(text) == "model.weights" else text for text in asked]
     return run | {"config": config, "overrides": asked}
 
@@ -137,8 +165,9 @@ def _by_name(override: str) -> str:
 def _shrink(source: Path, target: Path) -> Path:
     from PIL import Image
 
-    with Image.open(source) as picture:
-        small = picture.convert("RGB")
+    from retable.data.formats.pictures import read_image  # which knows what is no picture, or far too large a one
+
+    small = Image.fromarray(read_image(source).transpose(1, 2, 0))
     share = min(1.0, math.sqrt(PIXELS / (small.width * small.height)))
     small = small.resize((round(small.width * share), round(small.height * share)), Image.Resampling.LANCZOS)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from retable.commands.evaluate import add_trust, add_which, settings_of
 from retable.commands.predictions import draw_boxes, predict, predict_boxes, predict_masks, run_lengths, write_mask
-from retable.errors import ConfigError
+from retable.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from retable.run.foreign_use import TrainedModule
@@ -113,10 +113,11 @@ def _print_labels(trained: "Trained", options: argparse.Namespace, left_out: Cou
     found = predict(trained, options.images, _labels(options.labels), left_out)
     known = [p for p in found if p.truth is not None]
     if not options.quiet:
-        width = max(len(p.name) for p in found)
-        for p in found:
+        names = [printable(p.name) for p in found]  # a name with a line's end in it is no line of the list
+        width = max(map(len, names))
+        for name, p in zip(names, found, strict=True):
             truth = "" if p.truth is None else f"  {'right' if p.truth == p.label else f'wrong, it is {p.truth}'}"
-            print(f"{p.name:<{width}}  {p.label:<8} {p.probability:6.1%}{truth}")
+            print(f"{name:<{width}}  {p.label:<8} {p.probability:6.1%}{truth}")
     if known:
         right = sum(p.truth == p.label for p in known)
         without = f"; {len(found) - len(known)} images without a label" if len(known) < len(found) else ""
@@ -139,7 +140,7 @@ def _print_objects(trained: "Trained", options: argparse.Namespace, left_out: Co
     for found in predict_boxes(trained, options.images, options.score, left_out):
         images, objects = images + 1, objects + len(found.objects)
         if not options.quiet:
-            print(found.name)
+            print(printable(found.name))
             for *box, label, score in found.objects.tolist():
                 shown = " ".join(f"{value:7.1f}" for value in box)
                 print(f"  {trained.classes[int(label)]:<12} {score:.3f}  {shown}")
@@ -156,7 +157,7 @@ def _write_masks(trained: "Trained", options: argparse.Namespace, left_out: Coun
         if options.rle:
             runs += run_lengths(found, trained.classes)
         if not options.quiet:
-            print(f"{found.name}  " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
+            print(f"{printable(found.name)}  " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
     if options.rle:
         try:
             options.rle.write_text(json.dumps(runs), encoding="utf-8")

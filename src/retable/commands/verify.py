@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retable import atomic
-from retable.commands.evaluate import add_trust
-from retable.errors import ConfigError
+from retable.commands.evaluate import add_trust, count
+from retable.errors import ConfigError, DataError
 from retable.run import files
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _verify(options: argparse.Namespace) -> None:
     import sys
 
+    if options.epochs is not None:
+        count("--epochs", options.epochs)
     directory, others = _chosen(options)
     print(f"trained again: {directory}", flush=True)
     old, new = again(directory, options.epochs, options.trust)
@@ -93,22 +94,31 @@ def again(
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """A run's history, and the one that its recorded config gives now; the first `epochs` of both.
 
-    What an exported run leaves out (where data lie, which device) is as it is set here.
+    What an exported run leaves out (where data lie, which device) is as it is set here, and so is the cache, which is
+    never a folder that somebody else's run names.
+
+    Raises:
+        DataError, ConfigError: one line, for a directory that is damaged or of no run of this project.
     """
     from retable.config.compose import Composer
     from retable.config.targets import check_targets
     from retable.run.execute import execute
 
-    run = atomic.read_json(directory / files.RUN)
-    if run is None:
-        raise ConfigError(f"{directory}: holds no whole {files.RUN}; accepted: a run's directory")
-    defaults = Composer().compose([f"task={run['task']}"]).config
+    run = files.described(directory)
+    if isinstance(run, str):
+        raise DataError(f"{directory / files.RUN}: {run}; accepted: a run's directory")
+    if not (directory / files.HISTORY).exists() or (odd := files.history_is_odd(directory / files.HISTORY)):
+        raise DataError(f"{directory / files.HISTORY}: {odd if (directory / files.HISTORY).exists() else 'is missing'}")
+    composer = Composer()
     config: dict[str, Any] = run["config"]
+    if run.get("task") not in composer.options("task") or not isinstance(config.get("data"), dict):
+        raise DataError(f"{directory / files.RUN}: its task is none of {', '.join(composer.options('task'))}")
+    defaults = composer.compose([f"task={run['task']}"]).config
     check_targets(config, directory / files.RUN, trust=trust, hint="--trust")
-    config = config | {
-        "data": {key: defaults["data"][key] for key in ("root", "cache") if key in defaults["data"]} | config["data"]
-    }
-    config = {"logger": defaults["logger"]} | config
+    places = {key: defaults["data"][key] for key in ("root", "cache") if key in defaults["data"]}
+    cache = {"cache": places["cache"]} if "cache" in places else {}
+    config = {"logger": defaults["logger"]} | config | {"data": places | config["data"] | cache}
+    files.check(config, directory / files.RUN)
     if epochs is not None:
         config = config | {"trainer": config["trainer"] | {"max_epochs": epochs}}
     with tempfile.TemporaryDirectory() as scratch:
@@ -129,7 +139,7 @@ def compared(old: list[dict[str, float]], new: list[dict[str, float]], cell: Seq
 
     pairs = [(row["epoch"], key, row[key], other.get(key)) for row, other in zip(old, new, strict=False) for key in row]
     pairs = [pair for pair in pairs if not pair[1].startswith(_TIMES)]
-    differing = [pair for pair in pairs if pair[2] != pair[3]]
+    differing = [pair for pair in pairs if pair[2] != pair[3] and not _both_are_nan(*pair[2:])]
     if len(old) == len(new) and not differing:
         return f"the same, bit for bit: {len(pairs)} figures of {len(old)} epochs", True
     if len(old) != len(new):
@@ -151,6 +161,10 @@ def compared(old: list[dict[str, float]], new: list[dict[str, float]], cell: Seq
         lines.append(f"{key}: {before:.4f} recorded, {after:.4f} now ({against})")
     lines.append("within the seeds' spread" if within else "not the same")
     return "\n".join(lines), within
+
+
+def _both_are_nan(was: float, now: float | None) -> bool:
+    return now is not None and math.isnan(was) and math.isnan(now)
 
 
 def _without_test(rows: list[dict[str, float]]) -> list[dict[str, float]]:
