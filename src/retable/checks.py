@@ -69,7 +69,10 @@ def boolean(key: str, value: object) -> None:
 
 
 def folder(key: str, value: object) -> Path:
-    """A folder's name as a path, `~` standing for the home folder; refuse what is no name."""
+    """A folder's name as a path, `~` standing for the home folder; refuse what is no name, and a home that is none."""
     if not isinstance(value, str | Path) or not str(value).strip():
         raise refuse(key, value, "a folder")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:  # no such user, or one of a container, that has neither HOME nor an entry in passwd
+        raise refuse(key, value, "a folder; there is no home that ~ could stand for") from None

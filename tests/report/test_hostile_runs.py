@@ -4,11 +4,13 @@ import json
 import os
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from retable.commands.view import progress_page
 from retable.errors import DataError
+from retable.experiment.metrics import NotThere, result_value
 from retable.experiment.table import load_table
 from retable.report.foreign import read_foreign, read_table
 from retable.report.runs import read_runs
@@ -63,6 +65,45 @@ def test_numbers_beyond_all():
     for odd in (float("inf"), float("nan"), 10**400, True):
         record = make_record("a", {"seed": odd, "epochs": odd}, [{"epoch": 1.0, "a": 1.0}], "finished")
         assert record.seed == -1 or odd == 10**400
+
+
+ODD_RUNS = [
+    (files.RESULT, {"device": {"kind": "cpu", "threads": "two"}}, "result.json: device.threads='two' is no number"),
+    (files.RESULT, {"config_epochs": [3]}, "result.json: config_epochs='[3]' is no number"),
+    (files.RESULT, {"steps_per_second": "fast"}, "result.json: steps_per_second='fast' is no number"),
+    (files.RESULT, {"metrics": {"final": {"val/accuracy": "high"}}}, "result.json is odd"),
+    (files.RESULT, {"seconds": 5}, "result.json is odd"),
+    (files.RUN, {"trainer": {"max_epochs": "all"}}, "run.json: trainer.max_epochs='all' is no number"),
+    (files.RUN, {"trainer": {"max_steps": True}}, "run.json: trainer.max_steps='True' is no number"),
+    (files.RUN, {"trainer": {"limit_val_batches": "9"}}, "run.json: trainer.limit_val_batches='9' is no number"),
+    (files.RUN, {"data": {"fraction": "half"}}, "run.json: data.fraction='half' is no number"),
+    (files.RUN, {"data": {"fraction": float("inf")}}, "run.json: data.fraction='inf' is no number"),
+    (files.HISTORY, "epoch,val/accuracy\n1,0.5\n1,0.9\n", "history.csv has epochs that do not go up"),
+    (files.HISTORY, "epoch,val/accuracy\n1,0.5\nnan,0.9\n", "history.csv has epochs that do not go up"),
+    (files.HISTORY, "epoch,val/accuracy\n1,0.5\ninf,0.9\n", "history.csv has epochs that do not go up"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "reason"), ODD_RUNS)
+def test_a_report_lists_as_broken_what_it_could_not_count_with(tmp_path, name, content, reason):
+    """As a sweep does: an epoch that stands there twice is no figure, either."""
+    for run in ("a", "b"):
+        directory = tmp_path / run
+        directory.mkdir()
+        config = {"seed": 0} | (content if (run, name) == ("a", files.RUN) else {})
+        result = {"status": "finished"} | (content if (run, name) == ("a", files.RESULT) else {})
+        (directory / files.RUN).write_text(json.dumps({"config": config, "identity": {}}))
+        (directory / files.RESULT).write_text(json.dumps(result))
+        history = content if (run, name) == ("a", files.HISTORY) else "epoch,val/accuracy\n1,0.5\n"
+        (directory / files.HISTORY).write_text(history)
+    found = read_runs([tmp_path])
+    assert [(broken.path, broken.reason) for broken in found.broken] == [((tmp_path / "a").as_posix(), reason)]
+    assert [record.path for record in found.records] == [(tmp_path / "b").as_posix()]
+
+
+def test_a_figure_beyond_all_numbers_is_none():
+    with pytest.raises(NotThere):
+        result_value(SimpleNamespace(result={"parameters": 10**400}), "parameters")
 
 
 def test_a_database_of_other_types(tmp_path):

@@ -27,6 +27,8 @@ REFUSED = [
     ("task=mnist dropout=glob(*)", "dropout.p=glob(*): several values are a sweep; accepted: one, or start it with -m"),
     ("-m task=mnist dropout=glob(*)", "dropout.p=glob(*): chooses nothing; accepted: one value or more"),
     ("task=mnist output=null", "output=None: accepted: a folder"),
+    ("task=mnist output='~nobodyhere/x'", "output=~nobodyhere/x: accepted: a folder; there is no home that ~ could"),
+    ("-m task=mnist data.cache='~nobodyhere/x'", "data.cache=~nobodyhere/x: accepted: a folder; there is no home that"),
     ("task=mnist sweep.dir=5", "sweep.dir=5: accepted: a folder"),
     ("-m task=mnist sweep.dir=5", "sweep.dir=5: accepted: a folder"),
     ("-m task=mnist data.cache=5", "data.cache=5: accepted: a folder"),
@@ -61,6 +63,7 @@ def test_a_fault_of_the_command_line_is_one_line_that_names_it(command, tmp_path
             "model=fnn model.hidden=1000000000000",
             "model=fnn: 795,000,000,000,010 parameters need 5,923,",
         ),
+        ("output=/dev/null/x", "output=/dev/null/x: cannot be written (Not a directory)"),
         ("init=constant init.value=small", "init.value=small: accepted: a number in (-inf, inf)"),
     ],
 )

@@ -112,6 +112,20 @@ def test_resume_does_not_import_what_a_foreign_run_names(run, tmp_path, evil):
     assert not evil()
 
 
+@pytest.mark.parametrize("key", ["seed", "task.name", "data._target_", "trainer", "trainer.max_epochs", "model"])
+def test_resume_names_what_a_config_lacks(run, tmp_path, key):
+    content = json.loads((run / files.RUN).read_text())
+    *parents, leaf = key.split(".")
+    node = content["config"]
+    for parent in parents:
+        node = node[parent]
+    del node[leaf]
+    (tmp_path / files.RUN).write_text(json.dumps(content))
+    with pytest.raises(DataError) as caught:
+        run_single({"resume": str(tmp_path), "trust": False}, [f"resume={tmp_path}"])
+    assert str(caught.value).startswith(f"{tmp_path / files.RUN}: its config has no {key}")
+
+
 def test_resume_of_somebody_elses_directory_asks_for_trust(run, tmp_path, monkeypatch):
     config = resumed(run, tmp_path, {})
     monkeypatch.setattr(os, "getuid", lambda: 12345)

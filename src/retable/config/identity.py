@@ -8,6 +8,7 @@ leaves a run as it was before the key existed (keys.NEUTRAL) is no part of an id
 import functools
 import hashlib
 import json
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -61,7 +62,7 @@ def settled(key: str, value: Any) -> Any:
     if key.endswith("_target_"):
         return public_target(value)
     if key == "model.weights" and isinstance(value, str | Path) and ":" not in str(value):
-        path = Path(value).expanduser()
+        path = Path(os.path.expanduser(value))  # as it is where there is no such home
         if path.is_dir():
             path = kept_checkpoint(path)  # another run's weights
         if path.suffix:

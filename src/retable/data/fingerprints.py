@@ -92,7 +92,7 @@ def _identity(data_config: Mapping[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in data_config.items() if key not in NOT_READ}
     kept["_target_"] = public_target(kept.get("_target_"))
     if "root" in kept:  # a relative root means another folder in another working directory
-        kept["root"] = str(Path(str(kept["root"])).expanduser().absolute())
+        kept["root"] = str(Path(os.path.expanduser(str(kept["root"]))).absolute())
     return kept
 
 
@@ -103,7 +103,7 @@ def canonical(value: Any) -> str:
 
 def _note(cache: Path, kind: str, identity: Any) -> Path:
     key = hashlib.sha256(canonical(identity).encode()).hexdigest()[:32]
-    return Path(cache).expanduser() / "fingerprints" / f"{kind}-{key}.json"
+    return Path(os.path.expanduser(cache)) / "fingerprints" / f"{kind}-{key}.json"
 
 
 def _plain(value: Any) -> Any:

@@ -180,9 +180,13 @@ def result_value(run: Recorded, key: str) -> float:
         rate, steps = run.result.get("steps_per_second"), run.result.get("step")
         seconds = lookup(run.result, "seconds.train")
         value = 1 / rate if rate else seconds / steps if seconds and steps else None
-    if not isinstance(value, (int, float)) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:  # a whole number beyond all
+        number = math.nan
+    if not math.isfinite(number):
         raise NotThere(f"no {key} in the result")
-    return float(value)
+    return number
 
 
 @dataclass(frozen=True)

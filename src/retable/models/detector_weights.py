@@ -1,6 +1,7 @@
 """Weights that a detector begins with: torchvision's, a file's, or those of a run of this project."""
 
 import math
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +59,7 @@ def find(weights: str, backbone: str) -> Source | None:
         return None
     if weights in ("coco", "imagenet"):
         return _official(weights, backbone)
-    path = Path(str(weights)).expanduser()
+    path = Path(os.path.expanduser(str(weights)))
     if path.is_dir() or path.suffix == ".ckpt":
         return _run(path)
     try:

@@ -5,6 +5,7 @@ Every model with a pretrained encoder takes `weights`: "none", "imagenet", or th
 
 import errno
 import hashlib
+import os
 import pickle
 import re
 import zipfile
@@ -63,7 +64,7 @@ def path_of(weights: Any) -> Path:
     """
     if not isinstance(weights, str | Path) or Path(weights).suffix not in _SUFFIXES:
         raise checks.refuse("weights", weights, ACCEPTED)
-    path = Path(weights).expanduser()
+    path = Path(os.path.expanduser(weights))
     if not path.is_file():
         raise DataError(f"{path}: no such file (weights); accepted: {ACCEPTED}")
     return path

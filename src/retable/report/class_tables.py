@@ -43,6 +43,7 @@ def class_tables(tables: Sequence[ClassTable], rows: Sequence[Row]) -> list[Coun
         for cell, record in finished:
             lines = counted(table, record)
             number = lookup(record.result, table.count) if table.count else None
+            number = number if isinstance(number, int) else None
             key = (tuple(lines.items()), number, record.source == "real")
             if lines:
                 groups.setdefault(key, []).append(cell)

@@ -20,9 +20,15 @@ from retable.atomic import json_of, read_bytes
 from retable.config.keys import lookup
 from retable.errors import ConfigError
 from retable.experiment.table import Table
-from retable.run.files import ENDED, FINISHED, HISTORY, RESULT, RUN
+from retable.run.files import ENDED, FINISHED, HISTORY, RESULT, RUN, go_up, is_result
 
 UNFINISHED = "unfinished"
+
+# What pages count with, and no metric is.
+_CONFIG_NUMBERS = ("trainer.max_epochs", "trainer.max_steps", "data.fraction")
+_CONFIG_NUMBERS += ("trainer.limit_train_batches", "trainer.limit_val_batches")
+_RESULT_NUMBERS = ("config_epochs", "step", "steps_per_second", "seconds.total", "seconds.train", "device.threads")
+_MOST, _LONGEST = 1e15, 60
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,15 @@ def read_run(folder: Path) -> RunRecord:
     status = result.get("status", UNFINISHED) if result else UNFINISHED
     if status not in (*ENDED, UNFINISHED):
         raise ValueError(f"{RESULT} has the unknown status {status!r}")
+    if status in ENDED and not is_result(result):  # as a sweep has it
+        raise ValueError(f"{RESULT} is odd")
+    for name, values, keys in ((RUN, config, _CONFIG_NUMBERS), (RESULT, result, _RESULT_NUMBERS)):
+        for key in keys:
+            if not is_number(value := lookup(values, key)):
+                raise ValueError(f"{name}: {key}={str(value)[:_LONGEST]!r} is no number")
     history = read_history(folder / HISTORY) if (folder / HISTORY).exists() else {}
+    if not go_up(history.get("epoch", ())):
+        raise ValueError(f"{HISTORY} has epochs that do not go up")
     if status == FINISHED and not history.get("epoch"):
         raise ValueError(f"finished, but {HISTORY} is missing or empty")
     seed = result.get("seed", config.get("seed", 0))
@@ -140,6 +154,13 @@ def read_run(folder: Path) -> RunRecord:
         identity=run["identity"] if isinstance(run.get("identity"), Mapping) else None,
         overrides=tuple(map(str, run["overrides"])) if isinstance(run.get("overrides"), list) else (),
     )
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a number that can be counted with, or none at all."""
+    if isinstance(value, bool) or not isinstance(value, int | float | None):
+        return False
+    return value is None or abs(value) < _MOST
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def noted(folder: Path) -> dict[str, Any] | None:
         return None
     kinds = {"directory": str, "settings": dict}
     whole = all(isinstance(one, dict) and all(isinstance(one.get(k), v) for k, v in kinds.items()) for one in runs)
-    return note if whole else None
+    return note if whole and not any("\0" in one["directory"] for one in runs) else None
 
 
 def note_sweep(folder: Path, title: str, command: str, runs: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:

@@ -22,11 +22,12 @@ import io
 import itertools
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from retable.atomic import read_bytes, read_json, write_text
+from retable.config.keys import is_foreign, lookup
 from retable.config.validate import validate
 from retable.errors import DataError, first_line
 
@@ -57,6 +58,10 @@ _NO_METRICS = ("grad_norm/", "seconds/")
 _ABANDONED = 3600  # seconds after which a temporary file has lost its writer
 _RUN_ENTRIES = {"name": str, "task": str, "config": dict, "identity": dict, "overrides": list}
 _RUN_ENTRIES |= {"fingerprint": str | None}
+_ABSENT = object()
+# Of a config what nothing stands in for, and what it has beside where its module is no LightningModule of its own.
+_NEEDED = ("seed", "task.name", "data._target_", "trainer.max_epochs", "trainer.device", "trainer.precision")
+_NEEDED_OF_OURS = ("task.metric", "model", "loss", "optimizer", "scheduler", "init", "dropout", "activation")
 _RESULT_ENTRIES = dict.fromkeys(("metrics", "seconds", "data", "peak_memory_mb"), dict | None)
 _RESULT_ENTRIES |= {"reason": str | None, "epochs": int | None}
 
@@ -65,14 +70,26 @@ def read_run(directory: Path) -> dict[str, Any]:
     """What run.json says of a run, its config checked value by value.
 
     Raises:
-        DataError: if it is not there or not whole.
+        DataError: if it is not there or not whole, or its config lacks what every run's has.
         ConfigError: for a value that no run can have.
     """
     run = described(directory)
     if isinstance(run, str):
         raise DataError(f"{directory / RUN}: {run}")
-    validate(run["config"])
+    check(run["config"], directory / RUN)
     return run
+
+
+def check(config: dict[str, Any], where: Path) -> None:
+    """Refuse a config, read from the file `where`, that lacks what every run's has, or has a value that none can have.
+
+    Raises:
+        DataError, ConfigError: one line.
+    """
+    validate(config)
+    for key in (*_NEEDED, *(() if is_foreign(config) else _NEEDED_OF_OURS)):
+        if lookup(config, key, _ABSENT) is _ABSENT:
+            raise DataError(f"{where}: its config has no {key}")
 
 
 def described(directory: Path) -> dict[str, Any] | str:
@@ -96,15 +113,18 @@ def read_result(directory: Path) -> dict[str, Any] | None:
         None where there is none, or none that a run of this project can have written.
     """
     result = read_json(directory / RESULT)
-    if result is None or result.get("status") not in ENDED:
-        return None
+    return result if result is not None and is_result(result) else None
+
+
+def is_result(result: Mapping[str, Any]) -> bool:
+    """Whether a run of this project can have written it."""
+    if result.get("status") not in ENDED:
+        return False
     if any(not isinstance(result.get(key), kind) for key, kind in _RESULT_ENTRIES.items()):
-        return None
+        return False
     metrics, seconds = result.get("metrics") or {}, result.get("seconds") or {}
     tables = (metrics.get("final") or {}, metrics.get("best") or {}, seconds)
-    if not all(isinstance(table, dict) and all(map(_is_figure, table.values())) for table in tables):
-        return None
-    return result
+    return all(isinstance(table, dict) and all(map(_is_figure, table.values())) for table in tables)
 
 
 def _is_figure(value: object) -> bool:
@@ -160,9 +180,12 @@ def _odd(path: Path, size: int, mtime_ns: int) -> str:
         epochs = [row.get("epoch", math.nan) for row in read_history(path)]
     except (ValueError, TypeError, csv.Error) as error:
         return f"is damaged ({first_line(error)})"
-    if not all(map(math.isfinite, epochs)) or any(b <= a for a, b in itertools.pairwise(epochs)):
-        return "has epochs that do not go up"
-    return ""
+    return "" if go_up(epochs) else "has epochs that do not go up"
+
+
+def go_up(epochs: Sequence[float]) -> bool:
+    """Whether a history's epochs are numbers, each higher than the one before."""
+    return all(map(math.isfinite, epochs)) and all(a < b for a, b in itertools.pairwise(epochs))
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

@@ -105,7 +105,10 @@ def new_run(
     directory, count = folder / stamp, 1
     while directory.exists():
         directory, count = folder / f"{stamp}_{count}", count + 1
-    write_plan(directory, run_name(composition), config, asked)
+    try:
+        write_plan(directory, run_name(composition), config, asked)
+    except OSError as error:
+        raise ConfigError(f"output={config['output']}: cannot be written ({error.strerror or error})") from error
     return directory, config
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from retable.errors import shortened
 from retable.run import checkpoints, files, tensorboard
 from retable.run.result import describe
 from retable.sweeps import curves, results, store
@@ -181,7 +182,7 @@ def failures(plan: Plan, outcome: Outcome) -> list[tuple[Run, str]]:
     for run in plan.runs:
         status = store.status_of(run.directory)
         if status == files.FAILED:
-            found.append((run, str((files.read_result(run.directory) or {}).get("reason"))))
+            found.append((run, shortened(str((files.read_result(run.directory) or {}).get("reason")))))
         elif status == files.BROKEN:
             found.append((run, store.broken(run.directory)))
         elif status not in files.DONE and run.directory in unmarked:
