@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Iterator
@@ -76,6 +77,21 @@ def out_of_memory(error: BaseException | None) -> BaseException | None:
             return error
         error = error.__cause__ or error.__context__
     return None
+
+
+def ending(code: int | None) -> str:
+    """How a process ended, in words.
+
+    >>> ending(-9), ending(3)
+    ('died of SIGKILL (kill -9, or the out-of-memory killer)', 'ended with exit code 3')
+    """
+    if code is None:
+        return "died, of what is not known: the process that had forked it was gone, too"
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        hint = " (kill -9, or the out-of-memory killer)" if name == "SIGKILL" else ""
+        return f"died of {name}{hint}"
+    return f"ended with exit code {code}"
 
 
 def wants_all() -> bool:

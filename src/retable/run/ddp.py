@@ -28,10 +28,9 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import distributed
 
 from retable.data.loader import mixed_seed
-from retable.errors import ConfigError, RetableError, first_line
+from retable.errors import ConfigError, RetableError, ending, first_line
 from retable.run import nodes
 from retable.run.nodes import Place
-from retable.run.result import ending
 from retable.tasks.base import Task
 from retable.training.ranks import Ranks, Shares
 

@@ -4,7 +4,6 @@ No torch is imported: the sweep marks what a dead worker left.
 """
 
 import contextlib
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,18 +130,3 @@ def describe(error: BaseException) -> str:
     if isinstance(error, RetableError):
         return line
     return f"{kind}: {'no message' if line == kind else line}"
-
-
-def ending(code: int | None) -> str:
-    """How a process ended, in words.
-
-    >>> ending(-9), ending(3)
-    ('died of SIGKILL (kill -9, or the out-of-memory killer)', 'ended with exit code 3')
-    """
-    if code is None:
-        return "died, of what is not known: the process that had forked it was gone, too"
-    if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-        hint = " (kill -9, or the out-of-memory killer)" if name == "SIGKILL" else ""
-        return f"died of {name}{hint}"
-    return f"ended with exit code {code}"

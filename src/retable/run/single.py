@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -218,7 +219,7 @@ def _execute(config: dict[str, Any], directory: Path) -> None:
             print(f"The run failed: {describe(error)}. The traceback above is in {directory / files.LOG}, too.")
             sys.exit(1)
     if result["status"] == files.INTERRUPTED:
-        print(f"interrupted; go on with: python train.py resume={directory}")
+        print(f"interrupted; go on with: {shlex.join(['python', 'train.py', f'resume={directory}'])}")
         sys.exit(130)
     _summarise(result, directory)
 
@@ -320,4 +321,4 @@ def _summarise(result: dict[str, Any], directory: Path) -> None:
         print("Made from synthetic sample data: for trying things out, not comparable with anything.")
     print(f"result:  {directory / files.RESULT}")
     print(f"figures: {directory / 'figures'}")
-    print(f"curves:  tensorboard --logdir {directory}")
+    print(f"curves:  {shlex.join(['tensorboard', '--logdir', str(directory)])}")

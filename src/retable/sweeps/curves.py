@@ -6,6 +6,7 @@ middle. The links are made before the runs train, so that the curves can be watc
 
 import contextlib
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,4 +71,4 @@ def command(plan: Plan) -> str:
     with contextlib.suppress(OSError):
         if any(path.is_symlink() for path in (plan.folder / FOLDER).iterdir()):
             folder = plan.folder / FOLDER
-    return f"tensorboard --logdir {folder}"
+    return shlex.join(["tensorboard", "--logdir", str(folder)])

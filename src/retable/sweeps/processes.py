@@ -10,8 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from retable.errors import RetableError
-from retable.run.result import ending
+from retable.errors import RetableError, ending
 from retable.sweeps.forkserver import Child, ForkServer, python, signal_group
 
 DIED = "died"
