@@ -205,8 +205,8 @@ class _signals:
             signal.signal(number, handler)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
+        self.pool.stop()  # before anything is printed, which may wait for a reader
         print("\nStopping: runs keep the checkpoint of their last epoch. Once more: stop at once.", flush=True)
-        self.pool.stop()
 
     def _pause(self, number: int, frame: FrameType | None) -> None:
         self.pool.crew.pause()
