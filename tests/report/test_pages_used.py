@@ -159,6 +159,10 @@ def test_nothing_is_cut_at_any_width_nor_in_print(visit, name):
     for width in (390, 1400):
         page = visit(name, width)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # No table has to be scrolled; on a phone the drawing of parallel coordinates does, so that its words can be read.
+        too_wide = "[...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
+        drawing = ["wide"] if (name, width) == ("sweep", 390) else []
+        assert page.evaluate(f"{too_wide}.map((e) => e.firstElementChild.id || e.firstElementChild.className)") == drawing
         # What is wider than the page can be scrolled to, also by keyboard.
         assert (
             page.evaluate(
@@ -167,10 +171,26 @@ def test_nothing_is_cut_at_any_width_nor_in_print(visit, name):
             )
             == 0
         )
-    too_wide = "[...document.querySelectorAll('.scroll')].filter((e) => e.scrollWidth > e.clientWidth + 1)"
-    assert page.evaluate(f"{too_wide}.map((e) => e.firstElementChild.id)") == []  # nothing has to be scrolled
     page.emulate_media(media="print")
     assert page.locator(".tools:visible, .copies:visible, nav:visible").count() == 0
+
+
+def test_on_a_phone_each_run_is_a_list_of_its_values(visit):
+    page = visit("table", 390)
+    run = page.locator("#runs tbody tr").nth(5)  # cell b, seed 1
+    heads = run.locator("td").evaluate_all("cells => cells.map((cell) => [cell.dataset.head, cell.innerText.trim()])")
+    assert heads[:3] == [["cell", "b"], ["seed", "1"], ["status", "finished"]]
+    assert ["val", "61.00"] in heads
+    lefts = run.locator("td").evaluate_all("cells => cells.map((cell) => cell.getBoundingClientRect().left)")
+    assert len(set(lefts)) == 1  # below each other
+    # It is still sorted, filtered and relieved of columns.
+    page.locator("#runs thead").get_by_text("seed", exact=True).click()
+    assert page.locator("#runs tbody td:nth-child(3)").all_text_contents() == [*"000111222333"]
+    page.locator("#all-runs .columns summary").click()
+    page.locator("#all-runs .columns").get_by_label("seed", exact=True).uncheck()
+    assert not page.locator("#runs tbody td:nth-child(3)").first.is_visible()
+    page.set_viewport_size({"width": 1400, "height": 900})
+    assert page.locator("#runs.listed").count() == 0
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

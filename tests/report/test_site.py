@@ -271,6 +271,18 @@ def test_the_epoch_of_a_stopping_rule_is_never_best(data, make_run, write_run, t
 
 
 @pytest.mark.usefixtures("no_charts")
+@pytest.mark.parametrize(("levels", "best"), [((0.5, 0.5, 0.5), "   "), ((0.5, 0.5, 0.4), "** "), ((0.5, None, 0.5), "   ")])
+def test_where_all_cells_tie_none_is_best(make_table, make_run, write_run, tmp_path, levels, best):
+    for (cell, train), level in zip({"a": 0.7, "b": 0.8, "c": 0.9}.items(), levels, strict=True):
+        if level is not None:
+            write_run(make_run(cell, [0.1, level], train=[0.1, train]), f"runs/{cell}")
+    table = make_table()
+    found = evaluate(table, assign(table, read_runs([tmp_path / "runs"])))
+    assert "".join("* "[not row.entries["val"].best] for row in found.rows) == best
+    assert [row.entries["train"].best for row in found.rows] == [False, False, True]
+
+
+@pytest.mark.usefixtures("no_charts")
 def test_the_index_groups_tables_by_report_and_counts_all_claims(data, three, tmp_path):
     runs = read_runs([three])
     tables = [

@@ -25,7 +25,7 @@ class Entry:
     mean, std: over `n` seeds; std is the sample standard deviation, None with fewer than two, and
     not said where it is exactly 0, of a constant. Infinite: never reached.
     difference: mean minus published; for a published range from its nearer end, 0 inside. None where `comparable` says
-    why not. words: what there is in place of, or beside, the value. best: no other cell has a better mean.
+    why not. words: what there is in place of, or beside, the value. best: no other cell has a better mean, some a worse.
     """
 
     metric: str
@@ -178,12 +178,12 @@ def differ(mean: float, published: Published | None) -> float | None:
 
 
 def mark_best(rows: Sequence[Row], shown: Sequence[Metric]) -> list[Row]:
-    """Marks each metric's best mean, also where several share it; a table of one value has none."""
+    """Marks each metric's best mean, also where several share it; none where there is one value or all tie."""
     best: dict[str, float] = {}
     for metric in shown:
         means = [row.entries[metric.name].mean for row in rows]
         found = [mean for mean in means if mean is not None]
-        if len(found) > 1 and metric.ranks:
+        if len(set(found)) > 1 and metric.ranks:
             best[metric.name] = max(found) if metric.better == "higher" else min(found)
     return [
         replace(

@@ -89,6 +89,31 @@ document.querySelectorAll("table.sortable").forEach((table) => {
   }
   if (tools.children.length) (table.closest(".scroll") || table).before(tools);
 });
+// On a narrow screen a table that is wider than the screen becomes a list of its rows, each value beside its column's
+// head. Without this script it is scrolled sideways.
+const narrow = window.matchMedia("(max-width: 40rem)");
+function listRows(table) {
+  table.classList.remove("listed");
+  const box = table.closest(".scroll");
+  if (!narrow.matches || !box || box.scrollWidth <= box.clientWidth + 1) return;
+  if (!table.dataset.headed) {
+    const heads = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+    const groups = table.tHead.rows.length > 1 ? [...table.tHead.rows[0].cells].slice(1).flatMap((group) => Array(group.colSpan).fill(group.textContent)) : null;
+    if (groups) heads.unshift(null);  // the corner spans both lines
+    [...table.tBodies[0].rows].forEach((row) => [...row.cells].forEach((cell, column) => {
+      if (cell.tagName === "TD") cell.dataset.head = `${groups ? `${groups[column - 1]} ` : ""}${heads[column].textContent}`;
+    }));
+    table.dataset.headed = "yes";
+  }
+  table.classList.add("listed");
+}
+function listAll() {
+  document.querySelectorAll(".scroll > table.sortable:not(.claims)").forEach(listRows);
+}
+narrow.addEventListener("change", listAll);
+window.addEventListener("resize", listAll);
+document.addEventListener("toggle", listAll, true);  // what was folded has no width
+listAll();
 const search = document.getElementById("search");
 if (search) {
   search.hidden = false;
