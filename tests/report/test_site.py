@@ -271,7 +271,9 @@ def test_the_epoch_of_a_stopping_rule_is_never_best(data, make_run, write_run, t
 
 
 @pytest.mark.usefixtures("no_charts")
-@pytest.mark.parametrize(("levels", "best"), [((0.5, 0.5, 0.5), "   "), ((0.5, 0.5, 0.4), "** "), ((0.5, None, 0.5), "   ")])
+@pytest.mark.parametrize(
+    ("levels", "best"), [((0.5, 0.5, 0.5), "   "), ((0.5, 0.5, 0.4), "** "), ((0.5, None, 0.5), "   ")]
+)
 def test_where_all_cells_tie_none_is_best(make_table, make_run, write_run, tmp_path, levels, best):
     for (cell, train), level in zip({"a": 0.7, "b": 0.8, "c": 0.9}.items(), levels, strict=True):
         if level is not None:
