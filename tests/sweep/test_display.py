@@ -9,7 +9,7 @@ from rich.console import Console
 
 from retable.run import files
 from retable.sweeps import display as module
-from retable.sweeps.display import Display, short_names
+from retable.sweeps.display import Display, labels, short_names
 from retable.sweeps.plan import Run
 
 
@@ -63,6 +63,24 @@ def test_names_say_what_differs():
     assert short_names([]) == {}
 
 
+def test_runs_are_called_by_what_was_set_also_where_it_is_the_default():
+    def run(name, task="gland", **varied):
+        return Run(name, Path(task, name), {"task": {"name": task}}, [], varied, "new")
+
+    swept = [
+        run("width-4__seed-0", width=4, lr=0.001, seed=0),
+        run("width-4__lr-0.01__seed-0", width=4, lr=0.01, seed=0),
+    ]
+    assert list(labels(swept).values()) == ["lr-0.001", "lr-0.01"]
+    assert list(labels(swept[:1]).values()) == ["width-4__seed-0"]  # nothing differs
+    tasks = [run("seed-0", task, seed=0) for task in ("gland", "brain")]
+    assert list(labels(tasks).values()) == ["gland/seed-0", "brain/seed-0"]
+    tasks = [run("seed-0", task, seed=0, lr=lr) for task, lr in (("gland", 0.1), ("brain", 0.2))]
+    assert list(labels(tasks).values()) == ["gland-lr-0.1", "brain-lr-0.2"]
+    read = [run("lr-0.1__seed-0"), run("lr-0.2__seed-0")]  # from their directories: what was set is not known
+    assert list(labels(read).values()) == ["lr-0.1", "lr-0.2"]
+
+
 def test_the_panel_says_each_run_its_metric_and_what_is_left(halfway):
     lines = [line.rstrip() for line in rendered(halfway, 120).splitlines()]
     assert lines == [
@@ -81,6 +99,38 @@ def test_a_narrow_terminal_has_two_lines_a_run_and_none_is_cut(halfway):
         "  starting",
         "1 of 3 done, 2 left; 20s spent, 1m30s left",
     ]
+
+
+def test_on_a_terminal_of_forty_columns_lines_are_continued_not_cut(halfway):
+    lines = rendered(halfway, 40).splitlines()
+    assert [line.rstrip() for line in lines] == [
+        "lr-0.1",
+        "  epoch 2/10  loss 0.5000  val/dice",
+        "  0.8123  1m20s left",
+        "lr-0.2",
+        "  starting",
+        "1 of 3 done, 2 left; 20s spent, 1m30s",
+        "left",
+    ]
+
+
+def test_names_that_are_longer_than_the_terminal_are_continued_too(tmp_path, clock):
+    names = [f"widths-{'+'.join(['128'] * 30)}+{end}__seed-0" for end in (1, 2)]
+    runs = [Run(name, tmp_path / name, {"trainer": {"max_epochs": 10}}, [], {}, "new") for name in names]
+    display = Display(runs, 2)
+    for worker, run in enumerate(runs):
+        display.started(run, worker)
+    for width in (60, 110):
+        text = "".join(line.strip() for line in rendered(display, width).splitlines())
+        shown = text.replace("starting", "").replace("worker 0", "").replace("worker 1", "").replace(" ", "")
+        assert all(name.removesuffix("__seed-0") in shown for name in names)
+
+
+def test_a_run_whose_epochs_are_over_is_finishing(halfway, runs):
+    halfway.progress(runs[0], 0, {"epoch": 10, "epochs": 10, "loss": 0.25, "score": {"val/dice": 0.9}})
+    assert rendered(halfway, 120).splitlines()[0].rstrip() == (
+        "worker 0  lr-0.1  epoch 10/10  loss 0.2500  val/dice 0.9000  finishing"
+    )
 
 
 def test_a_log_has_the_same_every_half_minute(halfway, clock, capsys):

@@ -1,5 +1,6 @@
 """Which runs a sweep needs, and which it has."""
 
+import csv
 import shutil
 
 import pytest
@@ -200,3 +201,23 @@ def test_two_sweeps_over_the_same_keys_keep_their_own_tables(base, composer):
     assert sweep("dropout.p=0.2,0.3,0.5", "optimizer.lr=0.5") == f"{first}-3"
     assert sweep("dropout.p=0.2,0.3,0.5", "optimizer.lr=0.5", "sweep.workers=1") == f"{first}-3"
     assert sweep("dropout.p=0.2,0.3,0.5") == first
+
+
+def test_the_results_of_two_sweeps_over_one_key_do_not_overwrite_each_other(base, composer):
+    def sweep(*words):
+        plan = make_plan([*base, *words], composer)
+        results.note(plan)
+        results.write(plan, results.rows(plan.runs))
+        return plan.folder
+
+    first = sweep("dropout.p=0.2,0.3")
+    before = {path.name: path.read_bytes() for path in first.iterdir()}
+    second = sweep("dropout.p=0.4,0.5")
+    third = sweep("dropout.p=0.2,0.3", "optimizer.lr=0.5")
+    assert len({first, second, third}) == 3
+    assert {"results.md", "results.csv"} <= before.keys()
+    assert {path.name: path.read_bytes() for path in first.iterdir()} == before
+    for folder, values in ((first, ["0.2", "0.3"]), (second, ["0.4", "0.5"]), (third, ["0.2", "0.3"])):
+        with (folder / "results.csv").open(newline="") as file:
+            assert [row["dropout.p"] for row in csv.DictReader(file)] == values
+    assert sweep("dropout.p=0.2,0.3") == first

@@ -25,7 +25,7 @@ class Entry:
     mean, std: over `n` seeds; std is the sample standard deviation, None with fewer than two, and
     not said where it is exactly 0, of a constant. Infinite: never reached.
     difference: mean minus published; for a published range from its nearer end, 0 inside. None where `comparable` says
-    why not. words: what there is in place of, or beside, the value. best: no other cell has a better mean, some a worse.
+    why not. words: what there is in place of, or beside, the value. best: none is better, some is worse.
     """
 
     metric: str

@@ -2,12 +2,13 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from retable.run import files
 from retable.run.files import DIVERGED, FAILED, FINISHED, INTERRUPTED
+from retable.sweeps import curves, results
 from retable.sweeps.plan import Run
 
 _NARROW = 100  # columns of a terminal below which a run takes two lines
@@ -40,6 +41,21 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
     return {
         name: "__".join(part for part in own if part not in shared) or name
         for name, own in zip(names, parts, strict=True)
+    }
+
+
+def labels(runs: Sequence[Run]) -> Mapping[Path, str]:
+    """What each run is called while it trains, by its directory: what was set and differs, as its curves are called.
+
+    A setting at its default is no part of a run's name, but it is what tells the run from the others. Where nothing
+    that was set differs, or what was set is not known, the names of directories are shortened.
+    """
+    if results.varying([run.varied for run in runs] or [{}]):
+        return dict(zip((run.directory for run in runs), curves.names(runs), strict=True))
+    short = short_names([run.name for run in runs])
+    several = len({run.directory.parent for run in runs}) > 1  # tasks, each with its folder
+    return {
+        run.directory: f"{run.directory.parent.name}/{short[run.name]}" if several else short[run.name] for run in runs
     }
 
 
@@ -98,7 +114,7 @@ class Display:
     def __init__(self, pending: list[Run], total: int) -> None:
         self.total, self.before = total, total - len(pending)
         self.clock = Clock(pending)
-        self.short = short_names([run.name for run in pending])
+        self.label = labels(pending)
         self.counts = {FINISHED: 0, DIVERGED: 0, FAILED: 0, INTERRUPTED: 0}
         self.active: dict[Path, tuple[int, Run, dict[str, Any]]] = {}  # a worker may have several
         self.begun: dict[Any, float] = {}
@@ -161,7 +177,9 @@ class Display:
         if self._live is not None or time.monotonic() < self._next_tick:
             return
         if self._next_tick and self.active:
-            lines = [f"{self.short[run.name]}: {self._where(run, event)}" for _, run, event in self.active.values()]
+            lines = [
+                f"{self.label[run.directory]}: {self._where(run, event)}" for _, run, event in self.active.values()
+            ]
             self.say("\n".join([*lines, self._total()]))
         self._next_tick = time.monotonic() + 30
 
@@ -174,6 +192,7 @@ class Display:
 
     def _panel(self) -> Any:
         from rich.console import Group
+        from rich.padding import Padding
         from rich.table import Table
         from rich.text import Text
 
@@ -182,12 +201,13 @@ class Display:
         rows = [(worker, run, self._where(run, event)) for worker, run, event in active]
         if width < _NARROW:  # a line a run and one below it, so that neither is squeezed
             lines = [
-                Text(f"{self.short[run.name]}\n  {where}", overflow="ellipsis", no_wrap=True) for _, run, where in rows
+                Group(Text(self.label[run.directory], overflow="fold"), Padding(Text(where), (0, 0, 0, 2)))
+                for _, run, where in rows
             ]
             return Group(*lines, Text(self._total()))
         grid = Table.grid(padding=(0, 2))
         for worker, run, where in rows:
-            name = Text(self.short[run.name], overflow="ellipsis", no_wrap=True)
+            name = Text(self.label[run.directory], overflow="fold")
             grid.add_row(Text(f"worker {worker}", no_wrap=True), name, Text(where, no_wrap=True))
         return Group(grid, Text(self._total()))
 
@@ -205,5 +225,7 @@ class Display:
         text = f"epoch {event['epoch']}/{event['epochs']}" + (f" +{event['steps']} steps" if event.get("steps") else "")
         text += f"  loss {event['loss']:.4f}" if event.get("loss") is not None else ""
         text += "".join(f"  {name} {value:.4f}" for name, value in (event.get("score") or {}).items())
+        if event["epoch"] >= event["epochs"]:
+            return f"{text}  finishing"
         left = self.clock.left_of(run)
         return text + (f"  {duration(left)} left" if left is not None else "")
