@@ -101,7 +101,7 @@ def bar_panel(found: Sequence[tuple[str, Entry]], metric: Metric) -> str:
     axis.set_ylim(len(found) - 0.4, -0.6)
     axis.set_yticks(range(len(found)), [shorten(name) for name, _ in found])
     axis.xaxis.set_major_locator(MaxNLocator(5))
-    axis.set_xlabel(metric.unit + (f" (axis starts at {low:.3g})" if low else ""), color=_INK)
+    axis.set_xlabel(metric.unit + (f" (axis starts at {float(f'{low:.3g}'):g})" if low else ""), color=_INK)
     return _svg(figure, axis, metric.name.replace("_", " "), across=False)
 
 

@@ -108,7 +108,7 @@ function listRows(table) {
   table.classList.add("listed");
 }
 function listAll() {
-  document.querySelectorAll(".scroll > table.sortable:not(.claims)").forEach(listRows);
+  document.querySelectorAll(".scroll > table:not(.claims):not(.heat)").forEach(listRows);
 }
 narrow.addEventListener("change", listAll);
 window.addEventListener("resize", listAll);
