@@ -9,6 +9,7 @@ from rich.console import Console
 
 from retable.run import files
 from retable.sweeps import display as module
+from retable.sweeps import results
 from retable.sweeps.display import Display, labels, short_names
 from retable.sweeps.plan import Run
 
@@ -155,3 +156,43 @@ def test_an_ended_run_says_the_tasks_own_metric(halfway, runs, capsys, name):
     output = capsys.readouterr().out
     assert f"finished     {runs[0].name}  train/{name} 0.9000  val/{name} 0.7500  20s" in output
     assert "other" not in output
+
+
+ROWS = [
+    {"optimizer.lr": lr, "train/dice": dice, "train/iou": 0.6, "train/accuracy": 0.8, "val/dice": dice - 0.1}
+    | {"val/iou": 0.5, "val/accuracy": 0.7, "train/loss": 0.5, "val/loss": 0.6}
+    | {"epochs": 3, "status": "finished", "seconds": 94.0, "directory": "runs/a"}
+    for lr, dice in ((0.01, 0.75), (0.001, 0.5))
+]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [
+        (160, [key for key in ROWS[0] if key != "directory"]),
+        (80, ["optimizer.lr", "train/dice", "val/dice", "val/iou", "val/accuracy", "status"]),
+        (50, ["optimizer.lr", "val/dice", "status"]),
+        (30, ["optimizer.lr", "val/dice"]),
+    ],
+)
+def test_the_table_at_the_end_keeps_what_varied_and_the_tasks_metric_on_a_narrow_terminal(width, shown):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(results.as_rich(ROWS, "toy", width))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    (head,) = [line for line in lines if "optimizer.lr" in line and line.startswith("┃")]
+    assert head.strip("┃ ").replace(" ", "").split("┃") == shown
+    rows = [line.strip("│ ").replace(" ", "").split("│") for line in lines if line.startswith("│")]
+    assert [[row[0], row[shown.index("val/dice")]] for row in rows] == [["0.01", "0.6500"], ["0.001", "0.4000"]]
+    caption = " ".join(lines[lines.index(next(line for line in lines if line.startswith("└"))) + 1 :])
+    assert ("val/loss" in caption and "results.csv" in caption) == (width < 160)
+
+
+def test_a_table_whose_settings_alone_are_wider_than_the_terminal_is_folded_not_cut():
+    rows = [{"model.widths": "8+16+32+64+128+256+512", "optimizer.name": name, **ROWS[0]} for name in ("sgd", "adamw")]
+    console = Console(file=io.StringIO(), width=40)
+    console.print(results.as_rich(rows, "toy", 40))
+    text = console.file.getvalue()
+    assert "…" not in text
+    column = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
+    assert "".join(column).count("8+16+32+64+128+256+512") == 2

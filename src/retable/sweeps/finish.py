@@ -33,7 +33,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         page = _sweep_page(plan)
     console = Console(width=None if sys.stdout.isatty() else 160)
     note = " (synthetic sample data)" if results.sample(plan.runs) else ""
-    console.print(results.as_rich(found, plan.label + note))
+    console.print(results.as_rich(found, plan.label + note, console.width))
     say = console.out
     failed = failures(plan, outcome)
     for run, reason in failed:

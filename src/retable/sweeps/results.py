@@ -77,24 +77,46 @@ def as_markdown(found: Sequence[dict[str, Any]], plan: Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def as_rich(found: Sequence[dict[str, Any]], title: str) -> Any:
-    """The table for a terminal."""
+def as_rich(found: Sequence[dict[str, Any]], title: str, width: int | None = None) -> Any:
+    """The table for a terminal of so many columns: what varied and the task's own metric, and of the rest what fits."""
     from rich.table import Table
     from rich.text import Text
 
     table = Table(title=title, title_justify="left", header_style="bold")
-    columns = _shown(found)
+    whole = _shown(found)
+    columns = whole if width is None else _that_fit(found[:_SHOWN], whole, width)
     for key in columns:
-        table.add_column(key, justify="left" if key in ("run", "status") else "right", no_wrap=key == "status")
+        justify = "left" if key in ("run", "status") else "right"
+        table.add_column(key, justify=justify, no_wrap=key == "status", overflow="fold")
     for row in found[:_SHOWN]:
         style = None if row["status"] == FINISHED else "yellow"
         table.add_row(*(Text(_text(key, row.get(key))) for key in columns), style=style)  # Text: no markup in values
-    if len(found) > _SHOWN:
-        table.caption, table.caption_justify = (
-            f"and {len(found) - _SHOWN:,} more, in results.md and results.csv",
-            "left",
-        )
+    left = [f"{len(found) - _SHOWN:,} more"] if len(found) > _SHOWN else []
+    left += [", ".join(key for key in whole if key not in columns)] if len(columns) < len(whole) else []
+    if left:
+        table.caption, table.caption_justify = f"and {'; '.join(left)}: in results.md and results.csv", "left"
     return table
+
+
+def _that_fit(found: Sequence[dict[str, Any]], columns: Sequence[str], width: int) -> list[str]:
+    """Columns that are together not wider; what is of least interest is left out first, what varied never."""
+    metrics = [key for key in columns if key.startswith(("train/", "val/"))]
+    own = metrics[0].partition("/")[2] if metrics else ""
+    others = [key for key in reversed(metrics) if key.partition("/")[2] != own]
+    others.sort(key=lambda key: key.startswith("val/"))
+    least = ["seconds", "epochs", *others, f"train/{own}"]
+    if all(row["status"] == FINISHED for row in found):
+        least.append("status")
+    kept = list(columns)
+    needed = {
+        key: max(len(text) for text in (key, *(_text(key, row.get(key)) for row in found))) + 3 for key in columns
+    }
+    for key in least:
+        if sum(needed[one] for one in kept) + 1 <= width:
+            break
+        if key in kept:
+            kept.remove(key)
+    return kept
 
 
 def sample(runs: Sequence[Run]) -> bool:

@@ -162,9 +162,8 @@ def _finish(plan: Plan, outcome: Outcome, trials: int) -> None:
     found = results.rows(plan.runs)
     results.write(plan, found)
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(
-        results.as_rich(found, plan.label + (" (synthetic sample data)" if results.sample(plan.runs) else ""))
-    )
+    note = " (synthetic sample data)" if results.sample(plan.runs) else ""
+    console.print(results.as_rich(found, plan.label + note, console.width))
     for run, reason in failures(plan, outcome):
         console.out(f"failed: {run.name} · {reason} · log: {run.directory / files.LOG}", highlight=False)
     rated = [(value, run) for run in plan.runs if (value := _value(run)) is not None]
