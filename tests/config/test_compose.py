@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from retable.config.compose import Composer
+from retable.config.compose import Composer, config_dir
 from retable.config.keys import flatten
 from retable.errors import ConfigError
 
@@ -140,6 +140,22 @@ def test_a_file_of_this_machines_own(tmp_path, monkeypatch):
     here = Composer().compose(["task=cifar", "dropout=0.3"])
     assert (here.config["data"]["root"], here.config["sweep"]["threads"]) == ("/there", 2)
     assert here.deviations == {"dropout.p": 0.3}
+
+
+def test_a_file_that_the_packages_own_would_hide_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "conf/loss").mkdir(parents=True)
+    own = tmp_path / "conf/loss/focal.yaml"
+    own.write_text("name: focal\n_target_: losses.Focal\n")
+    monkeypatch.chdir(tmp_path)
+    composer = Composer()
+    hidden = "loss=focal: conf/loss/focal.yaml would not be read, since the package has an option of that name"
+    with pytest.raises(ConfigError, match=f"^{hidden}; accepted: another name for the file$"):
+        composer.compose(["task=gland", "loss=focal"])
+    assert composer.compose(["task=gland", "loss=dice"]).config["loss"]["name"] == "dice"
+    own.write_bytes((config_dir() / "loss/focal.yaml").read_bytes())  # a copy says nothing else
+    assert Composer().compose(["task=gland", "loss=focal"]).config["loss"]["name"] == "focal"
+    own.rename(own.with_name("mine.yaml"))
+    assert Composer().compose(["task=gland", "loss=mine"]).config["loss"]["name"] == "focal"
 
 
 def test_defaults_of_cifar(flat):

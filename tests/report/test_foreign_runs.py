@@ -189,6 +189,17 @@ def test_without_a_table_the_report_is_of_what_varies(tmp_path, monkeypatch):
     assert "| 0.5 | 0.7167 ± 0.0153 (3) |" in Path("pages/csv/report.md").read_text()
 
 
+def test_a_csv_file_with_a_column_of_states_says_which_runs_ended_well(tmp_path):
+    said = "A CSV file does not say which runs ended well: those with figures are taken as finished."
+    rows = [{"Name": "a", "p": 1, "seed": 0, "acc": 0.5}, {"Name": "b", "p": 2, "seed": 0, "acc": 0.6}]
+    assert said in read_foreign("csv", [grid_csv(tmp_path, rows)]).notes
+    for head in ("State", "status"):
+        place = grid_csv(tmp_path, [row | {head: "finished"} for row in rows])
+        assert said not in read_foreign("csv", [place]).notes
+    with pytest.raises(DataError, match=r"^none\.csv: No such file or directory; accepted: a CSV file"):
+        read_foreign("csv", ["none.csv"])
+
+
 def grid_csv(path: Path, rows: list[dict]) -> str:
     pd.DataFrame(rows).to_csv(path / "runs.csv", index=False)
     return str(path / "runs.csv")

@@ -206,6 +206,21 @@ class Composer:
             if option not in options:
                 hint = suggestion(str(option), options)
                 raise ConfigError(f"{text}: no such option{hint} accepted: {', '.join(options)}")
+            self._check_hidden(text, group, str(option))
+
+    def _check_hidden(self, text: str, group: str, option: str) -> None:
+        """Raises: ConfigError where a project's own file of this option would never be read."""
+        read, *hidden = [
+            file
+            for folder in (self.folder, *project_folders())
+            if (file := folder / group / f"{option}.yaml").is_file()
+        ] or [None]
+        for file in hidden:
+            if read and read.is_relative_to(self.folder) and file.read_bytes() != read.read_bytes():
+                raise ConfigError(
+                    f"{text}: {os.path.relpath(file)} would not be read, since the package has an option of that name;"
+                    " accepted: another name for the file"
+                )
 
     def _reference(self, choices: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         """The task's defaults under the same choices, flat, unresolved and resolved; and the choices not its own."""

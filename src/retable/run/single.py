@@ -316,7 +316,9 @@ def _summarise(result: dict[str, Any], directory: Path) -> None:
     name = result["metrics"]["best_by"]
     print(f"{result['status']}" + (f": {result['reason']}" if result.get("reason") else ""))
     if best:
-        print(f"best {name} {best[name]:.4f} at epoch {best['epoch']}; last {result['metrics']['final'].get(name)}")
+        last = result["metrics"]["final"].get(name)
+        shown = "none" if last is None else f"{last:.4f}"
+        print(f"best {name} {best[name]:.4f} at epoch {best['epoch']}; last {shown}")
     if result["data"]["source"] == "sample":
         print("Made from synthetic sample data: for trying things out, not comparable with anything.")
     print(f"result:  {directory / files.RESULT}")

@@ -20,7 +20,6 @@ _FAILED, _RUNNING = ("failed", "crashed", "killed", "error"), ("running", "unfin
 class CSV(Source):
     title = "a CSV file"
     place = "a CSV file with a head and a row a run"
-    status_recorded = False
 
     def read(self, place: str) -> list[RunRecord]:
         path = Path(place)
@@ -30,9 +29,11 @@ class CSV(Source):
             between = delimiter(text)
             rows = list(csv.DictReader(io.StringIO(text), delimiter=between))
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise DataError(f"{place}: {first_line(error)}; accepted: {self.place}") from None
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise DataError(f"{place}: {reason}; accepted: {self.place}") from None
         if not rows:
             raise DataError(f"{place}: no row; accepted: {self.place}")
+        self.status_recorded &= any(key and key.strip().lower() in _STATUS for key in rows[0])
         for number, row in enumerate(rows, 1):
             if None in row or None in row.values():
                 raise DataError(f"{place}: row {number} has not as many values as the head has names")
