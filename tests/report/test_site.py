@@ -348,6 +348,7 @@ def test_two_hundred_runs_take_under_ten_seconds(data, make_run, write_run, tmp_
     page = page_of(table, tmp_path / "tables", tmp_path / "runs")
     assert time.process_time() - start < 10
     assert page.count("overrides not recorded") == 200
+    assert len(page.encode()) < 1_000_000
 
 
 class Tags(HTMLParser):

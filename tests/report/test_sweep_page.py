@@ -105,6 +105,21 @@ def test_the_page_is_whole_links_its_runs_and_is_made_again_as_they_come(make_ru
     ]
 
 
+@pytest.mark.parametrize(("widths", "late"), [(5, False), (6, True)])
+def test_what_sums_up_many_cells_stands_before_them(make_run, write_run, tmp_path, widths, late):
+    runs = []
+    for point in itertools.product(range(widths), "xy", (1, 2)):
+        settings = dict(zip(("width", "kind", "depth"), point, strict=True))
+        record = make_run("a", [0.3, 0.3 + point[0] / 100 + point[2] / 1000])
+        runs.append((write_run(record, "runs/" + "-".join(map(str, point))), settings))
+    note_sweep(tmp_path / "tables/toy/sweep", "toy/sweep", "retable sweep width=0,1", runs)
+    page = write_sweep_page(tmp_path / "tables/toy/sweep").read_text()
+    places = re.findall(r'<section id="([\w-]+)"', page)
+    first = ["table", "best", "effects", "pairs", "parallel"]
+    assert places[:5] == ([*first[1:], "table"] if late else first)
+    assert re.findall(r'<a href="#([\w-]+)">', page)[:5] == places[:5]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": []}', '{"runs": [1]}', '{"runs": [{"directory": 1}]}'])
 def test_a_note_that_is_not_whole_is_none(text, tmp_path):
     (tmp_path / "sweep.json").write_text(text)
