@@ -375,7 +375,7 @@ def test_hydras_figures_may_be_json_and_a_run_without_is_unfinished(tmp_path):
     ("arguments", "message"),
     [
         (["--from", "aim", "x"], "--from aim: accepted: csv, hydra, mlflow, tensorboard, wandb"),
-        (["--from", "csv", "no.csv"], "No such file or directory: 'no.csv'; accepted: a CSV file"),
+        (["--from", "csv", "no.csv"], "no.csv: No such file or directory; accepted: a CSV file"),
         (["--from", "wandb", "."], ".: no run file (*.wandb); accepted: a folder with W&B's run files"),
         (["--from", "mlflow", "."], ".: no run of MLflow; accepted: a file store (mlruns) or a sqlite database"),
         (["--from", "tensorboard", "."], ".: no event file with scalars; accepted: a folder with event files"),
