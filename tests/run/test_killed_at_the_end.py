@@ -37,7 +37,7 @@ def test_nothing_of_the_last_epoch_is_lost(compose, tmp_path, monkeypatch, task)
         patch.setattr(execution, "_draw", killed)
         with pytest.raises(KeyboardInterrupt):
             execution.execute(config, tmp_path / "killed" / title)
-    (tmp_path / "killed" / title / files.RESULT).unlink()  # a killed process does not say that it has failed
+    assert not (tmp_path / "killed" / title / files.RESULT).exists()  # nor does a killed process say that it has failed
     execution.execute(config, tmp_path / "killed" / title)
     expected, pictures = left_behind(tmp_path / "whole" / title)
     again, pictures_again = left_behind(tmp_path / "killed" / title)
