@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -238,3 +239,24 @@ def test_other_data_on_another_node_are_refused(tmp_path, alone):
     said = other.communicate(timeout=300)[0]
     first.communicate(timeout=300)
     assert (other.returncode, first.returncode) == (1, 1), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_node_that_loses_rank_0_says_so_in_a_line(tmp_path, devices):
+    words, port = [*WORDS, *DDP[:2], f"trainer.devices={devices}", "trainer.max_epochs=500", "output=out"], free_port()
+    first = started(words, tmp_path / "first", by_hand(port, 0))
+    other = started(words, tmp_path / "second", by_hand(port, 1))
+    deadline = time.monotonic() + 240
+    while not list(tmp_path.glob("first/out/*/*/*/history.csv")):
+        assert time.monotonic() < deadline, "no epoch was trained"
+        time.sleep(0.2)
+    first.kill()
+    lines = other.communicate(timeout=120)[0].splitlines()
+    first.communicate(timeout=60)
+    assert other.returncode == 1, lines
+    assert len(lines) == 3, lines
+    assert lines[2].startswith(
+        f"rank {devices} of {2 * devices}: another process of the run has gone; the same command on each node, with"
+        " resume=, goes on from its last epoch ("
+    )

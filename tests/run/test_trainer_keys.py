@@ -47,6 +47,14 @@ KEYS = [
     ("max_time", "00:01:00:00", True, 26),
     ("detect_anomaly", True, True, 26),
     ("benchmark", False, False, 26),
+    ("min_steps", 20, False, 26),
+    ("limit_test_batches", 1, False, 26),
+    ("inference_mode", False, False, 26),
+    ("reload_dataloaders_every_n_epochs", 1, False, 26),
+    ("enable_progress_bar", True, True, 26),
+    ("enable_model_summary", True, False, 26),
+    ("enable_autolog_hparams", False, False, 26),
+    ("sync_batchnorm", True, False, 26),  # of one process: nothing to synchronise
     ("precision", "64-true", False, 26),
     ("precision", "bf16-true", False, 26),
 ]

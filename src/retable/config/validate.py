@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from retable import checks
+from retable.config import instead
 from retable.config.keys import is_foreign
 from retable.errors import ConfigError
 
@@ -22,9 +23,14 @@ def _limit(key: str, value: object) -> None:
         raise checks.refuse(key, value, "a number of batches (1, 2, ...) or a share in (0, 1]")
 
 
-def _overfit(key: str, value: object) -> None:
+def _limit_or_none(key: str, value: object) -> None:
     if isinstance(value, bool) or value not in (0, 0.0):
         _limit(key, value)
+
+
+def _plugins(key: str, value: object) -> None:
+    if not isinstance(value, list) or not all(isinstance(node, dict) and "_target_" in node for node in value):
+        raise checks.refuse(key, value, "a list of classes of Lightning's plugins, e.g. [{_target_: my.Precision}]")
 
 
 def _max_time(key: str, value: object) -> None:
@@ -91,9 +97,10 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trainer.precision": lambda k, v: checks.one_of(k, str(v), PRECISIONS),
     "trainer.compile": checks.boolean,
     "trainer.log_every_n_steps": lambda k, v: checks.integer(k, v, 1),
+    "trainer.min_steps": _optional(lambda k, v: checks.integer(k, v, 1)),
     "trainer.min_epochs": _optional(lambda k, v: checks.integer(k, v, 1)),
     "trainer.max_time": _max_time,
-    "trainer.overfit_batches": _overfit,
+    "trainer.overfit_batches": _limit_or_none,
     "trainer.num_sanity_val_steps": lambda k, v: checks.integer(k, v, -1),
     "trainer.val_check_interval": _limit,
     "trainer.check_val_every_n_epoch": lambda k, v: checks.integer(k, v, 1),
@@ -108,6 +115,15 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trainer.cuda_graph": checks.boolean,
     "trainer.limit_train_batches": _limit,
     "trainer.limit_val_batches": _limit,
+    "trainer.limit_test_batches": _optional(_limit_or_none),
+    "trainer.limit_predict_batches": _optional(_limit),
+    "trainer.inference_mode": checks.boolean,
+    "trainer.enable_progress_bar": checks.boolean,
+    "trainer.enable_model_summary": checks.boolean,
+    "trainer.enable_autolog_hparams": checks.boolean,
+    "trainer.reload_dataloaders_every_n_epochs": lambda k, v: checks.integer(k, v, 0),
+    "trainer.sync_batchnorm": checks.boolean,
+    "trainer.plugins": _plugins,
     "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto", "ddp")),
     "trainer.devices": lambda k, v: checks.integer(k, v, 1),
     "trainer.num_nodes": lambda k, v: checks.integer(k, v, 1),
@@ -174,6 +190,8 @@ def validate(config: dict[str, Any]) -> None:
         for key in config.get(section) or {}:
             if section == "logger" and isinstance(config[section][key], dict) and "_target_" in config[section][key]:
                 continue
+            if key not in known and (said := instead.refusal(f"{section}.{key}")) is not None:
+                raise ConfigError(said)
             if key not in known and key != "name":
                 raise ConfigError(f"{section}.{key}: no such key; accepted: {', '.join(known)}")
     for section in ("scheduler", "early_stop"):
