@@ -59,6 +59,14 @@ def asked(nodes, devices):
             2,
             Place(2, 2, 2, "node07", 19567, starts=False),
         ),
+        (  # of one machine, where srun has started the processes; also within an allocation by salloc
+            SLURM
+            | {"SLURM_JOB_NAME": "interactive", "SLURM_NODELIST": "node07", "SLURM_STEP_NUM_TASKS": "2"}
+            | {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_NODEID": "0", "SLURM_LOCALID": "1"},
+            1,
+            2,
+            Place(1, 2, 1, "node07", 19567, starts=False),
+        ),
         (  # one task a node
             SLURM | {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_NODEID": "1", "SLURM_LOCALID": "0"},
             2,

@@ -4,9 +4,9 @@ Rank 0 starts those of its machine as `python -m retable.run.rank` (retable.run.
 torchrun or srun, the command that trains comes here (`follow`).
 """
 
-import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
@@ -17,8 +17,9 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import distributed
 
-from retable.errors import RetableError
+from retable.errors import RetableError, first_line
 from retable.run import ddp, devices, execute, precision, steps
 from retable.run.assemble import best_is_highest, make_callbacks, make_data, make_early_stop, make_task
 from retable.run.ddp import Meeting
@@ -29,11 +30,20 @@ from retable.run.result import describe
 from retable.tasks.base import Diverged
 
 
+# What gloo and NCCL say of a process that is no longer there.
+_GONE = re.compile(r"Connection (closed|reset|refused)|connection was (closed|reset)|Broken pipe|remote process exited")
+
+
+class Lost(RetableError):
+    """Another process of the run has ended before its end."""
+
+
 def follow(place: Place) -> None:
     """Train as a rank that nobody of this project has started: of another node, or one of torchrun's or srun's.
 
     Raises:
         RetableError: where rank 0 is not found, has ended before, or trains what this node has not.
+        Lost: where another process ends while this one trains.
     """
     print(f"rank {place.rank} of {place.world}: waits for rank 0 at {place.address}:{place.port}", flush=True)
     meeting = Meeting(place)
@@ -68,8 +78,17 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
     trainer = execute.make_trainer(config["trainer"], kind, record, [*callbacks, ddp.callback(config)], (), ranks)
     ready()
     meeting.join(kind)
-    with contextlib.suppress(Diverged):  # as all ranks have; the first one says so
+    try:
         execute.fit(trainer, task, data, record, found, config)
+    except Diverged:
+        pass  # as all ranks have; the first one says so
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and not _GONE.search(str(error)):
+            raise
+        raise Lost(
+            f"rank {place.rank} of {place.world}: another process of the run has gone; the same command on each node,"
+            f" with resume=, goes on from its last epoch ({first_line(error)})"
+        ) from error
 
 
 def _is_ready() -> None:
@@ -97,6 +116,8 @@ def main() -> None:
     meeting, code = Meeting(Place(**request["place"])), 0
     try:
         _follow(request, meeting, _is_ready)
+    except Lost:  # which the first one of this node says
+        code = 1
     except BaseException as error:
         traceback.print_exc()
         meeting.note_failure(describe(error))
