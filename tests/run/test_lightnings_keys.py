@@ -1,6 +1,7 @@
 """Every key of Lightning's Trainer is a key of `trainer`, or is refused with what to use instead; what the keys do."""
 
 import inspect
+import time
 
 import pytest
 import pytorch_lightning as pl
@@ -67,6 +68,35 @@ def test_limit_test_batches_is_of_the_test_set_alone(compose, tmp_path, single):
     assert row["val/accuracy"] == unused["val/accuracy"] == whole["metrics"]["final"]["val/accuracy"]
     assert not [name for name in unused if name.startswith("test/")]
     assert none["status"] == "finished"
+
+
+def test_validation_that_counts_on_from_epoch_to_epoch(compose, tmp_path):
+    """After 20 batches, of 13 an epoch: within the second."""
+    words = [*TINY, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=null"]
+    config = compose(*words, "trainer.val_check_interval=20")
+    check(config)
+    execute(config, tmp_path)
+    assert ["val/loss" in row for row in history(tmp_path)] == [False, True, False]
+    assert refusal(compose(*words)) == (
+        "trainer.val_check_interval=1.0: accepted with trainer.check_val_every_n_epoch=null: a number of batches,"
+        " counted over all epochs, or a time"
+    )
+
+
+@pytest.mark.parametrize(("interval", "fewest", "most"), [("00:00:00:01", 2, 13), ("10:00:00:00", 0, 0)])
+def test_validation_by_the_clock(compose, tmp_path, monkeypatch, interval, fewest, most):
+    """13 steps of at least 0.3 seconds."""
+    from retable.tasks.base import Task
+
+    begun, step, start = [], Task.on_before_optimizer_step, Task.on_validation_epoch_start
+    monkeypatch.setattr(Task, "on_before_optimizer_step", lambda *a: (time.sleep(0.3), step(*a))[1])
+    monkeypatch.setattr(Task, "on_validation_epoch_start", lambda *a: (begun.append(1), start(*a))[1])
+    config = compose(*TINY, "trainer.max_epochs=1", f"trainer.val_check_interval={interval}")
+    check(config)
+    rows: list[int] = []
+    execute(config, tmp_path, on_epoch=lambda row: rows.append(len(begun)))
+    assert fewest <= rows[0] <= most
+    assert ["val/loss" in row for row in history(tmp_path)] == [most > 0]
 
 
 @pytest.mark.parametrize("value", [True, False])

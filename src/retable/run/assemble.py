@@ -119,7 +119,8 @@ def _check_shares(config: dict[str, Any], data: Any) -> None:
         if part in counts:
             batches[part] = math.ceil(counts[part] / config["data"]["eval_batch_size"])
     interval = trainer.get("val_check_interval", 1.0)
-    if not isinstance(interval, float) and interval > batches["train"]:
+    counted = trainer.get("check_val_every_n_epoch", 1) is not None and isinstance(interval, int)
+    if counted and interval > batches["train"]:
         raise ConfigError(
             f"trainer.val_check_interval={interval}: accepted: at most {batches['train']}, the batches of an epoch"
         )
@@ -266,6 +267,11 @@ _TRAINERS += (
     "detect_anomaly",
     "benchmark",
 )
+_PROFILERS = {
+    "simple": profilers.SimpleProfiler,
+    "advanced": profilers.AdvancedProfiler,
+    "pytorch": profilers.PyTorchProfiler,
+}
 # Plugins of Lightning's whose work is done here.
 _NO_PLUGINS = {
     CheckpointIO: "none; a run's checkpoints are its own (conf/checkpoint)",
@@ -286,7 +292,7 @@ def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
     given |= {"limit_test_batches": test_limit(node)}
     given |= {"precision": devices.LIGHTNINGS.get(node["precision"], node["precision"])}
     if profiler := node.get("profiler"):
-        kind = {"simple": profilers.SimpleProfiler, "advanced": profilers.AdvancedProfiler}[profiler]
+        kind = _PROFILERS[profiler]
         given["profiler"] = kind(dirpath=directory, filename="profile")
     given["plugins"] = make_plugins(node)
     if any(isinstance(plugin, Precision) for plugin in given["plugins"]):
