@@ -47,7 +47,7 @@ KEYS = [
     ("max_time", "00:01:00:00", True, 26),
     ("detect_anomaly", True, True, 26),
     ("benchmark", False, False, 26),
-    ("min_steps", 20, False, 26),
+    ("min_steps", 20, True, 26),
     ("limit_test_batches", 1, False, 26),
     ("inference_mode", False, False, 26),
     ("reload_dataloaders_every_n_epochs", 1, False, 26),

@@ -36,6 +36,7 @@ INDIFFERENT_TO_STEPS: dict[str, tuple[Any, ...]] = {
     "gradient_clip_val": (None,),
     "accumulate_grad_batches": (1,),
     "max_time": (None,),
+    "min_steps": (None,),
     "val_check_interval": (1.0,),
     "overfit_batches": (0, 0.0),
     "profiler": (None,),
