@@ -43,7 +43,7 @@ def test_nothing_is_refused_that_lightning_has_not():
 
 @pytest.mark.parametrize("single", [False, True])
 def test_min_steps_is_reached_before_a_rule_ends_training(compose, tmp_path, single):
-    """A rule that asks for the end after two epochs, of 13 steps: 30 steps are reached within the third, which has a row."""
+    """A rule that asks for the end after two epochs, of 13 steps: 30 are reached within the third."""
     words = [*TINY, "trainer.max_epochs=6", "early_stop=patience", "early_stop.patience=1", "optimizer.lr=1e-9"]
     words += ["early_stop.metric=val/accuracy"] + ["trainer.gradient_clip_val=1e9"] * single
     assert execute(compose(*words), tmp_path / "without")["epochs"] == 2
@@ -119,7 +119,7 @@ def test_inference_mode(compose, tmp_path, monkeypatch, value):
     assert asked == {
         (value, False),
         (False, False),
-    }  # Lightning's own validation within fit is under no_grad either way
+    }  # within fit Lightning has no_grad either way
 
 
 @pytest.mark.parametrize("single", [False, True])
