@@ -138,11 +138,12 @@ class Plain(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=self.lr, **self.rest)
 
 
-@pytest.mark.parametrize("name", ["mnist", "cifar"])
+@pytest.mark.parametrize(("name", "fraction", "learnt"), [("mnist", 0.05, 0.8), ("cifar", 0.4, 0.15)])
 def test_the_rate_that_is_found_on_real_data_is_that_of_a_plain_module_and_can_be_used(
-    compose, data_root, tmp_path, name
+    compose, data_root, tmp_path, name, fraction, learnt
 ):
-    words = ["data=real", f"data.root={data_root}", "data.fraction=0.05", "model.width=8", "dropout=none"]
+    """About 100 mini-batches; without learning the accuracy is 0.1, of ten classes."""
+    words = ["data=real", f"data.root={data_root}", f"data.fraction={fraction}", "model.width=8", "dropout=none"]
     config = compose(f"task={name}", *words)
     torch.manual_seed(0)
     data = make_data(config)
@@ -155,8 +156,8 @@ def test_the_rate_that_is_found_on_real_data_is_that_of_a_plain_module_and_can_b
         trainer = pl.Trainer(max_epochs=1, accelerator="cpu", default_root_dir=tmp_path, **quiet)
         found[module] = Tuner(trainer).lr_find(module, datamodule=data, num_training=60)
     assert found[task].results == found[plain].results
+    assert len(found[task].results["loss"]) == 60
     assert task.lr == plain.lr == found[task].suggestion()
     trainer = pl.Trainer(max_epochs=3, accelerator="cpu", default_root_dir=tmp_path, **quiet)
     trainer.fit(task, datamodule=data)
-    accuracy = float(trainer.callback_metrics["val/accuracy"])
-    assert accuracy > {"mnist": 0.8, "cifar": 0.2}[name]  # of ten classes: by chance 0.1
+    assert float(trainer.callback_metrics["val/accuracy"]) > learnt
