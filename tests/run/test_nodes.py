@@ -255,13 +255,17 @@ def test_a_node_that_loses_rank_0_says_so_in_a_line(tmp_path, devices):
     words, port = [*WORDS, *DDP[:2], f"trainer.devices={devices}", "trainer.max_epochs=500", "output=out"], free_port()
     first = started(words, tmp_path / "first", by_hand(port, 0))
     other = started(words, tmp_path / "second", by_hand(port, 1))
-    deadline = time.monotonic() + 240
-    while not list(tmp_path.glob("first/out/*/*/*/history.csv")):
-        assert time.monotonic() < deadline, "no epoch was trained"
-        time.sleep(0.2)
-    first.kill()
-    lines = other.communicate(timeout=120)[0].splitlines()
-    first.communicate(timeout=60)
+    try:
+        deadline = time.monotonic() + 480
+        while not list(tmp_path.glob("first/out/*/*/*/history.csv")):
+            assert time.monotonic() < deadline, "no epoch was trained"
+            time.sleep(0.2)
+        first.kill()
+        lines = other.communicate(timeout=120)[0].splitlines()
+    finally:
+        for process in (first, other):
+            process.kill()
+            process.wait()
     assert other.returncode == 1, lines
     assert len(lines) == 3, lines
     assert lines[2].startswith(
