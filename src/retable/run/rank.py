@@ -29,7 +29,6 @@ from retable.run.record import Record
 from retable.run.result import describe
 from retable.tasks.base import Diverged
 
-
 # What gloo and NCCL say of a process that is no longer there.
 _GONE = re.compile(r"Connection (closed|reset|refused)|connection was (closed|reset)|Broken pipe|remote process exited")
 
