@@ -69,7 +69,7 @@ def test_limit_test_batches_is_of_the_test_set_alone(compose, tmp_path, single):
     pixels = {split: sum(map(sum, part["confusion"][split])) for split in ("val", "test")}
     assert pixels["val"] == images * pixels["test"] > 0
     assert "test" not in whole["confusion"]  # what validation has found is taken
-    assert every["test/dice"] == every["val/dice"] == first["val/dice"] != first["test/dice"]
+    assert every["test/loss"] == every["val/loss"] == first["val/loss"] != first["test/loss"]
     assert not [name for name in unused if name.startswith("test/")]
     assert none["status"] == "finished"
 
