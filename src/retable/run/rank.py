@@ -4,6 +4,7 @@ Rank 0 starts those of its machine as `python -m retable.run.rank` (retable.run.
 torchrun or srun, the command that trains comes here (`follow`).
 """
 
+import contextlib
 import json
 import os
 import re
@@ -11,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def follow(place: Place) -> None:
     meeting = Meeting(place)
     request = meeting.receive()
     print(f"rank {place.rank} of {place.world}: trains {request['directory']}", flush=True)
-    with ddp.started(meeting, request):
+    with _saying_who_is_lost(place), ddp.started(meeting, request):
         _follow(request, meeting)
 
 
@@ -77,10 +78,15 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
     trainer = execute.make_trainer(config["trainer"], kind, record, [*callbacks, ddp.callback(config)], (), ranks)
     ready()
     meeting.join(kind)
-    try:
+    with contextlib.suppress(Diverged):  # as all ranks have; the first one says so
         execute.fit(trainer, task, data, record, found, config)
-    except Diverged:
-        pass  # as all ranks have; the first one says so
+
+
+@contextlib.contextmanager
+def _saying_who_is_lost(place: Place) -> Iterator[None]:
+    """Let an error of the group's be Lost, where nobody knows better."""
+    try:
+        yield
     except RuntimeError as error:
         if not isinstance(error, distributed.DistError) and not _GONE.search(str(error)):
             raise
@@ -114,7 +120,8 @@ def main() -> None:
     torch.set_num_threads(request["threads"])
     meeting, code = Meeting(Place(**request["place"])), 0
     try:
-        _follow(request, meeting, _is_ready)
+        with _saying_who_is_lost(meeting.place):
+            _follow(request, meeting, _is_ready)
     except Lost:  # which the first one of this node says
         code = 1
     except BaseException as error:
