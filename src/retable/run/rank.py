@@ -122,8 +122,8 @@ def main() -> None:
     try:
         with _saying_who_is_lost(meeting.place):
             _follow(request, meeting, _is_ready)
-    except Lost:  # which the first one of this node says
-        code = 1
+    except Lost:
+        pass  # no fault of this one; the first one of its node says it
     except BaseException as error:
         traceback.print_exc()
         meeting.note_failure(describe(error))
