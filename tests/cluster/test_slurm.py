@@ -12,6 +12,7 @@ from retable import atomic
 from retable.run import files
 from retable.sweeps.cluster import record
 from tests.cluster.conftest import ROOT, output_of
+from tests.runs import history, same
 
 pytestmark = pytest.mark.cluster
 
@@ -186,3 +187,23 @@ def test_what_slurm_refuses_is_one_line(a_sweep):
     assert shown.splitlines()[-1] == (
         "SLURM refused the jobs: sbatch: error: Batch job submission failed: Invalid partition name specified"
     )
+
+
+def test_srun_starts_the_processes_of_one_run(slurm, tmp_path):
+    """Two tasks of one step are two processes of one run, which is the run of one process."""
+    words = ["task=mnist", "data=sample", "data.fraction=0.1", "model.width=4", "dropout=none", "data.batch_size=48"]
+    words += ["trainer.device=cpu", "logger=none", "trainer.max_epochs=2", "hydra.run.dir=run"]
+    train = [sys.executable, "-m", "retable.cli", "train", *words]
+    histories = []
+    for name, command in (
+        ("alone", train),
+        ("together", ["srun", "--ntasks=2", "--time=10", *train, "trainer=ddp", "trainer.devices=2"]),
+    ):
+        (tmp_path / name).mkdir()
+        done = subprocess.run(command, cwd=tmp_path / name, text=True, capture_output=True, timeout=540)
+        assert done.returncode == 0, done.stdout + done.stderr
+        histories.append(history(tmp_path / name / "run"))
+        assert files.read_result(tmp_path / name / "run")["status"] == "finished"
+    assert "rank 1 of 2: trains " in done.stdout
+    assert done.stdout.count("finished\n") == 1
+    same(histories[1], histories[0])

@@ -299,6 +299,8 @@ def test_predict_writes_what_predict_step_gives(project, in_process):
         "label": ("int64", (300,)),
         "margin": ("float32", (5,)),  # one value a batch of 64
     }
+    execute(composed("trainer.max_epochs=1", data, "trainer.limit_predict_batches=2"), project / "part")
+    assert np.array_equal(retable.predict(retable.load(project / "part"))["predictions"], found[:128])
 
 
 def test_compare_puts_what_both_log_side_by_side(project, in_process):

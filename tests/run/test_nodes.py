@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -57,6 +58,14 @@ def asked(nodes, devices):
             2,
             2,
             Place(2, 2, 2, "node07", 19567, starts=False),
+        ),
+        (  # of one machine, where srun has started the processes; also within an allocation by salloc
+            SLURM
+            | {"SLURM_JOB_NAME": "interactive", "SLURM_NODELIST": "node07", "SLURM_STEP_NUM_TASKS": "2"}
+            | {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_NODEID": "0", "SLURM_LOCALID": "1"},
+            1,
+            2,
+            Place(1, 2, 1, "node07", 19567, starts=False),
         ),
         (  # one task a node
             SLURM | {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_NODEID": "1", "SLURM_LOCALID": "0"},
@@ -238,3 +247,28 @@ def test_other_data_on_another_node_are_refused(tmp_path, alone):
     said = other.communicate(timeout=300)[0]
     first.communicate(timeout=300)
     assert (other.returncode, first.returncode) == (1, 1), said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_node_that_loses_rank_0_says_so_in_a_line(tmp_path, devices):
+    words, port = [*WORDS, *DDP[:2], f"trainer.devices={devices}", "trainer.max_epochs=500", "output=out"], free_port()
+    first = started(words, tmp_path / "first", by_hand(port, 0))
+    other = started(words, tmp_path / "second", by_hand(port, 1))
+    try:
+        deadline = time.monotonic() + 480
+        while not list(tmp_path.glob("first/out/*/*/*/history.csv")):
+            assert time.monotonic() < deadline, "no epoch was trained"
+            time.sleep(0.2)
+        first.kill()
+        lines = other.communicate(timeout=120)[0].splitlines()
+    finally:
+        for process in (first, other):
+            process.kill()
+            process.wait()
+    assert other.returncode == 1, lines
+    assert len(lines) == 3, lines
+    assert lines[2].startswith(
+        f"rank {devices} of {2 * devices}: another process of the run has gone; the same command on each node, with"
+        " resume=, goes on from its last epoch ("
+    )

@@ -47,6 +47,14 @@ KEYS = [
     ("max_time", "00:01:00:00", True, 26),
     ("detect_anomaly", True, True, 26),
     ("benchmark", False, False, 26),
+    ("min_steps", 20, True, 26),
+    ("limit_test_batches", 1, False, 26),
+    ("inference_mode", False, False, 26),
+    ("reload_dataloaders_every_n_epochs", 1, False, 26),
+    ("enable_progress_bar", True, True, 26),
+    ("enable_model_summary", True, False, 26),
+    ("enable_autolog_hparams", False, False, 26),
+    ("sync_batchnorm", True, False, 26),  # of one process: nothing to synchronise
     ("precision", "64-true", False, 26),
     ("precision", "bf16-true", False, 26),
 ]
@@ -111,7 +119,9 @@ def test_time_that_is_up_ends_a_run(compose, tmp_path):
     assert "val/accuracy" in result["metrics"]["final"]  # where it ends within an epoch, that is validated
 
 
-@pytest.mark.parametrize(("profiler", "line"), [("simple", "run_training_batch"), ("advanced", "function calls")])
+@pytest.mark.parametrize(
+    ("profiler", "line"), [("simple", "run_training_batch"), ("advanced", "function calls"), ("pytorch", "aten::")]
+)
 def test_a_profile_is_a_file_of_the_run(compose, tmp_path, profiler, line):
     execute(compose(*TINY, "trainer.max_epochs=1", f"trainer.profiler={profiler}"), tmp_path / "run")
     assert line in (tmp_path / "run" / "fit-profile.txt").read_text()
@@ -134,10 +144,14 @@ REFUSED = {
     "gradient_clip_val=0": r"a number in (0, inf)",
     "gradient_clip_algorithm=mean": "norm, value",
     "accumulate_grad_batches=0": "a whole number of at least 1",
-    "val_check_interval=0.0": "a number of batches (1, 2, ...) or a share in (0, 1]",
+    "val_check_interval=0.0": "a number of batches (1, 2, ...), a share in (0, 1], or days:hours:minutes:seconds",
+    "val_check_interval=00:00:00:00": (
+        "a number of batches (1, 2, ...), a share in (0, 1], or days:hours:minutes:seconds"
+    ),
+    "log_every_n_steps=-1": "a whole number of at least 0",
     "check_val_every_n_epoch=0": "a whole number of at least 1",
     "overfit_batches=-1": "a number of batches (1, 2, ...) or a share in (0, 1]",
-    "profiler=pytorch": "None, simple, advanced",
+    "profiler=xla": "None, simple, advanced, pytorch",
     "deterministic=maybe": "True, False, warn",
     "benchmark=2": "None, True, False",
     "precision=8": "auto, 32, tf32, 64-true, bf16-mixed, bf16-true, 16-mixed, bf16-auto, 16-auto",

@@ -10,11 +10,15 @@ STEERING = ("resume", "trust", "seeds", "output", "sweep", "table", "preset")
 PLACE = ("logger", "checkpoint", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
 PLACE += ("trainer.strategy", "trainer.devices", "trainer.num_nodes", "trainer.log_every_n_steps", "trainer.profiler")
 PLACE += ("trainer.num_sanity_val_steps", "trainer.detect_anomaly", "trainer.benchmark", "data.resident", "tags")
+PLACE += ("trainer.limit_predict_batches", "trainer.inference_mode", "trainer.enable_progress_bar")
+PLACE += ("trainer.enable_model_summary", "trainer.enable_autolog_hparams")
 # Keys with the value under which a run is what it was before there was the key: they are part of what a run is where
 # they stand at another one.
 NEUTRAL = {
     "trainer.min_epochs": None,
+    "trainer.min_steps": None,
     "trainer.max_time": None,
+    "trainer.limit_test_batches": None,
     "trainer.overfit_batches": 0.0,
     "trainer.val_check_interval": 1.0,
     "trainer.check_val_every_n_epoch": 1,
@@ -23,12 +27,16 @@ NEUTRAL = {
     "trainer.accumulate_grad_batches": 1,
     "trainer.deterministic": False,
     "trainer.compile": False,
+    "trainer.plugins": [],
+    "trainer.sync_batchnorm": False,
+    "trainer.reload_dataloaders_every_n_epochs": 0,
 }
 # Keys of trainer with the values under which no single step of a training matters.
 INDIFFERENT_TO_STEPS: dict[str, tuple[Any, ...]] = {
     "gradient_clip_val": (None,),
     "accumulate_grad_batches": (1,),
     "max_time": (None,),
+    "min_steps": (None,),
     "val_check_interval": (1.0,),
     "overfit_batches": (0, 0.0),
     "profiler": (None,),
@@ -36,6 +44,8 @@ INDIFFERENT_TO_STEPS: dict[str, tuple[Any, ...]] = {
     "strategy": ("auto",),
     "devices": (1, "auto"),
     "num_nodes": (1,),
+    "plugins": ([],),
+    "enable_progress_bar": (False,),
 }
 # Callbacks that only show or keep something.
 _SHOWING = ("LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "DeviceStatsMonitor", "ModelCheckpoint")

@@ -8,6 +8,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
+from retable.config.instead import refusal
+
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
 
@@ -22,7 +24,7 @@ def one_line(error: BaseException, cfg: DictConfig | None = None) -> str:
     if match := re.search(r"Could not override '([^']+)'", detail):
         key = match[1]
         if "is not in struct" in detail or "not in struct" in detail:
-            return f"{key}: no such key{_near(key, cfg)}"
+            return refusal(key) or f"{key}: no such key{_near(key, cfg)}"
         if "No match in the defaults list" in detail or "Did you mean" in detail:
             return f"{key}: no such key or group{_near(key, cfg)}"
     if match := re.search(r"Could not find '([^']+)'\s*\n+\s*Available options in '([^']+)':(.*)", detail, re.DOTALL):

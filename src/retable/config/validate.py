@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from retable import checks
+from retable.config import instead
 from retable.config.keys import is_foreign
 from retable.errors import ConfigError
 
@@ -22,13 +23,31 @@ def _limit(key: str, value: object) -> None:
         raise checks.refuse(key, value, "a number of batches (1, 2, ...) or a share in (0, 1]")
 
 
-def _overfit(key: str, value: object) -> None:
+def _limit_or_none(key: str, value: object) -> None:
     if isinstance(value, bool) or value not in (0, 0.0):
         _limit(key, value)
 
 
+def _plugins(key: str, value: object) -> None:
+    if not isinstance(value, list) or not all(isinstance(node, dict) and "_target_" in node for node in value):
+        raise checks.refuse(key, value, "a list of classes of Lightning's plugins, e.g. [{_target_: my.Precision}]")
+
+
+_TIME = re.compile(r"\d+:\d\d:\d\d:\d\d")
+
+
+def _limit_or_time(key: str, value: object) -> None:
+    if not (isinstance(value, str) and _TIME.fullmatch(value) and value.strip("0:")):
+        try:
+            _limit(key, value)
+        except ValueError:
+            raise checks.refuse(
+                key, value, "a number of batches (1, 2, ...), a share in (0, 1], or days:hours:minutes:seconds"
+            ) from None
+
+
 def _max_time(key: str, value: object) -> None:
-    if value is not None and not (isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value)):
+    if value is not None and not (isinstance(value, str) and _TIME.fullmatch(value)):
         raise checks.refuse(key, value, "days:hours:minutes:seconds, e.g. 00:12:00:00, or null")
 
 
@@ -90,17 +109,18 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trainer.max_steps": lambda k, v: v == -1 or checks.integer(k, v, 1),
     "trainer.precision": lambda k, v: checks.one_of(k, str(v), PRECISIONS),
     "trainer.compile": checks.boolean,
-    "trainer.log_every_n_steps": lambda k, v: checks.integer(k, v, 1),
+    "trainer.log_every_n_steps": lambda k, v: checks.integer(k, v, 0),
+    "trainer.min_steps": _optional(lambda k, v: checks.integer(k, v, 1)),
     "trainer.min_epochs": _optional(lambda k, v: checks.integer(k, v, 1)),
     "trainer.max_time": _max_time,
-    "trainer.overfit_batches": _overfit,
+    "trainer.overfit_batches": _limit_or_none,
     "trainer.num_sanity_val_steps": lambda k, v: checks.integer(k, v, -1),
-    "trainer.val_check_interval": _limit,
-    "trainer.check_val_every_n_epoch": lambda k, v: checks.integer(k, v, 1),
+    "trainer.val_check_interval": _limit_or_time,
+    "trainer.check_val_every_n_epoch": _optional(lambda k, v: checks.integer(k, v, 1)),
     "trainer.gradient_clip_val": _optional(lambda k, v: checks.number(k, v, 0, open_low=True)),
     "trainer.gradient_clip_algorithm": lambda k, v: checks.one_of(k, v, ("norm", "value")),
     "trainer.accumulate_grad_batches": lambda k, v: checks.integer(k, v, 1),
-    "trainer.profiler": lambda k, v: checks.one_of(k, v, (None, "simple", "advanced")),
+    "trainer.profiler": lambda k, v: checks.one_of(k, v, (None, "simple", "advanced", "pytorch")),
     "trainer.deterministic": lambda k, v: checks.one_of(k, v, (True, False, "warn")),
     "trainer.detect_anomaly": checks.boolean,
     "trainer.benchmark": lambda k, v: checks.one_of(k, v, (None, True, False)),
@@ -108,6 +128,15 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trainer.cuda_graph": checks.boolean,
     "trainer.limit_train_batches": _limit,
     "trainer.limit_val_batches": _limit,
+    "trainer.limit_test_batches": _optional(_limit_or_none),
+    "trainer.limit_predict_batches": _optional(_limit),
+    "trainer.inference_mode": checks.boolean,
+    "trainer.enable_progress_bar": checks.boolean,
+    "trainer.enable_model_summary": checks.boolean,
+    "trainer.enable_autolog_hparams": checks.boolean,
+    "trainer.reload_dataloaders_every_n_epochs": lambda k, v: checks.integer(k, v, 0),
+    "trainer.sync_batchnorm": checks.boolean,
+    "trainer.plugins": _plugins,
     "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto", "ddp")),
     "trainer.devices": lambda k, v: checks.integer(k, v, 1),
     "trainer.num_nodes": lambda k, v: checks.integer(k, v, 1),
@@ -174,6 +203,8 @@ def validate(config: dict[str, Any]) -> None:
         for key in config.get(section) or {}:
             if section == "logger" and isinstance(config[section][key], dict) and "_target_" in config[section][key]:
                 continue
+            if key not in known and (said := instead.refusal(f"{section}.{key}")) is not None:
+                raise ConfigError(said)
             if key not in known and key != "name":
                 raise ConfigError(f"{section}.{key}: no such key; accepted: {', '.join(known)}")
     for section in ("scheduler", "early_stop"):
@@ -186,6 +217,12 @@ def validate(config: dict[str, Any]) -> None:
     if is_foreign(config):
         _validate_foreign(config)
     _validate_ranks(config.get("trainer") or {}, is_foreign(config))
+    interval = (config.get("trainer") or {}).get("val_check_interval", 1.0)
+    if (config.get("trainer") or {}).get("check_val_every_n_epoch", 1) is None and isinstance(interval, float):
+        raise ConfigError(
+            f"trainer.val_check_interval={interval}: accepted with trainer.check_val_every_n_epoch=null: a number of"
+            " batches, counted over all epochs, or a time"
+        )
     transforms = (config.get("augment") or {}).get("transforms", [])
     known = [name for name, node in (config.get("augment") or {}).items() if isinstance(node, dict)]
     if not isinstance(transforms, list):

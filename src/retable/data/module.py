@@ -242,7 +242,7 @@ class ImageData(Reading, pl.LightningDataModule):
             # limit_train_batches=1 is one batch, 1.0 is all of them.
             whole_epoch = trainer.limit_train_batches == 1.0 and isinstance(trainer.limit_train_batches, float)
             limited = trainer.fast_dev_run or trainer.overfit_batches or trainer.max_steps != -1
-            if not whole_epoch or limited or trainer.val_check_interval != 1.0:
+            if not whole_epoch or limited or getattr(trainer, "val_check_interval", "a time") != 1.0:
                 return 1
         most = batches_per_chunk(self.batch_size, self.image_shape)
         if self.block is None or most < self.block or self.augment_mode == "fly" or self._device.type != "cuda":

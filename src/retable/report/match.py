@@ -23,7 +23,7 @@ from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells
 
 SCALE = (
     *("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches", "trainer.limit_val_batches"),
-    *("data.fraction", "data.source"),
+    *("trainer.limit_test_batches", "data.fraction", "data.source"),
 )
 # May differ between the runs of a group: seeds are averaged, and a table of several precisions says so.
 _FREE = (*SCALE, "seed", "trainer.precision")

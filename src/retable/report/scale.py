@@ -51,10 +51,10 @@ def scale_of(record: RunRecord, published_epochs: int, published_fraction: float
     """Args: published_epochs, published_fraction: of the run's cell."""
     config = record.config
     limits = []
-    for key in ("trainer.limit_train_batches", "trainer.limit_val_batches"):
+    for key in ("trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.limit_test_batches"):
         value = lookup(config, key, 1.0)
         # A whole number is a number of batches, also 1; a float is a share.
-        if isinstance(value, int) or value < 1:
+        if isinstance(value, int) or (value is not None and value < 1):
             limits.append(f"{key}={value}")
     if (lookup(config, "trainer.max_steps", -1) or -1) > 0:
         limits.append(f"trainer.max_steps={lookup(config, 'trainer.max_steps')}")

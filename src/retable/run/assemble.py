@@ -9,6 +9,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import profilers
 from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.plugins import CheckpointIO, LayerSync, Precision
+from pytorch_lightning.plugins.environments import ClusterEnvironment
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -25,7 +27,8 @@ _FLOAT_BYTES = 4
 # Keys of trainer that may be a share of the batches, with the parts of the set that they are a share of.
 _SHARES = {
     "limit_train_batches": ("train",),
-    "limit_val_batches": ("val", "test"),
+    "limit_val_batches": ("val",),
+    "limit_test_batches": ("test",),
     "overfit_batches": ("train", "val"),
 }
 
@@ -62,9 +65,16 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     """
     if is_foreign(config):
         check_loggers(config, make_callbacks(config, None, Path()))
+        make_plugins(config["trainer"])
         return foreign.check(config)
     if config["trainer"]["device"] == "cpu":  # before data are read, which may mean to download them
         devices.precision(config["trainer"]["precision"], "cpu")
+    make_plugins(config["trainer"])
+    if config["trainer"].get("limit_predict_batches") is not None:
+        raise ConfigError(
+            f"trainer.limit_predict_batches={config['trainer']['limit_predict_batches']}: accepted by"
+            f" task={config['task']['name']}: null; retable predict takes the images that it is given"
+        )
     data = make_data(config)
     task = make_task(config, data, "meta")
     operations = _check_output(config, task, data)
@@ -109,13 +119,14 @@ def _check_shares(config: dict[str, Any], data: Any) -> None:
         if part in counts:
             batches[part] = math.ceil(counts[part] / config["data"]["eval_batch_size"])
     interval = trainer.get("val_check_interval", 1.0)
-    if not isinstance(interval, float) and interval > batches["train"]:
+    counted = trainer.get("check_val_every_n_epoch", 1) is not None and isinstance(interval, int)
+    if counted and interval > batches["train"]:
         raise ConfigError(
             f"trainer.val_check_interval={interval}: accepted: at most {batches['train']}, the batches of an epoch"
         )
     for key, parts in _SHARES.items():
-        share = trainer.get(key, 1.0)
-        fewest = min(batches[part] for part in parts if part in batches)
+        share = test_limit(trainer) if key == "limit_test_batches" else trainer.get(key, 1.0)
+        fewest = min((batches[part] for part in parts if part in batches), default=1)
         if isinstance(share, float) and 0 < share * fewest < 1:
             raise ConfigError(
                 f"trainer.{key}={share}: less than one of {fewest} batches; accepted: at least {1 / fewest:.4g}, or a"
@@ -244,7 +255,8 @@ def make_early_stop(config: dict[str, Any], task: pl.LightningModule) -> Any:
 
 
 # Keys of trainer/ that are handed to Lightning's Trainer as they are, where a config has them.
-_TRAINERS = ("max_epochs", "min_epochs", "max_steps", "max_time", "limit_train_batches", "limit_val_batches")
+_TRAINERS = ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "limit_train_batches")
+_TRAINERS += ("limit_val_batches", "inference_mode", "reload_dataloaders_every_n_epochs", "enable_autolog_hparams")
 _TRAINERS += ("overfit_batches", "num_sanity_val_steps", "val_check_interval", "check_val_every_n_epoch")
 _TRAINERS += (
     "log_every_n_steps",
@@ -255,6 +267,16 @@ _TRAINERS += (
     "detect_anomaly",
     "benchmark",
 )
+_PROFILERS = {
+    "simple": profilers.SimpleProfiler,
+    "advanced": profilers.AdvancedProfiler,
+    "pytorch": profilers.PyTorchProfiler,
+}
+# Plugins of Lightning's whose work is done here.
+_NO_PLUGINS = {
+    CheckpointIO: "none; a run's checkpoints are its own (conf/checkpoint)",
+    ClusterEnvironment: "none; trainer=ddp finds its processes itself",
+}
 # What Lightning's defaults would be for runs from before a key was there.
 _BEFORE = {"num_sanity_val_steps": 0, "deterministic": False}  # not None: it would keep what the last run had set
 
@@ -267,12 +289,46 @@ def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
         directory: the run's, where a profiler writes.
     """
     given = _BEFORE | {key: node[key] for key in _TRAINERS if key in node}
-    given |= {"limit_test_batches": node["limit_val_batches"]}
+    given |= {"limit_test_batches": test_limit(node)}
     given |= {"precision": devices.LIGHTNINGS.get(node["precision"], node["precision"])}
     if profiler := node.get("profiler"):
-        kind = {"simple": profilers.SimpleProfiler, "advanced": profilers.AdvancedProfiler}[profiler]
+        kind = _PROFILERS[profiler]
         given["profiler"] = kind(dirpath=directory, filename="profile")
+    given["plugins"] = make_plugins(node)
+    if any(isinstance(plugin, Precision) for plugin in given["plugins"]):
+        del given["precision"]  # the plugin says it
+    if node.get("sync_batchnorm") and node.get("strategy") == "ddp":
+        given["sync_batchnorm"] = True
     return given
+
+
+def test_limit(node: dict[str, Any]) -> float:
+    """Batches of the test set that are used, or a share: as of the validation set where trainer does not say it."""
+    limit = node.get("limit_test_batches")
+    return node["limit_val_batches"] if limit is None else limit
+
+
+def make_plugins(node: dict[str, Any]) -> list[Any]:
+    """Lightning's plugins that a config's trainer/ names.
+
+    Raises:
+        ConfigError: for what is none, for a precision beside another one, and for one that does what is done here.
+    """
+    made: list[Any] = []
+    for number, given in enumerate(node.get("plugins") or ()):
+        key = f"trainer.plugins.{number}"
+        target = target_of(given, key)
+        for kind, instead in _NO_PLUGINS.items():
+            if isinstance(target, type) and issubclass(target, kind):
+                raise ConfigError(f"{key}._target_={given['_target_']}: a {kind.__name__}; accepted: {instead}")
+        if not (isinstance(target, type) and issubclass(target, Precision | LayerSync)):
+            raise ConfigError(
+                f"{key}._target_={given['_target_']}: accepted: a class derived from Lightning's Precision or LayerSync"
+            )
+        if issubclass(target, Precision) and str(node["precision"]) != "32":
+            raise ConfigError(f"trainer.precision={node['precision']}: accepted with {given['_target_']}: 32")
+        made.append(build(given, key))
+    return made
 
 
 def count_parameters(task: Task) -> int:

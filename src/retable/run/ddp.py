@@ -29,7 +29,7 @@ from torch import distributed
 
 from retable.data.loader import mixed_seed
 from retable.errors import ConfigError, RetableError, ending, first_line
-from retable.run import nodes
+from retable.run import devices, nodes
 from retable.run.nodes import Place
 from retable.tasks.base import Task
 from retable.training.ranks import Ranks, Shares
@@ -58,6 +58,8 @@ def check(config: dict[str, Any], task: Task) -> None:
     if batch % world:
         key = "trainer.devices" if trainer.get("num_nodes", 1) == 1 else "trainer.num_nodes * trainer.devices"
         raise ConfigError(f"data.batch_size={batch}: accepted with {key}={world}: a multiple of it")
+    if trainer.get("sync_batchnorm") and (trainer["device"] == "cpu" or not devices.gpus()):
+        raise ConfigError("trainer.sync_batchnorm=true: PyTorch has it on GPUs alone; accepted here: false")
     if not task.shareable:
         raise ConfigError(f"trainer.strategy=ddp: accepted by task={config['task']['name']}: auto")
     if nodes.are_several(config):

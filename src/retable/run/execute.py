@@ -13,7 +13,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import ModelSummary, ProgressBar
+from pytorch_lightning.callbacks import ModelSummary, ProgressBar, RichModelSummary
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from retable import atomic
@@ -27,6 +27,7 @@ from retable.run.assemble import (
     make_data,
     make_early_stop,
     make_task,
+    test_limit,
     trainer_arguments,
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
@@ -261,9 +262,11 @@ def fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, found: Path 
     trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
     if not task.has_seen("val"):  # training was finished before: figures and counts want predictions all the same
         trainer.validate(task, datamodule=data, verbose=False)
-    if not record.rows or data.splits.test is None:
+    limits = config["trainer"]["limit_val_batches"], test_limit(config["trainer"])
+    if not record.rows or data.splits.test is None or limits[1] == 0:
         return
-    if data.splits.test is data.splits.val and "val/loss" in record.rows[-1]:  # then it has been used already
+    used = data.splits.test is data.splits.val and limits[0] == limits[1] and type(limits[0]) is type(limits[1])
+    if used and "val/loss" in record.rows[-1]:
         last = {key.replace("val/", "test/", 1): v for key, v in record.rows[-1].items() if key.startswith("val/")}
     else:
         trainer.test(task, datamodule=data, verbose=False)
@@ -289,15 +292,20 @@ def make_trainer(
     """
     # What SLURM's variables would make of it: ranks that wait for each other, checkpoints in the working directory.
     alone = {"plugins": [LightningEnvironment()], "devices": 1}
+    given = {**(ranks or alone), **trainer_arguments(node, record.directory)}
+    given["plugins"] = [*alone["plugins"], *given["plugins"]] if ranks is None else given["plugins"]
+    summarised = any(isinstance(callback, ModelSummary) for callback in callbacks)
+    if node.get("enable_model_summary") and not summarised and not (ranks and not record.writes):
+        callbacks, summarised = [*callbacks, RichModelSummary()], True  # Lightning's plain one goes to a log
     trainer = pl.Trainer(
-        **(ranks or alone),
+        **given,
         default_root_dir=record.directory,
         accelerator="gpu" if kind == "cuda" else "cpu",
-        **trainer_arguments(node, record.directory),
         callbacks=[*callbacks, record],
         logger=list(loggers) or False,
-        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-        enable_model_summary=any(isinstance(callback, ModelSummary) for callback in callbacks),
+        enable_progress_bar=node.get("enable_progress_bar", False)
+        or any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_model_summary=summarised,
         use_distributed_sampler=False,
     )
     # Lightning's handler of SIGTERM raises SystemExit at a batch's end, and speaks to the other ranks in between what

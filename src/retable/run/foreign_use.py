@@ -158,6 +158,7 @@ def _trainer(trained: TrainedModule) -> pl.Trainer:
         devices=1,
         precision=devices.LIGHTNINGS.get(precision, precision),
         logger=False,
+        limit_predict_batches=trained.config["trainer"].get("limit_predict_batches"),
         plugins=[LightningEnvironment()],
         **quiet,
     )

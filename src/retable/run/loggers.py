@@ -88,7 +88,8 @@ def make_loggers(
             with _alone(node):
                 if isinstance(logger, MLFlowLogger):
                     known[key] = logger.run_id
-                logger.log_hyperparams(identity(config))
+                if config["trainer"].get("enable_autolog_hparams", True):
+                    logger.log_hyperparams(identity(config))
         except ImportError as error:
             raise ConfigError(f"logger={key}: a package is missing ({first_line(error)})") from error
         made.append(logger)

@@ -61,10 +61,15 @@ class Place:
 
 
 def are_several(config: dict[str, Any]) -> bool:
-    """Whether a run is trained on several machines, or by processes that torchrun has started."""
+    """Whether a run is trained on several machines, or by processes that torchrun or srun has started."""
     trainer = config["trainer"]
-    by_torchrun = trainer.get("strategy") == "ddp" and TorchElasticEnvironment.detect()
-    return by_torchrun or trainer.get("num_nodes", 1) > 1
+    started = trainer.get("strategy") == "ddp" and (TorchElasticEnvironment.detect() or _by_srun())
+    return started or trainer.get("num_nodes", 1) > 1
+
+
+def _by_srun() -> bool:
+    """Whether srun has started this process and others; the variables of the job alone would not tell."""
+    return os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
 
 
 def place(config: dict[str, Any]) -> Place:
@@ -78,7 +83,7 @@ def place(config: dict[str, Any]) -> Place:
     asked = f"trainer.num_nodes={nodes}, trainer.devices={devices}"
     if TorchElasticEnvironment.detect():
         by, environment, accepted = "torchrun", TorchElasticEnvironment(), (nodes * devices,)
-    elif "SLURM_NTASKS" in os.environ and SLURMEnvironment.job_name() not in _INTERACTIVE:
+    elif "SLURM_NTASKS" in os.environ and (_by_srun() or SLURMEnvironment.job_name() not in _INTERACTIVE):
         by, environment, accepted = "srun", _Slurm(), (nodes * devices, nodes)
     else:
         return _by_hand(asked, devices, nodes)

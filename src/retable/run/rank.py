@@ -7,18 +7,20 @@ torchrun or srun, the command that trains comes here (`follow`).
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import distributed
 
-from retable.errors import RetableError
+from retable.errors import RetableError, first_line
 from retable.run import ddp, devices, execute, precision, steps
 from retable.run.assemble import best_is_highest, make_callbacks, make_data, make_early_stop, make_task
 from retable.run.ddp import Meeting
@@ -28,18 +30,26 @@ from retable.run.record import Record
 from retable.run.result import describe
 from retable.tasks.base import Diverged
 
+# What gloo and NCCL say of a process that is no longer there.
+_GONE = re.compile(r"Connection (closed|reset|refused)|connection was (closed|reset)|Broken pipe|remote process exited")
+
+
+class Lost(RetableError):
+    """Another process of the run has ended before its end."""
+
 
 def follow(place: Place) -> None:
     """Train as a rank that nobody of this project has started: of another node, or one of torchrun's or srun's.
 
     Raises:
         RetableError: where rank 0 is not found, has ended before, or trains what this node has not.
+        Lost: where another process ends while this one trains.
     """
     print(f"rank {place.rank} of {place.world}: waits for rank 0 at {place.address}:{place.port}", flush=True)
     meeting = Meeting(place)
     request = meeting.receive()
     print(f"rank {place.rank} of {place.world}: trains {request['directory']}", flush=True)
-    with ddp.started(meeting, request):
+    with _saying_who_is_lost(place), ddp.started(meeting, request):
         _follow(request, meeting)
 
 
@@ -72,6 +82,20 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
         execute.fit(trainer, task, data, record, found, config)
 
 
+@contextlib.contextmanager
+def _saying_who_is_lost(place: Place) -> Iterator[None]:
+    """Let an error of the group's be Lost, where nobody knows better."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, distributed.DistError) and not _GONE.search(str(error)):
+            raise
+        raise Lost(
+            f"rank {place.rank} of {place.world}: another process of the run has gone; the same command on each node,"
+            f" with resume=, goes on from its last epoch ({first_line(error)})"
+        ) from error
+
+
 def _is_ready() -> None:
     sys.stdout.write("ready\n")
     sys.stdout.flush()
@@ -96,7 +120,10 @@ def main() -> None:
     torch.set_num_threads(request["threads"])
     meeting, code = Meeting(Place(**request["place"])), 0
     try:
-        _follow(request, meeting, _is_ready)
+        with _saying_who_is_lost(meeting.place):
+            _follow(request, meeting, _is_ready)
+    except Lost:
+        pass  # no fault of this one; the first one of its node says it
     except BaseException as error:
         traceback.print_exc()
         meeting.note_failure(describe(error))

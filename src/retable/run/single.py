@@ -155,7 +155,11 @@ def _has_followed(config: dict[str, Any], overrides: Sequence[str]) -> bool:
     if begun and (files.read_result(begun) or {}).get("status") in files.DONE:
         return True
     _use_threads(config)
-    rank.follow(place)
+    try:
+        rank.follow(place)
+    except rank.Lost as error:  # no refusal: the run had begun
+        print(error, file=sys.stderr)
+        sys.exit(1)
     return True
 
 

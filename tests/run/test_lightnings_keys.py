@@ -1,0 +1,300 @@
+"""Every key of Lightning's Trainer is a key of `trainer`, or is refused with what to use instead; what the keys do."""
+
+import inspect
+import time
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins import Precision
+from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
+
+from retable.config.compose import Composer
+from retable.config.identity import identity, run_name, same_run
+from retable.config.instead import INSTEAD
+from retable.config.targets import check_targets
+from retable.config.validate import CHECKS
+from retable.errors import DataError
+from retable.run import ddp
+from retable.run.assemble import make_data, make_plugins, trainer_arguments
+from retable.run.execute import execute
+from tests.checking import check, refusal
+from tests.runs import history, interrupted_after, weights
+
+TINY = ("task=mnist", "data.fraction=0.2", "model.width=4", "dropout=0.2", "trainer.device=cpu")  # 13 steps an epoch
+LIGHTNINGS = [name for name in inspect.signature(pl.Trainer.__init__).parameters if name != "self"]
+pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.mark.parametrize("name", LIGHTNINGS)
+def test_each_is_a_key_here_or_is_refused_with_what_to_use_instead(compose, command, name):
+    ours = compose("task=mnist")["trainer"]
+    assert (name in ours) == (name not in INSTEAD), f"{name} is neither in conf/trainer nor in INSTEAD, or in both"
+    assert name not in ours or f"trainer.{name}" in CHECKS
+    if name in INSTEAD:
+        said = f"trainer.{name}: not a key here; accepted: {INSTEAD[name]}"
+        assert command("task=mnist", f"trainer.{name}=1") == (2, said)
+        assert command("task=mnist", f"+trainer.{name}=1") == (2, said)
+
+
+def test_nothing_is_refused_that_lightning_has_not():
+    assert set(INSTEAD) <= set(LIGHTNINGS)
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_min_steps_is_reached_before_a_rule_ends_training(compose, tmp_path, single):
+    """A rule that asks for the end after two epochs, of 13 steps: 30 are reached within the third."""
+    words = [*TINY, "trainer.max_epochs=6", "early_stop=patience", "early_stop.patience=1", "optimizer.lr=1e-9"]
+    words += ["early_stop.metric=val/accuracy"] + ["trainer.gradient_clip_val=1e9"] * single
+    assert execute(compose(*words), tmp_path / "without")["epochs"] == 2
+    result = execute(compose(*words, "trainer.min_steps=30"), tmp_path / "run")
+    assert (result["epochs"], result["step"]) == (3, 30)
+    assert "val/accuracy" in history(tmp_path / "run")[2]
+    wanted = "trainer.gradient_clip_val=1000000000.0" if single else "trainer.min_steps=30"
+    assert result["stepping"] == {"in_chunks": False, "because": wanted}
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_limit_test_batches_is_of_the_test_set_alone(compose, tmp_path, single):
+    """One image of the set that validation sees whole, and that is the test set here."""
+    words = ["task=gland", "data.size=32", "data.batch_size=8", "data.eval_batch_size=1", "trainer.max_epochs=1"]
+    words += ["trainer.device=cpu"] + ["trainer.gradient_clip_val=1e9"] * single
+    whole = execute(compose(*words), tmp_path / "whole")
+    part = execute(compose(*words, "trainer.limit_test_batches=1"), tmp_path / "part")
+    none = execute(compose(*words, "trainer.limit_test_batches=0"), tmp_path / "none")
+    assert whole["stepping"]["in_chunks"] is not single
+    images = make_data(compose(*words)).counts["val"]
+    (every,), (first,), (unused,) = (history(tmp_path / name) for name in ("whole", "part", "none"))
+    assert images > 1
+    pixels = {split: sum(map(sum, part["confusion"][split])) for split in ("val", "test")}
+    assert pixels["val"] == images * pixels["test"] > 0
+    assert "test" not in whole["confusion"]  # what validation has found is taken
+    assert every["test/loss"] == every["val/loss"] == first["val/loss"] != first["test/loss"]
+    assert not [name for name in unused if name.startswith("test/")]
+    assert none["status"] == "finished"
+
+
+def test_validation_that_counts_on_from_epoch_to_epoch(compose, tmp_path):
+    """After 20 batches, of 13 an epoch: within the second."""
+    words = [*TINY, "trainer.max_epochs=3", "trainer.check_val_every_n_epoch=null"]
+    config = compose(*words, "trainer.val_check_interval=20")
+    check(config)
+    execute(config, tmp_path)
+    assert ["val/loss" in row for row in history(tmp_path)] == [False, True, False]
+    assert refusal(compose(*words)) == (
+        "trainer.val_check_interval=1.0: accepted with trainer.check_val_every_n_epoch=null: a number of batches,"
+        " counted over all epochs, or a time"
+    )
+
+
+@pytest.mark.parametrize(("interval", "fewest", "most"), [("00:00:00:01", 2, 13), ("10:00:00:00", 0, 0)])
+def test_validation_by_the_clock(compose, tmp_path, monkeypatch, interval, fewest, most):
+    """13 steps of at least 0.3 seconds."""
+    from retable.tasks.base import Task
+
+    begun, step, start = [], Task.on_before_optimizer_step, Task.on_validation_epoch_start
+    monkeypatch.setattr(Task, "on_before_optimizer_step", lambda *a: (time.sleep(0.3), step(*a))[1])
+    monkeypatch.setattr(Task, "on_validation_epoch_start", lambda *a: (begun.append(1), start(*a))[1])
+    config = compose(*TINY, "trainer.max_epochs=1", f"trainer.val_check_interval={interval}")
+    check(config)
+    rows: list[int] = []
+    execute(config, tmp_path, on_epoch=lambda row: rows.append(len(begun)))
+    assert fewest <= rows[0] <= most
+    assert ["val/loss" in row for row in history(tmp_path)] == [most > 0]
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_inference_mode(compose, tmp_path, monkeypatch, value):
+    from retable.tasks.base import Task
+
+    asked, step = set(), Task.validation_step
+
+    def validation_step(task, batch, index):
+        asked.add((torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+        step(task, batch, index)
+
+    monkeypatch.setattr(Task, "validation_step", validation_step)
+    words = ("trainer.max_epochs=1", "trainer.validate_first=true", f"trainer.inference_mode={value}")
+    execute(compose(*TINY, *words), tmp_path)
+    assert asked == {
+        (value, False),
+        (False, False),
+    }  # within fit Lightning has no_grad either way
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_loaders_are_asked_for_again(compose, tmp_path, monkeypatch, single):
+    from retable.data.module import ImageData
+
+    asked, loader = [], ImageData.train_dataloader
+
+    def train_dataloader(data):
+        asked.append(1)
+        return loader(data)
+
+    monkeypatch.setattr(ImageData, "train_dataloader", train_dataloader)
+    words = [*TINY, "trainer.max_epochs=4"] + ["trainer.gradient_clip_val=1e9"] * single
+    execute(compose(*words), tmp_path / "once")
+    assert len(asked) == 1
+    again = compose(*words, "trainer.reload_dataloaders_every_n_epochs=2")
+    execute(again, tmp_path / "again")
+    assert len(asked) == 3  # before epochs 0 and 2
+    assert history(tmp_path / "again") == history(tmp_path / "once")  # an epoch's order is that of its number
+    execute(again, tmp_path / "parts", **interrupted_after(3))
+    execute(again, tmp_path / "parts")
+    for name, value in weights(tmp_path / "again").items():
+        assert torch.equal(value, weights(tmp_path / "parts")[name]), name
+
+
+def test_what_is_shown(compose, tmp_path, capfd):
+    execute(compose(*TINY, "trainer.max_epochs=1"), tmp_path / "quiet")
+    quiet = capfd.readouterr()
+    execute(compose(*TINY, "trainer.max_epochs=1", "trainer.enable_model_summary=true"), tmp_path / "summary")
+    assert "Trainable params" in capfd.readouterr().out
+    execute(compose(*TINY, "trainer.max_epochs=1", "trainer.enable_progress_bar=true"), tmp_path / "bar")
+    shown = capfd.readouterr()
+    assert "Epoch 0" in shown.out + shown.err
+    assert "13/13" in shown.out + shown.err
+    assert "Trainable params" not in quiet.out
+    assert "Epoch 0" not in quiet.out + quiet.err
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_hyperparameters_of_loggers(compose, tmp_path, value):
+    config = compose(*TINY, "logger=csv", "trainer.max_epochs=1", f"trainer.enable_autolog_hparams={value}")
+    execute(config, tmp_path)
+    kept = [path.read_text() for path in tmp_path.rglob("hparams.yaml")]
+    assert any("optimizer.lr" in text for text in kept) == value
+
+
+class Counting(Precision):
+    """Lightning's own precision, which counts the steps that go through it."""
+
+    steps = 0
+
+    def optimizer_step(self, optimizer, model, closure, **kwargs):
+        Counting.steps += 1
+        return super().optimizer_step(optimizer, model, closure, **kwargs)
+
+
+def named(target):
+    return f"trainer.plugins=[{{_target_: {target}}}]"
+
+
+def test_a_precision_of_ones_own_is_what_takes_the_steps(compose, tmp_path, monkeypatch):
+    monkeypatch.setattr(Counting, "steps", 0)
+    words = (*TINY, "trainer.max_epochs=2", "trainer.precision=32")
+    config = compose(*words, named(f"{__name__}.Counting"))
+    check(config)
+    result = execute(config, tmp_path / "own")
+    assert Counting.steps == 26
+    assert result["stepping"]["because"].startswith("trainer.plugins=")
+    execute(compose(*words), tmp_path / "plain")
+    assert history(tmp_path / "own") == history(tmp_path / "plain")
+
+
+def test_lightnings_double_precision_is_that_of_the_key(compose, tmp_path):
+    words = (*TINY, "trainer.max_epochs=1")
+    double = named("pytorch_lightning.plugins.DoublePrecision")
+    execute(compose(*words, "trainer.precision=32", double), tmp_path / "plugin")
+    execute(compose(*words, "trainer.precision=64-true"), tmp_path / "key")
+    for name, value in weights(tmp_path / "key").items():
+        assert torch.equal(value, weights(tmp_path / "plugin")[name]), name
+    assert value.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["trainer.precision=32", named("pytorch_lightning.plugins.AsyncCheckpointIO")],
+            "trainer.plugins.0._target_=pytorch_lightning.plugins.AsyncCheckpointIO: a CheckpointIO; accepted: none; a"
+            " run's checkpoints are its own (conf/checkpoint)",
+        ),
+        (
+            ["trainer.precision=32", named("pytorch_lightning.plugins.environments.SLURMEnvironment")],
+            "trainer.plugins.0._target_=pytorch_lightning.plugins.environments.SLURMEnvironment: a ClusterEnvironment;"
+            " accepted: none; trainer=ddp finds its processes itself",
+        ),
+        (
+            ["trainer.precision=32", named("torch.nn.ReLU")],
+            "trainer.plugins.0._target_=torch.nn.ReLU: accepted: a class derived from Lightning's Precision or"
+            " LayerSync",
+        ),
+        (
+            [named("pytorch_lightning.plugins.DoublePrecision")],
+            "trainer.precision=auto: accepted with pytorch_lightning.plugins.DoublePrecision: 32",
+        ),
+        (
+            ["trainer.plugins=[3]"],
+            "trainer.plugins=[3]: accepted: a list of classes of Lightning's plugins, e.g. [{_target_: my.Precision}]",
+        ),
+        (
+            ["trainer.limit_predict_batches=2"],
+            "trainer.limit_predict_batches=2: accepted by task=mnist: null; retable predict takes the images that it is"
+            " given",
+        ),
+        (
+            ["trainer.limit_test_batches=-1"],
+            "trainer.limit_test_batches=-1: accepted: a number of batches (1, 2, ...) or a share in (0, 1]",
+        ),
+        (["trainer.min_steps=0"], "trainer.min_steps=0: accepted: a whole number of at least 1"),
+        (
+            ["trainer.reload_dataloaders_every_n_epochs=-1"],
+            "trainer.reload_dataloaders_every_n_epochs=-1: accepted: a whole number of at least 0",
+        ),
+        (["trainer.inference_mode=1"], "trainer.inference_mode=1: accepted: true, false"),
+        (
+            ["trainer=ddp", "trainer.sync_batchnorm=true", "dropout=none"],
+            "trainer.sync_batchnorm=true: PyTorch has it on GPUs alone; accepted here: false",
+        ),
+    ],
+)
+def test_refusals(compose, words, said):
+    assert refusal(compose("task=mnist", "trainer.device=cpu", *words)) == said
+
+
+def test_a_plugin_of_somebody_elses_run_is_looked_at_before_it_is_imported(compose):
+    config = compose("task=mnist", named("pytorch_lightning.plugins.DoublePrecision"))
+    check_targets(config, "run.json")
+    with pytest.raises(DataError, match=r"^run\.json: refused, trainer\.plugins\.0\._target_=os\.system is neither"):
+        check_targets(compose("task=mnist", named("os.system")), "run.json")
+
+
+def test_batch_normalisation_over_all_processes_is_lightnings(compose, tmp_path):
+    """On GPUs; here, that each rank's strategy is told."""
+    node = compose("task=mnist", "trainer=ddp", "trainer.sync_batchnorm=true")["trainer"] | {"precision": "32"}
+    place = ddp.Place(0, 2, 1, "127.0.0.1", 1, starts=False)
+    trainer = pl.Trainer(
+        accelerator="cpu", logger=False, **ddp.settings("cpu", place), **trainer_arguments(node, tmp_path)
+    )
+    assert isinstance(trainer.strategy._layer_sync, TorchSyncBatchNorm)
+    assert "sync_batchnorm" not in trainer_arguments(node | {"strategy": "auto"}, tmp_path)
+
+
+def test_a_layer_sync_is_made(compose):
+    node = compose("task=mnist", named("pytorch_lightning.plugins.layer_sync.TorchSyncBatchNorm"))["trainer"]
+    (plugin,) = make_plugins(node)
+    assert isinstance(plugin, TorchSyncBatchNorm)
+
+
+CHANGING = ("min_steps=30", "limit_test_batches=1", "sync_batchnorm=true", "reload_dataloaders_every_n_epochs=1")
+CHANGING += ("plugins=[{_target_: pytorch_lightning.plugins.DoublePrecision}]",)
+NOT_CHANGING = ("limit_predict_batches=1", "inference_mode=false", "enable_progress_bar=true")
+NOT_CHANGING += ("enable_model_summary=true", "enable_autolog_hparams=false")
+
+
+def test_what_makes_another_run():
+    composer = Composer()
+    plain = composer.compose(["task=cifar"])
+    old = identity(plain.config)
+    new = ("min_steps", "test_batches", "sync", "reload", "plugins", "predict", "inference", "enable_")
+    assert not [key for key in old if any(word in key for word in new)]  # finished runs stay what they are
+    for override in CHANGING:
+        changed = composer.compose(["task=cifar", f"trainer.{override}"])
+        assert not same_run(old, identity(changed.config), changed.defaults), override
+        assert run_name(changed) != run_name(plain)
+    for override in NOT_CHANGING:
+        same = composer.compose(["task=cifar", f"trainer.{override}"])
+        assert same_run(old, identity(same.config), same.defaults), override
+        assert run_name(same) == run_name(plain)
