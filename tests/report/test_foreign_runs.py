@@ -15,6 +15,7 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import hydra
 import pandas as pd
 import pytest
 import scipy.stats
@@ -103,6 +104,8 @@ def csv_file(folder: Path) -> Path:
 
 
 def hydra_folder(folder: Path) -> Path:
+    if sys.version_info >= (3, 14) and hydra.__version__.startswith("1.3."):
+        pytest.skip("no program of Hydra 1.3 starts on Python 3.14 (its help of --shell-completion is no text)")
     (folder / "config.yaml").write_text("dropout: {p: 0.1}\nseed: 0\noptimizer: sgd\nepochs: 3\n")
     script = SCRIPT.format(final={p: list(values) for p, values in FINAL.items()})
     (folder / "script.py").write_text(script.replace("config_path=None", f"config_path={str(folder)!r}"))
