@@ -5,8 +5,11 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
+from retable.data.formats.idx import write_idx
+from retable.data.sets.mnist import NAMES
 from retable.errors import ConfigError
 from retable.run import files
 from retable.run.ddp import free_port
@@ -240,13 +243,29 @@ def test_torchrun_on_one_machine_starts_one_run(tmp_path, alone):
 
 
 @pytest.mark.slow
-def test_other_data_on_another_node_are_refused(tmp_path, alone):
-    words, port = [*WORDS, *DDP, "trainer.devices=1", "output=out"], free_port()
+@pytest.mark.parametrize("same", [True, False])
+def test_other_data_on_another_node_are_refused(tmp_path, same):
+    """Each node reads its own copy of the set, below its own folder; one pixel is another."""
+    words = [word for word in WORDS if not word.startswith(("data=", "data.fraction"))]
+    words, port = (
+        [*words, *DDP[:2], "trainer.max_epochs=1", "trainer.devices=1", "data.root=sets", "output=out"],
+        free_port(),
+    )
+    images = np.random.default_rng(0).integers(0, 256, (96, 28, 28), np.uint8)
+    for folder in ("first", "second"):
+        for name, array in zip(NAMES, [images, np.arange(96, dtype=np.uint8) % 10] * 2, strict=True):
+            write_idx(tmp_path / folder / "sets/mnist/MNIST/raw" / name, array)
+        images = images if same else images ^ (np.arange(images.size).reshape(images.shape) == 0)
     first = started(words, tmp_path / "first", by_hand(port, 0))
-    other = started([*words, "data.fraction=0.1", "task=cifar"], tmp_path / "second", by_hand(port, 1))
-    said = other.communicate(timeout=300)[0]
-    first.communicate(timeout=300)
-    assert (other.returncode, first.returncode) == (1, 1), said
+    other = started(words, tmp_path / "second", by_hand(port, 1))
+    said, of_first = other.communicate(timeout=300)[0], first.communicate(timeout=300)[0]
+    if same:
+        assert (other.returncode, first.returncode) == (0, 0), said + of_first
+        return
+    assert said.splitlines()[-1].endswith("sets: not the data of rank 0; accepted: the same on all nodes"), said
+    assert other.returncode == 2
+    assert first.returncode == 1, of_first
+    assert list(tmp_path.glob("first/out/*/*/*/result.json"))
 
 
 @pytest.mark.slow

@@ -125,12 +125,13 @@ def _check_shares(config: dict[str, Any], data: Any) -> None:
             f"trainer.val_check_interval={interval}: accepted: at most {batches['train']}, the batches of an epoch"
         )
     for key, parts in _SHARES.items():
-        share = test_limit(trainer) if key == "limit_test_batches" else trainer.get(key, 1.0)
-        fewest = min((batches[part] for part in parts if part in batches), default=1)
-        if isinstance(share, float) and 0 < share * fewest < 1:
+        if key == "limit_test_batches" and trainer.get(key) is None:
+            key = "limit_val_batches"  # which is then of the test set, too
+        share, known = trainer.get(key, 1.0), [batches[part] for part in parts if part in batches]
+        if known and isinstance(share, float) and 0 < share * min(known) < 1:
             raise ConfigError(
-                f"trainer.{key}={share}: less than one of {fewest} batches; accepted: at least {1 / fewest:.4g}, or a"
-                " whole number of batches"
+                f"trainer.{key}={share}: less than one of {min(known)} batches; accepted: at least"
+                f" {1 / min(known):.4g}, or a whole number of batches"
             )
 
 
@@ -289,7 +290,7 @@ def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
         directory: the run's, where a profiler writes.
     """
     given = _BEFORE | {key: node[key] for key in _TRAINERS if key in node}
-    given |= {"limit_test_batches": test_limit(node)}
+    given |= {"limit_test_batches": limit_of_test(node)}
     given |= {"precision": devices.LIGHTNINGS.get(node["precision"], node["precision"])}
     if profiler := node.get("profiler"):
         kind = _PROFILERS[profiler]
@@ -302,7 +303,7 @@ def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
     return given
 
 
-def test_limit(node: dict[str, Any]) -> float:
+def limit_of_test(node: dict[str, Any]) -> float:
     """Batches of the test set that are used, or a share: as of the validation set where trainer does not say it."""
     limit = node.get("limit_test_batches")
     return node["limit_val_batches"] if limit is None else limit

@@ -201,11 +201,14 @@ class Meeting:
             while maker.is_alive():
                 maker.join(_WINK)
                 watch()
+                for rank in set(range(place.world)) - {place.rank}:
+                    if reason := self.failure(rank):
+                        raise LostProcess(f"process {rank} of {place.world}: {reason}")
             if faults:
                 raise faults[0]
 
     def note_failure(self, reason: str) -> None:
-        """Let rank 0 know why this one ends."""
+        """Let the others, who may wait for this one, know why it ends."""
         with contextlib.suppress(distributed.DistError, RuntimeError):
             self._news.set(f"failed/{self.place.rank}", reason)
 

@@ -23,11 +23,11 @@ from retable.errors import RetableError
 from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign_train, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
+    limit_of_test,
     make_callbacks,
     make_data,
     make_early_stop,
     make_task,
-    test_limit,
     trainer_arguments,
 )
 from retable.run.files import DIVERGED, FINISHED, INTERRUPTED
@@ -262,7 +262,7 @@ def fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, found: Path 
     trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
     if not task.has_seen("val"):  # training was finished before: figures and counts want predictions all the same
         trainer.validate(task, datamodule=data, verbose=False)
-    limits = config["trainer"]["limit_val_batches"], test_limit(config["trainer"])
+    limits = config["trainer"]["limit_val_batches"], limit_of_test(config["trainer"])
     if not record.rows or data.splits.test is None or limits[1] == 0:
         return
     used = data.splits.test is data.splits.val and limits[0] == limits[1] and type(limits[0]) is type(limits[1])

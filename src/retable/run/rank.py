@@ -50,7 +50,11 @@ def follow(place: Place) -> None:
     request = meeting.receive()
     print(f"rank {place.rank} of {place.world}: trains {request['directory']}", flush=True)
     with _saying_who_is_lost(place), ddp.started(meeting, request):
-        _follow(request, meeting)
+        try:
+            _follow(request, meeting)
+        except BaseException as error:
+            meeting.note_failure(describe(error))
+            raise
 
 
 def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None] = lambda: None) -> None:
