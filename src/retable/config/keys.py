@@ -121,8 +121,10 @@ def public_target(target: Any) -> Any:
 
     >>> public_target("retable.models.cnn.CNN"), public_target("torch.nn.ReLU")
     ('retable.models.CNN', 'torch.nn.ReLU')
+    >>> public_target("retable.foo")
+    'retable.foo'
     """
-    if not isinstance(target, str) or not target.startswith("retable."):
+    if not isinstance(target, str) or not target.startswith("retable.") or target.count(".") < 2:
         return target
     package, room, *_, name = target.split(".")
     return f"{package}.{room}.{name}"
