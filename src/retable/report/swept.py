@@ -1,8 +1,6 @@
-"""The page of a sweep that no experiment asked for: what varied, and what it did.
+"""A sweep as a table of what varied, and what it did: best settings, effects, pairs, curves, parallel coordinates.
 
-From the same records as a table's page: the best settings, each setting's main effect, each pair of settings as a heat
-map, curves with bands over seeds, parallel coordinates, and every run. `sweep.json` beside the page says which runs
-they are, so that the page can be made again while they train.
+From the same records as a table's page; `sweep_page` makes the page.
 """
 
 from collections.abc import Mapping, Sequence
