@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ORDER = ("finished", "diverged", "failed", "broken", "running", "interrupted", "new")
-
 
 def add(commands: Any) -> None:
     """Add the command to a parser's subcommands."""
@@ -25,6 +23,7 @@ def add(commands: Any) -> None:
 
 def _status(options: argparse.Namespace) -> None:
     from retable.errors import ConfigError
+    from retable.run.files import BROKEN, FAILED, INTERRUPTED, NEW, RUNNING, STATUSES
     from retable.sweeps.store import runs_below
 
     runs = runs_below(options.path)
@@ -36,16 +35,16 @@ def _status(options: argparse.Namespace) -> None:
             groups.setdefault(name, Counter())[run.status] += 1
     width = max(map(len, groups))
     for name, counts in sorted(groups.items()):
-        parts = [f"{counts[status]} {status}" for status in ORDER if counts[status]]
+        parts = [f"{counts[status]} {status}" for status in STATUSES if counts[status]]
         print(f"{name:<{width}}  {counts.total()} runs: {', '.join(parts)}")
     for run in runs:
-        if run.status == "running":
+        if run.status == RUNNING:
             silent = f", {time.time() - run.changed:.0f} s ago" if run.changed else ""
             print(f"running: {run.directory}: epoch {run.epoch} of {run.epochs}{silent}")
-    for line in _queued([run.directory for run in runs if run.status in ("new", "interrupted")]):
+    for line in _queued([run.directory for run in runs if run.status in (NEW, INTERRUPTED)]):
         print(line)
     for run in runs:
-        if run.status in ("failed", "broken"):
+        if run.status in (FAILED, BROKEN):
             print(f"{run.status}: {run.directory}: {run.reason}")
 
 

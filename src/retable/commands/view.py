@@ -195,8 +195,8 @@ class _Handler(SimpleHTTPRequestHandler):
 
 def progress_page(runs: "Sequence[Progress]", folder: Path) -> str:
     """How far the runs are, as a page."""
-    from retable.commands.status import ORDER
     from retable.report.page import environment
+    from retable.run.files import BROKEN, FAILED, RUNNING, STATUSES
     from retable.sweeps.display import duration
 
     groups: dict[str, list[Progress]] = {}
@@ -212,10 +212,10 @@ def progress_page(runs: "Sequence[Progress]", folder: Path) -> str:
             {
                 "name": name,
                 "href": f"tables/{quote(name)}/index.html" if table.exists() else "",
-                "counts": [(counts[status], status) for status in ORDER if counts[status]],
+                "counts": [(counts[status], status) for status in STATUSES if counts[status]],
                 "runs": len(own),
                 "share": done / planned if planned else 0.0,
-                "left": duration(seconds_left(own)) if counts["running"] else "",
+                "left": duration(seconds_left(own)) if counts[RUNNING] else "",
             }
         )
     return (
@@ -226,9 +226,9 @@ def progress_page(runs: "Sequence[Progress]", folder: Path) -> str:
             every=int(_EVERY * 1000),
             lines=lines,
             index=(folder / "tables" / "index.html").exists(),
-            running=[_line(run, folder) for run in runs if run.status == "running"],
+            running=[_line(run, folder) for run in runs if run.status == RUNNING],
             failed=[
-                _line(run, folder) | {"log": tail(run.directory)} for run in runs if run.status in ("failed", "broken")
+                _line(run, folder) | {"log": tail(run.directory)} for run in runs if run.status in (FAILED, BROKEN)
             ],
         )
     )
@@ -254,8 +254,10 @@ def _line(run: "Progress", folder: Path) -> dict[str, Any]:
 
 def epochs_of(runs: "Sequence[Progress]") -> tuple[int, int]:
     """(epochs that are done, epochs that were planned); what has ended, early or not, is done."""
+    from retable.run.files import BROKEN, ENDED
+
     planned = sum(run.epochs or 0 for run in runs)
-    ended = ("finished", "diverged", "failed", "broken")
+    ended = (*ENDED, BROKEN)
     return sum((run.epochs or 0) if run.status in ended else min(run.epoch, run.epochs or 0) for run in runs), planned
 
 
@@ -264,11 +266,13 @@ def seconds_left(runs: "Sequence[Progress]") -> float | None:
 
     An epoch yet to come lasts as long as the mean of those that the running ones, else all, have finished.
     """
-    running = [run for run in runs if run.status == "running"]
+    from retable.run.files import INTERRUPTED, NEW, RUNNING
+
+    running = [run for run in runs if run.status == RUNNING]
     times = epoch_seconds(running) or epoch_seconds(runs)
     if not times or not running:
         return None
-    left = sum(max(0, (run.epochs or 0) - run.epoch) for run in runs if run.status in ("running", "interrupted", "new"))
+    left = sum(max(0, (run.epochs or 0) - run.epoch) for run in runs if run.status in (RUNNING, INTERRUPTED, NEW))
     return left * sum(times) / len(times) / len(running)
 
 

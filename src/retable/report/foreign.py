@@ -18,6 +18,7 @@ from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, canon
 from retable.report.settings import settings_of, varying, varying_text
 from retable.report.sources import source
 from retable.report.sources.base import UNSEEDED, Source, nested, seed_of
+from retable.run.files import FINISHED
 
 if TYPE_CHECKING:
     from retable.report.swept import Swept
@@ -164,7 +165,7 @@ def without_repeats(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list
         groups.setdefault(canonical(setting), []).append(record)
     kept, dropped = [], 0
     for found in groups.values():
-        finished = [record for record in found if record.status == "finished"]
+        finished = [record for record in found if record.status == FINISHED]
         chosen = finished if len(finished) == 1 else found
         kept += chosen
         dropped += len(found) - len(chosen)

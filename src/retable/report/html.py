@@ -31,13 +31,14 @@ from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
 from retable.report.runs import RunRecord
 from retable.report.verdicts import NOT_COMPARABLE, Verdict
+from retable.run import files
 
 if TYPE_CHECKING:
     from retable.report.plots import Chart
     from retable.report.swept import Swept
 
 MOST_ACROSS = 7  # metrics beside each other in the table of differences
-_FILES = (("config", "config.yaml"), ("log", "log.txt"), ("history", "history.csv"), ("result", "result.json"))
+_FILES = (("config", files.CONFIG), ("log", files.LOG), ("history", files.HISTORY), ("result", files.RESULT))
 _COPIES = (("Markdown", "report.md"), ("CSV", "report.csv"), ("LaTeX", "report.tex"))
 
 
@@ -222,7 +223,7 @@ def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> di
         "seed": record.seed,
         "source": "" if record.source == "real" else f"{record.source} data",
         "status": status_text(record.status),
-        "finished": record.status == "finished",
+        "finished": record.status == files.FINISHED,
         "reason": str(record.result.get("reason") or ""),
         "figures": [value_text(record, metric, found.table) for metric in found.metrics],
         "epochs": (int(max(record.history.get("epoch") or [0])), planned),
@@ -233,7 +234,7 @@ def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> di
         "data": str(lookup(record.result, "data.fingerprint") or "")[:8],
         "versions": versions_text(record),
         "files": [(name, link(path / file, folder)) for name, file in _FILES if file in there],
-        "pictures": [(caption(p), link(p, folder)) for p in figures_of(record)] if "figures" in there else [],
+        "pictures": [(caption(p), link(p, folder)) for p in figures_of(record)] if files.FIGURES in there else [],
         "command": command(record.overrides, record.seed),
     }
 

@@ -20,6 +20,7 @@ from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, equal
+from retable.run.files import FINISHED
 
 SCALE = (
     *("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches", "trainer.limit_val_batches"),
@@ -62,7 +63,7 @@ class Group:
             -limits,
             scale.get("data.fraction", 1.0),
             scale.get("trainer.max_epochs", float("inf")),
-            sum(record.status == "finished" for record in self.records),
+            sum(record.status == FINISHED for record in self.records),
         )
 
 

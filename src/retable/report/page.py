@@ -6,8 +6,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from retable.report.runs import UNFINISHED
 from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED
+from retable.run.files import UNFINISHED
 
 # Sign and style of a verdict: told apart without colour too.
 SIGNS = {

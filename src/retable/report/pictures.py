@@ -13,6 +13,7 @@ from retable.experiment.shown import Beside
 from retable.report.evaluated import Evaluated
 from retable.report.layout import quality_of
 from retable.report.runs import RunRecord
+from retable.run.files import FIGURES
 
 SUFFIXES = (".png", ".webp")
 # Pictures of the data alone, which are the same whatever was trained.
@@ -100,7 +101,7 @@ def figures_of(record: RunRecord) -> list[Path]:
         return []
     found: dict[str, Path] = {}
     for suffix in SUFFIXES:
-        for path in (Path(record.path) / "figures").glob(f"*{suffix}"):
+        for path in (Path(record.path) / FIGURES).glob(f"*{suffix}"):
             found.setdefault(path.stem, path)
     return [found[stem] for stem in sorted(found)]
 

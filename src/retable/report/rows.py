@@ -14,6 +14,7 @@ from retable.experiment.metrics import FINAL, Metric, NotThere, Published, When
 from retable.experiment.table import Cell, Table
 from retable.report.runs import Assigned, RunRecord
 from retable.report.scale import Scale, alike, describe, scale_of
+from retable.run.files import FINISHED
 
 MISSING, NOT_RECORDED = "missing", "not recorded"
 
@@ -99,7 +100,7 @@ def table_rows(table: Table, runs: Assigned) -> list[Row]:
 def table_row(table: Table, cell: Cell, records: Sequence[RunRecord], shown: Sequence[Metric]) -> Row:
     records, other = same_data(records)
     doubled = [seed for seed, count in Counter(record.seed for record in records).items() if count > 1]
-    finished = [record for record in records if record.status == "finished" and record.seed not in doubled]
+    finished = [record for record in records if record.status == FINISHED and record.seed not in doubled]
     words = status_words(records, other, doubled)
     scales = [scale_of(record, cell.epochs, cell.fraction) for record in finished]
     if not alike(scales):
@@ -119,7 +120,7 @@ def status_words(records: Sequence[RunRecord], other: int, doubled: Sequence[int
         return [MISSING]
     words = []
     for status, count in sorted(Counter(record.status for record in records).items()):
-        if status != "finished":
+        if status != FINISHED:
             words.append(status if count == len(records) == 1 else f"{count} of {len(records)} {status}")
     words += [f"several runs of seed {seed}" for seed in sorted(doubled)]
     return words + ([f"{other} of other data"] if other else [])

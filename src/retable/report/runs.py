@@ -20,9 +20,7 @@ from retable.atomic import json_of, read_bytes
 from retable.config.keys import lookup
 from retable.errors import ConfigError
 from retable.experiment.table import Table
-from retable.run.files import ENDED, FINISHED, HISTORY, RESULT, RUN, go_up, is_result
-
-UNFINISHED = "unfinished"
+from retable.run.files import ENDED, FINISHED, HISTORY, RESULT, RUN, UNFINISHED, go_up, is_result
 
 # What pages count with, and no metric is.
 _CONFIG_NUMBERS = ("trainer.max_epochs", "trainer.max_steps", "data.fraction")
@@ -239,7 +237,7 @@ def assign(table: Table, runs: Runs) -> Assigned:
 def settle(records: list[RunRecord]) -> list[RunRecord]:
     """Ordered by seed and name. Of several runs with one identity (a run that was repeated) the finished one stays."""
     kept, seen = [], set()
-    for record in sorted(records, key=lambda r: (r.seed, r.status != "finished", r.name, r.path)):
+    for record in sorted(records, key=lambda r: (r.seed, r.status != FINISHED, r.name, r.path)):
         key = canonical(record.identity) if record.identity else None
         if key is None or key not in seen:
             kept.append(record)

@@ -24,6 +24,7 @@ from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
 from retable.report.worlds import PublishedWorld, RunsWorld, of_seed
+from retable.run.files import FINISHED
 
 MOST_RANGES = 12  # of a claim that is held against published ranges: each doubles what is tried
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -295,7 +296,7 @@ def missing(
     if not seeds and len(faults) < len(used):
         faults.append(f"no seed that all of {', '.join(name for name, found in used.items() if found)} have")
     for name, found in relevant.items():
-        for status in dict.fromkeys(run.status for run in found if run.status != "finished"):
+        for status in dict.fromkeys(run.status for run in found if run.status != FINISHED):
             ended = sorted(run.seed for run in found if run.status == status)
             faults.append(f"{name}: seed{'s' if len(ended) > 1 else ''} {', '.join(map(str, ended))} {status}")
         by_seed = [run.seed for run in found]
@@ -315,7 +316,7 @@ def count_seeds(
     held = counted = 0
     for seed in sorted(seeds):
         runs = of_seed(relevant, seed)
-        if any(len(found) != 1 or found[0].status != "finished" for found in runs.values()):
+        if any(len(found) != 1 or found[0].status != FINISHED for found in runs.values()):
             continue
         verdict, _, _ = settle(table, statements, RunsWorld(table, runs))
         held += verdict == HOLDS

@@ -50,6 +50,8 @@ FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"
 NEW, INTERRUPTED, RUNNING, BROKEN = "new", "interrupted", "running", "broken"
 ENDED = (FINISHED, DIVERGED, FAILED)
 DONE = (FINISHED, DIVERGED)  # a diverged run is a result
+STATUSES = (FINISHED, DIVERGED, FAILED, BROKEN, RUNNING, INTERRUPTED, NEW)  # in the order in which they are counted
+UNFINISHED = "unfinished"  # of a run whose directory alone is read, or that is another program's: not ended
 
 # Columns of a history that are no metric: where in training a row stands, how it went and how fast.
 _NO_METRIC = ("epoch", "step", "lr", "images_per_second")

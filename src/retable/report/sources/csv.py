@@ -11,10 +11,11 @@ from pathlib import Path
 from retable.errors import DataError, first_line
 from retable.report.runs import RunRecord
 from retable.report.sources.base import Source, make_record, number_of, value_of
+from retable.run.files import FAILED, FINISHED, UNFINISHED
 
 _NAMES = ("name", "run", "run_name", "id", "run_id")
 _STATUS = ("state", "status")
-_FAILED, _RUNNING = ("failed", "crashed", "killed", "error"), ("running", "unfinished", "pending", "queued")
+_STOPPED, _GOING_ON = ("failed", "crashed", "killed", "error"), ("running", "unfinished", "pending", "queued")
 
 
 class CSV(Source):
@@ -47,7 +48,7 @@ class CSV(Source):
         named = {key.strip().lower(): value for key, value in row.items()}
         name = next((named[key] for key in _NAMES if named.get(key)), f"row {number}")
         state = next((named[key].strip().lower() for key in _STATUS if named.get(key)), "")
-        status = "failed" if state in _FAILED else "unfinished" if state in _RUNNING else "finished"
+        status = FAILED if state in _STOPPED else UNFINISHED if state in _GOING_ON else FINISHED
         settings = {key.strip(): value_of(value) for key, value in row.items() if value.strip()}
         numbers = {key.strip(): number_of(value) for key, value in row.items() if value.strip()}
         figures = {key: value for key, value in numbers.items() if value == value}

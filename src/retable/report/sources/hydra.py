@@ -15,8 +15,9 @@ from typing import Any
 from retable.atomic import read_bytes, read_yaml
 from retable.config.keys import flatten
 from retable.errors import DataError, first_line
-from retable.report.runs import UNFINISHED, RunRecord
+from retable.report.runs import RunRecord
 from retable.report.sources.base import Row, Source, make_record, number_of
+from retable.run.files import FINISHED, UNFINISHED
 
 NAMES = ("metrics", "history", "results", "result", "scores", "summary", "log")
 _ENDINGS = (".csv", ".json", ".jsonl")
@@ -47,7 +48,7 @@ def read_run(folder: Path, root: Path) -> RunRecord:
         folder.relative_to(root).as_posix() if folder != root else folder.name,
         config if isinstance(config, Mapping) else {},
         rows,
-        "finished" if rows else UNFINISHED,
+        FINISHED if rows else UNFINISHED,
         path=folder.as_posix(),
         reason="" if rows else "no file of figures",
     )

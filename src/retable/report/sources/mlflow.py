@@ -12,10 +12,11 @@ from typing import Any
 
 from retable.atomic import read_yaml
 from retable.errors import DataError, first_line
-from retable.report.runs import UNFINISHED, RunRecord
+from retable.report.runs import RunRecord
 from retable.report.sources.base import Row, Source, make_record, value_of
+from retable.run.files import FAILED, FINISHED, UNFINISHED
 
-_STATUSES = {"FINISHED": "finished", "FAILED": "failed", "KILLED": "failed"}
+_STATUSES = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": FAILED}
 _NUMBERS = {3: "FINISHED", 4: "FAILED", 5: "KILLED"}  # as the file store keeps them
 _COMMIT, _NAME = "mlflow.source.git.commit", "mlflow.runName"
 

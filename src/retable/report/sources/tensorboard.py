@@ -15,6 +15,7 @@ from retable.atomic import read_yaml
 from retable.errors import DataError
 from retable.report.runs import RunRecord
 from retable.report.sources.base import SPLITS, Row, Source, make_record, value_of
+from retable.run.files import FAILED, FINISHED
 
 _TIME = re.compile(r"\d{9,}(\.\d+)?")  # how add_hparams names its folder
 _START, _END = "_hparams_/session_start_info", "_hparams_/session_end_info"
@@ -61,7 +62,7 @@ class TensorBoard(Source):
             run.relative_to(root).as_posix() if run != root else run.name,
             settings,
             _rows(rows, last),
-            "failed" if failed else "finished",
+            FAILED if failed else FINISHED,
             path=run.as_posix(),
         )
 

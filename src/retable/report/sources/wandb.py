@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from retable.errors import ConfigError, DataError, first_line
-from retable.report.runs import UNFINISHED, RunRecord
+from retable.report.runs import RunRecord
 from retable.report.sources.base import Row, Source, make_record, number_of
+from retable.run.files import FAILED, FINISHED, UNFINISHED
 
 _MAGIC, _BLOCK, _HEAD = b":W&B", 32768, 7
 _FULL, _LAST = 1, 4  # kinds of a chunk that end a record; 0 is padding
-_STATES = {"finished": "finished", "crashed": "failed", "failed": "failed", "killed": "failed"}
+_STATES = {"finished": FINISHED, "crashed": FAILED, "failed": FAILED, "killed": FAILED}
 
 
 class WandB(Source):
@@ -81,7 +82,7 @@ def read_file(path: Path) -> tuple[str, RunRecord]:
             rows.append(figures(items, record.history.step.num))
         elif kind == "exit":
             code, seconds = record.exit.exit_code, float(record.exit.runtime)
-    status = UNFINISHED if code is None else "failed" if code else "finished"
+    status = UNFINISHED if code is None else FAILED if code else FINISHED
     return identity or path.stem, make_record(
         name or path.stem,
         settings,
