@@ -17,15 +17,20 @@ MOST_LEVELS = 100  # of values within values in a JSON file
 STALE = 24 * 3600  # seconds after which a temporary folder belongs to a process that was killed
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Replace a file's content in one step; what stands there after a loss of power is the old file or the new one."""
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+    """Replace a file's content in one step; what stands there after a loss of power is the old file or the new one.
+
+    Args:
+        durable: False for a file that can be made again: no wait for the disk, after a loss of power it may be empty.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.tmp-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp's 0600 would lock others out
         os.replace(temporary, path)
     except BaseException:

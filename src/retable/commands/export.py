@@ -115,8 +115,10 @@ def export_run(directory: Path, folder: Path, pictures: Sequence[Path] = ()) -> 
     if images is not None:
         atomic.write_bytes(target / files.IMAGES, atomic.read_bytes(directory / files.IMAGES))
     small = [_shrink(picture, target / files.FIGURES / f"{picture.stem}.webp") for picture in pictures]
+    from retable.report.pictures import SUFFIXES
+
     for old in (target / files.FIGURES).glob("*"):  # of an earlier export
-        if old.suffix in (".png", ".webp") and old not in small and target.resolve() != directory.resolve():
+        if old.suffix in SUFFIXES and old not in small and target.resolve() != directory.resolve():
             old.unlink()
     return target
 

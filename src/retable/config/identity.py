@@ -5,10 +5,8 @@ default in conf/. So a new key with its default leaves finished runs valid, and 
 leaves a run as it was before the key existed (keys.NEUTRAL) is no part of an identity, whatever a task's default is.
 """
 
-import functools
 import hashlib
 import json
-import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -16,9 +14,9 @@ from typing import Any
 
 from retable.config.compose import Composition
 from retable.config.keys import NEUTRAL, flatten, is_part_of_a_run, only_shows, public_target
+from retable.config.weights_file import known_by_content, same_weights
 
 _LONGEST = 100
-_GONE = "missing"  # in place of a weights file's content
 
 
 def identity(config: dict[str, Any]) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
 
 def same_run(stored: dict[str, Any], wanted: dict[str, Any], defaults: dict[str, Any]) -> bool:
     """Whether a run stored under one identity is the run that another identity asks for."""
-    if any(key not in wanted or not _same(wanted[key], settled(key, value)) for key, value in stored.items()):
+    if any(key not in wanted or not same_weights(wanted[key], settled(key, value)) for key, value in stored.items()):
         return False
     missing = wanted.keys() - stored.keys()
     if any(key in NEUTRAL or _is_of_another_callback(key, stored) for key in missing):
@@ -61,45 +59,7 @@ def settled(key: str, value: Any) -> Any:
     """A value as it stands in an identity: a class by its public path, a weights file by its name and content."""
     if key.endswith("_target_"):
         return public_target(value)
-    if key == "model.weights" and isinstance(value, str | Path) and ":" not in str(value):
-        path = Path(os.path.expanduser(value))  # as it is where there is no such home
-        if path.is_dir():
-            path = kept_checkpoint(path)  # another run's weights
-        if path.suffix:
-            return f"{path.name}:{_content(path)}"
-    return value
-
-
-def kept_checkpoint(directory: Path) -> Path:
-    """The file of a run's weights: of its last epoch or, where it has kept the best epoch's alone, of that one."""
-    last, best = directory / "last.ckpt", directory / "best.ckpt"
-    return best if best.exists() and not last.exists() else last
-
-
-def _same(wanted: Any, stored: Any) -> bool:
-    """Also where a weights file is no longer there to be compared: its name has to do then."""
-    if wanted == stored:
-        return True
-    return is_gone(wanted) and isinstance(stored, str) and wanted.partition(":")[0] == stored.partition(":")[0]
-
-
-def is_gone(value: Any) -> bool:
-    """Whether a value is that of a weights file which is not there."""
-    return isinstance(value, str) and value.endswith(f":{_GONE}")
-
-
-def _content(path: Path) -> str:
-    try:
-        state = path.stat()
-        return _hashed(path, state.st_size, state.st_mtime_ns)
-    except OSError:
-        return _GONE
-
-
-@functools.lru_cache
-def _hashed(path: Path, size: int, mtime_ns: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return known_by_content(value) if key == "model.weights" else value
 
 
 def digest(flat: dict[str, Any], fingerprint: str | None = None) -> str:

@@ -47,6 +47,9 @@ INDIFFERENT_TO_STEPS: dict[str, tuple[Any, ...]] = {
     "plugins": ([],),
     "enable_progress_bar": (False,),
 }
+# Keys that make a run smaller than it was published: a table says that a cell has runs of another scale.
+SCALE = ("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches", "trainer.limit_val_batches")
+SCALE += ("trainer.limit_test_batches", "data.fraction", "data.source")
 # Callbacks that only show or keep something.
 _SHOWING = ("LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "DeviceStatsMonitor", "ModelCheckpoint")
 _SHOWING += ("ModelSummary", "RichModelSummary", "ThroughputMonitor")

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from retable.config.instead import refusal
+from retable.errors import shortened
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
 
@@ -20,7 +21,7 @@ def one_line(error: BaseException, cfg: DictConfig | None = None) -> str:
     detail = f"{text}\n{cause}" if cause is not None else text
 
     if isinstance(error, InterpolationResolutionError) and error.full_key:
-        return f"{error.full_key}: {text.splitlines()[0]}"
+        return f"{error.full_key}: {shortened(text)}"
     if match := re.search(r"Could not override '([^']+)'", detail):
         key = match[1]
         if "is not in struct" in detail or "not in struct" in detail:

@@ -12,7 +12,7 @@ from typing import Any
 
 from retable import checks
 from retable.config import instead
-from retable.config.keys import is_foreign
+from retable.config.keys import is_foreign, lookup
 from retable.errors import ConfigError
 
 
@@ -104,7 +104,6 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "scheduler.gamma": lambda k, v: checks.number(k, v, 0, open_low=True),
     "scheduler.factor": lambda k, v: checks.number(k, v, 0, 1, open_low=True, open_high=True),
     "scheduler.patience": lambda k, v: checks.integer(k, v, 0),
-    "augment.mode": lambda k, v: checks.one_of(k, v, ("none", "copies", "fly")),
     "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
     "trainer.max_steps": lambda k, v: v == -1 or checks.integer(k, v, 1),
     "trainer.precision": lambda k, v: checks.one_of(k, str(v), PRECISIONS),
@@ -166,6 +165,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "sweep.assumptions": checks.boolean,
     "sweep.on_failure": lambda k, v: checks.one_of(k, v, ("continue", "stop")),
 }
+_ABSENT = object()
 _GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "init", "dropout", "activation", "augment", "early_stop")
 _SECTIONS = (*_GROUPS, "module", "trainer", "callbacks", "checkpoint", "logger", "task", "sweep")
 # Groups that a module of somebody's own does not take, and the keys that its task has.
@@ -190,13 +190,10 @@ def validate(config: dict[str, Any]) -> None:
         if not isinstance(config.get(section, {}), dict):
             raise ConfigError(f"{section}={config[section]}: accepted: a mapping")
     for path, check in CHECKS.items():
-        node: Any = config
-        *parents, leaf = path.split(".")
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict) and leaf in node:
+        value = lookup(config, path, _ABSENT)
+        if value is not _ABSENT:
             try:
-                check(path, node[leaf])
+                check(path, value)
             except ValueError as error:
                 raise ConfigError(str(error)) from error
     for section, known in _CLOSED.items():

@@ -18,8 +18,8 @@ from retable.atomic import write_text
 from retable.config.keys import public_target
 from retable.errors import DataError
 
-# Neither changes which images are read; seed and augment are handed to a DataModule beside its configuration.
-NOT_READ = ("batch_size", "eval_batch_size", "cache", "resident", "seed", "augment")
+# Keys that change neither which files are read nor how; seed and augment are handed to a DataModule beside its config.
+USE = ("batch_size", "eval_batch_size", "cache", "resident", "seed", "augment")
 
 
 def paths_in(found: Any) -> list[Path]:
@@ -89,7 +89,7 @@ def has_changed(cache: Path, data_config: Mapping[str, Any]) -> bool:
 
 
 def _identity(data_config: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: value for key, value in data_config.items() if key not in NOT_READ}
+    kept = {key: value for key, value in data_config.items() if key not in USE}
     kept["_target_"] = public_target(kept.get("_target_"))
     if "root" in kept:  # a relative root means another folder in another working directory
         kept["root"] = str(Path(os.path.expanduser(str(kept["root"]))).absolute())

@@ -131,6 +131,10 @@ class ImageData(Reading, pl.LightningDataModule):
         """
         return unlabelled(path, shape[1:], shape[0])
 
+    def describe(self) -> str:
+        """What a run prints of the set beside its numbers of images: nothing, unless a set has something to say."""
+        return ""
+
     # What it gets
 
     @property

@@ -13,24 +13,13 @@ import torch
 from retable.atomic import staged_folder
 from retable.data.arrays import ImageSet, Splits
 from retable.data.cache import cached, pack, pack_split, unpack, unpack_split
-from retable.data.fingerprints import canonical, fingerprint, paths_in, recall, remember
+from retable.data.fingerprints import USE, canonical, fingerprint, paths_in, recall, remember
 from retable.data.loader import Resident, channel_statistics, free_memory, resident, statistics
 from retable.data.split import proportional_share
 from retable.errors import DataError
 
-# Keys that change where images come from, which of them are used and how, but not what reading them gives.
-NOT_READ = (
-    "source",
-    "root",
-    "cache",
-    "resident",
-    "fraction",
-    "batch_size",
-    "eval_batch_size",
-    "scale",
-    "seed",
-    "augment",
-)
+# Beside how images are used: where they come from and which of them are used. Neither changes what reading them gives.
+_SOURCE = ("source", "root", "fraction", "scale")
 
 
 class Reading:
@@ -78,8 +67,8 @@ class Reading:
         raise DataError(f"data.source=sample: {type(self).__name__} has no sample set")
 
     def reading(self) -> dict[str, Any]:
-        """What the result of `read` depends on beside the files; here all that was given and is not in NOT_READ."""
-        given = {key: value for key, value in self._given.items() if key not in NOT_READ}
+        """What the result of `read` depends on beside the files; here all that was given but the use and the source."""
+        given = {key: value for key, value in self._given.items() if key not in (*USE, *_SOURCE)}
         return given | {"split_seed": self.split_seed}
 
     @property

@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import get_model_weights
 
 from retable import checks
-from retable.config.identity import kept_checkpoint
+from retable.config.weights_file import kept_checkpoint
 from retable.errors import DataError
 from retable.models import weights as pretrained
 

@@ -1,5 +1,6 @@
 """A table with its runs, evaluated once: what every page of it shows, whatever its format. Renderers only draw it."""
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ class Evaluated:
     class_tables: tuple[Counted, ...]
     remarks: tuple[Remark, ...]
 
-    @property
+    @functools.cached_property
     def layout(self) -> Layout:
         """Where the values stand."""
         return layout(self.table, self.rows, self.metrics)

@@ -15,17 +15,13 @@ from typing import Any
 
 from retable.config.compose import Composer
 from retable.config.identity import identity, same_run
-from retable.config.keys import CHOOSING, is_part_of_a_run, key_of, lookup
+from retable.config.keys import CHOOSING, SCALE, is_part_of_a_run, key_of, lookup
 from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, equal
 from retable.run.files import FINISHED
 
-SCALE = (
-    *("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches", "trainer.limit_val_batches"),
-    *("trainer.limit_test_batches", "data.fraction", "data.source"),
-)
 # May differ between the runs of a group: seeds are averaged, and a table of several precisions says so.
 _FREE = (*SCALE, "seed", "trainer.precision")
 # Overrides that change no result, or say which table was asked for.
@@ -36,7 +32,7 @@ _NO_SETTING = ("data", "seed", *CHOOSING, *SCALE, "trainer.precision")
 class Group:
     """Runs of one table that may stand side by side. setting: overrides beside the grid's and the scale's.
 
-    scale: the values of SCALE that differ from the grid's own, by key. cells: those that have runs.
+    scale: the values of `keys.SCALE` that differ from the grid's own, by key. cells: those that have runs.
     """
 
     setting: tuple[str, ...]

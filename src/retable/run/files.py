@@ -27,23 +27,14 @@ from pathlib import Path
 from typing import Any
 
 from retable.atomic import read_bytes, read_json, write_text
+from retable.config import weights_file
 from retable.config.keys import is_foreign, lookup
 from retable.config.validate import validate
 from retable.errors import DataError, first_line
 
-RUN, CONFIG, LOG, HISTORY, CHECKPOINT, RESULT, LOCK, FIGURES, JOB = (
-    "run.json",
-    "config.yaml",
-    "log.txt",
-    "history.csv",
-    "last.ckpt",
-    "result.json",
-    ".lock",
-    "figures",
-    "job.json",
-)
-
-PREVIOUS, BEST, LOGGERS, IMAGES = "previous.ckpt", "best.ckpt", "loggers.json", "images.json"
+RUN, CONFIG, LOG, HISTORY, RESULT = "run.json", "config.yaml", "log.txt", "history.csv", "result.json"
+CHECKPOINT, PREVIOUS, BEST = weights_file.CHECKPOINT, "previous.ckpt", weights_file.BEST
+IMAGES, FIGURES, LOGGERS, JOB, LOCK = "images.json", "figures", "loggers.json", "job.json", ".lock"
 
 # What becomes of a run. The first three stand in result.json; the others are read off what else there is.
 FINISHED, DIVERGED, FAILED = "finished", "diverged", "failed"

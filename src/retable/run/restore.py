@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from retable.config.identity import kept_checkpoint
 from retable.config.keys import is_foreign
+from retable.config.weights_file import kept_checkpoint
 from retable.errors import ConfigError, DataError, first_line
 from retable.models.weights import saved
 from retable.run import files

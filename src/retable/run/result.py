@@ -47,7 +47,7 @@ def about_data(data: Any) -> str:
     parts = ", ".join(f"{counts[split]:,} {split}" for split in ("train", "val", "test") if split in counts)
     lines = [f"data: {parts} ({data.source})"]
     lines += [f"left out: {count:,}, {reason}" for reason, count in counts.get("reasons", {}).items()]
-    return "\n".join(lines + ([data.describe()] if hasattr(data, "describe") else []))
+    return "\n".join(lines + list(filter(None, [data.describe()])))
 
 
 def portable(config: dict[str, Any], data: Any, name: str) -> dict[str, Any]:

@@ -12,7 +12,6 @@ need TensorFlow. Files have a fixed name and no time in them: the same runs give
 """
 
 import io
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -193,9 +192,7 @@ def _write(path: Path, records: Mapping[str, Any], texts: Mapping[str, str] | No
     for event in events:
         writer.write(event.SerializeToString(deterministic=True))
     if not path.exists() or path.read_bytes() != data.getvalue():
-        temporary = path.with_name(f".{path.name}.new")
-        temporary.write_bytes(data.getvalue())
-        os.replace(temporary, path)
+        atomic.write_bytes(path, data.getvalue(), durable=False)  # made again from the run's own files
 
 
 def _summary(tag: str, data: Any) -> Any:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from retable import atomic
-from retable.config.identity import digest, identity, is_gone, same_run, settled
+from retable.config.identity import digest, identity, same_run, settled
 from retable.config.keys import lookup
+from retable.config.weights_file import is_gone
 from retable.errors import RetableError
 from retable.run import files, index, lease
 from retable.run.files import BROKEN, FAILED, INTERRUPTED, NEW, RUNNING

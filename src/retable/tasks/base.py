@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from retable import checks
 from retable.data.loader import Chunk, batches_per_chunk
 from retable.errors import ConfigError, DataError
 from retable.tasks.build import rebuilt
@@ -75,6 +76,7 @@ class Task(Measured):
     ) -> None:
         super().__init__(model, loss)
         self.save_hyperparameters(ignore=("model", "loss", "optimizer", "scheduler"), logger=False)
+        checks.number("l1", l1, 0)
         self.l1 = l1
         self._make_optimizer, self._make_scheduler = optimizer, scheduler
         self.scheduler_interval = "epoch"

@@ -11,6 +11,7 @@ from torch import nn
 
 from retable import checks
 from retable.data.arrays import ImageSet
+from retable.data.module import ImageData
 from retable.errors import ConfigError
 from retable.losses.boxes import Boxes
 from retable.metrics import detection as boxes
@@ -195,7 +196,7 @@ class Detection(Task):
             kept = {"confusion": results["confusion"], "ap50": list(results["ap50"])}
             self.before = kept | {"detections": {index: confident[index].clone() for index in indices}}
             data = self.trainer.datamodule
-            if hasattr(data, "splits"):  # not of anybody's plain DataLoader
+            if isinstance(data, ImageData):  # not of anybody's plain DataLoader
                 from retable.figures.detection import plane
 
                 self.before["plane"] = plane(self, data, data.split_seed)

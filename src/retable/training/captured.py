@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from retable.errors import RetableError, out_of_memory
+from retable.errors import RetableError, first_line, out_of_memory
 from retable.training.rates import RatesOnDevice
 
 Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -149,10 +149,9 @@ class CapturedStep:
         except RuntimeError as error:
             if out_of_memory(error):
                 raise  # it may fit another time, alone or in smaller mini-batches
-            reason = str(error).splitlines()[0]
             raise RetableError(
                 f"trainer.cuda_graph=true: a training step of this model, loss and optimizer can't be captured"
-                f" ({reason}); accepted: false"
+                f" ({first_line(error)}); accepted: false"
             ) from error
 
 
