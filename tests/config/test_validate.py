@@ -85,7 +85,7 @@ REFUSED = {
     "trainer.max_epochs=0": "trainer.max_epochs=0: accepted: a whole number of at least 1",
     "trainer.max_steps=0": "trainer.max_steps=0: accepted: a whole number of at least 1",
     "trainer.precision=16": "trainer.precision=16: accepted:"
-    " auto, 32, tf32, 64-true, bf16-mixed, bf16-true, 16-mixed, bf16-auto, 16-auto",
+    " auto, 32, tf32, 64-true, bf16-mixed, bf16-true, 16-mixed, 16-true, bf16-auto, 16-auto",
     "trainer.device=tpu": "trainer.device=tpu: accepted: auto, cpu, cuda",
     "trainer.limit_train_batches=0": (
         "trainer.limit_train_batches=0: accepted: a number of batches (1, 2, ...) or a share in (0, 1]"

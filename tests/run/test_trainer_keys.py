@@ -57,6 +57,7 @@ KEYS = [
     ("sync_batchnorm", True, False, 26),  # of one process: nothing to synchronise
     ("precision", "64-true", False, 26),
     ("precision", "bf16-true", False, 26),
+    ("precision", "16-true", False, 26),
 ]
 
 
@@ -154,11 +155,11 @@ REFUSED = {
     "profiler=xla": "None, simple, advanced, pytorch",
     "deterministic=maybe": "True, False, warn",
     "benchmark=2": "None, True, False",
-    "precision=8": "auto, 32, tf32, 64-true, bf16-mixed, bf16-true, 16-mixed, bf16-auto, 16-auto",
+    "precision=8": "auto, 32, tf32, 64-true, bf16-mixed, bf16-true, 16-mixed, 16-true, bf16-auto, 16-auto",
     "num_sanity_val_steps=-2": "a whole number of at least -1",
     "max_time=1h": "days:hours:minutes:seconds, e.g. 00:12:00:00, or null",
     "min_epochs=0": "a whole number of at least 1",
-    "devices=0": "a whole number of at least 1",
+    "devices=0": "a whole number of at least 1; CUDA_VISIBLE_DEVICES=0,2 says which GPUs there are",
     "strategy=fsdp": "auto, ddp",
 }
 

@@ -46,6 +46,14 @@ def _limit_or_time(key: str, value: object) -> None:
             ) from None
 
 
+def _devices(key: str, value: object) -> None:
+    try:
+        checks.integer(key, value, 1)
+    except ValueError:
+        accepted = "a whole number of at least 1; CUDA_VISIBLE_DEVICES=0,2 says which GPUs there are"
+        raise checks.refuse(key, value, accepted) from None
+
+
 def _max_time(key: str, value: object) -> None:
     if value is not None and not (isinstance(value, str) and _TIME.fullmatch(value)):
         raise checks.refuse(key, value, "days:hours:minutes:seconds, e.g. 00:12:00:00, or null")
@@ -89,7 +97,7 @@ def _tags(key: str, value: object) -> None:
         raise checks.refuse(key, value, "a list of words, e.g. [first,night]")
 
 
-PRECISIONS = ("auto", "32", "tf32", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "bf16-auto", "16-auto")
+PRECISIONS = ("auto", "32", "tf32", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "bf16-auto", "16-auto")
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "loss.l1": lambda k, v: checks.number(k, v, 0, math.inf),
@@ -137,7 +145,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trainer.sync_batchnorm": checks.boolean,
     "trainer.plugins": _plugins,
     "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto", "ddp")),
-    "trainer.devices": lambda k, v: checks.integer(k, v, 1),
+    "trainer.devices": _devices,
     "trainer.num_nodes": lambda k, v: checks.integer(k, v, 1),
     "trainer.validate_first": checks.boolean,
     "tags": _tags,
