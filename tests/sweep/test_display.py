@@ -8,8 +8,8 @@ import pytest
 from rich.console import Console
 
 from retable.run import files
+from retable.sweeps import curves, results
 from retable.sweeps import display as module
-from retable.sweeps import results
 from retable.sweeps.display import Display, labels, short_names
 from retable.sweeps.plan import Run
 
@@ -113,6 +113,21 @@ def test_on_a_terminal_of_forty_columns_lines_are_continued_not_cut(halfway):
         "1 of 3 done, 2 left; 20s spent, 1m30s",
         "left",
     ]
+
+
+def test_runs_of_two_tables_that_set_the_same_are_called_by_their_own_names(tmp_path):
+    """`gland/models` and `gland/best` both set model, the second epochs, too: no name says a seed twice."""
+    config = {"task": {"name": "gland"}}
+    planned = [
+        ("model-fcn__seed-0", {"seed": 0, "model": "fcn"}),
+        ("fcn2__seed-0", {"seed": 0, "model": "fcn2"}),
+        ("fcn2__best__seed-0", {"seed": 0, "model": "fcn2"}),
+        ("lr-0.1__seed-1", {"seed": 1, "lr": 0.1}),
+    ]
+    runs = [Run(name, tmp_path / name, config, [], varied, "new") for name, varied in planned]
+    assert curves.names(runs) == ["model-fcn__seed-0", "fcn2__seed-0", "fcn2__best__seed-0", "lr-0.1__seed-1"]
+    runs = [Run(name, tmp_path / name, {"task": {"name": name[0]}}, [], v, "new") for name, v in planned[1:]]
+    assert curves.names(runs) == ["f-fcn2__seed-0", "f-fcn2__best__seed-0", "l-lr-0.1__seed-1"]
 
 
 def test_names_that_are_longer_than_the_terminal_are_continued_too(tmp_path, clock):

@@ -57,12 +57,16 @@ def describe(plan: Plan) -> None:
 
 def names(runs: Sequence[Run]) -> list[str]:
     """A name for each run, of what differs between them alone; below its task's where there are several."""
-    keys = varying([run.varied for run in runs])
-    found = [short_name({key: run.varied[key] for key in keys if key in run.varied}) for run in runs]
-    if len({run.config["task"]["name"] for run in runs}) > 1:
-        found = [f"{run.config['task']['name']}-{name}" for run, name in zip(runs, found, strict=True)]
-    # Settings that are told apart by no text, such as two files of one name, are told apart by the runs' own names.
-    return [name if found.count(name) == 1 else f"{name}__{run.name}" for run, name in zip(runs, found, strict=True)]
+    keys = sorted(varying([run.varied for run in runs]), key="seed".__eq__)  # the seed last, as in a run's own name
+    several = len({run.config["task"]["name"] for run in runs}) > 1
+    tasks = [f"{run.config['task']['name']}-" if several else "" for run in runs]
+    short = [short_name({key: run.varied[key] for key in keys if key in run.varied}) for run in runs]
+    short = [task + name for task, name in zip(tasks, short, strict=True)]
+    own = [task + run.name for task, run in zip(tasks, runs, strict=True)]
+    # Two tables' runs may be alike in all that both set, and two files of one name have one text: such runs are called
+    # by their own names.
+    found = [name if short.count(name) == 1 else whole for name, whole in zip(short, own, strict=True)]
+    return found if len(set(found)) == len(found) else own
 
 
 def command(plan: Plan) -> str:
