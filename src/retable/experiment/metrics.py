@@ -237,9 +237,9 @@ def parse_pair(fields: Fields, names: list[str]) -> tuple[str | float, str | flo
     return left, right
 
 
-def parse_published(figures: Fields, metric: str) -> Published:
+def parse_published(published: Fields, metric: str) -> Published:
     """`64.48`, `{range: [98, 99]}`, or `{curve: [0.52, 0.56], first: 1}`, a value an epoch from epoch `first` on."""
-    data = figures.data[metric]
+    data = published.data[metric]
     if is_number(data):
         return Published(value=float(data))
     accepted = "a number, {range: [low, high]} or {curve: [a number an epoch], first: 1}"
@@ -248,13 +248,13 @@ def parse_published(figures: Fields, metric: str) -> Published:
         or not set(data) <= {"range", "curve", "first"}
         or ("range" in data) == ("curve" in data)
     ):
-        raise figures.fault(metric, accepted)
+        raise published.fault(metric, accepted)
     values = data.get("range", data.get("curve"))
     if not is_list(values) or not values or not all(is_number(value) for value in values):
-        raise figures.fault(metric, accepted)
+        raise published.fault(metric, accepted)
     if "range" in data:
         if len(values) != 2 or values[0] > values[1] or "first" in data:
-            raise figures.fault(metric, accepted)
+            raise published.fault(metric, accepted)
         return Published(low=float(values[0]), high=float(values[1]))
-    first = Fields(f"{figures.where}.{metric}", data).whole("first", 0, 1)
+    first = Fields(f"{published.where}.{metric}", data).whole("first", 0, 1)
     return Published(value=float(values[-1]), curve={first + i: float(value) for i, value in enumerate(values)})

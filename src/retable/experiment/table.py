@@ -187,11 +187,11 @@ def parse_cells(table: Fields, metrics: Mapping[str, Metric]) -> dict[str, Cell]
         if not isinstance(match, Mapping) or not match:
             raise fields.fault("match", "a mapping from keys of the resolved config to values, e.g. {dropout.p: 0.2}")
         Fields(f"{fields.where}: match", match).number("data.fraction", 1.0)
-        figures = Fields.of(f"{fields.where}: published", fields.data.get("published") or {}, metrics)
+        published = Fields.of(f"{fields.where}: published", fields.data.get("published") or {}, metrics)
         cells[name] = Cell(
             name=name,
             match=dict(match),
-            published={str(metric): parse_published(figures, metric) for metric in figures.data},
+            published={str(metric): parse_published(published, metric) for metric in published.data},
             epochs=fields.whole("epochs", 1, table.data.get("published_epochs")),
             note=fields.text("note") if fields.has("note") else "",
         )

@@ -46,8 +46,8 @@ def csv_by_epoch(found: Evaluated) -> str:
             for epoch, entries in one.lines:
                 e = entries[number]
                 published = e.published.value if e.published else None
-                figures = (epoch, e.mean, e.std, e.n, published, e.difference, e.words, scales[cell])
-                writer.writerow((found.table.name, cell, one.metric.name, one.metric.unit, *figures))
+                values = (epoch, e.mean, e.std, e.n, published, e.difference, e.words, scales[cell])
+                writer.writerow((found.table.name, cell, one.metric.name, one.metric.unit, *values))
     return file.getvalue() if found.by_epoch else ""
 
 

@@ -16,7 +16,7 @@ from retable.report.rows import Entry, Row
 from retable.report.runs import RunRecord
 
 MOST_BARS = 16  # cells in one bar chart of a table that has columns
-APART = 0.2  # of what the lines reach in the middle: one that stays below has an axis of its own
+OWN_AXIS = 0.2  # of what the lines reach in the middle: one that stays below has an axis of its own
 
 
 @dataclass(frozen=True)
@@ -233,9 +233,9 @@ def published_lines(rows: Sequence[Row], metric: Metric) -> list[Line]:
     first = HUES * math.ceil(len(rows) / HUES)
     found = []
     for look, row in enumerate(rows):
-        figure, entry = row.cell.published.get(metric.name), row.entries.get(metric.name)
-        if figure and figure.curve and entry and entry.published and row.finished:
-            points = tuple((epoch, value, value, value) for epoch, value in sorted(figure.curve.items()))
+        value, entry = row.cell.published.get(metric.name), row.entries.get(metric.name)
+        if value and value.curve and entry and entry.published and row.finished:
+            points = tuple((epoch, y, y, y) for epoch, y in sorted(value.curve.items()))
             found.append(Line(first + look, row.cell.name, points, published=True))
     return found
 
@@ -258,7 +258,7 @@ def by_size(lines: Sequence[Line]) -> list[list[Line]]:
     if not lines:
         return []
     middle = median(line.top for line in lines)
-    small = [line for line in lines if line.top < APART * middle]
+    small = [line for line in lines if line.top < OWN_AXIS * middle]
     return [[line for line in lines if line not in small], *([small] if small else [])]
 
 
@@ -266,10 +266,10 @@ def since(line: Line, epoch: int) -> Line:
     return replace(line, points=tuple(point for point in line.points if point[0] >= epoch))
 
 
-def shared_limits(parts: Iterable[Sequence[Line]]) -> tuple[float, float] | None:
+def shared_limits(splits: Iterable[Sequence[Line]]) -> tuple[float, float] | None:
     """One y-axis for train and validation, unless one would flatten the other (a validation loss that explodes)."""
     ranges = []
-    for lines in parts:
+    for lines in splits:
         values = [value for line in lines for _, _, low, high in line.points for value in (low, high)]
         if values:
             ranges.append((min(values), max(values)))

@@ -17,7 +17,7 @@ from retable.report.reproduce import commit, device
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
-from retable.report.verdicts import HOLDS, NOT_JUDGED, Verdict, claims_line, evaluate_claims
+from retable.report.verdicts import HOLDS, NOT_EVALUATED, Verdict, claims_line, evaluate_claims
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class Evaluated:
         return sum(verdict.verdict == HOLDS for verdict in self.verdicts)
 
     @property
-    def unjudged(self) -> bool:
+    def unevaluated(self) -> bool:
         """Whether no claim was judged, for want of real data."""
-        return all(verdict.verdict == NOT_JUDGED for verdict in self.verdicts)
+        return all(verdict.verdict == NOT_EVALUATED for verdict in self.verdicts)
 
     @property
     def under_assumptions(self) -> list[tuple[list[list[str]], str]]:

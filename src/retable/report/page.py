@@ -6,7 +6,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED
+from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_EVALUATED, UNDECIDED
 from retable.run.files import UNFINISHED
 
 # Sign and style of a verdict: told apart without colour too.
@@ -14,7 +14,7 @@ SIGNS = {
     HOLDS: ("✓", "holds"),
     FAILS: ("✗", "fails"),
     UNDECIDED: ("?", "open"),
-    NOT_JUDGED: ("–", "none"),
+    NOT_EVALUATED: ("–", "none"),
     NOT_COMPARABLE: ("≠", "none"),
 }
 

@@ -28,7 +28,7 @@ from retable.run.files import FINISHED
 
 MOST_RANGES = 12  # of a claim that is held against published ranges: each doubles what is tried
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
-NOT_JUDGED, NOT_COMPARABLE = "not judged", "not comparable"
+NOT_EVALUATED, NOT_COMPARABLE = "not judged", "not comparable"
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Verdict:
     def line(self) -> str:
         """E.g. `holds at this scale (3 of 100 epochs), resolved at 5 seeds: relu 50.88 > tanh 47.37`."""
         text = self.verdict
-        if self.verdict in (HOLDS, FAILS, NOT_COMPARABLE, NOT_JUDGED) and self.scale_note:
+        if self.verdict in (HOLDS, FAILS, NOT_COMPARABLE, NOT_EVALUATED) and self.scale_note:
             text += f" at this scale ({self.scale_note})" if self.verdict in (HOLDS, FAILS) else f" ({self.scale_note})"
         text += f", {self.sureness}" if self.sureness else ""
         confounded = ", ".join(self.differs.confounded)
@@ -133,10 +133,10 @@ def evaluate_published(table: Table) -> list[Verdict]:
 def settle_published(table: Table, claim: Claim) -> tuple[str, str, tuple[str, ...]]:
     """As `settle`. Where ranges were published, it must come out the same at all of their ends."""
     ranges = {
-        (cell, metric): (figure.low, figure.high)
+        (cell, metric): (value.low, value.high)
         for cell in claim.cells
-        for metric, figure in table.cells[cell].published.items()
-        if figure.low is not None and figure.high is not None
+        for metric, value in table.cells[cell].published.items()
+        if value.low is not None and value.high is not None
     }
     if len(ranges) > MOST_RANGES:
         return UNDECIDED, "", (f"{len(ranges)} published ranges have too many ends to try",)
@@ -179,7 +179,7 @@ def evaluate_claim(
             else settle(table, statements, RunsWorld(table, relevant), claim.beside)
         )
         numbers = f"here it {'is ' if outcome[0] == UNDECIDED else ''}{outcome[0]}: {outcome[1]}" if outcome else ""
-        return replace(base, verdict=NOT_JUDGED, scale_note=SAMPLE, numbers=numbers.removesuffix(": "))
+        return replace(base, verdict=NOT_EVALUATED, scale_note=SAMPLE, numbers=numbers.removesuffix(": "))
     left_out = sorted({run.seed for found in used.values() for run in found} - seeds)
     notes = (f"seed {', '.join(map(str, left_out))} left out: not in every cell",) if left_out and seeds else ()
     faults = missing(used, relevant, seeds)
@@ -196,10 +196,10 @@ def evaluate_claim(
         return found
     found = replace(found, differs=differing(table, [relevant[name] for name in claim.cells]))
     intervals = differences_by_seed(table, statements, relevant, seeds)
-    return replace(found, intervals=intervals, resolution=how_sure(table, statements, relevant, seeds, verdict))
+    return replace(found, intervals=intervals, resolution=certainty(table, statements, relevant, seeds, verdict))
 
 
-def how_sure(
+def certainty(
     table: Table,
     statements: Sequence[Statement],
     relevant: Mapping[str, Sequence[RunRecord]],
@@ -225,7 +225,7 @@ def claims_line(verdicts: Sequence[Verdict]) -> str:
     """E.g. `3 of 5 claims hold, 2 of them resolved`; of sample data alone `5 claims, not judged: sample data`."""
     if not verdicts:
         return "no claims"
-    if all(verdict.verdict == NOT_JUDGED for verdict in verdicts):
+    if all(verdict.verdict == NOT_EVALUATED for verdict in verdicts):
         return f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}, not judged: {SAMPLE}"
     held = [verdict for verdict in verdicts if verdict.verdict == HOLDS]
     resolved = sum(verdict.resolution is not None and verdict.resolution.resolved for verdict in held)
