@@ -33,7 +33,7 @@ class Recorded(Protocol):
 
 @dataclass(frozen=True)
 class When:
-    """Which value of a curve is meant; the last epoch's, as published tables give it, where nothing is said.
+    """Which value of a curve is meant; by default the last epoch's, as published tables give it.
 
     at: the value at this epoch. over: max, min, or change (the mean of |value - the epoch's before|) over the epochs,
     from epoch `since` on. fall_done: the share of the fall from the first to the last epoch that is done by this epoch.

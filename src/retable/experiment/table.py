@@ -84,7 +84,9 @@ class Table:
 
 
 def parse_table(data: Any, name: str, origin: str | None = None) -> Table:
-    """Args: data: the `table` node as plain dicts and lists; name: the experiment's; origin: the file, for messages.
+    """A table from its file's content.
+
+    Args: data: the `table` node as plain dicts and lists; name: the experiment's; origin: the file, for messages.
 
     Raises: ConfigError, one line, naming the experiment or the file, the key and what is accepted.
     """

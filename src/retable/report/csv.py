@@ -52,7 +52,7 @@ def csv_by_epoch(found: Evaluated) -> str:
 
 
 def _line(found: Evaluated, row: Row, entry: Entry, paired: Interval | None) -> Mapping[str, Any]:
-    """Args: paired: the difference from the baseline; the baseline itself and tables without one have none."""
+    """A line of the file. Args: paired: the difference from the baseline, where there is one."""
     published = entry.published or Published()
     return {
         "table": found.table.name,

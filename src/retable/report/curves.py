@@ -43,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines on one pair of axes. limits: of the y-axis, where another panel shares it. titled: whether it shows."""
+    """Lines on one pair of axes. limits: of the y-axis, where another panel shares it. titled: if the title shows."""
 
     title: str
     axis: str
@@ -54,7 +54,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Bars:
-    """One metric's figures, a bar a cell."""
+    """One metric's values, a bar a cell."""
 
     metric: Metric
     entries: tuple[tuple[str, Entry], ...]
@@ -62,7 +62,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Plot:
-    """One chart: panels that stand side by side, its legend as (look, text), and what is to be said of it."""
+    """One chart: panels that stand side by side, its legend as (look, text), and the note below it."""
 
     title: str
     panels: tuple[Panel | Bars, ...]
@@ -191,7 +191,7 @@ def quantities(table: Table, rows: Sequence[Row]) -> list[str]:
 
 
 def columns_of(rows: Sequence[Row], name: str) -> dict[str, str]:
-    """The recorded column of each part of the data that is of this quantity, training first."""
+    """The recorded column of each split that is of this quantity, training first."""
     recorded = dict.fromkeys(column for row in rows for record in row.runs for column in record.history)
     found: dict[str, str] = {}
     for column in recorded:
@@ -202,7 +202,7 @@ def columns_of(rows: Sequence[Row], name: str) -> dict[str, str]:
 
 
 def lines_of(rows: Sequence[Row], column: str, scale: float) -> list[Line]:
-    """A line a cell over the runs that its figures are made of, and one for each other run, in the cell's look."""
+    """A line a cell over the runs that its values are made of, and one for each other run, in the cell's look."""
     lines = []
     for look, row in enumerate(rows):
         used = set(map(id, row.finished))

@@ -54,7 +54,7 @@ class Evaluated:
 
     @property
     def unevaluated(self) -> bool:
-        """Whether no claim was judged, for want of real data."""
+        """Whether no claim was evaluated, since the data are a sample."""
         return all(verdict.verdict == NOT_EVALUATED for verdict in self.verdicts)
 
     @property
@@ -103,7 +103,7 @@ def differences(table: Table, rows: Sequence[Row]) -> list[Interval]:
 
 
 def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
-    """One cell minus the baseline. A seed that lacks the value on either side is left out, and said."""
+    """One cell minus the baseline. A seed that lacks the value on either side is left out, which `words` states."""
     name = row.cell.name
     scales = [scale_of(run, one.cell.epochs, one.cell.fraction) for one in (row, base) for run in one.finished]
     if not row.finished or not base.finished:

@@ -9,7 +9,7 @@ from markupsafe import Markup
 from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_EVALUATED, UNDECIDED
 from retable.run.files import UNFINISHED
 
-# Sign and style of a verdict: told apart without colour too.
+# Sign and style of a verdict: distinct without colour, too.
 SIGNS = {
     HOLDS: ("✓", "holds"),
     FAILS: ("✗", "fails"),

@@ -74,7 +74,7 @@ def claims(names: tuple[str, str], left: Evaluated, right: Evaluated) -> list[st
     """Claims and what they come to on both sides; nothing for a table without."""
     lines = [["claim", *names]]
     for a, b in zip(left.verdicts, right.verdicts, strict=True):
-        lines.append([f"{a.id} {a.text}", *(", ".join(filter(None, (v.verdict, v.sureness))) for v in (a, b))])
+        lines.append([f"{a.id} {a.text}", *(", ".join(filter(None, (v.verdict, v.certainty))) for v in (a, b))])
     return [grid(lines)] if len(lines) > 1 else []
 
 

@@ -12,7 +12,7 @@ from retable.report.runs import RunRecord
 
 @dataclass(frozen=True)
 class RunsWorld:
-    """Values of runs: a cell's is the mean over its records, which are one where a single seed is judged."""
+    """Values of runs: a cell's is the mean over its records, which is a single one where one seed is evaluated."""
 
     table: Table
     runs: Mapping[str, Sequence[RunRecord]]
@@ -37,7 +37,7 @@ class RunsWorld:
 
 @dataclass(frozen=True)
 class PublishedWorld:
-    """The published values, for what the claims are worth on them. ends: what a (cell, metric)'s range stands for."""
+    """The published values, on which claims are evaluated, too. ends: the end of a (cell, metric)'s range to take."""
 
     table: Table
     ends: Mapping[tuple[str, str], float] = field(default_factory=dict)

@@ -68,7 +68,7 @@ def metrics_file(folder: Path) -> Path | None:
 
 
 def read_metrics(path: Path) -> Iterable[Row]:
-    """Raises: DataError for what is neither a table nor mappings of metrics."""
+    """The rows of a file of metrics.  Raises: DataError for what is neither a table nor mappings of metrics."""
     try:
         text = read_bytes(path).decode("utf-8")
         if path.suffix == ".csv":
