@@ -1,4 +1,4 @@
-"""What a training is made of beside model and loss: augmentation, averaged weights, early stopping, ...."""
+"""What a training is made of beside model and loss: augmentation, averaged weights, early stopping, logs, schedules."""
 
 import lazy_loader
 
