@@ -77,7 +77,7 @@ def check_targets(
         config: resolved config of a run.
         where: the file that it was read from.
         sections: those that will be built; None: all.
-        trust: import whatever is named; it must still be of the kind that its section wants.
+        trust: import whatever is named; it must be of the kind that its section wants all the same.
         hint: how a user says `trust`.
 
     Raises:
