@@ -61,7 +61,7 @@ def names(runs: Sequence[Run]) -> list[str]:
     found = [short_name({key: run.varied[key] for key in keys if key in run.varied}) for run in runs]
     if len({run.config["task"]["name"] for run in runs}) > 1:
         found = [f"{run.config['task']['name']}-{name}" for run, name in zip(runs, found, strict=True)]
-    # Settings that are told apart by no text, such as two files of one name, are told apart by the runs' own names.
+    # Settings of one text, such as two files of one name, are distinguished by the runs' own names.
     return [name if found.count(name) == 1 else f"{name}__{run.name}" for run, name in zip(runs, found, strict=True)]
 
 
