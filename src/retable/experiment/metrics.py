@@ -127,7 +127,7 @@ class Metric:
             right = right if isinstance(right, dict) else dict.fromkeys(left, right)
             return {epoch: (left[epoch] - right[epoch]) * self.scale for epoch in left if epoch in right}
         if self.mean:
-            curves = [metrics[part].curve(run, metrics) for part in self.mean]
+            curves = [metrics[name].curve(run, metrics) for name in self.mean]
             shared = set.intersection(*map(set, curves))
             return {epoch: fmean(found[epoch] for found in curves) * self.scale for epoch in sorted(shared)}
         if self.column is None:
@@ -157,7 +157,7 @@ class Metric:
             left, right = (metrics[p].value(run, metrics) if isinstance(p, str) else p for p in self.difference)
             return (left - right) * self.scale
         if self.mean and when.final:
-            return fmean(metrics[part].value(run, metrics) for part in self.mean) * self.scale
+            return fmean(metrics[name].value(run, metrics) for name in self.mean) * self.scale
         return when.of(self.curve(run, metrics), self.name)
 
     def spell(self, value: float, digits: int | None = None) -> str:
