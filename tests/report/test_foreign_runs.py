@@ -180,7 +180,7 @@ def test_a_draft_holds_what_varies_and_makes_the_same_figures(program, tmp_path,
     table = yaml.safe_load(Path("t.yaml").read_text())["table"]
     assert table["rows"] == ["dropout.p"]
     assert table["grid"] == [{"dropout.p": [0.1, 0.5]}]
-    assert table["cells"] == {"p 0.1": {"match": {"dropout.p": 0.1}}, "p 0.5": {"match": {"dropout.p": 0.5}}}
+    assert table["cells"] == {f"dropout {p}": {"match": {"dropout.p": p}} for p in (0.1, 0.5)}
     assert table["metrics"] == {"val_accuracy": {"column": "val/accuracy", "digits": 4}}
     main(["report", "--from", program, place, "--table", "t.yaml", "--output", "pages"])
     assert "| 0.1 | **0.8133 ± 0.0153** (3) |" in Path("pages/t/report.md").read_text()
@@ -201,6 +201,23 @@ def test_a_csv_file_with_a_column_of_states_says_which_runs_ended_well(tmp_path)
         assert said not in read_foreign("csv", [place]).notes
     with pytest.raises(DataError, match=r"^none\.csv: No such file or directory; accepted: a CSV file"):
         read_foreign("csv", ["none.csv"])
+
+
+def test_of_a_row_a_run_there_are_no_curves_and_without_published_figures_no_word_of_them(tmp_path):
+    file, table = tmp_path / "runs.csv", tmp_path / "table.yaml"
+    file.write_text("lr,seed,val_acc\n0.1,0,0.8\n0.1,1,0.9\n0.2,0,0.7\n0.2,1,0.6\n")
+    main(["table", "new", "--from", "csv", str(file), "--output", str(table)])
+    for published in (False, True):
+        if published:
+            cell = "lr 0.1: {match: {lr: 0.1}"
+            assert cell in table.read_text()
+            table.write_text(table.read_text().replace(cell, f"{cell}, published: {{val_acc: 0.9}}"))
+        main(["report", "--from", "csv", str(file), "--table", str(table), "--output", str(tmp_path / "out")])
+        page = (tmp_path / "out" / "table" / "index.html").read_text()
+        text = (tmp_path / "out" / "table" / "report.md").read_text()
+        assert "per epoch" not in page
+        assert ("the published value" in page) == ("/ published /" in text) == published
+        assert "Each figure: mean ± sample standard deviation over n seeds" in page
 
 
 def grid_csv(path: Path, rows: list[dict]) -> str:

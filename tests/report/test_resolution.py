@@ -128,6 +128,19 @@ def test_every_kind_has_a_case():
     assert set(ALL) == set(KINDS)
 
 
+@pytest.mark.parametrize("kind", sorted(set(ALL) - {"fewer_epochs"}))  # whose threshold is its metric's
+def test_a_kind_with_a_threshold_says_so(make_table, make_run, assigned, kind):
+    """Where all values rise or fall together a comparison stays what it was; a threshold's verdict changes."""
+    claim = {"text": "x", "kind": kind, "metric": "val", **{"value": 40, "by": 5} | ALL[kind]}
+    claim = {key: value for key, value in claim.items() if key in {"text", "kind", "metric", *KINDS[kind].keys()}}
+    levels = {"a": (0.3, 0.45, 0.50), "b": (0.45, 0.58, 0.60), "c": (0.1, 0.2, 0.40)}
+    verdicts = set()
+    for shift in (-0.3, 0, 0.3):
+        runs = [make_run(cell, [value + shift for value in values], 0) for cell, values in levels.items()]
+        verdicts |= {found.verdict for found in evaluate_claims(make_table(claim), assigned(*runs))}
+    assert (len(verdicts) > 1) == KINDS[kind].absolute
+
+
 @pytest.mark.parametrize("kind", ALL)
 def test_what_is_far_apart_is_resolved_for_every_kind(make_table, make_run, assigned, kind):
     """By more than ten times the spread, in two seeds and three; but for one seed."""

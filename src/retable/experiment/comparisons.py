@@ -142,6 +142,7 @@ class AtMost(Threshold):
 class AtChance(Statement):
     """|of - value| <= by, each operand; value is what guessing gives."""
 
+    absolute = True  # whatever has hardly been trained is at chance
     operand_keys = ("of",)
     value: float
     by: float

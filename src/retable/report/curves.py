@@ -81,11 +81,13 @@ def plots(table: Table, rows: Sequence[Row]) -> list[Plot]:
 def curve_plots(table: Table, rows: Sequence[Row]) -> list[Plot]:
     """Train and validation of every run, a chart a quantity (accuracy, loss), with the curves that were published."""
     found = []
+    summaries = all(record.summary for row in rows for record in row.runs)
     for name in quantities(table, rows):
         panels = []
         for split, column in columns_of(rows, name).items():
             axis, lines = label(table, column), lines_of(rows, column, factor(table, column))
-            if split == "test" and max((len(line.points) for line in lines), default=0) < 2:  # used once, at the end
+            single = max((len(line.points) for line in lines), default=0) < 2
+            if single and (split == "test" or summaries):  # used once, at the end
                 continue
             metric = next((m for m in table.metrics.values() if m.column == column and m.reach is None), None)
             lines += published_lines(rows, metric) if metric else []

@@ -48,6 +48,11 @@ class Evaluated:
         return layout(self.table, self.rows, self.metrics)
 
     @property
+    def has_published(self) -> bool:
+        """Whether any cell has a published figure beside its own."""
+        return any(entry.published is not None for row in self.rows for entry in row.entries.values())
+
+    @property
     def holds(self) -> int:
         """How many claims hold."""
         return sum(verdict.verdict == HOLDS for verdict in self.verdicts)

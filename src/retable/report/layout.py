@@ -90,9 +90,13 @@ def labels(table: Table, keys: Sequence[str], place: tuple[Any, ...], alone: boo
 
 
 def short(key: str) -> str:
-    """`dropout.p` is p, `activation.name` is activation."""
+    """What a table calls a key: by its last word, or by its group where that word says nothing by itself.
+
+    >>> short("optimizer.lr"), short("dropout.p"), short("activation.name")
+    ('lr', 'dropout', 'activation')
+    """
     parts = key.split(".")
-    return parts[-2] if parts[-1] == "name" and len(parts) > 1 else parts[-1]
+    return parts[-2] if parts[-1] in ("name", "p") and len(parts) > 1 else parts[-1]
 
 
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}

@@ -12,7 +12,7 @@ from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
 from retable.report.verdicts import NOT_COMPARABLE
 
-LEGEND = "Each figure: mean ± sample standard deviation (n seeds) / published / difference. Best in bold."
+LEGEND = "Each figure: mean ± sample standard deviation (n seeds){}. Best in bold."
 
 
 def report(found: Evaluated, command: str = "") -> str:
@@ -23,7 +23,7 @@ def report(found: Evaluated, command: str = "") -> str:
     table = found.table
     parts = [f"# {table.source} · {table.title}", f"`{command or sweep_command(table.name)}`"]
     parts += ["\n".join(f"- {line}" for line in found.remarks)] if found.remarks else []
-    parts += [markdown_table(found), LEGEND]
+    parts += [markdown_table(found), LEGEND.format(" / published / difference" if found.has_published else "")]
     for one in found.by_epoch:
         parts += [f"## By epoch: {heading(one.metric)}", grid_of(epoch_layout(one))]
     for counts in found.class_tables:

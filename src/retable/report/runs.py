@@ -35,6 +35,7 @@ class RunRecord:
 
     identity: the part of the config that can change the result, where run.json states it.
     overrides: what was asked for, e.g. `experiment=cifar/dropout`, `dropout.p=0.3`.
+    summary: whether its end alone was recorded, and no epoch on the way.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class RunRecord:
     path: str = ""
     identity: Mapping[str, Any] | None = None
     overrides: tuple[str, ...] = ()
+    summary: bool = False
 
     @property
     def source(self) -> str:

@@ -6,6 +6,7 @@ Any column may be named by a table, as a setting (`match`) or, where it holds nu
 import csv
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from retable.errors import DataError, first_line
@@ -53,7 +54,8 @@ class CSV(Source):
         numbers = {key.strip(): number_of(value) for key, value in row.items() if value.strip()}
         metrics = {key: value for key, value in numbers.items() if value == value}
         # A column `epoch` says how long the run was.
-        return make_record(name, settings, [{"epoch": 1.0} | metrics] if metrics else [], status)
+        record = make_record(name, settings, [{"epoch": 1.0} | metrics] if metrics else [], status)
+        return replace(record, summary=True)
 
 
 def plain(values: list[str], decimal_comma: bool) -> list[str]:

@@ -46,8 +46,8 @@ function keepRows(rows, text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   let kept = 0;
   rows.forEach((row) => {
-    const text = row.textContent.toLowerCase();
-    row.hidden = !words.every((word) => text.includes(word));
+    const content = row.textContent.toLowerCase();
+    row.hidden = !words.every((word) => content.includes(word));
     kept += row.hidden ? 0 : 1;
   });
   return kept;
