@@ -69,7 +69,7 @@ def boolean(key: str, value: object) -> None:
 
 
 def folder(key: str, value: object) -> Path:
-    """A folder's name as a path, `~` standing for the home folder; refuse what is no name, and a home that is none."""
+    """A folder's name as a path, `~` standing for the home folder; refuse what is no name, and `~` without a home."""
     if not isinstance(value, str | Path) or not str(value).strip():
         raise refuse(key, value, "a folder")
     try:

@@ -51,7 +51,7 @@ def shortened(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """A text in one line, what is no character to be seen as an escape."""
+    """A text in one line, in which whatever is no visible character is written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -62,9 +62,9 @@ _SHORT_OF_MEMORY += ("CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",
 
 
 def out_of_memory(error: BaseException | None) -> BaseException | None:
-    """The want of memory behind an error: itself, or what it was raised from or after; None where it is another fault.
+    """The lack of memory behind an error: itself, or what it was raised from or after; None where it is another fault.
 
-    A graph that could not be recorded says so twice: by what was short, and by the recording's own end, which failed.
+    A CUDA graph that could not be recorded raises twice: for the lack of memory, and as the recording fails to end.
     """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
@@ -100,7 +100,7 @@ def wants_all() -> bool:
 
 
 def let_hydra_raise() -> None:
-    """Have Hydra raise its errors in place of printing them in its own way; what the user asked for stays known."""
+    """Have Hydra raise its errors in place of printing them itself; `wants_all` keeps what the user asked for."""
     os.environ.setdefault(_WISH, os.environ.get(_HYDRA, "0"))
     os.environ[_HYDRA] = "1"
 
@@ -110,7 +110,7 @@ def ending_the_program() -> Iterator[None]:
     """Let errors end the program as the command line does.
 
     A refusal is one line, or all of it where that is asked for, and exit code 2; Ctrl-C is 130; a place that can't be
-    written is one line, too, and 1; anything else is a bug, somebody's, with its traceback, and 1.
+    written is one line, too, and 1; anything else is a bug, whoever's, which keeps its traceback, and 1.
     """
     try:
         yield

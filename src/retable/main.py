@@ -48,7 +48,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def lazy_help_accepted() -> Iterator[None]:
-    """Let an argument's help be no text: Hydra 1.3's of --shell-completion is made when it is shown, and argparse of
+    """Accept a help that is no text: Hydra 1.3 makes that of --shell-completion when it is shown, and argparse of
     Python 3.14 looks into every help at once."""
     check = getattr(argparse.ArgumentParser, "_check_help", None)
     if check is None:  # before 3.14
@@ -73,7 +73,7 @@ def _note_config_folders(words: list[str]) -> None:
 
 
 def _with_task(words: list[str]) -> list[str]:
-    """The command line with the task that goes without saying: the resumed run's; for --help any, to show its keys."""
+    """The command line with a task where none need be typed: the resumed run's; for --help any, to show its keys."""
     if any(word.startswith(("task=", "experiment=")) for word in words):
         return words
     resume = next((word.partition("=")[2] for word in words if word.startswith("resume=")), None)

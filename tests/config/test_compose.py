@@ -57,11 +57,11 @@ OPTIONS = {
         "gap": {"early_stop._target_": "retable.training.Gap"},
     },
     "init": {
-        "default": {"init._target_": "retable.training.init.default"},
-        "zero": {"init._target_": "retable.training.init.zero", "init.where": "both"},
-        "constant": {"init._target_": "retable.training.init.constant", "init.value": 0.01},
-        "he": {"init._target_": "retable.training.init.he", "init.where": "both"},
-        "xavier": {"init._target_": "retable.training.init.xavier", "init.where": "both"},
+        "default": {"init._target_": "retable.training.default"},
+        "zero": {"init._target_": "retable.training.zero", "init.where": "both"},
+        "constant": {"init._target_": "retable.training.constant", "init.value": 0.01},
+        "he": {"init._target_": "retable.training.he", "init.where": "both"},
+        "xavier": {"init._target_": "retable.training.xavier", "init.where": "both"},
     },
     "logger": {
         "csv": {"logger.csv._target_": "retable.training.CSVLog"},

@@ -184,6 +184,8 @@ def test_a_class_that_moves_within_its_room_is_the_same():
     assert identity(config)["model._target_"] == "retable.models.CNN"
     stored = {"model._target_": "retable.models.elsewhere.CNN", "seed": 0}
     assert same_run(stored, identity(config), {})
+    before, now = ({"init": {"_target_": name}} for name in ("retable.training.init.he", "retable.training.he"))
+    assert identity(before) == identity(now) == {"init._target_": "retable.training.he"}
     assert identity({"model": {"_target_": "my.models.cnn.CNN"}})["model._target_"] == "my.models.cnn.CNN"
 
 

@@ -139,7 +139,7 @@ CONFIG = {
     "activation": {"_target_": "torch.nn.ReLU"},
     "optimizer": {"_target_": "torch.optim.AdamW"},
     "scheduler": {"_target_": "torch.optim.lr_scheduler.ReduceLROnPlateau"},
-    "init": {"_target_": "retable.training.init.he"},
+    "init": {"_target_": "retable.training.he"},
     "early_stop": {"_target_": None},
     "augment": {"mode": "fly", "rotate": {"_target_": "retable.training.Rotate"}},
     "task": {"_target_": "retable.tasks.Classification"},
@@ -150,7 +150,8 @@ CONFIG = {
 
 def test_what_this_projects_own_configs_name_is_accepted():
     check_targets(CONFIG, "x")
-    check_targets(CONFIG | {"model": {"_target_": "retable.models.cnn.CNN"}}, "x")  # from before it had a public path
+    for section, target in (("model", "retable.models.cnn.CNN"), ("init", "retable.training.init.he")):
+        check_targets(CONFIG | {section: {"_target_": target}}, "x")  # from before it had a public path
 
 
 @pytest.mark.parametrize(
@@ -161,6 +162,8 @@ def test_what_this_projects_own_configs_name_is_accepted():
         ("optimizer", {"_target_": "torch.optim.swa_utils"}, "optimizer._target_=torch.optim.swa_utils is no "),
         ("init", {"_target_": "retable.training.init.layers.gi_frame"}, "init._target_=retable.training.init.layers."),
         ("init", {"_target_": "retable.training.init.nn"}, "init._target_=retable.training.init.nn is neither"),
+        ("init", {"_target_": "retable.training.Augment"}, "init._target_=retable.training.Augment is neither"),
+        ("early_stop", {"_target_": "retable.training.he"}, "early_stop._target_=retable.training.he is neither"),
         ("data", {"_target_": "retable.data.ImageSet"}, "data._target_=retable.data.ImageSet is no retable.data.Image"),
         ("data", {"_target_": "retable.data.ImageData"}, "data._target_=retable.data.ImageData is the base"),
         ("data", {"_target_": ["os.mkdir"]}, "data._target_=['os.mkdir'] is neither"),

@@ -49,7 +49,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def check_location(trained: "Trained | TrainedModule", location: Path | None) -> bool:
-    """Whether a run is of a Task, whose data lie somewhere else now and then.
+    """Whether a run is of a Task, for which a set's folder must be named.
 
     Raises:
         ConfigError: for a Task without a folder, and a LightningModule of somebody's own with one.
@@ -65,7 +65,7 @@ def check_location(trained: "Trained | TrainedModule", location: Path | None) ->
 
 
 def count(option: str, value: int) -> None:
-    """Refuse what is no number of things, one or more.  Raises: ConfigError."""
+    """Refuse what is no whole number of at least 1.  Raises: ConfigError."""
     from retable import checks
 
     try:

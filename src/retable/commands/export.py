@@ -145,7 +145,7 @@ def export_study(directory: Path, folder: Path, pictures: bool = True) -> Path:
 
 
 def portable(run: dict[str, Any]) -> dict[str, Any]:
-    """What run.json holds, without the places of the machine that trained it."""
+    """What run.json holds, without the paths of the machine that trained it."""
     config = dict(run.get("config") or {})
     weights = (config.get("model") or {}).get("weights")
     if isinstance(weights, str) and "/" in weights:  # its content is part of the identity

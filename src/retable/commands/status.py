@@ -49,7 +49,7 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _queued(directories: Sequence[Path]) -> list[str]:
-    """A line a job that has runs to train; with SLURM's word for how it is where SLURM is there to be asked."""
+    """A line for each job that has runs to train, with SLURM's word for its state where SLURM can be asked."""
     import shutil
 
     from retable.sweeps.cluster import record

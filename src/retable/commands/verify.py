@@ -72,7 +72,7 @@ def _chosen(options: argparse.Namespace) -> tuple[Path, list[Path]]:
 
 
 def _train_fused(config: dict[str, Any], directory: Path, **hooks: Any) -> None:
-    """`execute`, with steps as they are taken in a company; raises what it raises."""
+    """`execute`, with steps taken as those of runs that train together; raises what `execute` raises."""
     from retable.run.execute import execute
     from retable.run.fused import Seat, train
 
@@ -115,9 +115,9 @@ def again(
         raise DataError(f"{directory / files.RUN}: its task is none of {', '.join(composer.options('task'))}")
     defaults = composer.compose([f"task={run['task']}"]).config
     check_targets(config, directory / files.RUN, trust=trust, hint="--trust")
-    places = {key: defaults["data"][key] for key in ("root", "cache") if key in defaults["data"]}
-    cache = {"cache": places["cache"]} if "cache" in places else {}
-    config = {"logger": defaults["logger"]} | config | {"data": places | config["data"] | cache}
+    locations = {key: defaults["data"][key] for key in ("root", "cache") if key in defaults["data"]}
+    cache = {"cache": locations["cache"]} if "cache" in locations else {}
+    config = {"logger": defaults["logger"]} | config | {"data": locations | config["data"] | cache}
     files.check(config, directory / files.RUN)
     if epochs is not None:
         config = config | {"trainer": config["trainer"] | {"max_epochs": epochs}}
@@ -168,7 +168,7 @@ def _both_are_nan(was: float, now: float | None) -> bool:
 
 
 def _without_test(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Rows without the figures of the test set, which the last epoch alone has."""
+    """Rows without the metrics of the test set, which the last epoch alone has."""
     return [{key: value for key, value in row.items() if not key.startswith("test/")} for row in rows]
 
 

@@ -1,7 +1,7 @@
 """`retable view`: a folder of sweeps in the browser, while they train.
 
 The first page says how far the runs are; the tables' pages are made again as runs finish, and an open page follows.
-Served is what lies in the folder and nothing else, to this machine alone; the pages are plain files and need no server.
+It serves what lies in the folder and nothing else, to this machine alone; the pages are plain files and need no server.
 """
 
 import argparse
@@ -152,9 +152,10 @@ class _Handler(SimpleHTTPRequestHandler):
             files()
 
     def translate_path(self, path: str) -> str:
-        """The file of an address; what lies outside the folder, also behind a link, or is hidden, is nowhere.
+        """The file of an address; one that does not exist for what is not to be served.
 
-        So are pipes and devices, and names that no file can have.
+        That is what lies outside the folder, also behind a link, what is hidden, a pipe or a device, and a name that no
+        file can have.
         """
         root = self.watched.folder
         self.directory = str(root)

@@ -257,9 +257,9 @@ class Composer:
 
 
 def _leave_out_the_options(node: Any, section: str, given: Mapping[str, Any]) -> None:
-    """Leave to a class that was named by `<section>._target_` the keys that were given with it, and no option's.
+    """Take an option's keys from a section whose class was named by `<section>._target_`; keep those given with it.
 
-    Its keys have their defaults in the class; those of the option's file are of another one.
+    The class has defaults of its own; the keys in the option's file are those of another class.
     """
     OmegaConf.set_struct(node, False)
     for key in [str(key) for key in node]:
@@ -307,7 +307,7 @@ class _Plain:
         return any(os.environ.get(name) != value for name, value in self._variables.items())
 
     def compose(self, values: Sequence[Override]) -> Composition | None:
-        """The config with values set; None where one is not plain, or changes more than can be told here."""
+        """The config with values set; None where one is not plain, or changes more than is known here."""
         if not self._usable:
             return None
         changed: dict[str, Any] = {}

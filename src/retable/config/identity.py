@@ -74,8 +74,8 @@ def run_name(
 ) -> str:
     """A directory name from what deviates from the task's defaults, e.g. `dropout-0.3__seed-1`.
 
-    Characters need no quoting in a shell. A name over 100 characters leaves out what does not tell the sweep's runs
-    apart, is cut where that does not do, and ends in a hash.
+    Characters need no quoting in a shell. A name over 100 characters leaves out what the sweep's runs have alike, is
+    cut where that is not enough, and ends in a hash.
 
     Args:
         table: the experiment that asks for the run, e.g. cifar/dropout.

@@ -14,7 +14,7 @@ INSTEAD = {
 
 
 def refusal(key: str) -> str | None:
-    """What is said of such a key, e.g. `trainer.logger`; None for any other.
+    """The message that refuses such a key, e.g. `trainer.logger`; None for any other.
 
     >>> refusal("trainer.fast_dev_run"), refusal("trainer.max_epochs")
     ('trainer.fast_dev_run: not a key here; accepted: debug=fast', None)

@@ -77,7 +77,7 @@ def check_targets(
         config: resolved config of a run.
         where: the file that it was read from.
         sections: those that will be built; None: all.
-        trust: import whatever is named; it must still be of the kind that its section wants.
+        trust: import whatever is named; it must be of the kind that its section wants all the same.
         hint: how a user says `trust`.
 
     Raises:
@@ -134,9 +134,11 @@ def _check(start: str, target: Any, section: str, role: Role, trust: bool, hint:
 
 def _known(target: str, section: str, role: Role) -> bool:
     if role.room and target.startswith(f"{role.room}."):
-        return public_target(target).removeprefix(f"{role.room}.") in importlib.import_module(role.room).__all__
-    if section == "init" and role is ROLES["init"] and target.startswith(f"{_INIT}."):
-        function = getattr(importlib.import_module(_INIT), target.removeprefix(f"{_INIT}."), None)
+        room, name = importlib.import_module(role.room), public_target(target).removeprefix(f"{role.room}.")
+        return name in room.__all__ and inspect.isclass(getattr(room, name))
+    if section == "init" and role is ROLES["init"] and target.startswith("retable.training."):
+        name = target.removeprefix("retable.training.").removeprefix("init.")  # as older runs name it
+        function = getattr(importlib.import_module(_INIT), name, None)
         return inspect.isfunction(function) and function.__module__ == _INIT
     if role.torch and re.fullmatch(role.torch, target):
         return True

@@ -208,8 +208,8 @@ def validate(config: dict[str, Any]) -> None:
         for key in config.get(section) or {}:
             if section == "logger" and isinstance(config[section][key], dict) and "_target_" in config[section][key]:
                 continue
-            if key not in known and (said := instead.refusal(f"{section}.{key}")) is not None:
-                raise ConfigError(said)
+            if key not in known and (refusal := instead.refusal(f"{section}.{key}")) is not None:
+                raise ConfigError(refusal)
             if key not in known and key != "name":
                 raise ConfigError(f"{section}.{key}: no such key; accepted: {', '.join(known)}")
     for section in ("scheduler", "early_stop"):

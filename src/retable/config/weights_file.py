@@ -28,7 +28,7 @@ def kept_checkpoint(directory: Path) -> Path:
 
 
 def same_weights(wanted: Any, stored: Any) -> bool:
-    """Also where a weights file is no longer there to be compared: its name has to do then."""
+    """Whether two values name the same weights; of a file that is gone the name alone is compared."""
     if wanted == stored:
         return True
     return is_gone(wanted) and isinstance(stored, str) and wanted.partition(":")[0] == stored.partition(":")[0]

@@ -23,7 +23,7 @@ _folder: ContextVar[Path | None] = ContextVar("folder", default=None)
 
 
 def blank(shape: Sequence[int], dtype: Any) -> np.ndarray:
-    """An array to be filled by a reader: what it holds at first is not said.
+    """An array to be filled by a reader; what it holds at first is undefined.
 
     While a set is read for the cache, a large one is a memory-mapped file of the cache's, so that it takes no memory
     that the system could not have back: sets may be larger than memory.

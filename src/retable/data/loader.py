@@ -2,7 +2,8 @@
 
 Several mini-batches, a chunk, are gathered by one index_select, augmented and normalised together, and handed out one
 by one, as plain (images, targets). A step of Lightning costs about as much host time as a small network's whole
-mini-batch, though; a module that knows how to split a chunk is handed whole ones.
+mini-batch, though; a module that knows how to split a chunk is handed whole ones. On one core of an AMD EPYC an epoch
+of B1.2 takes 7.2 s so, and 30.7 s by a DataLoader and a step of Lightning for each mini-batch (benchmarks/README.md).
 """
 
 import math

@@ -43,7 +43,7 @@ class ImageData(Reading, pl.LightningDataModule):
         cache: folder of decoded arrays, fingerprints and samples.
         resident: whether images are kept in memory, on a GPU in its own; False: they are read from the cache's files as
             they are needed, which the processes of a machine share; auto: False where they take more than half of what
-            is free. The same figures either way.
+            is free. Metrics are the same either way.
         fraction: share of the training set that is used, in (0, 1], in proportion to the classes.
         split_seed: which images are held out, and which share is used.
         batch_size, eval_batch_size: images a mini-batch in training and in validation.

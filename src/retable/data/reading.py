@@ -67,7 +67,7 @@ class Reading:
         raise DataError(f"data.source=sample: {type(self).__name__} has no sample set")
 
     def reading(self) -> dict[str, Any]:
-        """What the result of `read` depends on beside the files; here all that was given but the use and the source."""
+        """What the result of `read` depends on beside the files: by default all arguments but use and source."""
         given = {key: value for key, value in self._given.items() if key not in (*USE, *_SOURCE)}
         return given | {"split_seed": self.split_seed}
 
@@ -110,8 +110,8 @@ class Reading:
         paths = paths_in(files)
         self.fingerprint = fingerprint(paths, self.cache, self.location)
         made_from = self.made_from()
-        apart = [False] if self.fraction < 1 and self.resident is False else []  # a share that is mapped
-        key = canonical([made_from, self.fraction, self.split_seed, self.scale, *apart])
+        mapped_share = [False] if self.fraction < 1 and self.resident is False else []
+        key = canonical([made_from, self.fraction, self.split_seed, self.scale, *mapped_share])
         self._resident = resident(key, lambda: self._load(key, made_from, files))
         self.splits, self.counts = self._resident.splits, dict(self._resident.counts)
         self.mean, self.std = self._resident.mean, self._resident.std
@@ -120,7 +120,7 @@ class Reading:
             remember(self.cache, config, [*paths, *filter(None, self._sources)], self.fingerprint)
 
     def made_from(self) -> dict[str, Any]:
-        """All that the arrays depend on: what the cache knows them by. After the fingerprint is taken."""
+        """All that the arrays depend on, by which the cache knows them; `prepare` has taken the fingerprint before."""
         made_from = {
             "fingerprint": self.fingerprint,
             "reader": f"{type(self).__module__}.{type(self).__qualname__}",
@@ -180,7 +180,7 @@ class Reading:
 
     @property
     def _entry(self) -> str:
-        """How the cache's entries of this set begin, for people."""
+        """How the names of this set's entries in the cache begin, for people."""
         return self.folder.replace("/", "-")
 
     def _packed(self, files: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What a publication leaves unsaid, as data: a setting's assumed value, and what else it may have been.
+"""What a publication leaves open, as data: a setting's assumed value, and what else it may have been.
 
     assumed:
       - dropout stands behind the pool                    a sentence, for what is no setting

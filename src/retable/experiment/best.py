@@ -31,13 +31,13 @@ class Ranked(Statement):
         return cls(operands, named, all_runs=given.data.get("of") == ALL_RUNS)
 
     def widen(self, names: Sequence[str]) -> Self:
-        """With an operand for each other setting that was run."""
+        """The same statement with an operand for each other setting that was run."""
         like = self.operands[0]
         more = tuple(Operand(label=name, cells=(name,), metric=like.metric, when=like.when) for name in names)
         return replace(self, operands=self.operands + more)
 
     def split(self, found: Sequence[Labelled]) -> tuple[list[Labelled], list[Labelled]]:
-        """Those of operands, or of their values, that are named, and the others."""
+        """The operands, or values of operands, that are named, and the others."""
         named = [one for one in found if one.label in self.named]
         return named, [one for one in found if one.label not in self.named]
 
@@ -46,7 +46,7 @@ class Ranked(Statement):
 class Best(Ranked):
     """`cell` is the best of `of`, or the n `cells` are the n best.
 
-    among: {metric, above}: only of those of which that metric ends above this value; the named ones must be of them.
+    among: {metric, above}: of those alone whose metric ends above this value; the named ones must be among them.
     """
 
     name_keys, operand_keys = ("cell", "cells"), ("of",)
@@ -65,7 +65,7 @@ class Best(Ranked):
         return replace(statement, among=(limit.choice("metric", given.metrics), limit.number("above")))
 
     def below(self, evidence: Evidence) -> list[Value]:
-        """Those that `among` leaves out, by the value that does."""
+        """The operands that `among` leaves out, with the values for which it does."""
         if self.among is None:
             return []
         metric, least = self.among

@@ -55,7 +55,7 @@ class Claim:
 
 
 def parse_claims(table: Fields, cells: Sequence[str], metrics: Mapping[str, Metric]) -> tuple[Claim, ...]:
-    """Raises: ConfigError."""
+    """The claims of a table.  Raises: ConfigError."""
     data = table.data.get("claims") or []
     if not is_list(data):
         raise table.fault("claims", "a list of claims")

@@ -22,7 +22,7 @@ class Fields:
 
     @classmethod
     def of(cls, where: str, data: Any, accepted: Iterable[str]) -> "Fields":
-        """Args: accepted: every key that may occur.  Raises: ConfigError for no mapping, or another key."""
+        """Its fields. Args: accepted: all keys that may occur.  Raises: ConfigError for no mapping, or another key."""
         accepted = sorted(accepted)
         if not isinstance(data, Mapping):
             raise ConfigError(f"{where}: {data!r} is no mapping; accepted are the keys {listed(accepted)}")

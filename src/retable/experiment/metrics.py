@@ -33,7 +33,7 @@ class Recorded(Protocol):
 
 @dataclass(frozen=True)
 class When:
-    """Which value of a curve is meant; the last epoch's, as published tables give it, where nothing is said.
+    """Which value of a curve is meant; by default the last epoch's, as published tables give it.
 
     at: the value at this epoch. over: max, min, or change (the mean of |value - the epoch's before|) over the epochs,
     from epoch `since` on. fall_done: the share of the fall from the first to the last epoch that is done by this epoch.
@@ -127,7 +127,7 @@ class Metric:
             right = right if isinstance(right, dict) else dict.fromkeys(left, right)
             return {epoch: (left[epoch] - right[epoch]) * self.scale for epoch in left if epoch in right}
         if self.mean:
-            curves = [metrics[part].curve(run, metrics) for part in self.mean]
+            curves = [metrics[name].curve(run, metrics) for name in self.mean]
             shared = set.intersection(*map(set, curves))
             return {epoch: fmean(found[epoch] for found in curves) * self.scale for epoch in sorted(shared)}
         if self.column is None:
@@ -157,7 +157,7 @@ class Metric:
             left, right = (metrics[p].value(run, metrics) if isinstance(p, str) else p for p in self.difference)
             return (left - right) * self.scale
         if self.mean and when.final:
-            return fmean(metrics[part].value(run, metrics) for part in self.mean) * self.scale
+            return fmean(metrics[name].value(run, metrics) for name in self.mean) * self.scale
         return when.of(self.curve(run, metrics), self.name)
 
     def spell(self, value: float, digits: int | None = None) -> str:
@@ -237,9 +237,9 @@ def parse_pair(fields: Fields, names: list[str]) -> tuple[str | float, str | flo
     return left, right
 
 
-def parse_published(figures: Fields, metric: str) -> Published:
+def parse_published(published: Fields, metric: str) -> Published:
     """`64.48`, `{range: [98, 99]}`, or `{curve: [0.52, 0.56], first: 1}`, a value an epoch from epoch `first` on."""
-    data = figures.data[metric]
+    data = published.data[metric]
     if is_number(data):
         return Published(value=float(data))
     accepted = "a number, {range: [low, high]} or {curve: [a number an epoch], first: 1}"
@@ -248,13 +248,13 @@ def parse_published(figures: Fields, metric: str) -> Published:
         or not set(data) <= {"range", "curve", "first"}
         or ("range" in data) == ("curve" in data)
     ):
-        raise figures.fault(metric, accepted)
+        raise published.fault(metric, accepted)
     values = data.get("range", data.get("curve"))
     if not is_list(values) or not values or not all(is_number(value) for value in values):
-        raise figures.fault(metric, accepted)
+        raise published.fault(metric, accepted)
     if "range" in data:
         if len(values) != 2 or values[0] > values[1] or "first" in data:
-            raise figures.fault(metric, accepted)
+            raise published.fault(metric, accepted)
         return Published(low=float(values[0]), high=float(values[1]))
-    first = Fields(f"{figures.where}.{metric}", data).whole("first", 0, 1)
+    first = Fields(f"{published.where}.{metric}", data).whole("first", 0, 1)
     return Published(value=float(values[-1]), curve={first + i: float(value) for i, value in enumerate(values)})

@@ -35,13 +35,13 @@ class Operand:
     times: float = 1.0
 
     def value(self, world: "World") -> float:
-        """Raises: NotThere."""
+        """Its value in a world.  Raises: NotThere."""
         if self.constant is not None:
             return self.constant
         return REDUCTIONS[self.reduce]([world.cell(cell, self) for cell in self.cells]) * self.times
 
     def curve(self, world: "World") -> Curve:
-        """A mean over cells is taken epoch by epoch.  Raises: NotThere."""
+        """Its curve in a world; a mean over cells is taken epoch by epoch.  Raises: NotThere."""
         curves = [world.curve(cell, self) for cell in self.cells]
         if not curves:
             raise NotThere("a number has no value an epoch")
@@ -56,7 +56,7 @@ def number(value: float) -> Operand:
 
 
 class World(Protocol):
-    """What a claim is judged on: the runs of a table, one of their seeds, or the published values."""
+    """What a claim is evaluated on: the runs of a table, one of their seeds, or the published values."""
 
     def cell(self, name: str, operand: Operand) -> float:
         """The operand's metric of a cell, at the operand's epoch.  Raises: NotThere, with the reason."""
@@ -107,7 +107,7 @@ class Given(Fields):
         return Operand(fields.text("label", default), names, reduce, metric=metric, when=when, times=times)
 
     def operands(self, keys: Sequence[str]) -> tuple[Operand, ...]:
-        """Args: keys: `of`; two keys that go together, e.g. left and right; or either of these."""
+        """The operands. Args: keys: `of`; two keys that go together, e.g. left and right; or either of these."""
         pair = [key for key in keys if key != "of"]
         if not pair or ("of" in keys and not any(map(self.has, pair))):
             return self.several()

@@ -70,7 +70,7 @@ class Compare:
 
 
 def parse_class_tables(table: Fields) -> tuple[ClassTable, ...]:
-    """Raises: ConfigError."""
+    """The counts by class that a table shows.  Raises: ConfigError."""
     entries = table.data.get("class_tables") or []
     if not is_list(entries):
         raise table.fault("class_tables", "a list of mappings with title, of and classes")
@@ -108,7 +108,7 @@ def _names(fields: Fields) -> list[str]:
 
 
 def parse_pictures(table: Fields, cells: Sequence[str]) -> tuple[Beside, ...]:
-    """Raises: ConfigError."""
+    """The pictures that a table shows side by side.  Raises: ConfigError."""
     entries = table.data.get("pictures") or []
     if not is_list(entries):
         raise table.fault("pictures", "a list of pictures' names, or of {picture: curves, cells: [...]}")
@@ -123,7 +123,7 @@ def parse_pictures(table: Fields, cells: Sequence[str]) -> tuple[Beside, ...]:
 
 
 def parse_compare(table: Fields, cells: Sequence[str]) -> tuple[Compare, ...]:
-    """Raises: ConfigError."""
+    """The pictures that a sweep of a table draws of two runs.  Raises: ConfigError."""
     entries = table.data.get("compare") or []
     if not is_list(entries):
         raise table.fault("compare", "a list of {picture, experiment, cell, beside, images}")

@@ -107,7 +107,7 @@ class Statement:
 
     @classmethod
     def read(cls, given: Given) -> Self:
-        """Raises: ConfigError."""
+        """The statement that the keys state.  Raises: ConfigError."""
         options: dict[str, Any] = {}
         for one in fields(cls)[1:]:
             if one.type is bool:
@@ -117,7 +117,7 @@ class Statement:
         return cls(given.operands(cls.operand_keys), **options)
 
     def holds(self, evidence: "Evidence") -> tuple[bool, str]:
-        """Whether it holds, and the numbers behind that.  Raises: NotThere, with the reason why it cannot be said."""
+        """Whether it holds, and the numbers behind that.  Raises: NotThere, with the reason why that is open."""
         raise NotImplementedError
 
     def comparisons(self, evidence: "Evidence") -> list[Comparison]:
@@ -135,7 +135,7 @@ def sign(left: float, right: float) -> str:
 
 
 def above(left: float, right: float, by: float = 0.0) -> bool:
-    """Raises: NotThere, where both are thresholds that were never reached."""
+    """Whether left exceeds right by more than `by`.  Raises: NotThere, where neither ever reached its threshold."""
     if math.isinf(left) and math.isinf(right):
         raise NotThere("neither reaches the threshold")
     return left - right > by + EPSILON

@@ -84,7 +84,9 @@ class Table:
 
 
 def parse_table(data: Any, name: str, origin: str | None = None) -> Table:
-    """Args: data: the `table` node as plain dicts and lists; name: the experiment's; origin: the file, for messages.
+    """A table from its file's content.
+
+    Args: data: the `table` node as plain dicts and lists; name: the experiment's; origin: the file, for messages.
 
     Raises: ConfigError, one line, naming the experiment or the file, the key and what is accepted.
     """
@@ -187,11 +189,11 @@ def parse_cells(table: Fields, metrics: Mapping[str, Metric]) -> dict[str, Cell]
         if not isinstance(match, Mapping) or not match:
             raise fields.fault("match", "a mapping from keys of the resolved config to values, e.g. {dropout.p: 0.2}")
         Fields(f"{fields.where}: match", match).number("data.fraction", 1.0)
-        figures = Fields.of(f"{fields.where}: published", fields.data.get("published") or {}, metrics)
+        published = Fields.of(f"{fields.where}: published", fields.data.get("published") or {}, metrics)
         cells[name] = Cell(
             name=name,
             match=dict(match),
-            published={str(metric): parse_published(figures, metric) for metric in figures.data},
+            published={str(metric): parse_published(published, metric) for metric in published.data},
             epochs=fields.whole("epochs", 1, table.data.get("published_epochs")),
             note=fields.text("note") if fields.has("note") else "",
         )

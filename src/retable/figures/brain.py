@@ -20,7 +20,7 @@ _TILE = 1.7  # inches across
 
 
 def draw(data: Any, folder: Path, predict: Callable[[np.ndarray], np.ndarray], title: str) -> None:
-    """slices.png of all volumes, stitched.png of the first of either part, patches.png of training patches.
+    """slices.png of all volumes, stitched.png of the first of either split, patches.png of training patches.
 
     Args:
         data: BrainData, prepared; predict: float32 patches (N, 1, S, S) -> uint8 labels (N, S, S).
@@ -37,7 +37,7 @@ def draw(data: Any, folder: Path, predict: Callable[[np.ndarray], np.ndarray], t
             corners, _ = grid_corners(volume.labels_XYZ, data.patch_size)
             found = predict(data.patches(volume, corners).images)
             predicted = stitched(found, corners, truth.shape, IGNORE)
-            predicted[truth == IGNORE] = IGNORE  # background is no class: nothing is said of it
+            predicted[truth == IGNORE] = IGNORE  # background is no class, and has no prediction
             whole += [
                 (f"{name}\n{height}, z {z}", volume, _pictures(volume, (predicted, truth), z, data.classes))
                 for height, z in heights.items()

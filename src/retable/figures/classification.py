@@ -61,7 +61,7 @@ def gradient_norms(rows: list[dict[str, Any]], path: Path, title: str) -> None:
 
 
 def _entitle(figure: Figure, title: str) -> None:
-    """A run's name may be longer than its figure is wide."""
+    """Set a title, in several lines: a run's name may be longer than its figure is wide."""
     figure.suptitle("\n".join(wrap(title, int(11 * figure.get_figwidth()))), fontsize=10)
 
 

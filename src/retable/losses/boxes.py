@@ -1,4 +1,4 @@
-"""The loss of a detector: its two parts, weighted."""
+"""The loss of a detector: its two terms, weighted."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from retable import checks
 class Boxes(nn.Module):
     """classification * focal loss + regression * loss of the boxes (Lin et al. 2017, arXiv 1708.02002, section 4.1).
 
-    The parts are computed by the model, which knows its anchors.
+    The terms are computed by the model, which knows its anchors.
 
     Args:
         classification, regression: weights, at least 0.
@@ -26,6 +26,6 @@ class Boxes(nn.Module):
         checks.number("regression", regression, 0)
         self.weights = {"classification": float(classification), "regression": float(regression)}
 
-    def forward(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    def forward(self, terms: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Scalars by name -> scalar."""
-        return sum(weight * parts[name] for name, weight in self.weights.items())
+        return sum(weight * terms[name] for name, weight in self.weights.items())

@@ -137,7 +137,7 @@ class RetinaNet(nn.Module):
             sizes: (height, width) of each image on the canvas that it lies on now.
 
         Yields:
-            Places of some of the images, (n, 3, H, W), and their sizes.
+            Indices of some of the images, (n, 3, H, W), and their sizes.
         """
         groups: dict[tuple[int, int], list[int]] = {}
         for index, (height, width) in enumerate(sizes):

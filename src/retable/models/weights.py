@@ -74,7 +74,7 @@ def saved(path: Path, what: str = "checkpoint", fault: str = "it is no plain che
     """What torch.save wrote to a file, on the CPU, without executing pickled code.
 
     Args:
-        what, fault: what the file should be, and what it is said to be where it holds code, for messages.
+        what, fault: for messages, what the file should be, and what it is called where it holds code.
 
     Raises:
         DataError: one line, for a damaged file, one with code, or one with compressed parts: torch compresses none.

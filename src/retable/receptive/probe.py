@@ -78,7 +78,7 @@ def _axis(model: nn.Module, layer: str, in_shape: tuple[int, int, int], dim: int
         low = extent - 1 - _last(extent, lambda place: bool(spoiled(0, extent - place)[unit]))
         return low, high
 
-    _check_places(model, layer, image, dim)
+    _check_layout(model, layer, image, dim)
     count = len(spoiled(0, extent))
     if count < 3:
         return None
@@ -90,7 +90,7 @@ def _axis(model: nn.Module, layer: str, in_shape: tuple[int, int, int], dim: int
     return Axis(stride, ((start, end),))
 
 
-def _check_places(model: nn.Module, layer: str, image: torch.Tensor, dim: int) -> None:
+def _check_layout(model: nn.Module, layer: str, image: torch.Tensor, dim: int) -> None:
     """Refuse maps whose rows (columns) are in another dimension than in (N, C, H, W), which no shape shows."""
     half = image.clone()
     half.narrow(2 + dim, 0, image.shape[2 + dim] // 2).fill_(torch.nan)
@@ -100,7 +100,7 @@ def _check_places(model: nn.Module, layer: str, image: torch.Tensor, dim: int) -
 
 
 def _last(extent: int, holds: Callable[[int], bool]) -> int:
-    """The largest number below `extent` for which a condition holds that holds at 0 and up to some number."""
+    """The largest number below `extent` for which a condition holds; it holds at 0, and from there up to that one."""
     low, high = 0, extent
     while high - low > 1:
         middle = (low + high) // 2

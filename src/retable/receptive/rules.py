@@ -79,7 +79,7 @@ def mixed(dims_name: str, keep: bool = True) -> Rule:
             dims = [-1 - place for place in range(len(dims))]
         dims = [dims] if isinstance(dims, int) else dims or range(len(fields))
         chosen = {dim % len(fields) for dim in dims}
-        # What sees all rows sees the whole image only if it sees all columns, so each dimension is judged by itself.
+        # What sees all rows sees the whole image only if it sees all columns, so each dimension is decided by itself.
         fields = [WHOLE if d in chosen and axis is not None else axis for d, axis in enumerate(fields)]
         if keep or arguments.get("keepdim"):
             return tuple(fields)

@@ -47,7 +47,7 @@ class Variation:
 
     @property
     def nearest(self) -> dict[str, Alternative]:
-        """Of the metrics that have a distance under every value that was trained."""
+        """By metric, the nearest value; only metrics that have a distance under every value that was trained."""
         run = [one for one in self.values if one.cells]
         shared = set.intersection(*(set(one.distance) for one in run)) if run else set()
         names = [name for name in run[0].distance if name in shared] if run else []
@@ -57,10 +57,11 @@ class Variation:
 def variations(
     table: Table, rows: Sequence[Row], verdicts: Sequence[Verdict], alternatives: Mapping[str, Assigned]
 ) -> list[Variation]:
-    """Args: rows, verdicts: the table's own; alternatives: runs by the override that sets the value.
+    """The assumed settings of which an alternative has been trained.
 
-    Returns:
-        Those settings of which an alternative has been trained.
+    Args:
+        rows, verdicts: the table's own.
+        alternatives: runs by the override that sets the value.
     """
     found = []
     for one in table.assumptions:

@@ -46,13 +46,13 @@ def csv_by_epoch(found: Evaluated) -> str:
             for epoch, entries in one.lines:
                 e = entries[number]
                 published = e.published.value if e.published else None
-                figures = (epoch, e.mean, e.std, e.n, published, e.difference, e.words, scales[cell])
-                writer.writerow((found.table.name, cell, one.metric.name, one.metric.unit, *figures))
+                values = (epoch, e.mean, e.std, e.n, published, e.difference, e.words, scales[cell])
+                writer.writerow((found.table.name, cell, one.metric.name, one.metric.unit, *values))
     return file.getvalue() if found.by_epoch else ""
 
 
 def _line(found: Evaluated, row: Row, entry: Entry, paired: Interval | None) -> Mapping[str, Any]:
-    """Args: paired: the difference from the baseline; the baseline itself and tables without one have none."""
+    """A line of the file. Args: paired: the difference from the baseline, where there is one."""
     published = entry.published or Published()
     return {
         "table": found.table.name,

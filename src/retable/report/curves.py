@@ -16,7 +16,7 @@ from retable.report.rows import Entry, Row
 from retable.report.runs import RunRecord
 
 MOST_BARS = 16  # cells in one bar chart of a table that has columns
-APART = 0.2  # of what the lines reach in the middle: one that stays below has an axis of its own
+OWN_AXIS = 0.2  # of what the lines reach in the middle: one that stays below has an axis of its own
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Lines on one pair of axes. limits: of the y-axis, where another panel shares it. titled: whether it shows."""
+    """Lines on one pair of axes. limits: of the y-axis, where another panel shares it. titled: if the title shows."""
 
     title: str
     axis: str
@@ -54,7 +54,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Bars:
-    """One metric's figures, a bar a cell."""
+    """One metric's values, a bar a cell."""
 
     metric: Metric
     entries: tuple[tuple[str, Entry], ...]
@@ -62,7 +62,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class Plot:
-    """One chart: panels that stand side by side, its legend as (look, text), and what is to be said of it."""
+    """One chart: panels that stand side by side, its legend as (look, text), and the note below it."""
 
     title: str
     panels: tuple[Panel | Bars, ...]
@@ -193,7 +193,7 @@ def quantities(table: Table, rows: Sequence[Row]) -> list[str]:
 
 
 def columns_of(rows: Sequence[Row], name: str) -> dict[str, str]:
-    """The recorded column of each part of the data that is of this quantity, training first."""
+    """The recorded column of each split that is of this quantity, training first."""
     recorded = dict.fromkeys(column for row in rows for record in row.runs for column in record.history)
     found: dict[str, str] = {}
     for column in recorded:
@@ -204,7 +204,7 @@ def columns_of(rows: Sequence[Row], name: str) -> dict[str, str]:
 
 
 def lines_of(rows: Sequence[Row], column: str, scale: float) -> list[Line]:
-    """A line a cell over the runs that its figures are made of, and one for each other run, in the cell's look."""
+    """A line a cell over the runs that its values are made of, and one for each other run, in the cell's look."""
     lines = []
     for look, row in enumerate(rows):
         used = set(map(id, row.finished))
@@ -235,9 +235,9 @@ def published_lines(rows: Sequence[Row], metric: Metric) -> list[Line]:
     first = HUES * math.ceil(len(rows) / HUES)
     found = []
     for look, row in enumerate(rows):
-        figure, entry = row.cell.published.get(metric.name), row.entries.get(metric.name)
-        if figure and figure.curve and entry and entry.published and row.finished:
-            points = tuple((epoch, value, value, value) for epoch, value in sorted(figure.curve.items()))
+        value, entry = row.cell.published.get(metric.name), row.entries.get(metric.name)
+        if value and value.curve and entry and entry.published and row.finished:
+            points = tuple((epoch, y, y, y) for epoch, y in sorted(value.curve.items()))
             found.append(Line(first + look, row.cell.name, points, published=True))
     return found
 
@@ -260,7 +260,7 @@ def by_size(lines: Sequence[Line]) -> list[list[Line]]:
     if not lines:
         return []
     middle = median(line.top for line in lines)
-    small = [line for line in lines if line.top < APART * middle]
+    small = [line for line in lines if line.top < OWN_AXIS * middle]
     return [[line for line in lines if line not in small], *([small] if small else [])]
 
 
@@ -268,10 +268,10 @@ def since(line: Line, epoch: int) -> Line:
     return replace(line, points=tuple(point for point in line.points if point[0] >= epoch))
 
 
-def shared_limits(parts: Iterable[Sequence[Line]]) -> tuple[float, float] | None:
+def shared_limits(splits: Iterable[Sequence[Line]]) -> tuple[float, float] | None:
     """One y-axis for train and validation, unless one would flatten the other (a validation loss that explodes)."""
     ranges = []
-    for lines in parts:
+    for lines in splits:
         values = [value for line in lines for _, _, low, high in line.points for value in (low, high)]
         if values:
             ranges.append((min(values), max(values)))

@@ -20,7 +20,7 @@ from retable.report.curves import Panel
 from retable.report.plots import DASHES, HUES
 from retable.report.rows import Entry
 
-# Told apart by the colour-blind too, after Okabe and Ito; the page has a lighter set for its dark mode.
+# Distinct to the colour-blind, too, after Okabe and Ito; the page has a lighter set for its dark mode.
 COLOURS = ("#0072b2", "#d55e00", "#00855f", "#b0528a", "#8a6d00", "#c1121f", "#6a3d9a", "#5c5c5c")
 _INK, _GRID = "#212121", "#d1d1d1"
 _VARIABLES = {_INK: "ink", _GRID: "grid"} | {colour: f"c{index}" for index, colour in enumerate(COLOURS)}
@@ -165,7 +165,7 @@ def _inline(svg: str, title: str) -> str:
 
 
 def _short(attribute: str) -> str:
-    """Places to a ten-thousandth of a unit, 1/72 inch, finer than the four digits that a pointer shows; in a path of
+    """Numbers to a ten-thousandth of a unit, 1/72 inch, finer than the four digits that a pointer shows; in a path of
     straight lines alone the letter L is implied."""
     short = re.sub(r"-?\d+\.\d{5,}", lambda number: f"{float(number[0]):.4f}".rstrip("0").rstrip("."), attribute)
     return re.sub(r" ?\n(?:L )?", " ", short) if re.fullmatch(r' d="[ML\s\d.-]*"', short) else short

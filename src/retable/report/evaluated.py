@@ -17,7 +17,7 @@ from retable.report.reproduce import commit, device
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
-from retable.report.verdicts import HOLDS, NOT_JUDGED, Verdict, claims_line, evaluate_claims
+from retable.report.verdicts import HOLDS, NOT_EVALUATED, Verdict, claims_line, evaluate_claims
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class Evaluated:
         return sum(verdict.verdict == HOLDS for verdict in self.verdicts)
 
     @property
-    def unjudged(self) -> bool:
-        """Whether no claim was judged, for want of real data."""
-        return all(verdict.verdict == NOT_JUDGED for verdict in self.verdicts)
+    def unevaluated(self) -> bool:
+        """Whether no claim was evaluated, since the data are a sample."""
+        return all(verdict.verdict == NOT_EVALUATED for verdict in self.verdicts)
 
     @property
     def under_assumptions(self) -> list[tuple[list[list[str]], str]]:
@@ -108,7 +108,7 @@ def differences(table: Table, rows: Sequence[Row]) -> list[Interval]:
 
 
 def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
-    """One cell minus the baseline. A seed that lacks the value on either side is left out, and said."""
+    """One cell minus the baseline. A seed that lacks the value on either side is left out, which `words` states."""
     name = row.cell.name
     scales = [scale_of(run, one.cell.epochs, one.cell.fraction) for one in (row, base) for run in one.finished]
     if not row.finished or not base.finished:

@@ -27,7 +27,7 @@ class Differing:
 
 
 def differing(table: Table, cells: Sequence[Sequence[RunRecord]]) -> Differing:
-    """Args: cells: the runs of each cell that is compared; the first stands against each of the others."""
+    """In which settings compared cells differ. Args: cells: the runs of each; the first is compared with all others."""
     cells = [runs for runs in cells if runs]
     found = {
         key
@@ -52,8 +52,11 @@ def keys_that_differ(left: RunRecord, right: RunRecord) -> Iterable[str]:
 
 
 def is_of_a_cell(key: str, runs: Sequence[RunRecord]) -> bool:
-    """Whether a key is a setting of these runs together: no run's own name, and nothing in which they differ
-    themselves, as the figures and numbers do that a file with a row a run has among its columns."""
+    """Whether a key is a setting of these runs together.
+
+    It is not where it names each run, nor where the runs differ in it themselves, as in the columns of metrics of a CSV
+    file with a row a run.
+    """
     values = [settings(record).get(key) for record in runs]
     names = all(value == record.name for value, record in zip(values, runs, strict=True))
     return not names and all(equal(value, values[0]) for value in values)

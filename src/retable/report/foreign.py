@@ -1,7 +1,7 @@
-"""Tables of runs that other programs have recorded: read, told apart by their settings, put into a table's cells.
+"""Tables of runs that other programs have recorded: read, grouped by their settings, put into a table's cells.
 
 A table's file is the one that a sweep trains (`experiment.table`), here without need of a grid. What these runs do not
-say of themselves (the seed, the data's fingerprint, the code's commit) is said on the page.
+record (the seed, the data's fingerprint, the code's commit) is named on the page.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,7 +35,7 @@ class Foreign:
 def read_foreign(
     program: str, locations: Sequence[str], seed: str | None = None, where: Mapping[str, Any] | None = None
 ) -> Foreign:
-    """Read all runs of a program at some places.
+    """Read all runs of a program at some locations.
 
     Args:
         program: a name of `sources.SOURCES`.
@@ -43,7 +43,7 @@ def read_foreign(
         where: value by key of a setting that a run must have.
 
     Raises:
-        ConfigError, DataError: as the source does; where `seed` is no setting of any run, or no run is so chosen.
+        ConfigError, DataError: as the source does; where `seed` is no setting of any run, or no run meets `where`.
     """
     reader = source(program)
     records = [record for location in locations for record in _read(reader, location)]
@@ -154,9 +154,9 @@ def numbered(records: Sequence[RunRecord], groups: Sequence[Any]) -> list[RunRec
 
 
 def without_repeats(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
-    """Runs without those that failed or stopped and were then repeated with the same settings and seed; what is said.
+    """Runs without those that failed or stopped and were then repeated with the same settings and seed; and a note.
 
-    Several that finished all stay: which of them counts, nobody has said.
+    Several that finished all stay, since nothing says which of them counts.
     """
     groups: dict[str, list[RunRecord]] = {}
     keys = settings_of(records)
@@ -174,7 +174,7 @@ def without_repeats(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list
 
 
 def mixed(cells: Mapping[str, Sequence[RunRecord]]) -> list[str]:
-    """What runs of one cell have differently beside the seed, which the table does not speak of."""
+    """A note on the settings, other than the seed, in which runs of one cell differ; empty where there are none."""
     keys: dict[str, None] = {}
     for found in cells.values():
         keys |= dict.fromkeys(varying(found))

@@ -143,19 +143,19 @@ def marks(found: Evaluated, used: Sequence[RunRecord]) -> list[str]:
 
 
 def grid(laid: Layout) -> dict[str, Any]:
-    """A table in the publication's layout: groups of columns, and lines of (label, figures as texts)."""
+    """A table in the publication's layout: groups of columns, and lines of (label, values as texts)."""
     heads = [heading(metric) for metric in laid.metrics]
     return {
         "corner": laid.corner or "cell",
         "groups": [(group, heads) for group in laid.groups],
         "grouped": any(laid.groups),
-        "lines": [(name, [figure(e, m) for e, m in zip(entries, laid.columns, strict=True)])
+        "lines": [(name, [entry_texts(e, m) for e, m in zip(entries, laid.columns, strict=True)])
                   for name, entries in laid.lines],
     }  # fmt: skip
 
 
-def figure(entry: Entry | None, metric: Metric) -> dict[str, Any] | None:
-    """One figure as texts; None where the publication has no such cell."""
+def entry_texts(entry: Entry | None, metric: Metric) -> dict[str, Any] | None:
+    """One value as texts; None where the publication has no such cell."""
     if entry is None:
         return None
     mean = "" if entry.mean is None else metric.spell(entry.mean)
@@ -185,8 +185,8 @@ def claims(found: Evaluated) -> list[tuple[Verdict, str, list[str]]]:
 def baseline(found: Evaluated) -> dict[str, Any] | None:
     """Each cell's paired difference to the baseline; None in a table without one.
 
-    A line a cell, or where there are many metrics a line a metric, so that the page's width holds them: each figure as
-    (difference, interval and what else is to be said of it, value).
+    A line a cell, or where there are many metrics a line a metric, so that the page's width holds them: each value as
+    (difference, interval with what else the cell shows, number to sort by).
     """
     if not found.differences or not any(row.runs for row in found.rows):
         return None
@@ -196,8 +196,8 @@ def baseline(found: Evaluated) -> dict[str, Any] | None:
         text = interval_text(
             replace(one, words="") if alone and one.mean is not None else one, found.table.metrics[one.metric]
         )
-        figure, _, more = (text, "", "") if one.mean is None else text.partition(" ")
-        lines.setdefault(one.label, []).append((figure, more, one.mean))
+        difference, _, more = (text, "", "") if one.mean is None else text.partition(" ")
+        lines.setdefault(one.label, []).append((difference, more, one.mean))
     heads = [heading(metric) for metric in found.metrics]
     differs = [next(one.differs for one in found.differences if one.label == cell) for cell in lines]
     shown = {"name": found.table.baseline, "one_seed": alone, "across": len(heads) > MOST_ACROSS}
@@ -226,7 +226,7 @@ def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> di
         "status": status_text(record.status),
         "finished": record.status == files.FINISHED,
         "reason": str(record.result.get("reason") or ""),
-        "figures": [value_text(record, metric, found.table) for metric in found.metrics],
+        "metrics": [value_text(record, metric, found.table) for metric in found.metrics],
         "epochs": (int(max(record.history.get("epoch") or [0])), planned),
         "seconds": "" if not isinstance(seconds, (int, float)) else f"{seconds:.0f}",
         "device": device(record),
@@ -241,7 +241,7 @@ def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> di
 
 
 def value_text(record: RunRecord, metric: Metric, table: Table) -> tuple[str, str]:
-    """(text, value to sort by) of one run's figure."""
+    """(text, value to sort by) of one run's metric."""
     try:
         value = metric.value(record, table.metrics)
     except NotThere:

@@ -67,7 +67,7 @@ def t_interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[
 
 
 def interval(label: str, metric: str, by_seed: Mapping[int, float], words: str = "") -> Interval:
-    """Args: by_seed: seed -> difference."""
+    """The mean of some differences with its interval. Args: by_seed: seed -> difference."""
     seeds = tuple(sorted(by_seed))
     if not seeds:
         return Interval(label, metric, words=words or NO_SEED)
@@ -82,7 +82,7 @@ def interval(label: str, metric: str, by_seed: Mapping[int, float], words: str =
 
 
 def two_sided_p(differences: Sequence[float]) -> float | None:
-    """Of the t test that the mean is 0; None for fewer than two values.
+    """The p value of the t test that the mean is 0; None for fewer than two values.
 
     >>> two_sided_p([1.0]) is None
     True
@@ -117,7 +117,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def corrected(found: Sequence[Interval]) -> list[Interval]:
-    """With Holm's p where there are several tests."""
+    """The intervals with Holm's p values, where there are several tests."""
     ps = [one.p for one in found if one.p is not None]
     if len(ps) < 2:
         return list(found)

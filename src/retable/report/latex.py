@@ -55,16 +55,16 @@ def tabular(found: Evaluated, laid: Layout) -> list[str]:
     width = 1 + len(laid.columns)
     lines = [f"\\begin{{tabular}}{{l{'r' * (width - 1)}}}", "\\toprule", *latex_head(laid), "\\midrule"]
     for name, entries in laid.lines:
-        figures = ("--" if e is None else latex_figure(e, m) for e, m in zip(entries, laid.columns, strict=True))
-        lines.append(latex_row([escape(name), *figures]))
+        values = ("--" if e is None else latex_value(e, m) for e, m in zip(entries, laid.columns, strict=True))
+        lines.append(latex_row([escape(name), *values]))
     lines.append("\\bottomrule")
     notes = [remark for remark in found.remarks if remark.kind in _NOTED]
-    for note in [*figures_note(laid), *notes]:
+    for note in [*values_note(laid), *notes]:
         lines.append(f"\\multicolumn{{{width}}}{{@{{}}p{{\\linewidth}}@{{}}}}{{\\footnotesize {escape(note)}}} \\\\")
     return [*lines, "\\end{tabular}"]
 
 
-def figures_note(laid: Layout) -> list[str]:
+def values_note(laid: Layout) -> list[str]:
     """What a value consists of; nothing where there is none."""
     entries = [entry for _, line in laid.lines for entry in line if entry]
     seeds = sorted({entry.n for entry in entries if entry.n})
@@ -95,7 +95,7 @@ def latex_row(texts: Iterable[str]) -> str:
     return f"{' & '.join(texts)} \\\\"
 
 
-def latex_figure(entry: Entry, metric: Metric) -> str:
+def latex_value(entry: Entry, metric: Metric) -> str:
     r"""E.g. `\textbf{63.90 $\pm$ 0.40} (64.48)`; words where there is no value."""
     text = escape(entry.words)
     if entry.mean is not None:

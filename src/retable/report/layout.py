@@ -39,7 +39,7 @@ class Layout:
 
 
 def layout(table: Table, rows: Sequence[Row], metrics: tuple[Metric, ...]) -> Layout:
-    """Args: metrics: those that are shown."""
+    """A table's layout. Args: metrics: those that are shown."""
     if not table.rows:
         lines = tuple((row.cell.name, tuple(row.entries[m.name] for m in metrics)) for row in rows)
         return Layout("", ("",), metrics, lines)
@@ -79,7 +79,7 @@ def settings_of(cells: Sequence[Cell], keys: Sequence[str], partial: bool = Fals
 def labels(table: Table, keys: Sequence[str], place: tuple[Any, ...], alone: bool = False) -> list[str]:
     """How the publication calls the values; a value that a cell leaves open is not named.
 
-    Args: alone: nothing beside them says of what they are values, so that a number does: lr 0.1.
+    Args: alone: whether nothing beside the values names their keys, so that a number has its key: lr 0.1.
     """
     found = []
     for key, value in zip(keys, place, strict=True):
@@ -115,7 +115,7 @@ def split_and_name(column: str) -> tuple[str, str]:
 
 
 def quality_of(table: Table) -> Metric | None:
-    """The metric that says which cell is best: the first on validation data that is no loss; else not of training."""
+    """The metric that says which cell is best: the first of validation that is no loss, else one not of training."""
     found = [m for m in table.metrics.values() if m.column and m.reach is None and not m.column.endswith("loss")]
     own = {m.name: split_and_name(m.column or "")[0] for m in found}
     return next((m for wanted in ("val", "", "test") for m in found if own[m.name] == wanted), None)

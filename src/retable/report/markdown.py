@@ -48,13 +48,13 @@ def markdown_table(found: Evaluated) -> str:
 def grid_of(laid: Layout) -> str:
     columns = laid.columns
     lines = [
-        [name, *("–" if e is None else figure(e, m) for e, m in zip(entries, columns, strict=True))]
+        [name, *("–" if e is None else value_text(e, m) for e, m in zip(entries, columns, strict=True))]
         for name, entries in laid.lines
     ]
     return grid([[laid.corner, *laid.heads], *lines])
 
 
-def figure(entry: Entry, metric: Metric) -> str:
+def value_text(entry: Entry, metric: Metric) -> str:
     """E.g. `**63.90 ± 0.40** (3) / 64.48 / -0.58`; with one seed the value alone; words where there is no value."""
     text = entry.words
     if entry.mean is not None:

@@ -245,7 +245,7 @@ def without_scale(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def scale_of(record: RunRecord, point: Point) -> tuple[tuple[str, Any], ...]:
-    """What of the scale a run has otherwise than its point of the grid."""
+    """The keys of the scale in which a run differs from its point of the grid, with the run's values."""
     flat = record.identity or {}
     return tuple((key, flat[key]) for key in SCALE if key in flat and flat[key] != point.scale.get(key))
 

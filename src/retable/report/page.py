@@ -6,15 +6,15 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_JUDGED, UNDECIDED
+from retable.report.verdicts import FAILS, HOLDS, NOT_COMPARABLE, NOT_EVALUATED, UNDECIDED
 from retable.run.files import UNFINISHED
 
-# Sign and style of a verdict: told apart without colour too.
+# Sign and style of a verdict: distinct without colour, too.
 SIGNS = {
     HOLDS: ("✓", "holds"),
     FAILS: ("✗", "fails"),
     UNDECIDED: ("?", "open"),
-    NOT_JUDGED: ("–", "none"),
+    NOT_EVALUATED: ("–", "none"),
     NOT_COMPARABLE: ("≠", "none"),
 }
 

@@ -35,7 +35,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Chart:
-    """One chart. panels: SVG texts that stand side by side, or one below the other on a phone; note: said below it."""
+    """One chart. panels: SVG texts that stand side by side, or one below the other on a phone; note: a text below."""
 
     title: str
     panels: tuple[str, ...]
@@ -108,7 +108,7 @@ class _Axes:
         )
 
     def svg(self, followed: bool = False) -> str:
-        """Args: followed: whether the page is to show values under the pointer, for which it needs the axes' place."""
+        """The drawing. Args: followed: whether the page shows values under the pointer, for which it needs the axes."""
         frame = [_LEFT, WIDTH - _RIGHT, HEIGHT - _BOTTOM, _TOP, *self.across, *self.up]
         data = f' data-frame="{" ".join(f"{value:.6g}" for value in frame)}"' if followed else ""
         return (
@@ -126,7 +126,7 @@ def curves(
     Args:
         lines: (look, label, points).
         up: the axis's range.
-        cut: places of lines that are thin and end in a cross.
+        cut: indices of the lines that are thin and end in a cross.
     """
     at = [point[0] for _, _, points in lines for point in points]
     axes = _Axes(title, (min(at), max(at)) if max(at) > min(at) else (min(at) - 1, max(at) + 1), up)

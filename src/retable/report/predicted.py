@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def predicted_variance(values: "Sequence[np.ndarray]") -> float | None:
-    """Of the mean over images, over seeds; None for fewer than two runs, or runs of different images.
+    """The variance over seeds of the mean over images; None for fewer than two runs, or runs of different images.
 
     Args: values: of each run, the value of every image; images that are NaN in any are left out.
 

@@ -7,7 +7,7 @@ from retable import atomic
 from retable.errors import first_line
 from retable.report.page import environment
 from retable.report.pictures import SUFFIXES, link, relative
-from retable.report.verdicts import FAILS, HOLDS, NOT_JUDGED
+from retable.report.verdicts import FAILS, HOLDS, NOT_EVALUATED
 
 SUMMARY = "receptive.json"
 _METHODS = (
@@ -111,7 +111,7 @@ def size_text(size: list[int | None] | tuple[int | None, int | None] | None) -> 
 
 def inside(study: dict[str, Any]) -> str:
     """The verdict on whether occluders outside of the theoretical field change nothing."""
-    return {True: HOLDS, False: FAILS, None: NOT_JUDGED}[study["empirical"]["inside"]]
+    return {True: HOLDS, False: FAILS, None: NOT_EVALUATED}[study["empirical"]["inside"]]
 
 
 def _remarks(study: dict[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""How sure a verdict is: whether other seeds could turn it round, and how many would tell.
+"""How certain a verdict is: whether other seeds could reverse it, and how many would decide.
 
 A claim rests on comparisons, each of which must exceed 0 (`Statement.comparisons`). It is *resolved to hold* where the
 95 % interval of every comparison over the shared seeds lies above 0: an intersection-union test, which needs no
@@ -27,9 +27,9 @@ LEVEL = 0.025  # one-sided: the 95 % interval excludes 0
 
 @dataclass(frozen=True)
 class Resolution:
-    """Whether a verdict is resolved, by the comparison that decides it: the least sure one.
+    """Whether a verdict is resolved, by the comparison that decides it: the least certain one.
 
-    n: seeds. needed: how many would resolve it, from the mean and spread seen; None where that can't be said, or where
+    n: seeds. needed: how many would resolve it, from the mean and spread seen; None where that can't be known, or where
     it is resolved. beyond: more than MOST_SEEDS would be needed. p: two-sided, of the verdict; holm: corrected for all
     claims of the page. predicted: whether the spread is what the runs' single images predict, in place of the one seen.
     """
@@ -50,7 +50,7 @@ class Resolution:
 
     @property
     def more(self) -> str:
-        """What would decide it; empty where it is decided or can't be said."""
+        """What would decide it; empty where it is decided or nothing would."""
         by = " by the images' spread" if self.predicted else ""
         if self.beyond:
             return f"more than {MOST_SEEDS:,} would be needed{by}"
@@ -70,7 +70,7 @@ def resolve(
     worlds: Mapping[int, World],
     predicted: Callable[[Comparison], float | None] = lambda comparison: None,
 ) -> Resolution | None:
-    """How sure a verdict is; None for a claim without comparisons.
+    """How certain a verdict is; None for a claim without comparisons.
 
     Args:
         holds: the verdict on the means.
@@ -80,9 +80,9 @@ def resolve(
     if not comparisons or not worlds:
         return None
     found = [(one, margins(one, worlds)) for one in comparisons]
-    certain = [max(values.values(), default=0.0) <= 0 for one, values in found if one.exact]
-    sure = certain if holds else [below for below in certain if below]
-    if sure and (not holds or len(certain) == len(found)):
+    exact = [max(values.values(), default=0.0) <= 0 for one, values in found if one.exact]
+    certain = exact if holds else [below for below in exact if below]
+    if certain and (not holds or len(exact) == len(found)):
         return Resolution(True, len(worlds))
     found = [(one, values) for one, values in found if not one.exact]
     n = min(len(values) for _, values in found)
@@ -106,7 +106,7 @@ def resolve(
 
 
 def below_p(values: Sequence[float]) -> float:
-    """As `lower_p`; a tie in every seed is no win, of that there is no doubt."""
+    """As `lower_p`; where all seeds have one value of 0 or below it is 0: that is certainly no win."""
     found = lower_p(values)
     assert found is not None
     return 0.0 if max(values) <= 0 and min(values) == max(values) else found

@@ -1,7 +1,7 @@
 """The rows of a table: each cell's values with their spread over seeds, beside the published ones.
 
 Only finished runs are averaged; whatever else there is of a cell (nothing, failed, diverged, unfinished, other data) is
-said in words beside the value, never left blank and never averaged in.
+stated in words beside the value, never left blank and never averaged in.
 """
 
 import math
@@ -24,9 +24,9 @@ class Entry:
     """One metric of one cell, in the published unit.
 
     mean, std: over `n` seeds; std is the sample standard deviation, None with fewer than two, and
-    not said where it is exactly 0, of a constant. Infinite: never reached.
+    not shown where it is exactly 0, as of a constant. An infinite mean: never reached.
     difference: mean minus published; for a published range from its nearer end, 0 inside. None where `comparable` says
-    why not. words: what there is in place of, or beside, the value. best: none is better, some is worse.
+    why not. words: what there is in place of, or beside, the value. best: no cell is better, and some cell is worse.
     """
 
     metric: str

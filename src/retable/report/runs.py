@@ -118,7 +118,7 @@ def read_runs(paths: Iterable[Path | str]) -> Runs:
 
 
 def read_run(folder: Path) -> RunRecord:
-    """Raises: ValueError, with the reason, for a directory that is broken or half-written; OSError."""
+    """A directory's record.  Raises: ValueError, with the reason, where it is broken or half-written; OSError."""
     run = read_json(folder / RUN)
     config = run.get("config")
     if not isinstance(config, Mapping):
@@ -213,9 +213,9 @@ def cells_of(table: Table, config: Mapping[str, Any]) -> list[str]:
 
 
 def assign(table: Table, runs: Runs) -> Assigned:
-    """Sorts a table's runs into its cells.
+    """Sort a table's runs into its cells.
 
-    Args: runs: of this table's grid alone, since a cell's match names only what tells it from the table's other cells.
+    Args: runs: of this table's grid alone, since a cell's match names only how it differs from the other cells.
 
     Raises: ConfigError where one run meets two cells.
     """

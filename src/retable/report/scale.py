@@ -1,6 +1,6 @@
-"""How far a run is from what was published: other data, fewer epochs, less of the data. What is then still said.
+"""How far a run is from what was published: other data, fewer epochs, less of the data; and what can then be concluded.
 
-Sample data: nothing is judged. Reduced scale: claims that compare runs with each other are judged "at this scale";
+Sample data: no claim is evaluated. Reduced scale: claims that compare runs with each other hold "at this scale";
 thresholds and differences from published values are "not comparable". Settings that were assumed change nothing, and
 a share of the data that a cell is published for (report E.1) is no reduction.
 """
@@ -16,7 +16,11 @@ SAMPLE = "sample data"
 
 @dataclass(frozen=True, order=True)
 class Scale:
-    """published: epochs; epochs: planned, so that early stopping is no reduction; fraction: of the cell's own data."""
+    """How far a run is reduced, by planned epochs, so that early stopping is no reduction.
+
+    sample: whether its data are a sample. published: the published epochs. fraction: of the cell's own data. limits: of
+    batches or steps, as text.
+    """
 
     sample: bool
     epochs: int
@@ -48,7 +52,7 @@ class Scale:
 
 
 def scale_of(record: RunRecord, published_epochs: int, published_fraction: float = 1.0) -> Scale:
-    """Args: published_epochs, published_fraction: of the run's cell."""
+    """The scale of a run. Args: published_epochs, published_fraction: of the run's cell."""
     config = record.config
     limits = []
     for key in ("trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.limit_test_batches"):

@@ -1,4 +1,4 @@
-"""The settings in which runs of other programs differ, told apart from metrics and from what only names a run."""
+"""The settings in which runs of other programs differ, without metrics and without what only names a run."""
 
 import re
 from collections.abc import Sequence

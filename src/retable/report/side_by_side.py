@@ -21,12 +21,12 @@ def side_by_side(names: tuple[str, str], left: Sequence[Evaluated], right: Seque
     Args: names: how the two folders are called.
     """
     theirs = {found.table.name: found for found in right}
-    parts = []
+    sections = []
     for ours in left:
         other = theirs.get(ours.table.name)
         if other and (own := cells(names, ours, other)):
-            parts += [f"## {ours.table.source} · {ours.table.title}", own, *claims(names, ours, other)]
-    return "\n\n".join([f"# {names[0]} and {names[1]}", *parts]) + "\n" if parts else ""
+            sections += [f"## {ours.table.source} · {ours.table.title}", own, *claims(names, ours, other)]
+    return "\n\n".join([f"# {names[0]} and {names[1]}", *sections]) + "\n" if sections else ""
 
 
 def cells(names: tuple[str, str], left: Evaluated, right: Evaluated) -> str:
@@ -44,7 +44,7 @@ def cells(names: tuple[str, str], left: Evaluated, right: Evaluated) -> str:
         for metric in left.metrics:
             a, b = row.entries[metric.name], other.entries[metric.name]
             difference = "–" if a.mean is None or b.mean is None else metric.signed(b.mean - a.mean)
-            line += [_figure(a, metric), _figure(b, metric), difference]
+            line += [_value(a, metric), _value(b, metric), difference]
         lines.append([*line, changed(row, other) or "nothing"])
     return grid(lines) if len(lines) > 1 else ""
 
@@ -74,11 +74,11 @@ def claims(names: tuple[str, str], left: Evaluated, right: Evaluated) -> list[st
     """Claims and what they come to on both sides; nothing for a table without."""
     lines = [["claim", *names]]
     for a, b in zip(left.verdicts, right.verdicts, strict=True):
-        lines.append([f"{a.id} {a.text}", *(", ".join(filter(None, (v.verdict, v.sureness))) for v in (a, b))])
+        lines.append([f"{a.id} {a.text}", *(", ".join(filter(None, (v.verdict, v.certainty))) for v in (a, b))])
     return [grid(lines)] if len(lines) > 1 else []
 
 
-def _figure(entry: Entry, metric: Metric) -> str:
+def _value(entry: Entry, metric: Metric) -> str:
     if entry.mean is None:
         return entry.words
     spread = f" ± {metric.spell(entry.std)}" if entry.std else ""

@@ -1,7 +1,7 @@
 """The files of a report: a table's own, and the HTML pages with an index over them.
 
     <folder>/index.html                 all claims, a line each; the tables, by report
-    <folder>/cifar/dropout/index.html   one table; beside it report.md, report.csv and report.tex, and where figures
+    <folder>/cifar/dropout/index.html   one table; beside it report.md, report.csv and report.tex, and where values
                                         were published epoch by epoch, epochs.csv and epochs.tex
 
 They are a function of the run directories: the same directories give the same bytes.

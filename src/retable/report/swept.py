@@ -141,7 +141,7 @@ def summary(rows: Sequence[Row], swept: Swept) -> plots.Point | None:
 
 
 def effect_size(swept: Swept, key: str) -> float:
-    """How far the means of a setting's values lie apart."""
+    """The largest difference between the means of a setting's values."""
     means = [point[1] for value in swept.factors[key] if (point := summary(swept.at({key: value}), swept))]
     return max(means) - min(means)
 
@@ -176,7 +176,7 @@ def _heat(point: plots.Point | None, low: float, high: float, metric: Metric) ->
 
 
 def parallel(swept: Swept) -> str | None:
-    """Parallel coordinates of three settings or more; None of fewer."""
+    """Parallel coordinates of three settings or more; None for fewer."""
     rows = swept.rated[:_LINES]
     if len(swept.factors) < 3 or len(rows) < 2:
         return None

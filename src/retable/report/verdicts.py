@@ -1,8 +1,8 @@
 """A verdict on every claim of a table, from its runs: on the means over seeds, and in how many seeds it holds.
 
-Only seeds that every cell of a claim has are judged, so that the same seeds stand on both sides. A cell without runs,
-or with a run of those seeds that failed, diverged or has not ended, makes the claim undecided and is named: to average
-what is left would judge the survivors.
+Only seeds that every cell of a claim has are used, so that the same seeds stand on both sides. A cell without runs, or
+with a run of those seeds that failed, diverged or has not ended, makes the claim undecided and is named: an average of
+the other runs would compare the survivors alone.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from retable.run.files import FINISHED
 
 MOST_RANGES = 12  # of a claim that is held against published ranges: each doubles what is tried
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
-NOT_JUDGED, NOT_COMPARABLE = "not judged", "not comparable"
+NOT_EVALUATED, NOT_COMPARABLE = "not judged", "not comparable"
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Verdict:
     verdict: holds, does not hold, undecided, not judged (sample data), not comparable (a threshold at reduced scale).
     numbers: what was compared, on the means; held: in how many of the seeds it holds.
     scale_note: empty at the published scale, else what was reduced. reasons: why it is undecided, or what was left out.
-    published: what the claim is worth on the published values themselves.
-    intervals: one a statement that sets one value of runs over another, where the claim is judged. A choice among many
-    (`best`) has none: its runner-up is picked after the fact. resolution: how sure it is that it holds, or does not.
+    published: the verdict on the published values themselves.
+    intervals: one a statement that sets one value of runs over another, where the claim is evaluated. A choice of many
+    (`best`) has none: its runner-up is picked after the fact. resolution: how certain it is that it holds, or does not.
     differs: in which settings the cells that it compares do. under: under which assumptions it holds.
     """
 
@@ -59,7 +59,7 @@ class Verdict:
     under: str = ""
 
     @property
-    def sureness(self) -> str:
+    def certainty(self) -> str:
         """E.g. `not resolved at 3 seeds (holds in 2 of 3; about 12 would decide)`."""
         if self.resolution is None:
             return f"holds in {self.held} of {self.seeds} seed{'s' if self.seeds > 1 else ''}" if self.seeds else ""
@@ -83,9 +83,9 @@ class Verdict:
     def line(self) -> str:
         """E.g. `holds at this scale (3 of 100 epochs), resolved at 5 seeds: relu 50.88 > tanh 47.37`."""
         text = self.verdict
-        if self.verdict in (HOLDS, FAILS, NOT_COMPARABLE, NOT_JUDGED) and self.scale_note:
+        if self.verdict in (HOLDS, FAILS, NOT_COMPARABLE, NOT_EVALUATED) and self.scale_note:
             text += f" at this scale ({self.scale_note})" if self.verdict in (HOLDS, FAILS) else f" ({self.scale_note})"
-        text += f", {self.sureness}" if self.sureness else ""
+        text += f", {self.certainty}" if self.certainty else ""
         confounded = ", ".join(self.differs.confounded)
         more = f"confounded: the cells differ in {confounded}, too" if confounded else ""
         details = "; ".join(part for part in (self.numbers, *self.reasons, more, self.under) if part)
@@ -105,7 +105,7 @@ def evaluate_claims(table: Table, runs: Assigned) -> list[Verdict]:
 
 
 def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
-    """With the p values that Holm's method gives, where several claims of a page have one."""
+    """The verdicts with the p values that Holm's method gives, where several claims of a page have one."""
     tested = {
         place: verdict.resolution
         for place, verdict in enumerate(verdicts)
@@ -119,7 +119,7 @@ def corrected(verdicts: Sequence[Verdict]) -> list[Verdict]:
 
 
 def evaluate_published(table: Table) -> list[Verdict]:
-    """What each claim is worth on the published values: some reports contradict their own tables."""
+    """The verdict on each claim from the published values: some reports contradict their own tables."""
     found = []
     for claim in table.claims:
         if claim.all_runs:
@@ -133,10 +133,10 @@ def evaluate_published(table: Table) -> list[Verdict]:
 def settle_published(table: Table, claim: Claim) -> tuple[str, str, tuple[str, ...]]:
     """As `settle`. Where ranges were published, it must come out the same at all of their ends."""
     ranges = {
-        (cell, metric): (figure.low, figure.high)
+        (cell, metric): (value.low, value.high)
         for cell in claim.cells
-        for metric, figure in table.cells[cell].published.items()
-        if figure.low is not None and figure.high is not None
+        for metric, value in table.cells[cell].published.items()
+        if value.low is not None and value.high is not None
     }
     if len(ranges) > MOST_RANGES:
         return UNDECIDED, "", (f"{len(ranges)} published ranges have too many ends to try",)
@@ -153,7 +153,7 @@ def evaluate_claim(
     cells: Mapping[str, Sequence[RunRecord]],
     others: Mapping[str, Sequence[RunRecord]] | None = None,
 ) -> Verdict:
-    """Args: cells: records by cell; others: records by setting, for claims over all runs."""
+    """The verdict on one claim. Args: cells: records by cell; others: by setting, for claims over all runs."""
     used = {name: list(cells.get(name, ())) for name in claim.cells}
     statements = claim.statements
     if claim.all_runs:
@@ -172,14 +172,14 @@ def evaluate_claim(
     note = describe(scales)
     base = Verdict(claim.id, claim.text, UNDECIDED, scale_note=note)
     if any(run.source == "sample" for found in used.values() for run in found):
-        # Nothing is claimed of a publication's data; how it comes out on these data is still worth knowing.
+        # Nothing is claimed of a publication's data; how it comes out on these data may be of interest all the same.
         outcome = (
             ""
             if missing(used, relevant, seeds)
             else settle(table, statements, RunsWorld(table, relevant), claim.beside)
         )
         numbers = f"here it {'is ' if outcome[0] == UNDECIDED else ''}{outcome[0]}: {outcome[1]}" if outcome else ""
-        return replace(base, verdict=NOT_JUDGED, scale_note=SAMPLE, numbers=numbers.removesuffix(": "))
+        return replace(base, verdict=NOT_EVALUATED, scale_note=SAMPLE, numbers=numbers.removesuffix(": "))
     left_out = sorted({run.seed for found in used.values() for run in found} - seeds)
     notes = (f"seed {', '.join(map(str, left_out))} left out: not in every cell",) if left_out and seeds else ()
     faults = missing(used, relevant, seeds)
@@ -196,17 +196,17 @@ def evaluate_claim(
         return found
     found = replace(found, differs=differing(table, [relevant[name] for name in claim.cells]))
     intervals = differences_by_seed(table, statements, relevant, seeds)
-    return replace(found, intervals=intervals, resolution=how_sure(table, statements, relevant, seeds, verdict))
+    return replace(found, intervals=intervals, resolution=resolution_of(table, statements, relevant, seeds, verdict))
 
 
-def how_sure(
+def resolution_of(
     table: Table,
     statements: Sequence[Statement],
     relevant: Mapping[str, Sequence[RunRecord]],
     seeds: set[int],
     verdict: str,
 ) -> Resolution | None:
-    """None where a statement rests on nothing that can be compared over seeds."""
+    """How certain a verdict is; None where a statement rests on nothing that can be compared over seeds."""
     evidence = Evidence(RunsWorld(table, relevant), table.metrics)
     comparisons = []
     for statement in statements:
@@ -225,7 +225,7 @@ def claims_line(verdicts: Sequence[Verdict]) -> str:
     """E.g. `3 of 5 claims hold, 2 of them resolved`; of sample data alone `5 claims, not judged: sample data`."""
     if not verdicts:
         return "no claims"
-    if all(verdict.verdict == NOT_JUDGED for verdict in verdicts):
+    if all(verdict.verdict == NOT_EVALUATED for verdict in verdicts):
         return f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}, not judged: {SAMPLE}"
     held = [verdict for verdict in verdicts if verdict.verdict == HOLDS]
     resolved = sum(verdict.resolution is not None and verdict.resolution.resolved for verdict in held)
@@ -257,7 +257,7 @@ def settle(
     """(verdict, numbers, reasons): a claim holds if all its statements do, and fails if one fails.
 
     Args:
-        beside: statements whose numbers are said, where they can be, and which decide nothing.
+        beside: statements whose numbers are given where they exist, and which decide nothing.
     """
     metrics = {
         operand.metric for statement in (*statements, *beside) for operand in statement.operands if operand.metric
@@ -312,7 +312,7 @@ def count_seeds(
     relevant: Mapping[str, Sequence[RunRecord]],
     seeds: set[int],
 ) -> tuple[int, int]:
-    """(held, counted): seeds in which the claim holds, of those in which every cell has finished and it can be said."""
+    """(held, counted): seeds in which the claim holds, of those in which every cell has finished and it is decided."""
     held = counted = 0
     for seed in sorted(seeds):
         runs = of_seed(relevant, seed)

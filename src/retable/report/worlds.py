@@ -12,7 +12,7 @@ from retable.report.runs import RunRecord
 
 @dataclass(frozen=True)
 class RunsWorld:
-    """Values of runs: a cell's is the mean over its records, which are one where a single seed is judged."""
+    """Values of runs: a cell's is the mean over its records, which is a single one where one seed is evaluated."""
 
     table: Table
     runs: Mapping[str, Sequence[RunRecord]]
@@ -37,36 +37,33 @@ class RunsWorld:
 
 @dataclass(frozen=True)
 class PublishedWorld:
-    """The published values, for what the claims are worth on them. ends: what a (cell, metric)'s range stands for."""
+    """The published values, on which claims are evaluated, too. ends: the end of a (cell, metric)'s range to take."""
 
     table: Table
     ends: Mapping[tuple[str, str], float] = field(default_factory=dict)
 
     def cell(self, name: str, operand: Operand) -> float:
-        figure, metric, final = (
-            self.figure(name, operand.metric),
-            self.table.metrics[operand.metric],
-            operand.when.final,
-        )
+        published, metric = self.published(name, operand.metric), self.table.metrics[operand.metric]
+        final = operand.when.final
         if final and (name, operand.metric) in self.ends:
             return self.ends[name, operand.metric]
-        if figure and final and figure.value is not None:
-            return figure.value
-        if final and metric.difference and not (figure and figure.curve):
+        if published and final and published.value is not None:
+            return published.value
+        if final and metric.difference and not (published and published.curve):
             left, right = (
-                self.cell(name, replace(operand, metric=part)) if isinstance(part, str) else part
-                for part in metric.difference
+                self.cell(name, replace(operand, metric=side)) if isinstance(side, str) else side
+                for side in metric.difference
             )
             return (left - right) * metric.scale
         return operand.when.of(self.curve(name, operand), operand.metric)
 
     def curve(self, name: str, operand: Operand) -> Curve:
-        figure = self.figure(name, operand.metric)
-        if not figure or not figure.curve:
+        published = self.published(name, operand.metric)
+        if not published or not published.curve:
             raise NotThere(f"{name}: no {operand.metric} was published" + ("" if operand.when.final else " an epoch"))
-        return dict(figure.curve)
+        return dict(published.curve)
 
-    def figure(self, name: str, metric: str) -> Published | None:
+    def published(self, name: str, metric: str) -> Published | None:
         return self.table.cells[name].published.get(metric) if name in self.table.cells else None
 
 

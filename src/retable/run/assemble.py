@@ -115,19 +115,19 @@ def _check_shares(config: dict[str, Any], data: Any) -> None:
         return
     copies = len(config["augment"]["transforms"]) if config["augment"]["mode"] == "copies" else 0
     batches = {"train": math.ceil(counts["train"] * (1 + copies) / config["data"]["batch_size"])}
-    for part in ("val", "test"):
-        if part in counts:
-            batches[part] = math.ceil(counts[part] / config["data"]["eval_batch_size"])
+    for split in ("val", "test"):
+        if split in counts:
+            batches[split] = math.ceil(counts[split] / config["data"]["eval_batch_size"])
     interval = trainer.get("val_check_interval", 1.0)
     counted = trainer.get("check_val_every_n_epoch", 1) is not None and isinstance(interval, int)
     if counted and interval > batches["train"]:
         raise ConfigError(
             f"trainer.val_check_interval={interval}: accepted: at most {batches['train']}, the batches of an epoch"
         )
-    for key, parts in _SHARES.items():
+    for key, splits in _SHARES.items():
         if key == "limit_test_batches" and trainer.get(key) is None:
             key = "limit_val_batches"  # which is then of the test set, too
-        share, known = trainer.get(key, 1.0), [batches[part] for part in parts if part in batches]
+        share, known = trainer.get(key, 1.0), [batches[split] for split in splits if split in batches]
         if known and isinstance(share, float) and 0 < share * min(known) < 1:
             raise ConfigError(
                 f"trainer.{key}={share}: less than one of {min(known)} batches; accepted: at least"

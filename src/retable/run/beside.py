@@ -130,7 +130,7 @@ _writers: list[Writer] = []
 def _writer(place: int) -> Writer:
     while len(_writers) <= place:
         _writers.append(Writer())
-    if not _writers[place].alive:  # an earlier run has told of it
+    if not _writers[place].alive:  # an earlier run has reported it
         _writers[place] = Writer()
     return _writers[place]
 
@@ -201,7 +201,7 @@ def drawing(kind: str) -> Iterator[None]:
         if place not in drawers:
             drawers[place], given[place] = _writer(place), []
         given[place].append((figure, path))
-        with contextlib.suppress(Lost):  # which is told at the end
+        with contextlib.suppress(Lost):  # which is reported at the end
             drawers[place].give("draw", pickle.dumps(figure), str(path))
 
     with saving.elsewhere(hand_over):
@@ -238,7 +238,7 @@ class _Jobs:
         self.say(done=number)
 
     def end(self) -> None:
-        """Of a training that has gone without a word."""
+        """End the files of a training that has gone without closing them."""
         for events in self._events.values():
             events.close()
 

@@ -48,7 +48,7 @@ def put(directory: Path, written: Path, best: bool) -> None:
 def usable(directory: Path) -> Path | None:
     """The checkpoint that a run goes on from; None where it starts at its beginning.
 
-    A damaged one is set aside as `<name>.damaged`, and said to be so.
+    A damaged one is set aside as `<name>.damaged`, which a line reports.
     """
     from retable.models.weights import damage  # with torch; a sweep's own process settles without
 

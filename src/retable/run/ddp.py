@@ -302,7 +302,7 @@ def started(meeting: Meeting, request: dict[str, Any]) -> Iterator[Callable[[], 
         for other in others.values():
             other.kill()
             other.wait()
-            with contextlib.suppress(BrokenPipeError):  # it never read what it was told
+            with contextlib.suppress(BrokenPipeError):  # it never read what it was sent
                 other.stdin.close()
             other.stdout.close()
         if distributed.is_initialized():

@@ -66,7 +66,7 @@ def look() -> tuple[Gpu, ...]:
     """
     if not _driver():
         return ()
-    command = [sys.executable, "-c", "from retable.run.devices import _tell; _tell()"]
+    command = [sys.executable, "-c", "from retable.run.devices import _print_gpus; _print_gpus()"]
     paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     try:
         done = subprocess.run(
@@ -128,7 +128,7 @@ def precision(wanted: object, device: str, capabilities: Sequence[float] | None 
         capabilities: compute capabilities of the GPUs that the run may use; asked for where there are none given.
 
     Raises:
-        RetableError: for 16-mixed without a GPU: CPUs have no such arithmetic worth the name.
+        RetableError: for 16-mixed without a GPU: CPUs have no fast float16 arithmetic.
     """
     if str(wanted) not in ("auto", "16-mixed"):
         return str(wanted)
@@ -203,7 +203,7 @@ def _uuid(index: int) -> str:
     return f"{kind}-{properties.uuid}" if getattr(properties, "uuid", None) else ""
 
 
-def _tell() -> None:
+def _print_gpus() -> None:
     """Print what this process's torch sees. Looking at a GPU's memory gives it a context, so this process ends then."""
     import torch
 

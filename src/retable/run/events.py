@@ -8,7 +8,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-PARTS = ("train", "val")
+SPLITS = ("train", "val")
 
 
 class Events:
@@ -20,7 +20,7 @@ class Events:
     """
 
     def __init__(self, directory: Path, purge: int | None) -> None:
-        self._writers = {part: EventFileWriter(str(directory / part)) for part in PARTS}
+        self._writers = {split: EventFileWriter(str(directory / split)) for split in SPLITS}
         for writer in self._writers.values() if purge is not None else ():
             now = time.time()
             writer.add_event(Event(wall_time=now, step=purge, file_version="brain.Event:2"))
@@ -28,15 +28,15 @@ class Events:
 
     def write(self, row: dict[str, Any]) -> None:
         """Write a row, and have it on disk. train/loss and val/loss are one tag under two writers, and so one chart."""
-        values: dict[str, list[Summary.Value]] = {part: [] for part in PARTS}
+        values: dict[str, list[Summary.Value]] = {split: [] for split in SPLITS}
         for key, value in row.items():
-            part, _, name = key.partition("/")
-            if part in values:
-                values[part].append(_scalar(name, value))
-            elif part not in ("epoch", "step"):
+            split, _, name = key.partition("/")
+            if split in values:
+                values[split].append(_scalar(name, value))
+            elif split not in ("epoch", "step"):
                 values["train"].append(_scalar(key, value))
-        for part, writer in self._writers.items():
-            summary = Summary(value=values[part])
+        for split, writer in self._writers.items():
+            summary = Summary(value=values[split])
             writer.add_event(Event(wall_time=time.time(), step=row["epoch"], summary=summary))
             writer.flush()
 

@@ -105,14 +105,14 @@ def execute(
 
 
 class _CtrlC(BaseException):
-    """KeyboardInterrupt by another name."""
+    """Ctrl-C, as an exception that Lightning does not catch."""
 
 
 @contextlib.contextmanager
 def _ctrl_c_as_python_has_it() -> Iterator[None]:
-    """Let Ctrl-C raise KeyboardInterrupt, where it does.
+    """Let Ctrl-C end the block by KeyboardInterrupt, where it would without Lightning.
 
-    Of that Lightning makes sys.exit(1), and has Ctrl-C ignored from then on, in a notebook too.
+    Lightning turns that into sys.exit(1), and has Ctrl-C ignored from then on, in a notebook too.
     """
     ours = threading.current_thread() is threading.main_thread()
     if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:

@@ -117,10 +117,10 @@ def is_result(result: Mapping[str, Any]) -> bool:
         return False
     metrics, seconds = result.get("metrics") or {}, result.get("seconds") or {}
     tables = (metrics.get("final") or {}, metrics.get("best") or {}, seconds)
-    return all(isinstance(table, dict) and all(map(_is_figure, table.values())) for table in tables)
+    return all(isinstance(table, dict) and all(map(_is_number_or_none, table.values())) for table in tables)
 
 
-def _is_figure(value: object) -> bool:
+def _is_number_or_none(value: object) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
@@ -210,7 +210,7 @@ def sweep_up(directory: Path) -> None:
 
 
 def leases(directory: Path) -> list[Path]:
-    """What says who trains a run, or has trained it (retable.run.lease)."""
+    """The files that name who trains a run, or has trained it (retable.run.lease)."""
     return list(directory.glob(".lease-*"))
 
 

@@ -61,10 +61,10 @@ def _datasets(given: Any) -> Iterable[Any]:
 
 def _look(dataset: Any) -> bytes | None:
     """A digest of a set's length and of its first item; None where the item is another one when it is asked for again,
-    and for sets without places."""
+    and for sets without indices."""
     try:
         first, again = (_digest(dataset), _digest(dataset))
-    except Exception:  # a set that is iterated over, or one whose places have names
+    except Exception:  # a set that is iterated over, or one whose items have names
         return None
     return first if first == again else None
 

@@ -64,7 +64,7 @@ class Seat:
         self.found: Steps | BaseException | None = None
         self.turn, self.done = threading.Semaphore(0), threading.Semaphore(0)
         self._refused: str | None = "not asked yet"
-        self._reported = 0  # with how many others it has been said to be
+        self._reported = 0  # the number of runs together that was last reported
         self._random: dict[str, Any] | None = None
         self._dtype = torch.get_default_dtype()
 

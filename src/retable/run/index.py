@@ -4,6 +4,9 @@ A shortcut, and nothing more: an entry holds for as long as the files that it wa
 change and the inode that they had then. Whatever differs is read anew, and an index that is missing, damaged or of
 another version is as good as none. Of files that had changed within the last seconds nothing is written down, since a
 next change within one tick of the file system's clock would not show. Folders of few runs have no index.
+
+To plan 10,000 finished runs again takes 5.2 s of an AMD EPYC core with it, and 9.0 s where each is read
+(benchmarks/README.md).
 """
 
 import functools
@@ -19,7 +22,7 @@ from retable import atomic
 from retable.version import __version__
 
 FILE = ".index.json"
-WORTH_IT = 100  # entries that must be new for the file to be written: fewer are read more quickly than that
+MIN_NEW = 100  # new entries for which the file is written: fewer are read more quickly than it is
 _FORMAT = 1
 _SETTLED = 3.0  # seconds; the coarsest clock of a file system in use ticks every two
 
@@ -52,7 +55,7 @@ class Index:
 
         Args:
             directory: of a run in this folder.
-            kind: tells facts of one run apart.
+            kind: names this fact among those of one run.
             read: gives what JSON can hold, which nobody is to change.
         """
         marks = [mark(directory / name) for name in names]
@@ -68,7 +71,7 @@ class Index:
 
     def save(self) -> None:
         """Write it down, where enough is new; where that can't be done, nothing is lost."""
-        if self._new < WORTH_IT:
+        if self._new < MIN_NEW:
             return
         try:
             there = set(os.listdir(self._path.parent))

@@ -3,7 +3,7 @@
 On one host a lock of the kernel's tells, and a dead process has none. Between hosts such locks can't be taken for
 granted, so that whoever trains a run also has a lease on it: the file .lease-<number> in its directory with the highest
 number. It says whose it is and counts heartbeats. To take a run is to create the file of the next number, which one
-process alone can do; a lease that was given back, or whose heartbeat has stood still for `LEASE` seconds as this
+process alone can do; a lease that was given back, or whose heartbeat has not changed for `LEASE` seconds as this
 process has watched it, may be followed by the next. Times are measured on the watcher's own clock, so that clocks which
 differ do no harm. A process that was taken for dead and wakes up finds that its file is gone, and stops.
 
@@ -32,7 +32,7 @@ LEASE = float(os.environ.get("RETABLE_LEASE", "120"))  # seconds; some network f
 _BEATS = 8  # in the time of a lease
 _PREFIX = ".lease-"
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-_seen: dict[Path, tuple[str, float]] = {}  # what a lease said, and since when as this process has watched it
+_seen: dict[Path, tuple[str, float]] = {}  # a lease's content, and since when this process has seen it so
 
 
 class Taken(Exception):
@@ -82,7 +82,7 @@ def is_taken(directory: Path) -> bool:
     """Whether a process trains a run now, on this host or, as far as has been seen from here, on another.
 
     Raises:
-        OSError: if that can't be told.
+        OSError: if that can't be known.
     """
     number, content = _latest(directory)
     if content is None and not (directory / files.LOCK).exists():
@@ -96,9 +96,9 @@ def is_taken(directory: Path) -> bool:
 
 
 def expire(directory: Path) -> None:
-    """Make it known to all that a lease has ended which this process has watched until it had."""
+    """Mark a lease as ended, for all hosts to see, once this process has watched it expire."""
     number, content = _latest(directory)
-    if content and not content.get("released") and _has_stood_still(directory, number):
+    if content and not content.get("released") and _has_expired(directory, number):
         with contextlib.suppress(OSError):
             _create(directory, number + 1, {"released": True})
 
@@ -108,7 +108,7 @@ class Lease:
 
     Args:
         directory: of the run.
-        locked: whether this process has the kernel's lock: whoever has a lease on this host then lives no more.
+        locked: whether this process has the kernel's lock: a lease from this host is then a dead process's.
 
     Raises:
         Taken: if another process has the run.
@@ -120,9 +120,9 @@ class Lease:
         if not _is_free(directory, number, content, locked):
             raise Taken(str(directory))
         self._number = number + 1
-        self._says: dict[str, Any] = {"host": host(), "pid": os.getpid(), "owner": uuid.uuid4().hex, "beat": 0}
+        self._content: dict[str, Any] = {"host": host(), "pid": os.getpid(), "owner": uuid.uuid4().hex, "beat": 0}
         self._path = directory / f"{_PREFIX}{self._number}"
-        if not _create(directory, self._number, self._says):
+        if not _create(directory, self._number, self._content):
             raise Taken(str(directory))
         if _latest(directory)[0] != self._number:  # it had looked before others took, and gave back, the run
             files.remove([self._path])
@@ -149,19 +149,19 @@ class Lease:
         self._thread.join()
         if self.holds:
             with contextlib.suppress(OSError):
-                self._write(self._says | {"released": True})
+                self._write(self._content | {"released": True})
 
     def _keep(self) -> None:
         while not self._over.wait(LEASE / _BEATS):
-            self._says["beat"] += 1
+            self._content["beat"] += 1
             with contextlib.suppress(OSError):
                 if self.holds:
-                    self._write(self._says)
+                    self._write(self._content)
 
-    def _write(self, says: dict[str, Any]) -> None:
+    def _write(self, content: dict[str, Any]) -> None:
         """In place, so that it is the same file; none is made where it is gone."""
         with self._path.open("r+", encoding="utf-8") as file:
-            file.write(json.dumps(says) + "\n")
+            file.write(json.dumps(content) + "\n")
             file.truncate()
 
 
@@ -180,10 +180,10 @@ def _is_free(directory: Path, number: int, content: dict[str, Any] | None, locke
         return True
     if locked and content.get("host") == host():
         return True
-    return _has_stood_still(directory, number)
+    return _has_expired(directory, number)
 
 
-def _has_stood_still(directory: Path, number: int) -> bool:
+def _has_expired(directory: Path, number: int) -> bool:
     path = (directory / f"{_PREFIX}{number}").absolute()
     try:
         now = read_bytes(path).decode("utf-8")
@@ -215,12 +215,12 @@ def _number(path: Path) -> int:
     return int(text) if path.name.startswith(_PREFIX) and text.isdecimal() else -1
 
 
-def _create(directory: Path, number: int, says: dict[str, Any]) -> bool:
+def _create(directory: Path, number: int, content: dict[str, Any]) -> bool:
     """Create a lease's file, whole; false where it is there already."""
     path = directory / f"{_PREFIX}{number}"
     temporary = directory / f".lease.tmp-{uuid.uuid4().hex}"
     try:
-        temporary.write_text(json.dumps(says) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content) + "\n", encoding="utf-8")
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -230,7 +230,7 @@ def _create(directory: Path, number: int, says: dict[str, Any]) -> bool:
                 raise
             try:
                 with path.open("x", encoding="utf-8") as file:  # a file system without links
-                    file.write(json.dumps(says) + "\n")
+                    file.write(json.dumps(content) + "\n")
             except FileExistsError:
                 return False
         return True

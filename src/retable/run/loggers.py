@@ -50,7 +50,7 @@ def check_loggers(config: dict[str, Any], callbacks: Iterable[pl.Callback]) -> N
 def make_loggers(
     config: dict[str, Any], directory: Path, run: dict[str, Any], callbacks: Iterable[pl.Callback]
 ) -> list[Logger]:
-    """The loggers that a config names, told what the run is called, its table, its tags and its hyperparameters.
+    """The loggers that a config names, given the run's name, its table, its tags and its hyperparameters.
 
     Args:
         directory: the run's.

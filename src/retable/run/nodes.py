@@ -23,7 +23,7 @@ _INTERACTIVE = ("bash", "interactive")  # names of SLURM's jobs by which Lightni
 
 
 class _Slurm(SLURMEnvironment):
-    """Lightning's, without its signal handlers, and without its advice about --ntasks: what is wrong is said here."""
+    """Lightning's, without its signal handlers, and without its advice about --ntasks: faults are reported here."""
 
     def __init__(self) -> None:
         self.auto_requeue, self.requeue_signal = False, None

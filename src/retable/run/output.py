@@ -100,7 +100,7 @@ class _Lasting:
 
 
 def quieten_lightning() -> None:
-    """Lightning's advice speaks of loaders and loggers that this project does not use."""
+    """Silence Lightning's advice, which is about loaders and loggers that this project does not use."""
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)

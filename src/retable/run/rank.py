@@ -88,7 +88,7 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
 
 @contextlib.contextmanager
 def _saying_who_is_lost(place: Place) -> Iterator[None]:
-    """Let an error of the group's be Lost, where nobody knows better."""
+    """Turn an error of the process group into Lost, where no other reason is known."""
     try:
         yield
     except RuntimeError as error:

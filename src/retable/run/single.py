@@ -135,7 +135,7 @@ def _checked(config: dict[str, Any], overrides: Sequence[str]) -> tuple[list[str
 
 
 def _has_followed(config: dict[str, Any], overrides: Sequence[str]) -> bool:
-    """Take part in a run whose rank 0 is another process (retable.run.nodes), where this one is told to; whether so."""
+    """Take part in a run whose rank 0 is another process (retable.run.nodes), where there is one; whether there is."""
     begun = config["resume"] and Path(config["resume"])
     run = files.described(begun) if begun else {"config": config}
     node = run["config"].get("trainer") if isinstance(run, dict) else None

@@ -92,7 +92,7 @@ def describe(folder: Path, runs: Sequence[Path], summary_of: Callable[[Path], Ru
     """Write the description of runs' sessions into the folder that TensorBoard is shown; None where there is none.
 
     Named are the hyperparameters that differ between runs or that only some of them have, and the final metrics. What
-    all runs have alike is said once, as a text. Args: known: as for `describe_sweep`.
+    all runs have alike is written once, as a text. Args: known: as for `describe_sweep`.
     """
     runs = [run for run in runs if (run / EVENTS).exists()]
     if not runs:
@@ -155,8 +155,8 @@ def _experiment(settings: Sequence[Mapping[str, Any]], metrics: Iterable[str]) -
         experiment=api_pb2.Experiment(
             hparam_infos=[_info(key, values) for key, values in varying(settings).items()],
             metric_infos=[
-                api_pb2.MetricInfo(name=api_pb2.MetricName(group=part, tag=tag), display_name=f"{part}/{tag}")
-                for part, tag in pairs
+                api_pb2.MetricInfo(name=api_pb2.MetricName(group=split, tag=tag), display_name=f"{split}/{tag}")
+                for split, tag in pairs
             ],
         )
     )

@@ -30,7 +30,7 @@ from retable.sweeps.store import status_of
 ELSEWHERE = ""  # the job of runs that another sweep trains
 WAITING, RUNNING, OVER, CANCELLED = "waiting", "running", "over", "cancelled"
 _LOOK_EVERY = (1.0, 10.0)  # seconds between two looks: the first ones, and later
-_TELL_EVERY = 30  # seconds
+_REPORT_EVERY = 30  # seconds
 _SEEN_OVER = 2  # looks that must find a job over before its runs are settled: results may come late over a network
 
 
@@ -199,7 +199,7 @@ class _Following:
             now = time.monotonic()
             if now > self._deadline and self.pending:
                 self.outcome.stopped_by = f"sweep.budget={self.settings['budget']} is spent"
-            if now - reported > _TELL_EVERY:
+            if now - reported > _REPORT_EVERY:
                 reported = now
                 print(progress(self.plan, self.pending), flush=True)
             pause = min(max(_LOOK_EVERY[0], (now - begin) / 20), _LOOK_EVERY[1])

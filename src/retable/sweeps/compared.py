@@ -22,7 +22,7 @@ def draw_compared(
         threads: of the worker that draws.
 
     Yields:
-        Whether a picture was drawn, and what is to be said of it.
+        Whether a picture was drawn, and a message about it.
     """
     commands = [command for table, assigned in chosen for command in wanted(table, assigned, runs, composer)]
     if not commands:

@@ -50,7 +50,7 @@ class Crew:
         return [worker for worker in self.workers if not worker.runs and worker.ready]
 
     def next_event(self, seconds: float) -> tuple[WorkerProcess, dict[str, Any]] | tuple[None, None]:
-        """What a worker has said, or (None, None) when none said anything for so long."""
+        """A worker and its event, or (None, None) when none had any for so many seconds."""
         try:
             return self._events.get(timeout=seconds)
         except queue.Empty:
@@ -141,7 +141,7 @@ class Crew:
         os.kill(os.getpid(), signal.SIGSTOP)
         for worker in self.workers:
             worker.given += time.monotonic() - begin
-            worker.heard = time.monotonic()
+            worker.last_event = time.monotonic()
             worker.signal(signal.SIGCONT)
 
     def kill(self) -> None:

@@ -63,7 +63,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         say(f"page:        {page}", highlight=False)
     say(f"curves:      {curves.command(plan)}", highlight=False)
     if plan.settings.get("on_end"):
-        _tell(plan, outcome)
+        _run_on_end(plan, outcome)
 
 
 def _sweep_page(plan: Plan) -> Path | None:
@@ -94,7 +94,7 @@ def _missing(plan: Plan) -> list[str]:
     return lines
 
 
-def _tell(plan: Plan, outcome: Outcome) -> None:
+def _run_on_end(plan: Plan, outcome: Outcome) -> None:
     """Run `sweep.on_end` with the outcome in its environment; what becomes of it changes nothing."""
     statuses = [store.status_of(run.directory) for run in plan.runs]
     values = {
@@ -115,7 +115,7 @@ def _tell(plan: Plan, outcome: Outcome) -> None:
 
 @contextlib.contextmanager
 def _noting_what_fails(outcome: Outcome) -> Iterator[None]:
-    """What is written at the end fails by itself: the rest is made, and the exit code tells."""
+    """Note what fails within the block in the outcome, for the exit code, and go on with what else is written."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
 """Which runs of a sweep train together as one model (retable.run.fused), and why others don't.
 
-Told from the configs alone, without torch. What a config does not say is looked at again where the runs train.
+Decided from the configs alone, without torch. What a config does not say is looked at again where the runs train.
 """
 
 import json

@@ -77,7 +77,7 @@ def serving(settings: dict[str, Any], gpus: Sequence[Gpu]) -> Iterator[None]:
 # The process that looks after the daemon ------------------------------------------------------------------------------
 
 
-def _tell(command: str, environment: dict[str, str]) -> bool:
+def _send(command: str, environment: dict[str, str]) -> bool:
     """Give the daemon a command; whether it has taken it."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         words = {"input": f"{command}\n", "capture_output": True, "text": True, "timeout": PATIENCE}
@@ -88,7 +88,7 @@ def _tell(command: str, environment: dict[str, str]) -> bool:
 def _started(daemon: "subprocess.Popen[str]", environment: dict[str, str]) -> bool:
     deadline = time.monotonic() + PATIENCE
     while daemon.poll() is None and time.monotonic() < deadline:
-        if _tell("get_server_list", environment):
+        if _send("get_server_list", environment):
             return True
         time.sleep(_POLL)
     return False
@@ -117,7 +117,7 @@ def main() -> None:
         print("ready" if ready else _reason(daemon, output), flush=True)
         if ready:
             select.select([sys.stdin], [], [])
-            _tell(f"quit -t {PATIENCE / 2:.0f}", environment)
+            _send(f"quit -t {PATIENCE / 2:.0f}", environment)
         with contextlib.suppress(subprocess.TimeoutExpired):
             daemon.wait(PATIENCE if ready else 0)
     finally:

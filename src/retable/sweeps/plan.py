@@ -57,7 +57,7 @@ class Plan:
         tables: those that it makes, by experiment.
         label: its name.
         unread: configs whose data must be read to tell whether finished runs are of the same; a worker does that.
-        lost: directories beside its runs' of which can't be told what they are, each with what is wrong.
+        lost: directories beside its runs' whose runs can't be identified, each with what is wrong.
     """
 
     runs: list[Run]
@@ -83,8 +83,8 @@ class Plan:
 def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Plan:
     """Plan a sweep; composes and checks every run, reads no data, writes nothing but an index.
 
-    Whether a finished run is of the data that are there now is told by what was noted when they were last read. Without
-    such a note it is taken to be; `Plan.unread` says where that is to be looked at.
+    Whether a finished run is of the data that are there now follows from what was noted when they were last read.
+    Without such a note it is taken to be; `Plan.unread` says where that is to be looked at.
 
     Raises:
         ConfigError: one line, for the first run that is refused.
@@ -120,7 +120,7 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         flat = identity(config)
         key = repr(sorted(config["data"].items(), key=lambda item: item[0]))
         if is_foreign(config):
-            fingerprints[key] = None  # nothing can be said of it
+            fingerprints[key] = None  # nothing is known of it
         elif key not in fingerprints:
             cache = Path(config["data"]["cache"]).expanduser()
             fingerprints[key] = recall(cache, config["data"])

@@ -19,12 +19,12 @@ from retable.sweeps.processes import DIED, WorkerProcess
 
 _POLL = 0.1  # seconds between two looks at the clock, the signals and runs that another sweep trains
 _WORKERS_THAT_NEVER_START = 3
-_SILENCE = 600  # seconds after which a run without progress is told of
+_SILENCE = 600  # seconds after which a run without progress is reported
 _TAKE_OVER_AFTER = 2.0  # seconds that another sweep's run must be unlocked without a result
 
 
 class Watcher(Protocol):
-    """Told what happens; draws it (retable.sweeps.display)."""
+    """Is given what happens, and draws it (retable.sweeps.display)."""
 
     def started(self, run: Run, worker: int) -> None: ...
     def progress(self, run: Run, worker: int, event: dict[str, Any]) -> None: ...
@@ -91,7 +91,7 @@ class Pool:
     Args:
         runs: those to train, in order.
         settings: conf/base.yaml's `sweep`.
-        watcher: told about every event.
+        watcher: is given every event.
         use_gpu: whether runs may use the GPUs.
     """
 
@@ -234,7 +234,7 @@ class Pool:
 
     def _give(self, worker: WorkerProcess, runs: Sequence[Run]) -> None:
         worker.runs, worker.begun = list(runs), False
-        worker.given = worker.heard = time.monotonic()
+        worker.given = worker.last_event = time.monotonic()
         worker.send(do="run", directories=[str(run.directory) for run in runs])
 
     def _look_elsewhere(self) -> None:
@@ -261,7 +261,7 @@ class Pool:
         if now - self._begin > self._budget and self.outcome.stopped_by is None:
             self.outcome.stopped_by = f"sweep.budget={self.crew.settings['budget']} is spent"
         for worker in self.crew.busy:
-            silence = now - worker.heard
+            silence = now - worker.last_event
             if now - worker.given > self._timeout:
                 worker.end(f"took longer than sweep.timeout={self.crew.settings['timeout']}")
             elif silence > self._stalled:
@@ -276,7 +276,7 @@ class Pool:
     def _handle(self, worker: WorkerProcess, event: dict[str, Any]) -> None:
         kind, named = event["event"], event.get("directory")
         run = next((run for run in worker.runs if str(run.directory) == named), None)
-        worker.heard, worker.silence_reported = time.monotonic(), False
+        worker.last_event, worker.silence_reported = time.monotonic(), False
         self.crew.note_memory(worker, event)
         if kind == "ready":
             worker.ready = True

@@ -10,7 +10,7 @@ from retable.sweeps.display import duration
 from retable.sweeps.plan import Plan, Run, alike
 from retable.sweeps.processes import ask
 
-_WORTH_SAYING = 0.9  # of a float32 step's time; nearer to 1 it is chance
+_MAX_SHARE = 0.9  # of a float32 step's time at which bf16 is recommended; nearer to 1 it is chance
 
 
 def preview(plan: Plan, queued: bool = False) -> list[dict[str, Any]]:
@@ -106,7 +106,7 @@ def about_bf16(plan: Plan, estimates: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
     for task, found in shares.items():
         low, high = (f"{value:.2f}" for value in (min(found), max(found)))
-        if max(found) <= _WORTH_SAYING:
+        if max(found) <= _MAX_SHARE:
             lines.append(
                 f"trainer.precision=bf16-mixed: task={task} would take {low if low == high else f'{low} to {high}'} of"
                 " a step's time, as this CPU has bfloat16; the figures would be others than float32's"

@@ -22,7 +22,7 @@ class WorkerProcess:
     """Starts a worker and forwards its events, each with the worker's number, to a queue.
 
     Args:
-        number: tells workers apart.
+        number: the worker's own.
         events: receives (worker, event) pairs; the last event of a worker is "died".
         gpu: names for CUDA_VISIBLE_DEVICES, or None to leave the environment as it is.
         threads: CPU threads.
@@ -35,9 +35,9 @@ class WorkerProcess:
         self.number, self.gpu = number, gpu
         self.runs: list[Any] = []  # that it has been given and that have not ended
         self.ready = self.begun = False  # has it imported; has it begun a run
-        self.given = self.heard = 0.0  # when it was given its runs, and when it last said something
+        self.given = self.last_event = 0.0  # when it was given its runs, and when its last event came
         self.asked_to_stop = False
-        self.silence_reported = False  # that it has said nothing for long
+        self.silence_reported = False  # that no event has come for long
         self.verdict: str | None = None  # why it was ended
         self.gpu_mb: float | None = None  # what it holds of its GPU
         self._events = events

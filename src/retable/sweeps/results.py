@@ -56,7 +56,7 @@ def note(plan: Plan) -> None:
 
 
 def as_csv(found: Sequence[dict[str, Any]]) -> str:
-    """Full precision; empty cells where a run has no figure."""
+    """Full precision; empty cells where a run has no value."""
     text = io.StringIO()
     columns = list(dict.fromkeys(key for row in found for key in row))
     writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")

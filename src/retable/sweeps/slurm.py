@@ -35,7 +35,7 @@ class Slurm:
         memory: of a job, e.g. 8GB.
         time: the longest that a job may take, e.g. 30m or 2h.
         at_once: jobs of an array that run at the same time at most.
-        notice: seconds before its end at which a job is told, so that its runs end at a checkpoint.
+        notice: seconds before its end at which a job is sent a signal, so that its runs end at a checkpoint.
         setup: shell commands before a job, e.g. [module load cuda].
         extra: further options of sbatch, e.g. {mail-type: END}.
 
@@ -171,7 +171,7 @@ def _kind(state: str) -> str:
 
 
 def _refusal(message: object) -> str:
-    """What sbatch said, without the way that it took here."""
+    """The line of sbatch's own error, out of what submitit makes of it."""
     lines = [line.strip() for line in str(message).splitlines() if line.strip()]
     errors = [line for line in lines if "error:" in line]
     return first_line(RuntimeError((errors or lines or ["no words"])[-1]))

@@ -36,8 +36,8 @@ def _state(directory: Path) -> tuple[str, str]:
 
 
 def summary(directory: Path) -> dict[str, Any] | None:
-    """Of a run that has ended: status, wrong, epoch (the last one in its history), epochs, reason, seconds, final (its
-    last metrics by name). None of another. The files are read once for as long as they stay as they are."""
+    """A run that has ended: status, wrong, epoch (the last one in its history), epochs, reason, seconds and final (its
+    last metrics by name); None for any other. The files are read once for as long as they stay as they are."""
     if index.mark(directory / files.RESULT) is None:
         return None
     known = index.of(directory.parent)

@@ -1,4 +1,4 @@
-"""A worker process: imports once, keeps its task's data loaded, and takes run after run until it is told to stop.
+"""A worker process: imports once, keeps its task's data loaded, and takes run after run until it is asked to stop.
 
 Forked by retable.sweeps.forkserver or started as `python -m retable.sweeps.worker`. Commands come in on standard input
 and events go out on standard output, one JSON object a line. What a run prints goes to its own log.txt. When standard
@@ -43,7 +43,7 @@ class Worker:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def serve(self) -> None:
-        """Work until told to end."""
+        """Work until asked to end."""
         from retable.run.imports import import_all
 
         import_all()  # before the first run asks for it; nothing is left to be done in a forked worker
@@ -215,14 +215,14 @@ class _Progress:
         # The task's own metric comes first of those on validation data: accuracy, dice, mAP.
         scores = ((k, v) for k, v in row.items() if k.startswith("val/") and not k.endswith("loss") and v == v)
         self.score = dict(list(scores)[:1])
-        self._tell(row.get("train/loss"))
+        self._report(row.get("train/loss"))
 
     def chunk(self, steps: int, loss: float) -> None:
         self.steps += steps
         if time.monotonic() - self.last > _PROGRESS_EVERY:
-            self._tell(loss)
+            self._report(loss)
 
-    def _tell(self, loss: float | None) -> None:
+    def _report(self, loss: float | None) -> None:
         import torch
 
         self.last = time.monotonic()

@@ -107,7 +107,7 @@ class Task(Measured):
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def _length(self) -> dict[str, int]:
-        """What a scheduler that counts steps is told of the training's length; without a Trainer, a length to try."""
+        """The training's length, for a scheduler that counts steps; without a Trainer, some length to try it with."""
         if self.scheduler_interval != "step":
             return {}
         steps = 1000 if self._trainer is None else self.trainer.estimated_stepping_batches
@@ -260,7 +260,7 @@ class Task(Measured):
     # Checkpoints ------------------------------------------------------------------------------------------------------
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Let a run go on in the other way than it began: Lightning counts the steps of each way by themselves."""
+        """Let a run that began step by step go on in chunks, or the reverse: Lightning counts the two by themselves."""
         super().on_load_checkpoint(checkpoint)
         if "loops" not in checkpoint:  # weights alone
             return
@@ -272,7 +272,7 @@ class Task(Measured):
             counter |= dict.fromkeys(counter, steps)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without what belongs to the run that trains it: a copy, as for averaged weights, tells nobody anything."""
+        """Without what belongs to the run that trains it: a copy, as for averaged weights, reports to nobody."""
         hooks = {"should_interrupt": _never, "on_chunk": _nothing, "company": None, "_evaluations": {}, "_chunks": None}
         return super().__getstate__() | hooks
 
@@ -293,7 +293,7 @@ class Task(Measured):
         unless weights_only is false. Arguments as Lightning's.
 
         Raises:
-            DataError: for a checkpoint that says of no task, or of one of another kind, what it is made from.
+            DataError: for a checkpoint that does not hold what a task is made from, or holds a task of another kind.
         """
         if given:
             return super().load_from_checkpoint(

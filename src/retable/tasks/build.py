@@ -86,7 +86,7 @@ def rebuilt(kept: Mapping[str, Any], where: Path, state: Mapping[str, torch.Tens
         ConfigError, KeyError, TypeError: for what is no description.
     """
     check_targets(kept["config"], where, BUILT, trust, HINT)
-    config = kept["config"] | {"init": {"_target_": "retable.training.init.default"}}  # the weights come from the file
+    config = kept["config"] | {"init": {"_target_": "retable.training.default"}}  # the weights come from the file
     if "weights" in parameters(target_of(config["model"], "model")):  # nor from where training took its own
         config = config | {"model": config["model"] | {"weights": "none"}}
 

@@ -111,7 +111,7 @@ class ChunkSteps:
         return losses, kept
 
     def _starts_block(self, images: Tensors, step: int, norms_at: Collection[int]) -> bool:
-        """Whether the next `BLOCK` mini-batches of a chunk can be one graph: its last gradients alone can be seen.
+        """Whether the next `BLOCK` mini-batches can be one graph, of which only the last step's gradients can be seen.
 
         Args:
             images: of all mini-batches.

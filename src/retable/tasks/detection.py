@@ -89,7 +89,7 @@ class Detection(Task):
         return None
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """What the optimizer is given: where the model trains nothing, one number that is no part of it."""
+        """What the optimizer is given; where the model trains nothing, a parameter that is no part of the model."""
         found = super().trained_parameters()
         self._placeholder = [] if found else [nn.Parameter(torch.zeros((), device=self.device))]
         return found or self._placeholder

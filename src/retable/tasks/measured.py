@@ -162,9 +162,9 @@ class Measured(pl.LightningModule):
         if not (self.cuda_graph and self.fixed_work and self.device.type == "cuda"):
             return functools.partial(self.shared_step, split)
         weights = (*self.model.parameters(), *self.model.buffers())
-        places = (*(w.data_ptr() for w in weights), torch.is_autocast_enabled("cuda"))
-        if self._evaluations.get(split, (None,))[0] != places:  # a recording knows them by their places
-            self._evaluations[split] = places, CapturedStep(evaluate)
+        addresses = (*(w.data_ptr() for w in weights), torch.is_autocast_enabled("cuda"))
+        if self._evaluations.get(split, (None,))[0] != addresses:  # a recording knows the weights by these
+            self._evaluations[split] = addresses, CapturedStep(evaluate)
         return self._evaluations[split][1]
 
     def metrics_of(self, split: str) -> dict[str, float]:
@@ -229,7 +229,7 @@ class Measured(pl.LightningModule):
         return self._sizes[key]
 
     def autocast(self, wanted: bool = True) -> contextlib.AbstractContextManager[Any]:
-        """A step's own context where the caller has one, which may span a chunk: its cache would keep old weights."""
+        """Autocast for one step, where the caller has it on: a context over a chunk would keep casts of old weights."""
         kind = self.device.type
         if not torch.is_autocast_enabled(kind):
             return contextlib.nullcontext()

@@ -1,4 +1,4 @@
-"""What a training is made of beside model and loss: augmentation, averaged weights, early stopping, ...."""
+"""What a training is made of beside model and loss: augmentation, averaged weights, early stopping, first weights."""
 
 import lazy_loader
 
@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "averaging": ["EMA", "SWA"],
         "csv_log": ["CSVLog"],
         "early_stop": ["Change", "Gap", "Patience"],
+        "init": ["constant", "default", "he", "xavier", "zero"],
         "schedule": ["WarmupCosine"],
     },
 )

@@ -3,9 +3,10 @@
 Small networks keep a GPU waiting for Python. A replayed step does the same arithmetic with the kernels of an eager one,
 at the cost of one launch; `BLOCK` steps in a row over mini-batches that lie side by side are one graph, too. A chunk of
 mini-batches is gathered by one launch (retable.data.loader), so that nothing has to count steps on the device to gather
-them there. What may change between steps lies in tensors at fixed places: the images are copied in, the losses and what
-is kept of the outputs are copied out, and the rates that a scheduler moves are written to (retable.training.rates).
-Numbers that are left in Python are part of the recording, so it is made anew when one of them changes.
+them there. What may change between steps lies in tensors at fixed addresses: the images are copied in, the losses and
+what is kept of the outputs are copied out, and the rates that a scheduler moves are written to
+(retable.training.rates). Numbers that are left in Python are part of the recording, so it is made anew when one of them
+changes.
 
 Source: https://docs.pytorch.org/docs/stable/notes/cuda.html#whole-network-capture
 """
@@ -79,7 +80,7 @@ class CapturedStep:
         recorder: where it is recorded.
 
     Raises:
-        RetableError: when called, for a step that can't be recorded. Want of memory is told as what it is.
+        RetableError: when called, for a step that can't be recorded. A lack of memory is reported as one.
     """
 
     def __init__(
@@ -157,7 +158,7 @@ class CapturedStep:
 
 @dataclass
 class _Recording:
-    """Some steps' places: images, targets, losses (steps,), what is kept of the outputs; and what replays them."""
+    """Tensors of some steps: images, targets, losses (steps,), what is kept of the outputs; and what replays them."""
 
     images: torch.Tensor
     targets: torch.Tensor

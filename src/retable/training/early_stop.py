@@ -61,14 +61,14 @@ class Change(_Rule):
     def _distance(self, rows: Sequence[dict[str, Any]], index: int) -> float | None:
         if index == 0:
             return None
-        return _apart(rows[index].get(f"val/{self.metric}"), rows[index - 1].get(f"val/{self.metric}"))
+        return _absolute_difference(rows[index].get(f"val/{self.metric}"), rows[index - 1].get(f"val/{self.metric}"))
 
 
 class Gap(_Rule):
     """|train - val| > epsilon."""
 
     def _distance(self, rows: Sequence[dict[str, Any]], index: int) -> float | None:
-        return _apart(rows[index].get(f"train/{self.metric}"), rows[index].get(f"val/{self.metric}"))
+        return _absolute_difference(rows[index].get(f"train/{self.metric}"), rows[index].get(f"val/{self.metric}"))
 
 
 class Patience:
@@ -113,5 +113,5 @@ class Patience:
         return None
 
 
-def _apart(one: float | None, other: float | None) -> float | None:
+def _absolute_difference(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else abs(one - other)

@@ -1,4 +1,8 @@
-"""Losses of training steps as the host sees them: are they finite, and the last one, without waiting for a GPU."""
+"""Losses of training steps as the host sees them: are they finite, and the last one, without waiting for a GPU.
+
+With counts that wait for nothing either, a chunk of steps on a GPU has no synchronisation in place of 4, counted on a
+stand-in for CUDA's libraries (benchmarks/README.md); no GPU has timed it.
+"""
 
 from collections import deque
 from collections.abc import Callable

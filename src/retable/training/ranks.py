@@ -16,7 +16,7 @@ from retable.errors import ConfigError
 
 
 class Ranks:
-    """What one rank has to ask the others. All of it is a collective: every rank calls it, at the same point."""
+    """What one rank has to ask the others. Each method is a collective: every rank calls it, at the same point."""
 
     def weight(self, size: int, device: torch.device) -> float:
         """The factor of the mean loss of this rank's share, of `size` images: 1 where all shares are of one size."""

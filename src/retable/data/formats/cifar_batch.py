@@ -154,7 +154,7 @@ def _called(function: Any, arguments: Any) -> Any:
 
 
 def _set(target: Any, state: Any) -> None:
-    """Give an array its content; what is said of uint8 says nothing new."""
+    """Give an array its content; the state of uint8's dtype adds nothing."""
     match target, state:
         case _Dtype(), tuple():
             return

@@ -148,7 +148,7 @@ def read_pairs(pairs: Sequence[Pair], size: Size, labels: Mapping[int, int], wha
             )
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for _ in _told(pool.map(read, range(len(pairs))), len(pairs), what):
+        for _ in _with_progress(pool.map(read, range(len(pairs))), len(pairs), what):
             pass
     return ImageSet(images, masks, {"name": np.array([item.name for item in pairs])})
 
@@ -182,7 +182,7 @@ def _shown(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _told(steps: Iterator[Any], total: int, what: str) -> Iterator[Any]:
+def _with_progress(steps: Iterator[Any], total: int, what: str) -> Iterator[Any]:
     """The steps themselves, with a bar on a terminal once they take long."""
     start = last = time.monotonic()
     shown = False

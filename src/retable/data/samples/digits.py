@@ -1,7 +1,7 @@
 """A synthetic stand-in for MNIST: ten digits drawn as strokes, each bent, turned, shifted, thick or thin, and noisy.
 
 2,000 to train, 500 to test, as idx files. Made for trying things out: a small network gets most of them right after a
-few epochs, but not all. No figure of a report may be compared with it.
+few epochs, but not all. No published value may be compared with it.
 """
 
 from pathlib import Path

@@ -1,8 +1,8 @@
 """A synthetic stand-in for the Warwick glands: pale lumina in dark, wavy rings, on tissue full of nuclei.
 
 24 images to train, 8 to test, 128x128, in the course's layout (image_NN.png, label_NN.png), the blue channel zero as
-there. Made for trying things out: dark spots lie in the tissue also, so that colour alone does not tell. No figure of a
-report may be compared with it.
+there. Made for trying things out: dark spots lie in the tissue also, so that colour alone does not tell. No published
+value may be compared with it.
 """
 
 from pathlib import Path

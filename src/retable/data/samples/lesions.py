@@ -1,7 +1,7 @@
 """A synthetic stand-in for ISIC 2016: brown spots with ragged outlines on skin, under hairs and a dark frame.
 
 24 images to train, 8 to test, 128x96, as JPEG with PNG masks. Made for trying things out: hairs and frame are as dark
-as the lesions. No figure of a report may be compared with it.
+as the lesions. No published value may be compared with it.
 """
 
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 2,500 images, 250 of each class, in one data_batch_1 with its batches.meta. Its form makes a class; the colours of
 object and background are hints, as the sky is for a plane. Made for trying things out: a small network gets four of
-five right after a few epochs. No figure of a report may be compared with it.
+five right after a few epochs. No published value may be compared with it.
 """
 
 from collections.abc import Callable

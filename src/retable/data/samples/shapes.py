@@ -2,7 +2,7 @@
 
 24 images to train, 8 to validate, 128x96. Pet: one bright form on a dull background. VOC: one or two forms; class k
 has the form (k - 1) % 10 and one of 20 hues. CamVid: a street in bands, with poles, cars and people on it. Forms are
-coarse, so that a network with stride 32 can tell them. No figure of a report may be compared with them.
+coarse, so that a network with stride 32 can tell them. No published value may be compared with them.
 """
 
 import colorsys

@@ -2,7 +2,7 @@
 
 64 images to train, 24 to validate, 128x96, as PNG, in RetinaNet's CSV form; the classes are those of report A3, as
 unevenly distributed. Two variants differ in colours and in the animals' build, so that a model trained on one knows
-something, but not all, of the other. Made for trying things out: no figure of a report may be compared with it.
+something, but not all, of the other. Made for trying things out: no published value may be compared with it.
 """
 
 import colorsys

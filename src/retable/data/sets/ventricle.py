@@ -186,7 +186,7 @@ class VentricleData(ImageData):
 
 
 def split_patients(patients: Sequence[str], shares: Sequence[float], seed: int) -> dict[str, str]:
-    """The part of each patient: val and test get the rounded share of them, train the rest, each at least one.
+    """The split of each patient: val and test get the rounded share of them, train the rest, each at least one.
 
     >>> split = split_patients([f"P{n:02}" for n in range(1, 17)], (0.8, 0.1, 0.1), 0)
     >>> [list(split.values()).count(name) for name in ("train", "val", "test")]

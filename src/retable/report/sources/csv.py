@@ -52,9 +52,9 @@ class CSV(Source):
         status = FAILED if state in _STOPPED else UNFINISHED if state in _GOING_ON else FINISHED
         settings = {key.strip(): value_of(value) for key, value in row.items() if value.strip()}
         numbers = {key.strip(): number_of(value) for key, value in row.items() if value.strip()}
-        figures = {key: value for key, value in numbers.items() if value == value}
+        metrics = {key: value for key, value in numbers.items() if value == value}
         # A column `epoch` says how long the run was.
-        record = make_record(name, settings, [{"epoch": 1.0} | figures] if figures else [], status)
+        record = make_record(name, settings, [{"epoch": 1.0} | metrics] if metrics else [], status)
         return replace(record, summary=True)
 
 

@@ -42,8 +42,8 @@ def read_run(folder: Path, root: Path) -> RunRecord:
         config = read_yaml(path)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: {first_line(error)}") from None
-    file = figures_file(folder)
-    rows = list(read_figures(file)) if file else []
+    file = metrics_file(folder)
+    rows = list(read_metrics(file)) if file else []
     return make_record(
         folder.relative_to(root).as_posix() if folder != root else folder.name,
         config if isinstance(config, Mapping) else {},
@@ -54,7 +54,7 @@ def read_run(folder: Path, root: Path) -> RunRecord:
     )
 
 
-def figures_file(folder: Path) -> Path | None:
+def metrics_file(folder: Path) -> Path | None:
     """The file of a run's metrics: by its name, else the only one there is; of several versions the last."""
     found = []
     for place, folders, names in os.walk(folder):
@@ -67,8 +67,8 @@ def figures_file(folder: Path) -> Path | None:
     return found[0] if len(found) == 1 else None
 
 
-def read_figures(path: Path) -> Iterable[Row]:
-    """Raises: DataError for what is neither a table nor mappings of metrics."""
+def read_metrics(path: Path) -> Iterable[Row]:
+    """The rows of a file of metrics.  Raises: DataError for what is neither a table nor mappings of metrics."""
     try:
         text = read_bytes(path).decode("utf-8")
         if path.suffix == ".csv":

@@ -54,7 +54,7 @@ class WandB(Source):
             make_record(
                 run.name,
                 {key: value for key, value in run.config.items() if not key.startswith("_")},
-                (figures(row.items(), row.get("_step")) for row in run.scan_history()),
+                (numbers_of(row.items(), row.get("_step")) for row in run.scan_history()),
                 _STATES.get(run.state, UNFINISHED),
                 commit=str(getattr(run, "commit", None) or ""),
                 seconds=run.summary.get("_runtime"),
@@ -79,7 +79,7 @@ def read_file(path: Path) -> tuple[str, RunRecord]:
             settings |= _settings(record.config)
         elif kind == "history":
             items = [(item.key or ".".join(item.nested_key), _value(item)) for item in record.history.item]
-            rows.append(figures(items, record.history.step.num))
+            rows.append(numbers_of(items, record.history.step.num))
         elif kind == "exit":
             code, seconds = record.exit.exit_code, float(record.exit.runtime)
     status = UNFINISHED if code is None else FAILED if code else FINISHED
@@ -95,13 +95,13 @@ def read_file(path: Path) -> tuple[str, RunRecord]:
     )
 
 
-def figures(items: Any, step: Any) -> dict[str, float]:
+def numbers_of(items: Any, step: Any) -> dict[str, float]:
     """The numbers of a row of W&B's history; a mapping's are called `val.accuracy`, as W&B calls them."""
     row: dict[str, float] = {} if step is None else {"step": float(step)}
     for key, value in items:
         if isinstance(value, Mapping):
             row |= {
-                f"{key}.{name}": number for name, number in figures(value.items(), None).items() if number == number
+                f"{key}.{name}": number for name, number in numbers_of(value.items(), None).items() if number == number
             }
         elif not key.startswith("_") and (number := number_of(value)) == number and not isinstance(value, str):
             row[key] = number

@@ -46,8 +46,8 @@ function keepRows(rows, text) {
   const words = text.toLowerCase().split(/\s+/).filter(Boolean);
   let kept = 0;
   rows.forEach((row) => {
-    const said = row.textContent.toLowerCase();
-    row.hidden = !words.every((word) => said.includes(word));
+    const content = row.textContent.toLowerCase();
+    row.hidden = !words.every((word) => content.includes(word));
     kept += row.hidden ? 0 : 1;
   });
   return kept;
@@ -132,13 +132,13 @@ if (search) {
 // The table as text, copied where the browser lets a page, else shown for the reader to copy.
 document.querySelectorAll("button.copy").forEach((button) => {
   button.hidden = false;
-  const said = button.textContent;
+  const label = button.textContent;
   button.addEventListener("click", async () => {
     const text = document.getElementById(button.dataset.copy);
     try {
       await navigator.clipboard.writeText(text.value);
       button.textContent = "copied";
-      setTimeout(() => { button.textContent = said; }, 1500);
+      setTimeout(() => { button.textContent = label; }, 1500);
     } catch {
       text.hidden = false;
       text.select();
