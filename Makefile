@@ -72,7 +72,7 @@ test-slow: install ## Run the tests that take minutes
 	$(PY) -m pytest -q -m slow $(ARGS)
 
 # The slow tests that are not of hours, large sets or benchmarks, so that they are run with every change.
-SLOW_SHORT := tests/test_wheel.py tests/test_every_yaml.py tests/config tests/commands tests/run/test_ddp.py \
+SLOW_SHORT := tests/test_wheel.py tests/test_every_yaml.py tests/config tests/commands tests/run/test_ddp.py tests/run/test_foreign_ddp.py \
 	tests/run/test_ddp_faults.py tests/run/test_nodes.py \
 	tests/run/test_fused_runs.py tests/sweep/test_cluster.py tests/sweep/test_compared.py tests/sweep/test_forkserver.py \
 	tests/sweep/test_fuse.py tests/sweep/test_hydra.py tests/sweep/test_workers.py

@@ -221,7 +221,7 @@ def validate(config: dict[str, Any]) -> None:
             raise ConfigError(f"callbacks.{name}: accepted: a mapping with the callback's class in _target_")
     if is_foreign(config):
         _validate_foreign(config)
-    _validate_ranks(config.get("trainer") or {}, is_foreign(config))
+    _validate_ranks(config.get("trainer") or {})
     interval = (config.get("trainer") or {}).get("val_check_interval", 1.0)
     if (config.get("trainer") or {}).get("check_val_every_n_epoch", 1) is None and isinstance(interval, float):
         raise ConfigError(
@@ -258,7 +258,7 @@ def _validate_foreign(config: dict[str, Any]) -> None:
         raise ConfigError(str(error)) from error
 
 
-def _validate_ranks(trainer: dict[str, Any], foreign: bool) -> None:
+def _validate_ranks(trainer: dict[str, Any]) -> None:
     strategy = trainer.get("strategy", "auto")
     counts = {key: trainer.get(key, 1) for key in ("devices", "num_nodes")}
     for key, count in counts.items():
@@ -268,7 +268,5 @@ def _validate_ranks(trainer: dict[str, Any], foreign: bool) -> None:
             )
     if strategy == "ddp" and set(counts.values()) == {1}:
         raise ConfigError("trainer.devices=1: accepted with trainer.strategy=ddp: 2 or more")
-    if strategy == "ddp" and foreign:
-        raise ConfigError("trainer.strategy=ddp: accepted with a module of somebody's own: auto")
     if strategy == "ddp" and trainer.get("cuda_graph"):
         raise ConfigError("trainer.cuda_graph=true: accepted with trainer.strategy=ddp: false")

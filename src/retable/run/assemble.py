@@ -66,6 +66,8 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     if is_foreign(config):
         check_loggers(config, make_callbacks(config, None, Path()))
         make_plugins(config["trainer"])
+        if ddp.is_asked_for(config):
+            ddp.check(config, None)
         return foreign.check(config)
     if config["trainer"]["device"] == "cpu":  # before data are read, which may mean to download them
         devices.precision(config["trainer"]["precision"], "cpu")

@@ -51,16 +51,23 @@ def is_asked_for(config: dict[str, Any]) -> bool:
     return config["trainer"].get("strategy") == "ddp"
 
 
-def check(config: dict[str, Any], task: Task) -> None:
-    """Refuse what several processes can't train together.  Raises: ConfigError, one line."""
-    trainer, batch = config["trainer"], config["data"]["batch_size"]
+def check(config: dict[str, Any], task: Task | None) -> None:
+    """Refuse what several processes can't train together.
+
+    Args:
+        task: None for a module of somebody's own.
+
+    Raises:
+        ConfigError: one line.
+    """
+    trainer = config["trainer"]
     world = trainer.get("devices", 1) * trainer.get("num_nodes", 1)
-    if batch % world:
+    if task is not None and (batch := config["data"]["batch_size"]) % world:
         key = "trainer.devices" if trainer.get("num_nodes", 1) == 1 else "trainer.num_nodes * trainer.devices"
         raise ConfigError(f"data.batch_size={batch}: accepted with {key}={world}: a multiple of it")
     if trainer.get("sync_batchnorm") and (trainer["device"] == "cpu" or not devices.gpus()):
         raise ConfigError("trainer.sync_batchnorm=true: PyTorch has it on GPUs alone; accepted here: false")
-    if not task.shareable:
+    if task is not None and not task.shareable:
         raise ConfigError(f"trainer.strategy=ddp: accepted by task={config['task']['name']}: auto")
     if nodes.are_several(config):
         nodes.place(config)
@@ -78,6 +85,11 @@ def first_place(config: dict[str, Any]) -> Place:
     if found.rank:
         raise ConfigError(f"trainer.num_nodes={found.nodes}: rank {found.rank} is started by: retable train")
     return found
+
+
+def ended_elsewhere(error: BaseException, meeting: "Meeting | None", asked: Callable[[], bool]) -> bool:
+    """Whether an error is that of another node's rank, which was asked to stop as this one was and has gone first."""
+    return isinstance(error, RuntimeError) and meeting is not None and meeting.place.nodes > 1 and asked()
 
 
 class _Environment(LightningEnvironment):

@@ -144,18 +144,19 @@ def _execute(
     kind, capabilities = devices.resolve(config["trainer"]["device"])
     config = _with_precision(config, devices.precision(config["trainer"]["precision"], kind, capabilities))
     facts.reset_peak_memory(kind)
+    meeting = None
+    if ddp.is_asked_for(config):
+        meeting = ddp.Meeting(ddp.first_place(config))  # before anything else, as other nodes wait for it
     if is_foreign(config):
         hooks = {"on_epoch": on_epoch, "on_chunk": on_chunk, "should_interrupt": should_interrupt}
         callbacks = make_callbacks(config, None, directory)
         loggers = make_loggers(config, directory, atomic.read_json(directory / files.RUN) or {}, callbacks)
-        its_trainer = functools.partial(make_trainer, config["trainer"], kind, callbacks=callbacks, loggers=loggers)
+        its_trainer = functools.partial(make_trainer, config["trainer"], kind, loggers=loggers)
+        hooks["callbacks"] = callbacks
         try:
-            return foreign_train.execute(config, directory, kind, its_trainer, **hooks)
+            return foreign_train.execute(config, directory, kind, its_trainer, meeting, **hooks)
         finally:
             close_loggers(loggers)
-    meeting = None
-    if ddp.is_asked_for(config):
-        meeting = ddp.Meeting(ddp.first_place(config))  # before anything else, as other nodes wait for it
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     task = make_task(config, data)
@@ -208,13 +209,9 @@ def _execute(
         with companions:
             fit(trainer, task, data, record, found, config)
     except (Interrupted, RuntimeError) as error:
-        # A rank of another node that was asked to stop, too, may be gone before this one has noticed.
-        if not isinstance(error, Interrupted) and not (
-            meeting is not None and meeting.place.nodes > 1 and should_interrupt()
-        ):
-            record.close()
-            raise
         record.close()
+        if not isinstance(error, Interrupted) and not ddp.ended_elsewhere(error, meeting, should_interrupt):
+            raise
         return {"status": INTERRUPTED, "epochs": record.epochs}
     except Diverged as error:
         outcome = {"status": DIVERGED, "reason": str(error), "diverged": {"epoch": error.epoch, "step": error.step}}

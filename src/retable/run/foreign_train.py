@@ -6,11 +6,12 @@ stopped goes on from its last epoch as if it had not been. What only a `Task` gi
 pictures, chunks, predictions) is left out.
 """
 
+import contextlib
 import functools
 import random
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +25,10 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.data.loader import mixed_seed
 from retable.errors import RetableError
-from retable.run import beside, checkpoints, files
+from retable.run import beside, checkpoints, ddp, files, foreign_ranks
 from retable.run.foreign import check_metric, declared_directions, make_data, make_module, scalars
 from retable.run.foreign_data import fingerprint, same_items
+from retable.run.nodes import Place
 from retable.run.record import Record
 from retable.run.result import note_start, phases, result_of
 from retable.run.tensorboard import write_images
@@ -79,7 +81,11 @@ class Logged(Record):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
         loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
-        self.on_data(*fingerprint(trainer.datamodule, loaders))
+        found = fingerprint(trainer.datamodule, loaders)
+        if not same_items(found[0], trainer.strategy.broadcast(found[0])):
+            raise RetableError(f"rank {trainer.global_rank}: not the data of rank 0; accepted: the same on all nodes")
+        if self.writes:
+            self.on_data(*found)
         # Lightning steps these behind the epoch's checkpoint, which would not know of it.
         self._plateaus = [
             (c, c.frequency) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau and c.interval == "epoch"
@@ -95,7 +101,8 @@ class Logged(Record):
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)
         for loader in loop._combined_loader.flattened:
-            for holder in (loader, getattr(loader, "sampler", None)):
+            batches = getattr(loader, "batch_sampler", None)
+            for holder in (loader, getattr(loader, "sampler", None), getattr(batches, "sampler", None)):
                 generator = getattr(holder, "generator", None)
                 if isinstance(generator, torch.Generator):
                     generator.manual_seed(seed)
@@ -108,19 +115,20 @@ class Logged(Record):
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(loss, torch.Tensor):
             self._losses.append(loss.detach())
-        if len(self._losses) == _LOOK_EVERY or trainer.is_last_batch:
+        if (batch_idx + 1) % _LOOK_EVERY == 0 or trainer.is_last_batch:
             self._look(trainer)
         if self.should_interrupt():
             raise Interrupted
 
     def _look(self, trainer: pl.Trainer) -> None:
-        if self._losses:
-            losses = torch.stack([loss.float().mean() for loss in self._losses]).cpu()
-            finite, self._losses = torch.isfinite(losses), []
-            if not finite.all():
-                late = len(losses) - 1 - int((~finite).nonzero()[0])
-                raise Diverged(trainer.current_epoch + 1, trainer.global_step - late)
-            self.on_chunk(len(losses), float(losses[-1]))
+        losses, self._losses = [loss.float().mean() for loss in self._losses], []
+        values = torch.stack(losses).cpu() if losses else torch.zeros(0)
+        finite = torch.isfinite(values)
+        if not trainer.strategy.reduce_boolean_decision(bool(finite.all())):  # where one process's is not, none goes on
+            late = 0 if finite.all() else len(values) - 1 - int((~finite).nonzero()[0])
+            raise Diverged(trainer.current_epoch + 1, trainer.global_step - late)
+        if losses:
+            self.on_chunk(len(losses), float(values[-1]))
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._before = set(trainer.callback_metrics)
@@ -169,13 +177,15 @@ def _fit(
     data: pl.LightningDataModule,
     record: Logged,
     config: dict[str, Any],
+    found: Path | None,
 ) -> None:
     """Train from the checkpoint, where there is one, to the end; then use the test set once, where there is one.
+
+    Every rank does this.
 
     Raises:
         ConfigError: where the metric was never logged.
     """
-    found = checkpoints.usable(record.directory)
     # Each entry seeded: what `setup` draws (random_split) is then the same in a run that goes on.
     seeded = functools.partial(pl.seed_everything, config["seed"], workers=True, verbose=False)
     if found is None and config["trainer"].get("validate_first"):
@@ -187,7 +197,8 @@ def _fit(
         return
     logged = dict.fromkeys(name for row in record.rows for name in files.metrics_of(row))
     declared = {} if record.higher_is_better is None else {record.metric: record.higher_is_better}
-    check_metric(config, list(logged), declared)
+    if record.writes:
+        check_metric(config, list(logged), declared)
     if is_overridden("test_step", module) and is_overridden("test_dataloader", data):
         seeded()
         record.add(merged(trainer.test(module, datamodule=data, verbose=False)))
@@ -202,7 +213,10 @@ def execute(
     config: dict[str, Any],
     directory: Path,
     kind: str,
-    make_trainer: Callable[[Record], pl.Trainer],
+    make_trainer: Callable[..., pl.Trainer],
+    meeting: ddp.Meeting | None,
+    *,
+    callbacks: Sequence[pl.Callback],
     on_epoch: Callable[[dict[str, Any]], None],
     **hooks: Any,
 ) -> dict[str, Any]:
@@ -212,6 +226,7 @@ def execute(
         config: with the precision that it comes to.
         kind: "cpu" or "cuda".
         make_trainer: gives the Trainer of config's `trainer` for a record.
+        meeting: None, or where the processes that train it together meet.
         hooks: on_chunk, should_interrupt.
     """
     clock = time.perf_counter()
@@ -240,13 +255,24 @@ def execute(
         on_epoch=on_epoch,
         **hooks,
     )
-    trainer = make_trainer(record)
+    found = checkpoints.usable(directory)
+    companions: Any = contextlib.nullcontext()
+    if meeting is not None:
+        own = foreign_ranks.share(module, data, 0, meeting.place.world, config["seed"])
+        trainer = make_trainer(record, callbacks=[*callbacks, own], ranks=ddp.settings(kind, meeting.place))
+        request = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
+        companions = ddp.companions(config, request, meeting, kind)
+    else:
+        trainer = make_trainer(record, callbacks=callbacks)
     seconds = {"setup": time.perf_counter() - clock}
     outcome: dict[str, Any] = {"status": files.FINISHED}
     try:
-        _fit(trainer, module, data, record, config)
-    except Interrupted:
+        with companions:
+            _fit(trainer, module, data, record, config, found)
+    except (Interrupted, RuntimeError) as error:
         record.close()
+        if not isinstance(error, Interrupted) and not ddp.ended_elsewhere(error, meeting, hooks["should_interrupt"]):
+            raise
         return {"status": files.INTERRUPTED, "epochs": record.epochs}
     except Diverged as error:
         outcome = {"status": files.DIVERGED, "reason": str(error)}
@@ -275,6 +301,43 @@ def execute(
     atomic.sync(directory)  # and before anything is deleted that is not needed any more
     checkpoints.settle(directory, kept)
     return result
+
+
+def follow(
+    config: dict[str, Any],
+    directory: Path,
+    found: Path | None,
+    place: Place,
+    make_trainer: Callable[..., pl.Trainer],
+    join: Callable[[], None],
+) -> None:
+    """Train as another rank than the first: what `execute` does, writing nothing.
+
+    Args:
+        found: the checkpoint that all go on from.
+        make_trainer: as for `execute`, with the callbacks that config asks for.
+        join: meets the others; called when all is made.
+    """
+    pl.seed_everything(config["seed"], workers=True, verbose=False)
+    module, data, mode = make_module(config), make_data(config), config["task"].get("mode")
+    own = foreign_ranks.share(module, data, place.rank, place.world, config["seed"])
+    record = Logged(
+        directory=directory,
+        metric=config["task"]["metric"],
+        higher_is_better=None if mode is None else mode == "max",
+        extra={},
+        events=None,
+        seed=config["seed"],
+        on_data=lambda found, covers: None,
+        on_epoch=lambda row: None,
+        on_chunk=lambda steps, loss: None,
+        should_interrupt=lambda: False,
+    )
+    record.writes = False
+    trainer = make_trainer(record, own)
+    join()
+    with contextlib.suppress(Diverged):  # as all ranks have; the first one says so
+        _fit(trainer, module, data, record, config, found)
 
 
 def _draw(directory: Path, record: Logged, config: dict[str, Any]) -> None:

@@ -20,8 +20,9 @@ import pytorch_lightning as pl
 import torch
 from torch import distributed
 
+from retable.config.keys import is_foreign
 from retable.errors import RetableError, first_line
-from retable.run import ddp, devices, execute, precision, steps
+from retable.run import ddp, devices, execute, foreign_train, precision, steps
 from retable.run.assemble import best_is_highest, make_callbacks, make_data, make_early_stop, make_task
 from retable.run.ddp import Meeting
 from retable.run.nodes import Place
@@ -62,13 +63,26 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
     config, directory, place = request["config"], Path(request["directory"]), meeting.place
     quieten_lightning()
     kind, _ = devices.resolve(config["trainer"]["device"])
+    found = request["found"] and Path(request["found"])
+    if found and not found.is_file():
+        raise RetableError(f"{found}: not found here; accepted for going on: a folder that all nodes share")
+    ranks = ddp.settings(kind, place)
+
+    def join() -> None:
+        ready()
+        meeting.join(kind)
+
+    def its_trainer(record: Record, own: pl.Callback) -> pl.Trainer:
+        callbacks = make_callbacks(config, None, directory)
+        return execute.make_trainer(config["trainer"], kind, record, [*callbacks, own], (), ranks)
+
+    if is_foreign(config):
+        foreign_train.follow(config, directory, found, place, its_trainer, join)
+        return
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     if data.fingerprint != request["fingerprint"]:
         raise RetableError(f"{config['data']['root']}: not the data of rank 0; accepted: the same on all nodes")
-    found = request["found"] and Path(request["found"])
-    if found and not found.is_file():
-        raise RetableError(f"{found}: not found here; accepted for going on: a folder that all nodes share")
     task = make_task(config, data)
     precision.settle(config, task, data, kind)
     ddp.share(task, data, place.rank, place.world)
@@ -78,10 +92,8 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
     record.writes = False
     callbacks = make_callbacks(config, task, directory)
     steps.choose(config, task, data, callbacks)
-    ranks = ddp.settings(kind, place)
     trainer = execute.make_trainer(config["trainer"], kind, record, [*callbacks, ddp.callback(config)], (), ranks)
-    ready()
-    meeting.join(kind)
+    join()
     with contextlib.suppress(Diverged):  # as all ranks have; the first one says so
         execute.fit(trainer, task, data, record, found, config)
 
@@ -106,8 +118,8 @@ def _is_ready() -> None:
     os.dup2(2, 1)
 
 
-def _end_with_the_first() -> None:
-    sys.stdin.read()
+def _end_with_the_first(pipe: int) -> None:
+    os.read(pipe, 1)  # not by sys.stdin, whose lock a forked DataLoader worker would wait for
     os._exit(1)
 
 
@@ -120,7 +132,7 @@ def main() -> None:
     if not line:
         os._exit(1)  # the first has gone
     request = json.loads(line)
-    threading.Thread(target=_end_with_the_first, daemon=True).start()
+    threading.Thread(target=_end_with_the_first, args=(os.dup(0),), daemon=True).start()
     torch.set_num_threads(request["threads"])
     meeting, code = Meeting(Place(**request["place"])), 0
     try:
