@@ -49,7 +49,7 @@ class Evaluated:
 
     @property
     def has_published(self) -> bool:
-        """Whether any cell has a published figure beside its own."""
+        """Whether any cell has a published value beside its own."""
         return any(entry.published is not None for row in self.rows for entry in row.entries.values())
 
     @property

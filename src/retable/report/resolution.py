@@ -50,7 +50,7 @@ class Resolution:
 
     @property
     def more(self) -> str:
-        """What would decide it; empty where it is decided or nothing would."""
+        """What would decide it; empty where it is decided or not known."""
         by = " by the images' spread" if self.predicted else ""
         if self.beyond:
             return f"more than {MOST_SEEDS:,} would be needed{by}"
