@@ -4,9 +4,12 @@ Run with -s to see the map. A package may use itself and whatever stands below i
 """
 
 import ast
+import re
 from collections import defaultdict
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+from retable.cli import COMMANDS
 
 PACKAGE = Path(__file__).parents[1] / "src" / "retable"
 # From the command line down to plain values. Rooms in one line stand side by side and do not use each other.
@@ -60,6 +63,17 @@ def arrows() -> dict[tuple[str, str], list[str]]:
 def test_every_room_has_its_place() -> None:
     rooms = {room_of(path) for path in PACKAGE.rglob("*.py")}
     assert rooms == set(LEVEL)
+
+
+def test_the_map_in_contributing_is_the_order_and_names_every_command() -> None:
+    text = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1:3] for line in text.partition("| room |")[2].splitlines()[2:]]
+    rows = rows[: next(number for number, row in enumerate(rows) if not row)]
+    assert [set(re.findall(r"`(\w+)`", room)) for room, _ in rows] == [set(rooms) for rooms in ORDER]
+    (commands,) = (what for room, what in rows if room.strip() == "`commands`")
+    assert {name.strip() for name in commands.split(",")} == {
+        command.__name__.rpartition(".")[2] for command in COMMANDS
+    }
 
 
 def test_imports_point_down() -> None:

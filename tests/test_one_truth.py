@@ -9,7 +9,7 @@ from retable.run import files
 PACKAGE = Path(__file__).parents[1] / "src" / "retable"
 SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if "project" not in str(path.parent.relative_to(PACKAGE))]
 IN_A_RUN = {files.RUN, files.RESULT, files.HISTORY, files.CHECKPOINT, files.PREVIOUS, files.BEST}
-IN_A_RUN |= {files.IMAGES, files.LOGGERS, files.JOB}
+IN_A_RUN |= {files.IMAGES, files.LOGGERS, files.JOB, files.LOG}
 
 
 def texts(path: Path) -> list[tuple[int, str]]:

@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "arrays": ["ImageSet", "Splits", "blank"],
         "module": ["ImageData"],
+        "formats.pictures": ["read_image"],
         "sets.cifar": ["CifarData"],
         "sets.mnist": ["MnistData"],
         "sets.brain": ["BrainData"],

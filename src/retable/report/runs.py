@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from retable.atomic import json_of, read_bytes
-from retable.config.keys import lookup
+from retable.config.keys import SCALE, lookup
 from retable.errors import ConfigError
 from retable.experiment.table import Table
-from retable.run.files import ENDED, FINISHED, HISTORY, RESULT, RUN, UNFINISHED, go_up, is_result
+from retable.run.files import ENDED, FINISHED, HISTORY, RESULT, RUN, UNFINISHED, history_fault, is_result
 
 # What pages count with, and no metric is.
-_CONFIG_NUMBERS = ("trainer.max_epochs", "trainer.max_steps", "data.fraction")
-_CONFIG_NUMBERS += ("trainer.limit_train_batches", "trainer.limit_val_batches")
+_CONFIG_NUMBERS = tuple(key for key in SCALE if key != "data.source")
 _RESULT_NUMBERS = ("config_epochs", "step", "steps_per_second", "seconds.total", "seconds.train", "device.threads")
 _MOST, _LONGEST = 1e15, 60
 
@@ -134,10 +133,8 @@ def read_run(folder: Path) -> RunRecord:
             if not is_number(value := lookup(values, key)):
                 raise ValueError(f"{name}: {key}={str(value)[:_LONGEST]!r} is no number")
     history = read_history(folder / HISTORY) if (folder / HISTORY).exists() else {}
-    if not go_up(history.get("epoch", ())):
-        raise ValueError(f"{HISTORY} has epochs that do not go up")
-    if status == FINISHED and not history.get("epoch"):
-        raise ValueError(f"finished, but {HISTORY} is missing or empty")
+    if fault := history_fault(history.get("epoch", ()), status == FINISHED):
+        raise ValueError(f"{HISTORY} {fault}")
     seed = result.get("seed", config.get("seed", 0))
     if not isinstance(seed, int):
         raise ValueError(f"the seed {seed!r} is no whole number")

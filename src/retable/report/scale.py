@@ -8,7 +8,7 @@ a share of the data that a cell is published for (report E.1) is no reduction.
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from retable.config.keys import lookup
+from retable.config.keys import SCALE, lookup
 from retable.report.runs import RunRecord
 
 SAMPLE = "sample data"
@@ -55,7 +55,7 @@ def scale_of(record: RunRecord, published_epochs: int, published_fraction: float
     """The scale of a run. Args: published_epochs, published_fraction: of the run's cell."""
     config = record.config
     limits = []
-    for key in ("trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.limit_test_batches"):
+    for key in (key for key in SCALE if key.startswith("trainer.limit_")):
         value = lookup(config, key, 1.0)
         # A whole number is a number of batches, also 1; a float is a share.
         if isinstance(value, int) or (value is not None and value < 1):

@@ -314,7 +314,7 @@ def make_trainer(
 def _draw(directory: Path, record: Record, task: Task, data: Any, config: dict[str, Any]) -> None:
     from retable.figures import classification as figures
 
-    folder, title = directory / "figures", f"{config['task']['name']} · {directory.name}"
+    folder, title = directory / files.FIGURES, f"{config['task']['name']} · {directory.name}"
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed as it drew
     figures.curves(record.rows, folder / "curves.png", title)
     figures.gradient_norms(record.rows, folder / "gradient_norms.png", title)

@@ -156,29 +156,40 @@ def _lines(rows: list[dict[str, Any]]) -> list[str]:
     return text.getvalue().splitlines(keepends=True)
 
 
-def history_is_odd(path: Path) -> str:
-    """What is wrong with a history's epochs, in words; "" if they are numbers that go up."""
+def history_is_odd(path: Path, finished: bool = False) -> str:
+    """What is wrong with a history's epochs, in words; "" if they are numbers that go up.
+
+    Args:
+        finished: whether it is a finished run's, which has some.
+    """
     try:
         state = path.stat()
-        return _odd(path, state.st_size, state.st_mtime_ns)
+        return _odd(path, state.st_size, state.st_mtime_ns, finished)
     except FileNotFoundError:
-        return ""
+        return history_fault((), finished)
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
 
 
 @functools.cache
-def _odd(path: Path, size: int, mtime_ns: int) -> str:
+def _odd(path: Path, size: int, mtime_ns: int, finished: bool) -> str:
     try:
         epochs = [row.get("epoch", math.nan) for row in read_history(path)]
     except (ValueError, TypeError, csv.Error) as error:
         return f"is damaged ({first_line(error)})"
-    return "" if go_up(epochs) else "has epochs that do not go up"
+    return history_fault(epochs, finished)
 
 
-def go_up(epochs: Sequence[float]) -> bool:
-    """Whether a history's epochs are numbers, each higher than the one before."""
-    return all(map(math.isfinite, epochs)) and all(a < b for a, b in itertools.pairwise(epochs))
+def history_fault(epochs: Sequence[float], finished: bool) -> str:
+    """What is wrong with a history, in words; "" if its epochs are numbers, each higher than the one before.
+
+    Args:
+        epochs: none where there is no history.
+        finished: whether it is a finished run's, which has some.
+    """
+    if not all(map(math.isfinite, epochs)) or not all(a < b for a, b in itertools.pairwise(epochs)):
+        return "has epochs that do not go up"
+    return "is missing or empty, of a finished run" if finished and not epochs else ""
 
 
 def read_history(path: Path) -> list[dict[str, float]]:

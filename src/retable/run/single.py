@@ -326,5 +326,5 @@ def _summarise(result: dict[str, Any], directory: Path) -> None:
     if result["data"]["source"] == "sample":
         print("Made from synthetic sample data: for trying things out, not comparable with anything.")
     print(f"result:  {directory / files.RESULT}")
-    print(f"figures: {directory / 'figures'}")
+    print(f"figures: {directory / files.FIGURES}")
     print(f"curves:  {shlex.join(['tensorboard', '--logdir', str(directory)])}")

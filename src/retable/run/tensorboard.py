@@ -33,7 +33,7 @@ def write_images(directory: Path, epoch: int) -> None:
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
     values = []
-    for path in sorted((directory / "figures").glob("*.png")):
+    for path in sorted((directory / files.FIGURES).glob("*.png")):
         with Image.open(path) as picture:
             width, height, channels = *picture.size, len(picture.getbands())
         # The file's own bytes: SummaryWriter.add_image would decode and compress them again.

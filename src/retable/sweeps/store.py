@@ -93,7 +93,7 @@ def _read_state(directory: Path) -> tuple[str, str]:
         return BROKEN, f"{files.RUN} {run}"
     result = files.read_result(directory)
     if result is not None:
-        odd = files.history_is_odd(directory / files.HISTORY)
+        odd = files.history_is_odd(directory / files.HISTORY, result["status"] == files.FINISHED)
         return (BROKEN, f"{files.HISTORY} {odd}") if odd else (result["status"], "")
     if (directory / files.RESULT).exists():
         return BROKEN, f"{files.RESULT} is not whole"

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from retable.data import ImageData, ImageSet, Splits
+from retable.data import ImageData, ImageSet, Splits, read_image
 
 SPECIES = ("oak", "beech", "birch")
 
@@ -34,9 +34,9 @@ class PhotoData(ImageData):
         return Splits(self._images(by_split["train"]), self._images(by_split["val"]), SPECIES)
 
     def _images(self, files: list[Path]) -> ImageSet:
-        images = [np.asarray(Image.open(file).convert("RGB").resize((self.size, self.size))) for file in files]
+        images = [read_image(file, (self.size, self.size)) for file in files]
         labels = [SPECIES.index(file.parent.name) for file in files]
-        return ImageSet(np.stack(images).transpose(0, 3, 1, 2).copy(), np.array(labels))
+        return ImageSet(np.stack(images), np.array(labels))
 
     def make_sample(self, folder: Path) -> None:
         """Draw three shapes, so that everything can be tried without a photograph."""
