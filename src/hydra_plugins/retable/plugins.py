@@ -101,7 +101,7 @@ class WorkersLauncher(_Plugin, Launcher):
                 job.return_value = metrics.get("final", {}).get(metrics.get("best_by"))
                 job.status = JobStatus.COMPLETED
             else:
-                job.return_value, job.status = RuntimeError(result.get("reason", "interrupted")), JobStatus.FAILED
+                job.return_value, job.status = RuntimeError(result.get("reason", files.INTERRUPTED)), JobStatus.FAILED
             returns.append(job)
         return returns
 

@@ -31,22 +31,6 @@ NEUTRAL = {
     "trainer.sync_batchnorm": False,
     "trainer.reload_dataloaders_every_n_epochs": 0,
 }
-# Keys of trainer with the values under which no single step of a training matters.
-INDIFFERENT_TO_STEPS: dict[str, tuple[Any, ...]] = {
-    "gradient_clip_val": (None,),
-    "accumulate_grad_batches": (1,),
-    "max_time": (None,),
-    "min_steps": (None,),
-    "val_check_interval": (1.0,),
-    "overfit_batches": (0, 0.0),
-    "profiler": (None,),
-    "detect_anomaly": (False,),
-    "strategy": ("auto",),
-    "devices": (1, "auto"),
-    "num_nodes": (1,),
-    "plugins": ([],),
-    "enable_progress_bar": (False,),
-}
 # Keys that make a run smaller than it was published: a table says that a cell has runs of another scale.
 SCALE = ("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches", "trainer.limit_val_batches")
 SCALE += ("trainer.limit_test_batches", "data.fraction", "data.source")

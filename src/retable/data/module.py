@@ -27,6 +27,7 @@ import pytorch_lightning as pl
 import torch
 
 from retable import checks
+from retable.config.stepping import is_whole
 from retable.data.arrays import Splits, Unlabelled
 from retable.data.formats.pictures import EXTENSIONS, unlabelled
 from retable.data.loader import DeviceLoader, batches_per_chunk, enlarged, free_memory
@@ -243,10 +244,12 @@ class ImageData(Reading, pl.LightningDataModule):
         trainer = self.trainer
         if trainer is not None:
             # Lightning's limits count its own steps; with one mini-batch to a step those are optimizer steps.
-            # limit_train_batches=1 is one batch, 1.0 is all of them.
-            whole_epoch = trainer.limit_train_batches == 1.0 and isinstance(trainer.limit_train_batches, float)
             limited = trainer.fast_dev_run or trainer.overfit_batches or trainer.max_steps != -1
-            if not whole_epoch or limited or getattr(trainer, "val_check_interval", "a time") != 1.0:
+            if (
+                not is_whole(trainer.limit_train_batches)
+                or limited
+                or getattr(trainer, "val_check_interval", "a time") != 1.0
+            ):
                 return 1
         most = batches_per_chunk(self.batch_size, self.image_shape)
         if self.block is None or most < self.block or self.augment_mode == "fly" or self._device.type != "cuda":

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import (
 )
 
 from retable.config.build import target_of
-from retable.config.keys import INDIFFERENT_TO_STEPS
+from retable.config.stepping import counting_steps, wanting_steps
 from retable.data.module import ImageData
 from retable.errors import ConfigError
 from retable.tasks.base import Task
@@ -62,7 +62,7 @@ def choose(
     elif config["trainer"].get("cuda_graph"):
         raise ConfigError(f"trainer.cuda_graph=true: accepted with {reasons[0]}: false")
     else:
-        reasons += _limits(config["trainer"])
+        reasons += counting_steps(config["trainer"])
         in_chunks, because = not reasons, reasons[0] if reasons else "nothing asks for single steps"
     if in_chunks:
         task.automatic_optimization = False
@@ -74,7 +74,6 @@ def choose(
 def _reasons(
     config: dict[str, Any], task: pl.LightningModule, data: pl.LightningDataModule, callbacks: Sequence[Callback]
 ) -> Iterator[str]:
-    trainer = config["trainer"]
     if not isinstance(task, Task):
         yield f"task._target_={config['task']['_target_']}"
         return
@@ -86,25 +85,11 @@ def _reasons(
     for callback in callbacks:
         if _wants_steps(callback):
             yield f"callback {type(callback).__name__}"
-    for key, indifferent in INDIFFERENT_TO_STEPS.items():
-        if trainer.get(key, indifferent[0]) not in indifferent:
-            yield f"trainer.{key}={trainer[key]}"
-    if str(trainer["precision"]) == "16-mixed":
-        yield "trainer.precision=16-mixed"
-    if config["scheduler"].get("interval") == "step":
-        yield "scheduler.interval=step"
+    yield from wanting_steps(config)
     step = getattr(target_of(config["optimizer"], "optimizer"), "step", None)
     closure = None if step is None else inspect.signature(step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:  # it evaluates a step's loss several times
         yield f"optimizer._target_={config['optimizer']['_target_']}"
-
-
-def _limits(trainer: dict[str, Any]) -> Iterator[str]:
-    if trainer["max_steps"] != -1:
-        yield f"trainer.max_steps={trainer['max_steps']}"
-    limit = trainer["limit_train_batches"]
-    if not (isinstance(limit, float) and limit == 1.0):  # 1 is one batch, 1.0 is all of them
-        yield f"trainer.limit_train_batches={limit}"
 
 
 def _wants_steps(callback: Callback) -> bool:

@@ -98,7 +98,7 @@ def _run_on_end(plan: Plan, outcome: Outcome) -> None:
     """Run `sweep.on_end` with the outcome in its environment; what becomes of it changes nothing."""
     statuses = [store.status_of(run.directory) for run in plan.runs]
     values = {
-        "STATUS": {0: "done", 130: "interrupted"}.get(exit_code(plan, outcome), "failed"),
+        "STATUS": {0: "done", 130: files.INTERRUPTED}.get(exit_code(plan, outcome), files.FAILED),
         "NAME": plan.label,
         "RUNS": len(statuses),
         "DONE": sum(status in files.DONE for status in statuses),

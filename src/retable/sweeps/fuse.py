@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from retable.config.keys import INDIFFERENT_TO_STEPS, is_foreign, lookup, public_target
+from retable.config.keys import is_foreign, lookup, public_target
+from retable.config.stepping import counting_steps, wanting_steps
 from retable.sweeps.plan import Run
 
 MOST = 32  # runs in one model that `auto` makes
@@ -19,7 +20,6 @@ _LOSSES = {"torch.nn.CrossEntropyLoss": ("l1", "label_smoothing")}
 _ADAM = ("lr", "weight_decay", "betas", "eps")
 _OPTIMIZERS = {"torch.optim.SGD": ("lr", "momentum", "weight_decay")}
 _OPTIMIZERS |= dict.fromkeys(("torch.optim.Adam", "torch.optim.AdamW"), _ADAM)
-_TRAINER = INDIFFERENT_TO_STEPS | {"compile": (False,), "cuda_graph": (False,), "max_steps": (-1,)}
 
 
 def refusal(config: dict[str, Any], settings: dict[str, Any]) -> str | None:
@@ -45,18 +45,10 @@ def refusal(config: dict[str, Any], settings: dict[str, Any]) -> str | None:
     for name, node in config["logger"].items():
         if isinstance(node, dict):
             return f"logger={name}"
-    trainer = config["trainer"]
-    for key, plain in _TRAINER.items():
-        if trainer.get(key, plain[0]) not in plain:
-            return f"trainer.{key}={trainer[key]}"
-    limit = trainer["limit_train_batches"]
-    if not (isinstance(limit, float) and limit == 1.0):  # 1 is one batch, 1.0 is all of them
-        return f"trainer.limit_train_batches={limit}"
-    if str(trainer["precision"]) == "16-mixed":
-        return "trainer.precision=16-mixed"
-    if config["scheduler"].get("interval") == "step":
-        return "scheduler.interval=step"
-    return None
+    for key in ("compile", "cuda_graph"):
+        if config["trainer"].get(key):
+            return f"trainer.{key}={config['trainer'][key]}"
+    return next(iter((*wanting_steps(config), *counting_steps(config["trainer"]))), None)
 
 
 def groups(runs: Sequence[Run], settings: dict[str, Any], gpus: int) -> list[list[Run]]:
