@@ -22,6 +22,7 @@ METHOD = (
     " paired t test's p stands beside it, corrected by Holm's method for all of them."
 )
 MOST_SEEDS = 1000
+MIN_ALIKE = 6  # seeds of one value that the sign test needs: 1 / 2^6 < 0.025
 ONE_SEED, NO_SEED, SAME = "one seed: no interval", "no shared seed", "the same in {} seeds"
 
 
@@ -92,14 +93,19 @@ def two_sided_p(differences: Sequence[float]) -> float | None:
 
 
 def lower_p(differences: Sequence[float]) -> float | None:
-    """One-sided: the chance of so small a mean, or a smaller one, where the true one is 0; None for fewer than two."""
+    """One-sided: the chance of so small a mean, or a smaller one, where the true one is 0; None for fewer than two.
+
+    Values without a spread, such as an epoch that is the same in all seeds, say nothing of the spread of others: then it
+    is the sign test's, 1 / 2^n for n values below 0.
+    """
     if len(differences) < 2:
         return None
     from scipy.special import stdtr
 
     mean, spread = fmean(differences), stdev(differences)
     if spread == 0:
-        return 0.5 if mean == 0 else float(mean > 0)
+        alike = 0.5 ** len(differences)
+        return 0.5 if mean == 0 else 1 - alike if mean > 0 else alike
     return float(stdtr(len(differences) - 1, mean / spread * math.sqrt(len(differences))))
 
 
@@ -128,6 +134,7 @@ def corrected(found: Sequence[Interval]) -> list[Interval]:
 def seeds_needed(mean: float, spread: float) -> int | None:
     """How many paired seeds would resolve a difference, if its mean and sample deviation are as these: the least n with
     n >= (t(0.975, n - 1) + t(0.8, n - 1))² (spread / mean)², so that the 95 % interval excludes 0 in 80 % of cases.
+    Without a spread it is the sign test that is to resolve it.
 
     Returns:
         None where more than MOST_SEEDS would be needed, or no number would do.
@@ -137,6 +144,8 @@ def seeds_needed(mean: float, spread: float) -> int | None:
     """
     from scipy.special import stdtrit
 
+    if not spread:
+        return MIN_ALIKE
     if mean == 0:
         return None
     ratio = (spread / mean) ** 2

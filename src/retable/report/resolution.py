@@ -106,10 +106,10 @@ def resolve(
 
 
 def below_p(values: Sequence[float]) -> float:
-    """As `lower_p`; where all seeds have one value of 0 or below it is 0: that is certainly no win."""
+    """As `lower_p`; a tie in every seed is no win, as a loss in every seed is."""
     found = lower_p(values)
     assert found is not None
-    return 0.0 if max(values) <= 0 and min(values) == max(values) else found
+    return 0.5 ** len(values) if max(values) == min(values) == 0 else found
 
 
 def margins(comparison: Comparison, worlds: Mapping[int, World]) -> dict[int, float]:
