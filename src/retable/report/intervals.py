@@ -95,8 +95,8 @@ def two_sided_p(differences: Sequence[float]) -> float | None:
 def lower_p(differences: Sequence[float]) -> float | None:
     """One-sided: the chance of so small a mean, or a smaller one, where the true one is 0; None for fewer than two.
 
-    Values without a spread, such as an epoch that is the same in all seeds, say nothing of the spread of others: then it
-    is the sign test's, 1 / 2^n for n values below 0.
+    Values without a spread, such as an epoch that is the same in all seeds, say nothing of the spread of others: there
+    it is the sign test's, 1 / 2^n for n values below 0.
     """
     if len(differences) < 2:
         return None
