@@ -61,6 +61,7 @@ class Fake:
         """A job's end; so many of its runs have finished, all by default."""
         for directory in self.jobs[name].directories[:finished]:
             (Path(directory) / files.LOG).touch()
+            files.write_history(Path(directory) / files.HISTORY, [{"epoch": 1, "val/accuracy": 0.5}])
             atomic.write_json(Path(directory) / files.RESULT, FINISHED)
         self.fate[name] = (OVER, word)
 

@@ -44,6 +44,8 @@ DAMAGE = [
     (files.HISTORY, HISTORY + "3,high\n", "history.csv is damaged (could not convert string to float: 'high')"),
     (files.HISTORY, HISTORY + "3,0.5,0.5\n", "history.csv is damaged (float() argument must be"),
     (files.HISTORY, "accuracy\n0.5\n", "history.csv has epochs that do not go up"),
+    (files.HISTORY, None, "history.csv is missing or empty, of a finished run"),
+    (files.HISTORY, "epoch,val/accuracy\n", "history.csv is missing or empty, of a finished run"),
 ]
 
 

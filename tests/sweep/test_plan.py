@@ -18,7 +18,8 @@ from retable.sweeps.store import clear_failure, status_of
 
 
 def mark(run, status: str = "finished") -> None:
-    """Give a planned run a result."""
+    """Give a planned run a result, and the history that a run has which ends."""
+    files.write_history(run.directory / files.HISTORY, [{"epoch": 1, "val/accuracy": 0.5}])
     atomic.write_json(run.directory / files.RESULT, {"status": status})
 
 
