@@ -28,7 +28,7 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "pictures"
-GALLERY = ROOT / "results" / "amd-epyc-avx512" / "tables" / "gland" / "models" / "index.html"
+GALLERY = ROOT / "results" / "amd-epyc" / "tables" / "gland" / "models" / "index.html"
 RETABLE = shlex.split(os.environ.get("RETABLE", "retable"))
 SWEEP = "task=mnist data=sample dropout=0.0,0.3 optimizer.lr=0.03,0.1 seeds=2 trainer.max_epochs=6 data.fraction=0.5"
 COLOURS = 64
