@@ -4,9 +4,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from torch import distributed
 
 from retable.errors import ConfigError
-from retable.run import files
+from retable.run import ddp, files
 from retable.run.execute import execute
 from retable.sweeps import pool
 from retable.sweeps.finish import exit_code
@@ -63,6 +64,16 @@ def test_a_resumed_run_equals_an_undisturbed_one(config, tmp_path):
     files.remove([tmp_path / "parts" / files.RESULT])
     execute(wanted, tmp_path / "parts")
     assert history(tmp_path / "parts") == history(tmp_path / "whole")
+
+
+def test_a_group_that_nobody_came_to_is_no_matter_of_the_next_one(monkeypatch):
+    """A worker trains one run after another: of the first one's ranks one died before all had met."""
+    numbers, world = [], distributed.distributed_c10d._world
+    monkeypatch.setattr(distributed, "init_process_group", lambda *_, **__: numbers.append(world.group_count))
+    monkeypatch.setattr(world, "group_count", 1)
+    place = ddp.Place(0, 2, 1, "127.0.0.1", ddp.free_port(), starts=True)
+    ddp.Meeting(place).join("cpu")
+    assert numbers == [0]
 
 
 @pytest.mark.parametrize(

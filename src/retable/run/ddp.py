@@ -199,6 +199,8 @@ class Meeting:
         if kind == "cuda":
             torch.cuda.set_device(place.local)
         faults: list[BaseException] = []
+        # A group that was waited for in vain keeps its number: the next would wait under another than its ranks do.
+        distributed.distributed_c10d._world.group_count = 0
 
         def make() -> None:
             try:
