@@ -107,9 +107,11 @@ def resolve(
 
 def below_p(values: Sequence[float]) -> float:
     """As `lower_p`; a tie in every seed is no win, as a loss in every seed is."""
+    if not any(values):
+        return 0.5 ** len(values)
     found = lower_p(values)
     assert found is not None
-    return 0.5 ** len(values) if max(values) == min(values) == 0 else found
+    return found
 
 
 def margins(comparison: Comparison, worlds: Mapping[int, World]) -> dict[int, float]:

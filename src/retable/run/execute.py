@@ -152,9 +152,8 @@ def _execute(
         callbacks = make_callbacks(config, None, directory)
         loggers = make_loggers(config, directory, atomic.read_json(directory / files.RUN) or {}, callbacks)
         its_trainer = functools.partial(make_trainer, config["trainer"], kind, loggers=loggers)
-        hooks["callbacks"] = callbacks
         try:
-            return foreign_train.execute(config, directory, kind, its_trainer, meeting, **hooks)
+            return foreign_train.execute(config, directory, kind, its_trainer, callbacks, meeting, **hooks)
         finally:
             close_loggers(loggers)
     pl.seed_everything(config["seed"], verbose=False)

@@ -64,8 +64,9 @@ class OwnShare(pl.Callback):
         self.factor = trainer.train_dataloader.batch_sampler.factors[idx]
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if not trainer.sanity_checking:
-            Ranks().agree(pl_module)
+        Ranks().agree(pl_module)
+
+    on_test_start = on_validation_start
 
 
 def share(module: pl.LightningModule, data: pl.LightningDataModule, rank: int, world: int, seed: int) -> OwnShare:

@@ -171,6 +171,19 @@ class Logged(Record):
             del checkpoint[pl_module.CHECKPOINT_HYPER_PARAMS_KEY]
 
 
+def _record(config: dict[str, Any], directory: Path, extra: dict[str, Any], events: Any, **more: Any) -> Logged:
+    mode = config["task"].get("mode")
+    return Logged(
+        directory=directory,
+        metric=config["task"]["metric"],
+        higher_is_better=None if mode is None else mode == "max",
+        extra=extra,
+        events=events,
+        seed=config["seed"],
+        **more,
+    )
+
+
 def _fit(
     trainer: pl.Trainer,
     module: pl.LightningModule,
@@ -214,10 +227,8 @@ def execute(
     directory: Path,
     kind: str,
     make_trainer: Callable[..., pl.Trainer],
-    meeting: ddp.Meeting | None,
-    *,
     callbacks: Sequence[pl.Callback],
-    on_epoch: Callable[[dict[str, Any]], None],
+    meeting: ddp.Meeting | None,
     **hooks: Any,
 ) -> dict[str, Any]:
     """What `retable.run.execute.execute` does of such a run, under its lock.
@@ -225,13 +236,14 @@ def execute(
     Args:
         config: with the precision that it comes to.
         kind: "cpu" or "cuda".
-        make_trainer: gives the Trainer of config's `trainer` for a record.
+        make_trainer: gives the Trainer of config's `trainer` for a record, callbacks, and of several processes `ranks`.
+        callbacks: those that config asks for.
         meeting: None, or where the processes that train it together meet.
-        hooks: on_chunk, should_interrupt.
+        hooks: on_epoch, on_chunk, should_interrupt.
     """
     clock = time.perf_counter()
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    module, data, mode = make_module(config), make_data(config), config["task"].get("mode")
+    module, data = make_module(config), make_data(config)
     run = atomic.read_json(directory / files.RUN) or {}
     about = SimpleNamespace(**vars(_UNKNOWN) | {"fingerprint": run.get("fingerprint"), "covers": None})
     note_start(directory, run, config, about)
@@ -243,18 +255,9 @@ def execute(
         note_start(directory, run, config, about)
 
     kept = config.get("checkpoint") or {"last": True, "best": False}
-    record = Logged(
-        directory=directory,
-        metric=config["task"]["metric"],
-        higher_is_better=None if mode is None else mode == "max",
-        extra={"config": config, "name": run["name"]},
-        events=beside.events(kind) if config["logger"].get("tensorboard", False) else None,
-        keep_best=kept["best"],
-        seed=config["seed"],
-        on_data=note_data,
-        on_epoch=on_epoch,
-        **hooks,
-    )
+    events = beside.events(kind) if config["logger"].get("tensorboard", False) else None
+    extra = {"config": config, "name": run["name"]}
+    record = _record(config, directory, extra, events, keep_best=kept["best"], on_data=note_data, **hooks)
     found = checkpoints.usable(directory)
     companions: Any = contextlib.nullcontext()
     if meeting is not None:
@@ -308,31 +311,21 @@ def follow(
     directory: Path,
     found: Path | None,
     place: Place,
-    make_trainer: Callable[..., pl.Trainer],
+    make_trainer: Callable[[Record, pl.Callback], pl.Trainer],
     join: Callable[[], None],
 ) -> None:
     """Train as another rank than the first: what `execute` does, writing nothing.
 
     Args:
         found: the checkpoint that all go on from.
-        make_trainer: as for `execute`, with the callbacks that config asks for.
+        make_trainer: gives the rank's Trainer for a record, with a callback beside those that config asks for.
         join: meets the others; called when all is made.
     """
     pl.seed_everything(config["seed"], workers=True, verbose=False)
-    module, data, mode = make_module(config), make_data(config), config["task"].get("mode")
+    module, data = make_module(config), make_data(config)
     own = foreign_ranks.share(module, data, place.rank, place.world, config["seed"])
-    record = Logged(
-        directory=directory,
-        metric=config["task"]["metric"],
-        higher_is_better=None if mode is None else mode == "max",
-        extra={},
-        events=None,
-        seed=config["seed"],
-        on_data=lambda found, covers: None,
-        on_epoch=lambda row: None,
-        on_chunk=lambda steps, loss: None,
-        should_interrupt=lambda: False,
-    )
+    quiet = dict.fromkeys(("on_data", "on_epoch", "on_chunk"), lambda *_: None)
+    record = _record(config, directory, {}, None, should_interrupt=lambda: False, **quiet)
     record.writes = False
     trainer = make_trainer(record, own)
     join()

@@ -6,6 +6,7 @@ Decided from the configs alone, without torch. What a config does not say is loo
 import json
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 from retable.config.keys import is_foreign, lookup, public_target
@@ -48,7 +49,7 @@ def refusal(config: dict[str, Any], settings: dict[str, Any]) -> str | None:
     for key in ("compile", "cuda_graph"):
         if config["trainer"].get(key):
             return f"trainer.{key}={config['trainer'][key]}"
-    return next(iter((*wanting_steps(config), *counting_steps(config["trainer"]))), None)
+    return next(chain(wanting_steps(config), counting_steps(config["trainer"])), None)
 
 
 def groups(runs: Sequence[Run], settings: dict[str, Any], gpus: int) -> list[list[Run]]:
