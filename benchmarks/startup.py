@@ -8,6 +8,7 @@ table, whose regenerated page is made each time.
 """
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -32,6 +33,8 @@ def first_step(words: list[str], folder: Path) -> Timing:
     """From the command's start to the end of its first optimizer step."""
     told = folder / "first_step"
     told.unlink(missing_ok=True)
+    for left in ("outputs", "multirun"):  # what was killed is resumed or counts as failed, and does not start anew
+        shutil.rmtree(folder / left, ignore_errors=True)
     places = [f"output={folder / 'outputs'}", f"sweep.dir={folder / 'multirun'}"]
     command = [sys.executable, *words, "model._target_=clocked.Clocked", "trainer.device=cpu", *places]
     start = time.time()
