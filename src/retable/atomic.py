@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from retable.errors import in_one_line
+
 MOST_VALUES = 2**20  # of a YAML file
 MOST_LEVELS = 100  # of values within values in a JSON file
 STALE = 24 * 3600  # seconds after which a temporary folder belongs to a process that was killed
@@ -92,7 +94,7 @@ def read_yaml(path: Path) -> Any:
     try:
         value = yaml.safe_load(read_bytes(path).decode("utf-8"))
     except (yaml.YAMLError, RecursionError, TypeError) as error:
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+        raise ValueError(in_one_line(error)) from None
     if (size := _size(value, {})) > MOST_VALUES:
         raise ValueError(f"holds {size:.2g} values once its names are written out, accepted: {MOST_VALUES:,}")
     return value

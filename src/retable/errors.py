@@ -50,6 +50,14 @@ def shortened(text: str) -> str:
     return printable(line if len(line) <= _LONGEST else f"{line[:_LONGEST]}... ({len(line):,} characters)")
 
 
+def in_one_line(error: BaseException, most: int = _LONGEST) -> str:
+    """The whole of an error's message in one line, cut at so many characters; its type's name where it has none.
+
+    For libraries whose first line says little, as those of parsers do.
+    """
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
 def printable(text: str) -> str:
     """A text in one line, in which whatever is no visible character is written as an escape."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

@@ -8,8 +8,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
+from retable.config.keys import canonical
 from retable.data import loader
-from retable.data.fingerprints import canonical, recall
+from retable.data.fingerprints import recall
 from retable.data.loader import channel_statistics
 from retable.data.sets.cifar import CifarData
 from retable.data.sets.mnist import MnistData

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retable.errors import ConfigError, DataError
+from retable.errors import ConfigError, DataError, in_one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -119,7 +119,7 @@ def settings_of(texts: list[str]) -> dict[str, Any]:
         try:
             settings[key] = yaml.safe_load(value)
         except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-            raise ConfigError(f"--set {text}: is no YAML ({' '.join(str(error).split())})") from error
+            raise ConfigError(f"--set {text}: is no YAML ({in_one_line(error)})") from error
     return settings
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from retable.config.one_lightning import unite
-from retable.errors import ConfigError, RetableError, first_line
+from retable.errors import ConfigError, RetableError, first_line, in_one_line
 
 # Whose targets refuse a value by an error of their own, and are not to be mended by the user: one line tells all.
 LIBRARIES = ("retable", "torch", "torchvision", "lightning", "pytorch_lightning", "segmentation_models_pytorch", "timm")
@@ -33,7 +33,7 @@ def target_of(node: Mapping[str, Any], path: str) -> Callable[..., Any]:
     try:
         return get_object(name)
     except Exception as error:
-        raise ConfigError(f"{path}._target_={name}: cannot be imported ({' '.join(str(error).split())})") from error
+        raise ConfigError(f"{path}._target_={name}: cannot be imported ({in_one_line(error)})") from error
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, inspect.Parameter]:

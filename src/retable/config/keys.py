@@ -1,7 +1,9 @@
 """Keys of a config: the value at a dotted one, and which of them are part of what a run is."""
 
 import functools
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 # Keys that steer a command and are no part of the run that it trains: left out of what a run's directory keeps.
@@ -39,6 +41,30 @@ _SHOWING = ("LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "Device
 _SHOWING += ("ModelSummary", "RichModelSummary", "ThroughputMonitor")
 # Groups that only say which of the other keys are meant.
 CHOOSING = ("experiment", "task", "debug", "local", "hydra")
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Keys that differ between settings, or that only some of them have, in order of appearance; None is a value.
+
+    >>> differing([{"lr": 0.1, "seed": 0}, {"lr": 0.1, "seed": 1, "momentum": 0.9}])
+    ['seed', 'momentum']
+    """
+    keys = dict.fromkeys(key for one in settings for key in one)
+    absent = object()
+    return [key for key in keys if any(one.get(key, absent) != settings[0].get(key, absent) for one in settings)]
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys, equal for equal settings: paths and other values as texts, list-likes as lists.
+
+    >>> canonical({"size": (64, 64), "root": PurePath("data")})
+    '{"root": "data", "size": [64, 64]}'
+    """
+    return json.dumps(value, sort_keys=True, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, PurePath) else str(value)
 
 
 def lookup(config: Mapping[str, Any], key: str, default: Any = None) -> Any:

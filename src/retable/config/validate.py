@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from retable import checks
-from retable.config import instead
+from retable.config import instead, precisions
 from retable.config.keys import is_foreign, lookup
 from retable.errors import ConfigError
 
@@ -97,7 +97,6 @@ def _tags(key: str, value: object) -> None:
         raise checks.refuse(key, value, "a list of words, e.g. [first,night]")
 
 
-PRECISIONS = ("auto", "32", "tf32", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "bf16-auto", "16-auto")
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "seed": lambda k, v: checks.integer(k, v, 0, 2**32 - 1),
     "loss.l1": lambda k, v: checks.number(k, v, 0, math.inf),
@@ -114,7 +113,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "scheduler.patience": lambda k, v: checks.integer(k, v, 0),
     "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
     "trainer.max_steps": lambda k, v: v == -1 or checks.integer(k, v, 1),
-    "trainer.precision": lambda k, v: checks.one_of(k, str(v), PRECISIONS),
+    "trainer.precision": lambda k, v: checks.one_of(k, str(v), precisions.NAMES),
     "trainer.compile": checks.boolean,
     "trainer.log_every_n_steps": lambda k, v: checks.integer(k, v, 0),
     "trainer.min_steps": _optional(lambda k, v: checks.integer(k, v, 1)),

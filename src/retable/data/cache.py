@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from retable.atomic import discard_folder, staged_folder
+from retable.config.keys import canonical
 from retable.data.arrays import ImageSet, Splits, large_ones_in
-from retable.data.fingerprints import canonical
 from retable.errors import DataError
 
 FORMAT = 2  # raise it when the layout of an entry changes

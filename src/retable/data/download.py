@@ -11,7 +11,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from retable.errors import DataError
+from retable.errors import DataError, in_one_line
 
 TIMEOUT = 60  # seconds without an answer
 
@@ -36,7 +36,7 @@ def fetch(name: str, folder: Path, wanted: list[Path], get: Callable[[Path], Any
             if not all(file.is_file() for file in wanted):
                 _fill(folder, wanted, get)
     except Exception as error:  # torchvision, urllib, tarfile: anything can come
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         missing = [file for file in wanted if not file.is_file()]
         folders = ", ".join(sorted({str(file.parent) for file in missing}))
         raise DataError(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from retable.atomic import write_text
-from retable.config.keys import public_target
+from retable.config.keys import canonical, public_target
 from retable.errors import DataError
 
 # Keys that change neither which files are read nor how; seed and augment are handed to a DataModule beside its config.
@@ -96,20 +96,9 @@ def _identity(data_config: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def canonical(value: Any) -> str:
-    """Sorted JSON of plain values, paths and list-likes, for hashing."""
-    return json.dumps(value, sort_keys=True, default=_plain)
-
-
 def _note(cache: Path, kind: str, identity: Any) -> Path:
     key = hashlib.sha256(canonical(identity).encode()).hexdigest()[:32]
     return Path(os.path.expanduser(cache)) / "fingerprints" / f"{kind}-{key}.json"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value)  # tuples of OmegaConf and the like
 
 
 def _states(files: list[Path]) -> list[list[Any]]:

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 
 from retable.atomic import staged_folder
+from retable.config.keys import canonical
 from retable.data.arrays import ImageSet, Splits
 from retable.data.cache import cached, pack, pack_split, unpack, unpack_split
-from retable.data.fingerprints import USE, canonical, fingerprint, paths_in, recall, remember
+from retable.data.fingerprints import USE, fingerprint, paths_in, recall, remember
 from retable.data.loader import Resident, channel_statistics, free_memory, resident, statistics
 from retable.data.split import proportional_share
 from retable.errors import DataError

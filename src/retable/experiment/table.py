@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from retable.atomic import read_yaml
-from retable.errors import ConfigError
+from retable.errors import ConfigError, in_one_line
 from retable.experiment.assumptions import Assumption, parse_assumed
 from retable.experiment.claims import Claim, parse_claims
 from retable.experiment.fields import Fields, is_list
@@ -127,7 +127,7 @@ def load_table(path: Path | str) -> Table:
     try:
         data = read_yaml(Path(path))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{path}: cannot be read as YAML: {in_one_line(error)}") from None
     if not isinstance(data, Mapping) or not isinstance(data.get("table"), Mapping):
         raise ConfigError(f"{path}: holds no table; accepted is a mapping under the key table")
     return parse_table(data["table"], name_of(path), str(path))

@@ -10,7 +10,7 @@ from retable.errors import ConfigError
 from retable.experiment.fields import listed
 from retable.report.layout import short
 from retable.report.runs import RunRecord
-from retable.report.settings import is_measure, varying
+from retable.report.settings import factors, is_measure
 from retable.report.sources.base import SEEDS
 
 _LESS = ("loss", "error", "err", "mse", "mae", "rmse", "perplexity", "ppl", "wer", "fid", "time", "seconds")
@@ -43,7 +43,7 @@ def draft(
     Raises:
         ConfigError: for a name that is no setting that varies, or no metric; where nothing varies.
     """
-    found = varying(records) if settings is None else _values(settings)
+    found = factors(records) if settings is None else _values(settings)
     row_keys, column_keys = ([resolve(name, found) for name in names] for names in (rows, columns))
     if not found:
         raise ConfigError("the runs differ in nothing but the seed; accepted: runs of several settings")

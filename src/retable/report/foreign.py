@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retable.atomic import read_yaml
-from retable.config.keys import flatten, lookup
-from retable.errors import ConfigError, DataError, RetableError, first_line
+from retable.config.keys import canonical, flatten, lookup
+from retable.errors import ConfigError, DataError, RetableError, first_line, in_one_line
 from retable.experiment.fields import listed
 from retable.experiment.table import Table, name_of, parse_table
-from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, canonical, cells_of, equal
-from retable.report.settings import settings_of, varying, varying_text
+from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, equal
+from retable.report.settings import factors, factors_text, settings_of
 from retable.report.sources import source
 from retable.report.sources.base import UNSEEDED, Source, nested, seed_of
 from retable.run.files import FINISHED
@@ -49,7 +49,7 @@ def read_foreign(
     records = [record for location in locations for record in _read(reader, location)]
     chosen = [record for record in records if all(equal(lookup(record.config, k), v) for k, v in (where or {}).items())]
     if not chosen:
-        raise ConfigError(f"--where: none of {len(records)} runs is so; settings that vary: {varying_text(records)}")
+        raise ConfigError(f"--where: none of {len(records)} runs is so; settings that vary: {factors_text(records)}")
     records = chosen
     if seed:
         records = [replace(record, seed=seed_of(record.config, seed)) for record in records]
@@ -96,7 +96,7 @@ def read_table(path: Path) -> Table:
     except OSError as error:
         raise ConfigError(f"--table {path}: {error.strerror or error}") from None
     except ValueError as error:
-        raise ConfigError(f"--table {path}: cannot be read as YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"--table {path}: cannot be read as YAML: {in_one_line(error)}") from None
     table = data.get("table", data) if isinstance(data, Mapping) else None
     if not isinstance(table, Mapping):
         raise ConfigError(f"--table {path}: holds no table; accepted: see `retable table new`")
@@ -113,7 +113,7 @@ def table_of(table: Table, foreign: Foreign) -> Assigned:
     records = [replace(record, task=table.task, config=complete(record.config, keys)) for record in foreign.records]
     cells = [tuple(cells_of(table, record.config)) for record in records]
     if not any(cells):
-        raise ConfigError(f"{table.name}: no run meets a cell's match; settings that vary: {varying_text(records)}")
+        raise ConfigError(f"{table.name}: no run meets a cell's match; settings that vary: {factors_text(records)}")
     records, repeats = without_repeats(numbered(records, cells))
     assigned = assign(table, Runs(tuple(records), ()))
     notes = (*repeats, *mixed(assigned.cells))
@@ -124,7 +124,7 @@ def swept_of(foreign: Foreign, name: str) -> "Swept":
     """The runs as a sweep, grouped by everything that varied but the seed.  Raises: ConfigError where nothing did."""
     from retable.report.swept import sweep_of
 
-    keys = list(varying(foreign.records))
+    keys = list(factors(foreign.records))
     settings = [{key: lookup(record.config, key) for key in keys} for record in foreign.records]
     records, repeats = without_repeats(numbered(foreign.records, [canonical(one) for one in settings]))
     settings = [{key: lookup(record.config, key) for key in keys} for record in records]
@@ -177,5 +177,5 @@ def mixed(cells: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     """A note on the settings, other than the seed, in which runs of one cell differ; empty where there are none."""
     keys: dict[str, None] = {}
     for found in cells.values():
-        keys |= dict.fromkeys(varying(found))
+        keys |= dict.fromkeys(factors(found))
     return [f"Runs of one cell differ in {', '.join(keys)}, of which the table does not speak."] if keys else []

@@ -7,7 +7,6 @@ unfinished.
 
 import csv
 import io
-import json
 import math
 import os
 import re
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from retable.atomic import json_of, read_bytes
-from retable.config.keys import SCALE, lookup
-from retable.errors import ConfigError
+from retable.config.keys import SCALE, canonical, lookup
+from retable.errors import ConfigError, in_one_line
 from retable.experiment.table import Table
 from retable.run.files import ENDED, FINISHED, HISTORY, RESULT, RUN, UNFINISHED, history_fault, is_result
 
@@ -112,7 +111,7 @@ def read_runs(paths: Iterable[Path | str]) -> Runs:
         try:
             records.append(read_run(folder))
         except (OSError, ValueError) as error:
-            broken.append(Broken(folder.as_posix(), " ".join(str(error).split())))
+            broken.append(Broken(folder.as_posix(), in_one_line(error)))
     return Runs(tuple(records), tuple(broken))
 
 
@@ -257,7 +256,3 @@ def group(records: Iterable[RunRecord]) -> dict[str, list[RunRecord]]:
             name += "'"
         named[name] = found
     return named
-
-
-def canonical(setting: Mapping[str, Any]) -> str:
-    return json.dumps(setting, sort_keys=True, default=str)

@@ -1,12 +1,12 @@
 """The settings in which runs of other programs differ, without metrics and without what only names a run."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from retable.config.keys import flatten
+from retable.config.keys import canonical, flatten
 from retable.experiment.fields import listed
-from retable.report.runs import RunRecord, canonical
+from retable.report.runs import RunRecord
 from retable.report.sources.base import SEEDS, SPLITS
 
 MEASURES = (
@@ -54,24 +54,35 @@ def settings_of(records: Sequence[RunRecord]) -> list[str]:
     ]
 
 
-def varying(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
-    """The settings in which runs differ, but for the seed and for what is another text in every run; their values."""
-    if len(records) < 2:
-        return {}
-    flat = [flatten(dict(record.config)) for record in records]
+def varied(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The values of each key in which settings differ, but for the seed; a key that is absent counts as null.
+
+    >>> varied([{"lr": 0.1, "seed": 0}, {"lr": 0.1, "seed": 1, "momentum": 0.9}])
+    {'momentum': [None, 0.9]}
+    """
     found = {}
-    for key in settings_of(records):
-        values = [one.get(key) for one in flat]
-        distinct = list({canonical({"v": value}): value for value in values}.values())
-        unique_text = len(distinct) == len(records) > 2 and all(isinstance(value, str) for value in values)
-        if len(distinct) > 1 and key.split(".")[-1] not in SEEDS and not unique_text:
-            found[key] = distinct
+    for key in dict.fromkeys(key for one in settings for key in one):
+        values = list({canonical(one.get(key)): one.get(key) for one in settings}.values())
+        if len(values) > 1 and key.split(".")[-1] not in (*SEEDS, "seeds"):
+            found[key] = values
     return found
 
 
-def varying_text(records: Sequence[RunRecord]) -> str:
+def factors(records: Sequence[RunRecord]) -> dict[str, list[Any]]:
+    """The settings in which runs differ, but for the seed and for what is another text in every run; their values."""
+    if len(records) < 2:
+        return {}
+    allowed = set(settings_of(records))
+    return {
+        key: values
+        for key, values in varied([flatten(dict(record.config)) for record in records]).items()
+        if key in allowed and not (len(values) == len(records) > 2 and all(isinstance(value, str) for value in values))
+    }
+
+
+def factors_text(records: Sequence[RunRecord]) -> str:
     """E.g. `dropout.p (0.1, 0.5)`, for a message."""
-    return listed(f"{key} ({listed(values)})" for key, values in varying(records).items())
+    return listed(f"{key} ({listed(values)})" for key, values in factors(records).items())
 
 
 def is_measure(key: str, values: Sequence[Any]) -> bool:

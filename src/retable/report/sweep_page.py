@@ -14,7 +14,7 @@ from retable.errors import ConfigError
 from retable.report.copies import write_files
 from retable.report.layout import short
 from retable.report.runs import read_run
-from retable.report.swept import Swept, sweep_of, varied
+from retable.report.swept import Swept, factors_of, sweep_of
 
 NOTE = "sweep.json"
 
@@ -75,7 +75,7 @@ def sweep_lines(folder: Path) -> list[dict[str, str]]:
     for path in sorted(folder.rglob(NOTE)):
         note = noted(path.parent)
         if note and (path.parent / "index.html").exists():
-            keys = varied([one["settings"] for one in note["runs"]])
+            keys = factors_of([one["settings"] for one in note["runs"]])
             found.append(
                 {
                     "title": str(note.get("title")),

@@ -9,6 +9,7 @@ from itertools import combinations
 from statistics import fmean
 from typing import Any
 
+from retable.config.keys import canonical
 from retable.experiment.metrics import Metric
 from retable.experiment.table import parse_table
 from retable.report import plots
@@ -16,7 +17,8 @@ from retable.report.curves import Panel, curve_plots
 from retable.report.draft import draft, order_of
 from retable.report.evaluated import Evaluated, Row, evaluate
 from retable.report.layout import heading, short
-from retable.report.runs import Assigned, Remark, RunRecord, canonical
+from retable.report.runs import Assigned, Remark, RunRecord
+from retable.report.settings import varied
 
 _CURVES, _BEST, _PAIRS, _LINES = 15, 10, 10, 400
 
@@ -58,7 +60,7 @@ def sweep_of(
     Raises:
         ConfigError: where nothing varied, or no run has a value.
     """
-    factors = varied(settings)
+    factors = factors_of(settings)
     shown = [{key: one.get(key) for key in factors} for one in settings]
     names = sorted(factors, key=lambda key: -len(factors[key]))
     columns = names[1:] if len(names) == 2 else ()
@@ -76,18 +78,13 @@ def sweep_of(
     return Swept(evaluate(parsed, Assigned(cells, notes=tuple(notes))), factors, parsed.metrics[quality])
 
 
-def varied(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The values of each key in which settings differ, but for the seed; ordered."""
-    found = {}
-    for key in dict.fromkeys(key for one in settings for key in one):
-        values = list({canonical({"": one.get(key)}): one.get(key) for one in settings}.values())
-        if len(values) > 1 and key.split(".")[-1] not in ("seed", "seeds"):
-            found[key] = sorted(values, key=order_of)
-    return found
+def factors_of(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """What varied among settings, each factor's values in order."""
+    return {key: sorted(values, key=order_of) for key, values in varied(settings).items()}
 
 
 def same(left: Any, right: Any) -> bool:
-    return canonical({"": left}) == canonical({"": right})
+    return canonical(left) == canonical(right)
 
 
 def text_of(value: Any) -> str:

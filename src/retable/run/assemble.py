@@ -15,9 +15,10 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.flop_counter import FlopCounterMode
 
 from retable import checks
+from retable.config import precisions
 from retable.config.build import build, target_of
 from retable.config.keys import is_foreign
-from retable.errors import ConfigError, first_line
+from retable.errors import ConfigError, first_line, in_one_line
 from retable.run import ddp, devices, foreign, precision
 from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
@@ -106,7 +107,7 @@ def _work(config: dict[str, Any], data: Any, operations: float) -> dict[str, flo
     steps = max(1, batches * limit if isinstance(limit, float) else min(batches, limit)) * trainer["max_epochs"]
     steps = steps if trainer["max_steps"] == -1 else min(steps, trainer["max_steps"])
     step = precision.PASSES * operations * batch
-    return {"cpu": steps * step, "cuda": steps * max(step, precision.MIXED_FROM)}
+    return {"cpu": steps * step, "cuda": steps * max(step, precisions.MIXED_FROM)}
 
 
 def _check_shares(config: dict[str, Any], data: Any) -> None:
@@ -170,7 +171,7 @@ def _check_output(config: dict[str, Any], task: Task, data: pl.LightningDataModu
             if (targets := task.targets_like(2, shape)) is not None:
                 task.compute_loss(outputs, targets)
         except (ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
+            reason = in_one_line(error)
             raise ConfigError(
                 f"loss={config['loss'].get('name')}: does not fit task={config['task']['name']} ({reason})"
             ) from error
@@ -293,7 +294,7 @@ def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
     """
     given = _BEFORE | {key: node[key] for key in _TRAINERS if key in node}
     given |= {"limit_test_batches": limit_of_test(node)}
-    given |= {"precision": devices.LIGHTNINGS.get(node["precision"], node["precision"])}
+    given |= {"precision": precisions.lightnings(node["precision"])}
     if profiler := node.get("profiler"):
         kind = _PROFILERS[profiler]
         given["profiler"] = kind(dirpath=directory, filename="profile")

@@ -7,6 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from retable.config import precisions
 from retable.config.keys import is_foreign
 from retable.run import devices, facts, foreign, precision
 from retable.run.assemble import make_data, make_task
@@ -116,7 +117,7 @@ def _calibrate_foreign(config: dict[str, Any], kind: str) -> dict[str, float | N
     limits = {"limit_train_batches": _WARM_UP + _STEPS, "limit_val_batches": 2, "num_sanity_val_steps": 0}
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     device = {"accelerator": "gpu" if kind == "cuda" else "cpu", "devices": 1}
-    precision = {"precision": devices.LIGHTNINGS.get(settings["precision"], settings["precision"])}
+    precision = {"precision": precisions.lightnings(settings["precision"])}
     trainer = pl.Trainer(max_epochs=1, logger=False, callbacks=[watch], **limits, **quiet, **device, **precision)
     trainer.fit(foreign.make_module(config), datamodule=foreign.make_data(config))
     memory = facts.peak_memory_mb(kind)

@@ -1,4 +1,4 @@
-"""What the machine has, and what trainer.device and trainer.precision come to on it: the one place that says so.
+"""What the machine has, and what trainer.device comes to on it: the one place that says so.
 
 A sweep has to know before it imports torch and without a CUDA context of its own; a run knows from the torch that it
 trains with. So the sweep asks that same torch, once, in a process that ends with the answer. What CUDA_VISIBLE_DEVICES,
@@ -16,19 +16,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from retable.config.precisions import by_devices
 from retable.errors import RetableError
 
 # What a process holds on a GPU beside its tensors (context, kernels), and the share of a GPU that sweeps may fill.
 CONTEXT_MB = 600
 FILL = 0.9
-# What trainer.precision=auto comes to on GPUs: by the work of a step (retable.run.precision) the first or the second.
-BY_WORK = {"bf16-auto": ("bf16-mixed", "tf32"), "16-auto": ("16-mixed", "32")}
-# The same for a module of somebody's own, the work of whose steps nobody knows.
-BY_UNKNOWN_WORK = {"bf16-auto": "bf16-mixed", "16-auto": "32"}
-# Lightning's names of precisions, where they are others than ours.
-LIGHTNINGS = {"32": "32-true", "tf32": "32-true", "bf16-auto": "bf16-mixed", "16-auto": "32-true"}
-_BF16_FROM = 8.0  # compute capability of the first GPUs with bf16 and TF32
-_HALF_FROM = 7.0  # and of those whose float16 is faster by more than it costs
 _PATIENCE = 120  # seconds: a cold import of torch, and a context on each GPU
 
 
@@ -118,9 +111,7 @@ def cores() -> int:
 
 
 def precision(wanted: object, device: str, capabilities: Sequence[float] | None = None) -> str:
-    """What trainer.precision comes to as far as devices decide: auto is 32 on CPUs, else one of `BY_WORK` or 32.
-
-    What `BY_WORK` comes to is a matter of the run itself, so that a run is the same one on all GPUs of a machine.
+    """What trainer.precision comes to as far as devices decide (`config.precisions.by_devices`); asks only if it must.
 
     Args:
         wanted: trainer.precision.
@@ -128,20 +119,13 @@ def precision(wanted: object, device: str, capabilities: Sequence[float] | None 
         capabilities: compute capabilities of the GPUs that the run may use; asked for where there are none given.
 
     Raises:
-        RetableError: for 16-mixed without a GPU: CPUs have no fast float16 arithmetic.
+        RetableError: for 16-mixed without a GPU.
     """
-    if str(wanted) not in ("auto", "16-mixed"):
-        return str(wanted)
+    if capabilities is None and (device == "cpu" or str(wanted) not in ("auto", "16-mixed")):
+        capabilities = []
     if capabilities is None:
-        capabilities = [gpu.capability for gpu in gpus()] if device != "cpu" else []
-    if str(wanted) == "16-mixed" and not capabilities:
-        raise RetableError(
-            "trainer.precision=16-mixed: needs a GPU; accepted here: auto, 32, 64-true, bf16-mixed, bf16-true"
-        )
-    if str(wanted) == "16-mixed":
-        return "16-mixed"
-    oldest = min(capabilities, default=0.0)
-    return "bf16-auto" if oldest >= _BF16_FROM else "16-auto" if oldest >= _HALF_FROM else "32"
+        capabilities = [gpu.capability for gpu in gpus()]
+    return by_devices(wanted, capabilities)
 
 
 def resolve(device: str) -> tuple[str, list[float]]:

@@ -11,6 +11,7 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
+from retable.config import precisions
 from retable.config.targets import check_targets
 from retable.errors import ConfigError, DataError, first_line
 from retable.run import devices, foreign
@@ -150,13 +151,11 @@ def _trainer(trained: TrainedModule) -> pl.Trainer:
     quieten_lightning()
     kind, _ = devices.resolve("auto")
     precision = str(trained.config["trainer"]["precision"])
-    if kind == "cpu" and precision.startswith(("16-", "bf16-auto")):
-        precision = "32"
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     return pl.Trainer(
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=1,
-        precision=devices.LIGHTNINGS.get(precision, precision),
+        precision=precisions.lightnings(precision if kind == "cuda" else precisions.without_gpu(precision)),
         logger=False,
         limit_predict_batches=trained.config["trainer"].get("limit_predict_batches"),
         plugins=[LightningEnvironment()],

@@ -1,41 +1,32 @@
-"""What trainer.precision comes to for a run, by the work of one of its steps, and what follows from it.
-
-Half precision pays where multiplying does: a step of a small network is short of kernel launches, and casts add to them
-(19 of 59 in a step of B1.2, 23 of 75 in one of A1: benchmarks/README.md). Below `MIXED_FROM` multiplications are
-rounded to TF32 instead, which takes no casts.
-"""
+"""The work of one of a run's training steps, by which its precision is settled, and what follows from that."""
 
 import contextlib
 from typing import Any
 
 import torch
 
-from retable.run import devices
+from retable.config import precisions
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
 from retable.training.output import keep_in_float32, last_layer
 
-MIXED_FROM = 20e9  # floating-point operations a step
 PASSES = 3  # forward, and backward to inputs and to weights
-_MIXED = ("bf16-mixed", "16-mixed")
 
 
 def settle(config: dict[str, Any], task: Task, data: Any, kind: str) -> str:
     """What trainer.precision comes to; readies the task and the backends for it.
 
     Args:
-        config: its precision as `devices.precision` has it.
+        config: its precision as `precisions.by_devices` gives it.
         task: on the CPU.
         data: as prepared.
         kind: "cpu" or "cuda".
     """
-    wanted = str(config["trainer"]["precision"])
-    if wanted not in (*_MIXED, *devices.BY_WORK):
-        found, layer = wanted, None
-    else:
+    found, layer = str(config["trainer"]["precision"]), None
+    if found in precisions.MIXED or precisions.depends_on_work(found):
         operations, layer = look_at(config, task, data)
-        found = _by_work(wanted, operations, config)
-    if found in _MIXED:
+        found = precisions.by_work(found, operations, bool(config["trainer"].get("cuda_graph")))
+    if found in precisions.MIXED:
         keep_in_float32(task.model, layer)
     if kind == "cuda":  # these settings are the process's, and outlast a run
         torch.set_float32_matmul_precision("high" if found == "tf32" else "highest")
@@ -60,12 +51,3 @@ def look_at(config: dict[str, Any], task: Task, data: Any) -> tuple[float, str |
             layer = last_layer(model.eval(), images)
         model.train(was_training)
     return PASSES * counter.get_total_flops() / len(images) * data.batch_size, layer
-
-
-def _by_work(wanted: str, operations: float, config: dict[str, Any]) -> str:
-    if wanted not in devices.BY_WORK:
-        return wanted
-    mixed, light = devices.BY_WORK[wanted]
-    if operations < MIXED_FROM or (mixed == "16-mixed" and config["trainer"].get("cuda_graph")):
-        return light  # a scaler looks at every step's gradients, which a recorded step can't
-    return mixed

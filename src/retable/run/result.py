@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from retable import atomic
+from retable.config import precisions
 from retable.config.identity import identity
 from retable.config.keys import own
 from retable.errors import RetableError, first_line, out_of_memory
-from retable.run import devices, facts, files
+from retable.run import facts, files
 
 if TYPE_CHECKING:
     from retable.run.record import Record
@@ -98,7 +99,7 @@ def result_of(
         "steps_per_second": steps / train_seconds if train_seconds else None,
         "seconds_per_epoch": train_seconds / record.epochs if record.epochs else None,
         "peak_memory_mb": facts.peak_memory_mb(kind),
-        "precision": devices.BY_UNKNOWN_WORK.get(trainer["precision"], trainer["precision"]),
+        "precision": precisions.of_unknown_work(trainer["precision"]),
         "device": facts.device(kind),
         "data": {
             "source": config["data"].get("source", "real"),

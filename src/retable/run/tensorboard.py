@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from retable import atomic
-from retable.config.keys import lookup
+from retable.config.keys import differing, lookup
 from retable.run import files
 
 FIXED = "settings that all runs share"
@@ -111,28 +111,14 @@ def _mapping(path: Path, key: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def varying(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """The values of each key that differs between settings, or that only some have; None is a value.
-
-    >>> varying([{"lr": 0.1, "seed": 0}, {"lr": 0.1, "seed": 1, "momentum": 0.9}])
-    {'momentum': [0.9], 'seed': [0, 1]}
-    """
-    found: dict[str, list[Any]] = {}
-    for key in sorted({key for setting in settings for key in setting}):
-        values = [plain(setting[key]) for setting in settings if key in setting]
-        if len(values) < len(settings) or any(value != values[0] for value in values):
-            found[key] = values
-    return found
-
-
 def fixed(settings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What all settings have alike.
 
     >>> fixed([{"lr": 0.1, "seed": 0}, {"lr": 0.1, "seed": 1, "momentum": 0.9}])
     {'lr': 0.1}
     """
-    differing = varying(settings)
-    return {key: plain(value) for key, value in sorted(settings[0].items()) if key not in differing}
+    varied = differing(settings)
+    return {key: plain(value) for key, value in sorted(settings[0].items()) if key not in varied}
 
 
 def _table(settings: Mapping[str, Any]) -> str:
@@ -153,7 +139,10 @@ def _experiment(settings: Sequence[Mapping[str, Any]], metrics: Iterable[str]) -
     pairs = [key.split("/", 1) for key in order if key.startswith(("train/", "val/"))]
     return HParamsPluginData(
         experiment=api_pb2.Experiment(
-            hparam_infos=[_info(key, values) for key, values in varying(settings).items()],
+            hparam_infos=[
+                _info(key, [plain(setting[key]) for setting in settings if key in setting])
+                for key in sorted(differing(settings))
+            ],
             metric_infos=[
                 api_pb2.MetricInfo(name=api_pb2.MetricName(group=split, tag=tag), display_name=f"{split}/{tag}")
                 for split, tag in pairs

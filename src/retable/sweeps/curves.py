@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from retable.config.identity import short_name
+from retable.config.keys import differing
 from retable.run import tensorboard
 from retable.sweeps import store
 from retable.sweeps.plan import Plan, Run
-from retable.sweeps.results import varying
 
 FOLDER = "curves"
 _MOST = 1000  # runs: TensorBoard draws no more
@@ -57,7 +57,7 @@ def describe(plan: Plan) -> None:
 
 def names(runs: Sequence[Run]) -> list[str]:
     """A name for each run, of what differs between them alone; below its task's where there are several."""
-    keys = sorted(varying([run.varied for run in runs]), key="seed".__eq__)  # the seed last, as in a run's own name
+    keys = sorted(differing([run.varied for run in runs]), key="seed".__eq__)  # the seed last, as in a run's own name
     several = len({run.config["task"]["name"] for run in runs}) > 1
     tasks = [f"{run.config['task']['name']}-" if several else "" for run in runs]
     short = [short_name({key: run.varied[key] for key in keys if key in run.varied}) for run in runs]

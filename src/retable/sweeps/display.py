@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from retable.config.keys import differing
 from retable.run import files
 from retable.run.files import DIVERGED, FAILED, FINISHED, INTERRUPTED
-from retable.sweeps import curves, results
+from retable.sweeps import curves
 from retable.sweeps.plan import Run
 
 _NARROW = 100  # columns of a terminal below which a run takes two lines
@@ -50,7 +51,7 @@ def labels(runs: Sequence[Run]) -> Mapping[Path, str]:
     A setting at its default is no part of a run's name, but it is what tells the run from the others. Where nothing
     that was set differs, or what was set is not known, the names of directories are shortened.
     """
-    if results.varying([run.varied for run in runs] or [{}]):
+    if differing([run.varied for run in runs] or [{}]):
         return dict(zip((run.directory for run in runs), curves.names(runs), strict=True))
     short = short_names([run.name for run in runs])
     several = len({run.directory.parent for run in runs}) > 1  # tasks, each with its folder

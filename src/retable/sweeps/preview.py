@@ -3,9 +3,10 @@
 import sys
 from typing import Any
 
+from retable.config.keys import differing
 from retable.errors import RetableError
 from retable.run import devices
-from retable.sweeps import fuse, results
+from retable.sweeps import fuse
 from retable.sweeps.display import duration
 from retable.sweeps.plan import Plan, Run, alike
 from retable.sweeps.processes import ask
@@ -31,7 +32,7 @@ def preview(plan: Plan, queued: bool = False) -> list[dict[str, Any]]:
 
     left = plan.pending
     estimates = _calibrate(left, plan) if left else {}
-    columns = results.varying([run.varied for run in plan.runs]) or ["run"]
+    columns = differing([run.varied for run in plan.runs]) or ["run"]
     rows = []
     for run in plan.runs:
         estimate = estimates.get(str(run.directory), {})

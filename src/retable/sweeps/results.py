@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from retable import atomic
-from retable.config.keys import lookup
+from retable.config.keys import differing, lookup
 from retable.run.files import FINISHED
 from retable.sweeps.plan import Plan, Run
 from retable.sweeps.store import status_of, summary
@@ -17,7 +17,7 @@ _SHOWN = 200  # rows on a terminal
 def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
     """A row a run, in the order of the sweep: what varies, the final metrics, status, epochs, time, directory."""
     found = []
-    columns = varying([run.varied for run in runs])
+    columns = differing([run.varied for run in runs])
     metrics: dict[str, None] = {}
     ends = [summary(run.directory) or {} for run in runs]
     for end in ends:
@@ -30,13 +30,6 @@ def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
         row |= {"seconds": end.get("seconds"), "directory": str(run.directory)}
         found.append(row)
     return found
-
-
-def varying(settings: Sequence[dict[str, Any]]) -> list[str]:
-    """Keys that differ between runs, or that only some runs set, in order of appearance."""
-    keys = list(dict.fromkeys(key for one in settings for key in one))
-    missing = object()
-    return [key for key in keys if any(one.get(key, missing) != settings[0].get(key, missing) for one in settings)]
 
 
 def write(plan: Plan, found: Sequence[dict[str, Any]]) -> None:

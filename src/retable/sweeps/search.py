@@ -14,7 +14,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 
 from retable import checks
 from retable.config.compose import Composer
-from retable.config.keys import key_of
+from retable.config.keys import differing, key_of
 from retable.config.overrides import override_text
 from retable.errors import ConfigError
 from retable.run import devices, files
@@ -170,7 +170,7 @@ def _finish(plan: Plan, outcome: Outcome, trials: int) -> None:
     if rated:
         value, run = min(rated, key=lambda pair: pair[0])
         metrics = (files.read_result(run.directory) or {})["metrics"]
-        chosen = [key for key in results.varying([one.varied for one in plan.runs]) if key in run.varied]
+        chosen = [key for key in differing([one.varied for one in plan.runs]) if key in run.varied]
         values = "".join(f"{key}={run.varied[key]} " for key in chosen)
         name = metrics["best_by"]
         console.out(f"best {name} {metrics['final'][name]:.4f}: {values}· {run.directory}", highlight=False)

@@ -32,7 +32,7 @@ from retable.data.formats.boxes import (
     short,
 )
 from retable.data.formats.files import content, open_plain, text
-from retable.errors import DataError
+from retable.errors import DataError, in_one_line
 
 CSV_FORM = "path,x1,y1,x2,y2,class, or path,,,,, for an image without boxes"
 
@@ -144,7 +144,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text(path, "a JSON file", MOST_JSON))
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: no JSON ({' '.join(str(error).split())})") from error
+        raise DataError(f"{path}: no JSON ({in_one_line(error)})") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise DataError(f"{path}: has no list of {key}, accepted: COCO's form with images, annotations, categories")

@@ -21,7 +21,7 @@ import numpy as np
 
 from retable.data.arrays import ImageSet
 from retable.data.formats.files import content
-from retable.errors import DataError, first_line
+from retable.errors import DataError, first_line, in_one_line
 
 SHAPE = (3, 32, 32)
 ROW = 3 * 32 * 32
@@ -66,7 +66,7 @@ def _load(path: Path) -> dict[str, Any]:
             f"{path}: not a CIFAR batch: its pickle names the forbidden global {first_line(error)}"
         ) from None
     except Exception as error:  # a damaged pickle can raise nearly anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error, 200)
         raise DataError(f"{path}: cut or damaged ({reason})") from error
     if not isinstance(found, dict):
         raise DataError(f"{path}: holds a {type(found).__name__}, not a dictionary")

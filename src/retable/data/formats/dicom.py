@@ -9,7 +9,7 @@ import numpy as np
 
 from retable.data.formats.files import content
 from retable.data.formats.pictures import MOST_PIXELS
-from retable.errors import DataError
+from retable.errors import DataError, in_one_line
 
 PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2")
 
@@ -56,7 +56,7 @@ def read_slice(path: Path) -> Slice:
     except DataError:
         raise
     except Exception as error:  # a damaged file can raise nearly anything
-        raise DataError(f"{path}: not a whole DICOM image ({' '.join(str(error).split())[:200]})") from error
+        raise DataError(f"{path}: not a whole DICOM image ({in_one_line(error, 200)})") from error
     values = stored_values(values, *bits)
     try:
         slope, intercept = _first(file.get("RescaleSlope")), _first(file.get("RescaleIntercept"))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from retable.data.formats.files import DEFLATED, MOST_BYTES, content, is_gzip, unzipped
-from retable.errors import DataError
+from retable.errors import DataError, in_one_line
 
 # Names of a volume's image and label file: as IBSR's authors give them, and as common copies do.
 IMAGE_NAMES = ("{}_ana_strip", "{}")
@@ -143,7 +143,7 @@ def read_nifti(path: Path) -> Scan:
         file = kind.from_bytes(whole)
         values, affine = np.asanyarray(file.dataobj), file.affine
     except Exception as error:  # a damaged file can raise nearly anything
-        raise DataError(f"{path}: not a whole NIfTI file ({' '.join(str(error).split())})") from error
+        raise DataError(f"{path}: not a whole NIfTI file ({in_one_line(error)})") from error
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]
     if values.ndim != 3 or not values.size:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from retable.data.arrays import Unlabelled
 from retable.data.formats.files import DEFLATED, open_plain
-from retable.errors import DataError
+from retable.errors import DataError, in_one_line
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".gif", ".webp", ".ppm", ".pgm")
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP", "PPM")  # whatever a file is called; Pillow would run gs on EPS
@@ -228,7 +228,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except DataError:
         raise
     except Exception as error:  # Pillow: OSError, SyntaxError, ValueError, struct.error, zlib.error, ...
-        reason = "no picture" if isinstance(error, Image.UnidentifiedImageError) else " ".join(str(error).split())
+        reason = "no picture" if isinstance(error, Image.UnidentifiedImageError) else in_one_line(error)
         raise DataError(f"{path}: cut or damaged ({reason}), accepted: a picture that can be read in full") from error
 
 
