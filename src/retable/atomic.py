@@ -40,6 +40,15 @@ def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
         raise
 
 
+def write_output(path: Path, content: bytes) -> None:
+    """Write what a user has named: a file, or the one that a link leads to, whole or not at all; a pipe as it is."""
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            file.write(content)
+    else:
+        write_bytes(Path(os.path.realpath(path)), content)
+
+
 def sync(folder: Path) -> None:
     """Have the system write all that a folder holds to the disk, names too, so that no loss of power takes any of it.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retable import atomic
 from retable.errors import ConfigError, DataError, in_one_line
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         print(f"... {len(rows) - MOST_ROWS} more{'' if options.csv else ': --csv FILE writes them all'}")
     if options.csv:
         try:
-            rows.to_csv(options.csv, index=False)
+            atomic.write_output(options.csv, rows.to_csv(index=False, lineterminator="\n").encode())
         except OSError as error:
             raise ConfigError(f"--csv {options.csv}: cannot be written ({error.strerror})") from error
 

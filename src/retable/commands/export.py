@@ -167,11 +167,10 @@ def _by_name(override: str) -> str:
 def _shrink(source: Path, target: Path) -> Path:
     from PIL import Image
 
-    from retable.data.formats.pictures import read_image  # which knows what is no picture, or far too large a one
+    from retable.data.formats.pictures import read_image, write_picture  # which know what is none, or far too large
 
     small = Image.fromarray(read_image(source).transpose(1, 2, 0))
     share = min(1.0, math.sqrt(PIXELS / (small.width * small.height)))
     small = small.resize((round(small.width * share), round(small.height * share)), Image.Resampling.LANCZOS)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    small.save(target, quality=QUALITY, method=6)
+    write_picture(small, target, quality=QUALITY, method=6)
     return target

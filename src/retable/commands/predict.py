@@ -6,12 +6,14 @@ batches, for idx images whose label file lies beside them, and for images in fol
 """
 
 import argparse
+import io
 import json
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retable import atomic
 from retable.commands.evaluate import add_trust, add_which, settings_of
 from retable.commands.predictions import draw_boxes, predict, predict_boxes, predict_masks, run_lengths, write_mask
 from retable.errors import ConfigError, printable
@@ -99,9 +101,10 @@ def _write_arrays(trained: "TrainedModule", options: argparse.Namespace) -> None
         raise ConfigError(f"{given[0]}: not accepted for {trained.name}, whose DataModule says what is predicted")
     arrays = predictions(trained, settings_of(options.set))
     path = options.output or Path("predictions.npz")
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     try:
-        with path.open("wb") as file:
-            np.savez(file, **arrays)
+        atomic.write_output(path, content.getvalue())
     except OSError as error:
         raise ConfigError(f"--output {path}: cannot be written ({error.strerror})") from error
     if not options.quiet:
@@ -160,7 +163,7 @@ def _write_masks(trained: "Trained", options: argparse.Namespace, left_out: Coun
             print(f"{printable(found.name)}  " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
     if options.rle:
         try:
-            options.rle.write_text(json.dumps(runs), encoding="utf-8")
+            atomic.write_output(options.rle, json.dumps(runs).encode())
         except OSError as error:
             raise ConfigError(f"--rle {options.rle}: cannot be written ({error.strerror})") from error
     print(f"{count} masks in {folder}")

@@ -1,5 +1,6 @@
 """What a trained model makes of pictures: a label each, the boxes of objects, or a mask; and how these are written."""
 
+import gzip
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from retable import atomic
 from retable.commands.pictures import find_pictures, refuse_nothing
 from retable.errors import ConfigError, DataError
 
@@ -173,19 +175,11 @@ def predict_boxes(
 
 def draw_boxes(found: Found, classes: Sequence[str], folder: Path) -> Path:
     """Write an image with its boxes as a PNG into a folder; its path."""
-    import torch
-    from matplotlib.figure import Figure
+    from retable.figures.detection import draw_one
 
-    from retable.figures.detection import picture
-    from retable.figures.saving import save
-
-    height, width = found.image.shape[1:]
-    figure = Figure(figsize=(7.0, 7.0 * height / width))
-    picture(figure.add_axes((0, 0, 1, 1)), found.image, torch.zeros(0, 5), found.objects, classes, 8.0)
-    figure.axes[0].axis("off")
     path = folder / Path(found.name).with_suffix(".png")
     try:
-        save(figure, path)
+        draw_one(found.image, found.objects, classes, path)
     except OSError as error:
         raise ConfigError(f"--output {folder}: cannot be written ({error.strerror})") from error
     return path
@@ -242,21 +236,22 @@ def write_mask(found: Mask, trained: "Trained", folder: Path) -> dict[str, float
     Raises:
         ConfigError: a folder that cannot be written to.
     """
+    from retable.data.formats.pictures import write_picture
     from retable.figures.segmentation import indexed, overlay
 
     drawn = found.file.drawn(found.mask)
     path = folder / found.name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if found.file.affine is None:
-            indexed(found.mask, trained.classes).save(path.with_name(f"{path.name}.mask.png"))
+            write_picture(indexed(found.mask, trained.classes), path.with_name(f"{path.name}.mask.png"))
         else:
             import nibabel
 
             stem = path.name.removesuffix(".gz").removesuffix(".nii")
-            nibabel.save(nibabel.Nifti1Image(found.mask, found.file.affine), path.with_name(f"{stem}_mask.nii.gz"))
+            volume = nibabel.Nifti1Image(found.mask, found.file.affine).to_bytes()
+            atomic.write_bytes(path.with_name(f"{stem}_mask.nii.gz"), gzip.compress(volume, mtime=0))
         picture = overlay(found.file.shown, drawn, trained.classes, trained.task.scored)
-        picture.save(path.with_name(f"{path.name}.overlay.png"))
+        write_picture(picture, path.with_name(f"{path.name}.overlay.png"))
     except OSError as error:
         raise ConfigError(f"--output {folder}: cannot be written ({error.strerror or error})") from error
     first = 0 if found.file.affine is None else 1  # of a volume's labels, 0 is no class

@@ -30,8 +30,14 @@ class Ranked(Statement):
         named = given.names(key, [operand.label for operand in operands])
         return cls(operands, named, all_runs=given.data.get("of") == ALL_RUNS)
 
+    @property
+    def speaks_of_all_runs(self) -> bool:
+        return self.all_runs
+
     def widen(self, names: Sequence[str]) -> Self:
-        """The same statement with an operand for each other setting that was run."""
+        """With an operand for each other setting."""
+        if not self.all_runs:
+            return self
         like = self.operands[0]
         more = tuple(Operand(label=name, cells=(name,), metric=like.metric, when=like.when) for name in names)
         return replace(self, operands=self.operands + more)

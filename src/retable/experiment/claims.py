@@ -44,7 +44,7 @@ class Claim:
 
     @property
     def all_runs(self) -> bool:
-        return any(isinstance(statement, best.Ranked) and statement.all_runs for statement in self.statements)
+        return any(statement.speaks_of_all_runs for statement in self.statements)
 
     @property
     def cells(self) -> tuple[str, ...]:

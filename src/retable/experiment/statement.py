@@ -120,9 +120,18 @@ class Statement:
         """Whether it holds, and the numbers behind that.  Raises: NotThere, with the reason why that is open."""
         raise NotImplementedError
 
-    def comparisons(self, evidence: "Evidence") -> list[Comparison]:
-        """What its verdict rests on; nothing where it can't be put so.  Raises: NotThere."""
-        return []
+    def comparisons(self, evidence: "Evidence") -> list[Comparison] | None:
+        """What its verdict rests on; None where it can't be put so.  Raises: NotThere."""
+        return None
+
+    @property
+    def speaks_of_all_runs(self) -> bool:
+        """Whether it is about every setting that was run, and not about the table's cells alone."""
+        return False
+
+    def widen(self, names: Sequence[str]) -> Self:
+        """The same statement with each other setting that was run, where it speaks of those."""
+        return self
 
     @property
     def difference(self) -> tuple[Operand, Operand] | None:

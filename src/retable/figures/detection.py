@@ -188,6 +188,15 @@ def picture(
     axis.set_ylim(image_CHW.shape[1] - 0.5, -0.5)
 
 
+def draw_one(image_CHW: np.ndarray, detections: torch.Tensor, classes: Sequence[str], path: Path) -> None:
+    """Write an image, uint8 (3, H, W), with detections (n, 6) as a PNG of seven inches in width."""
+    height, width = image_CHW.shape[1:]
+    figure = Figure(figsize=(7.0, 7.0 * height / width))
+    picture(figure.add_axes((0, 0, 1, 1)), image_CHW, torch.zeros(0, 5), detections, classes, 8.0)
+    figure.axes[0].axis("off")
+    save(figure, path)
+
+
 def _by_class(axis: Any, classes: Sequence[str], name: str) -> None:
     axis.set_xticks(range(len(classes)), classes, rotation=30, ha="right", fontsize=8)
     axis.set_ylabel(name)

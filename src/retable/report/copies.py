@@ -8,7 +8,8 @@ from retable.report.evaluated import Evaluated
 from retable.report.latex import latex_by_epoch, latex_table
 from retable.report.markdown import report
 
-REPORT = "report.md"
+REPORT, CSV, LATEX = "report.md", "report.csv", "report.tex"
+EPOCHS_CSV, EPOCHS_LATEX = "epochs.csv", "epochs.tex"
 
 
 def write_table(found: Evaluated, folder: Path, command: str = "") -> Path:
@@ -26,9 +27,9 @@ def write_table(found: Evaluated, folder: Path, command: str = "") -> Path:
 def write_files(found: Evaluated, place: Path, command: str = "") -> Path:
     """Write a table's report.md, report.csv and report.tex into a folder; returns the first."""
     atomic.write_text(place / REPORT, report(found, command))
-    atomic.write_text(place / "report.csv", csv_text(found))
-    atomic.write_text(place / "report.tex", latex_table(found))
+    atomic.write_text(place / CSV, csv_text(found))
+    atomic.write_text(place / LATEX, latex_table(found))
     if found.by_epoch:
-        atomic.write_text(place / "epochs.csv", csv_by_epoch(found))
-        atomic.write_text(place / "epochs.tex", latex_by_epoch(found))
+        atomic.write_text(place / EPOCHS_CSV, csv_by_epoch(found))
+        atomic.write_text(place / EPOCHS_LATEX, latex_by_epoch(found))
     return place / REPORT

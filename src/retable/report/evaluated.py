@@ -147,7 +147,7 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
             " thresholds and differences from published figures are not comparable."
         )
         listed.append(Remark(text, "scale"))
-    precisions = {str(record.result["precision"]) for record in used if "precision" in record.result}
+    precisions = {record.precision for record in used if record.precision}
     for kind, words, values in (
         ("device", "The runs come from different devices", {device(record) for record in used}),
         ("precision", "Runs of different precision", precisions),

@@ -18,6 +18,7 @@ from markupsafe import Markup
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
+from retable.report import copies
 from retable.report.alternatives import UNDER
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import METHOD, ONE_SEED, interval_text
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 MOST_ACROSS = 7  # metrics beside each other in the table of differences
 _FILES = (("config", files.CONFIG), ("log", files.LOG), ("history", files.HISTORY), ("result", files.RESULT))
-_COPIES = (("Markdown", "report.md"), ("CSV", "report.csv"), ("LaTeX", "report.tex"))
+_COPIES = (("Markdown", copies.REPORT), ("CSV", copies.CSV), ("LaTeX", copies.LATEX))
 
 
 @dataclass(frozen=True)
@@ -215,7 +216,6 @@ def run_lines(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
 def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> dict[str, Any]:
     path = Path(record.path)
     there = set(os.listdir(path)) if record.path and path.is_dir() else set()
-    planned = record.result.get("config_epochs") or lookup(record.config, "trainer.max_epochs")
     seconds = lookup(record.result, "seconds.total")
     return {
         "name": record.name,
@@ -227,12 +227,12 @@ def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> di
         "finished": record.status == files.FINISHED,
         "reason": str(record.result.get("reason") or ""),
         "metrics": [value_text(record, metric, found.table) for metric in found.metrics],
-        "epochs": (int(max(record.history.get("epoch") or [0])), planned),
+        "epochs": (int(max(record.history.get("epoch") or [0])), record.planned_epochs),
         "seconds": "" if not isinstance(seconds, (int, float)) else f"{seconds:.0f}",
         "device": device(record),
-        "precision": str(record.result.get("precision") or lookup(record.config, "trainer.precision", "")),
+        "precision": record.precision,
         "commit": commit(record),
-        "data": str(lookup(record.result, "data.fingerprint") or "")[:8],
+        "data": record.fingerprint,
         "versions": versions_text(record),
         "files": [(name, link(path / file, folder)) for name, file in _FILES if file in there],
         "pictures": [(caption(p), link(p, folder)) for p in figures_of(record)] if files.FIGURES in there else [],

@@ -55,6 +55,22 @@ class RunRecord:
         stated = data.get("source") if isinstance(data, Mapping) else None
         return str(stated or lookup(self.config, "data.source", "real"))
 
+    @property
+    def planned_epochs(self) -> int | None:
+        """How many epochs were asked for; None where nothing says it."""
+        planned = self.result.get("config_epochs") or lookup(self.config, "trainer.max_epochs")
+        return int(planned) if planned else None
+
+    @property
+    def precision(self) -> str:
+        """What it was trained in, or is to be; "" where nothing says it."""
+        return str(self.result.get("precision") or lookup(self.config, "trainer.precision") or "")
+
+    @property
+    def fingerprint(self) -> str:
+        """The first eight digits of its data's; "" where it recorded none."""
+        return str(lookup(self.result, "data.fingerprint") or "")[:8]
+
 
 class Remark(str):
     """A sentence that a reader must know, and its kind.

@@ -62,10 +62,9 @@ def scale_of(record: RunRecord, published_epochs: int, published_fraction: float
             limits.append(f"{key}={value}")
     if (lookup(config, "trainer.max_steps", -1) or -1) > 0:
         limits.append(f"trainer.max_steps={lookup(config, 'trainer.max_steps')}")
-    planned = record.result.get("config_epochs") or lookup(config, "trainer.max_epochs") or published_epochs
     return Scale(
         sample=record.source == "sample",
-        epochs=int(planned),
+        epochs=record.planned_epochs or published_epochs,
         published=published_epochs,
         fraction=float(lookup(config, "data.fraction", 1.0) or 1.0) / published_fraction,
         limits=", ".join(limits),

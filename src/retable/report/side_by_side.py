@@ -63,10 +63,10 @@ def changed(left: Row, right: Row) -> str:
 def facts(record: RunRecord) -> Mapping[str, str]:
     return {
         "device": device(record),
-        "precision": str(record.result.get("precision") or ""),
+        "precision": record.precision,
         "versions": versions_text(record),
         "commit": commit(record),
-        "data": str(lookup(record.result, "data.fingerprint") or "")[:8],
+        "data": record.fingerprint,
     }
 
 

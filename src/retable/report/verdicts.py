@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
-from retable.experiment.best import Ranked
 from retable.experiment.claims import Claim
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.operands import World
@@ -158,7 +157,7 @@ def evaluate_claim(
     statements = claim.statements
     if claim.all_runs:
         named = {name if name not in used else f"{name} (other)": list(found) for name, found in (others or {}).items()}
-        statements = tuple(s.widen(list(named)) if isinstance(s, Ranked) and s.all_runs else s for s in statements)
+        statements = tuple(statement.widen(list(named)) for statement in statements)
         used.update(named)
     # A run outside the table's cells has no published number of epochs of its own; the table's stands in.
     published = {name: (cell.epochs, cell.fraction) for name, cell in table.cells.items()}
@@ -214,7 +213,7 @@ def resolution_of(
             own = statement.comparisons(evidence)
         except NotThere:  # one of several statements of a claim that does not hold all the same
             continue
-        if not own and not isinstance(statement, Ranked):
+        if own is None:
             return None
         comparisons += own
     worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in sorted(seeds)}

@@ -8,13 +8,16 @@ places them, so that they stay aligned. The sides' ratio is not kept: every task
 """
 
 import contextlib
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from retable import atomic
 from retable.data.arrays import Unlabelled
 from retable.data.formats.files import DEFLATED, open_plain
 from retable.errors import DataError, in_one_line
@@ -241,3 +244,10 @@ def _ranges(values: Iterable[int]) -> str:
         else:
             parts.append([value])
     return ", ".join(f"{part[0]} to {part[-1]}" if len(part) > 2 else ", ".join(map(str, part)) for part in parts)
+
+
+def write_picture(picture: Image.Image, path: Path, **options: Any) -> None:
+    """Write Pillow's picture whole or not at all, in the format of the path's suffix, making its folder."""
+    content = io.BytesIO()
+    picture.save(content, path.suffix[1:].upper(), **options)
+    atomic.write_bytes(path, content.getvalue())
