@@ -71,8 +71,8 @@ def test_a_group_that_nobody_came_to_is_no_matter_of_the_next_one(monkeypatch):
     numbers, world = [], distributed.distributed_c10d._world
     monkeypatch.setattr(distributed, "init_process_group", lambda *_, **__: numbers.append(world.group_count))
     monkeypatch.setattr(world, "group_count", 1)
-    place = ddp.Place(0, 2, 1, "127.0.0.1", ddp.free_port(), starts=True)
-    ddp.Meeting(place).join("cpu")
+    environment = ddp.RankEnvironment(0, 2, 1, "127.0.0.1", ddp.free_port(), starts=True)
+    ddp.Meeting(environment).join("cpu")
     assert numbers == [0]
 
 

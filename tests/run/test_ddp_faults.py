@@ -21,7 +21,7 @@ import pytest
 from retable.run import ddp, files
 from retable.run.ddp import LostProcess
 from retable.run.execute import execute
-from retable.run.nodes import Place
+from retable.run.nodes import RankEnvironment
 from tests.runs import history
 from tests.sweep.processes import descendants
 
@@ -34,8 +34,8 @@ SECONDS = 240  # within which a run has ended after one of its processes has
 
 
 def meeting() -> ddp.Meeting:
-    place = Place(0, 2, 1, "127.0.0.1", ddp.free_port(), starts=True)
-    return ddp.Meeting(place)
+    environment = RankEnvironment(0, 2, 1, "127.0.0.1", ddp.free_port(), starts=True)
+    return ddp.Meeting(environment)
 
 
 def others(pid: int) -> list[int]:

@@ -14,7 +14,7 @@ from retable.errors import ConfigError
 from retable.run import files
 from retable.run.ddp import free_port
 from retable.run.execute import execute
-from retable.run.nodes import Place, are_several, place
+from retable.run.nodes import RankEnvironment, are_several, rank_environment
 from retable.sweeps.session import sweep
 from tests.checking import refusal
 from tests.runs import history, same
@@ -41,26 +41,26 @@ def asked(nodes, devices):
 @pytest.mark.parametrize(
     ("variables", "nodes", "devices", "expected"),
     [
-        (HAND | {"NODE_RANK": "1"}, 2, 1, Place(1, 1, 2, "head", 29500, starts=False)),
-        (HAND | {"NODE_RANK": "1"}, 2, 4, Place(4, 4, 2, "head", 29500, starts=True)),
-        (HAND | {"NODE_RANK": "1", "LOCAL_RANK": "2"}, 2, 4, Place(6, 4, 2, "head", 29500, starts=False)),
+        (HAND | {"NODE_RANK": "1"}, 2, 1, RankEnvironment(1, 1, 2, "head", 29500, starts=False)),
+        (HAND | {"NODE_RANK": "1"}, 2, 4, RankEnvironment(4, 4, 2, "head", 29500, starts=True)),
+        (HAND | {"NODE_RANK": "1", "LOCAL_RANK": "2"}, 2, 4, RankEnvironment(6, 4, 2, "head", 29500, starts=False)),
         (
             TORCHRUN | {"WORLD_SIZE": "4", "RANK": "3", "GROUP_RANK": "1", "LOCAL_RANK": "1"},
             2,
             2,
-            Place(3, 2, 2, "head", 29500, starts=False),
+            RankEnvironment(3, 2, 2, "head", 29500, starts=False),
         ),
         (  # of one machine, too, where torchrun has started the processes
             TORCHRUN | {"WORLD_SIZE": "2", "RANK": "1", "GROUP_RANK": "0", "LOCAL_RANK": "1"},
             1,
             2,
-            Place(1, 2, 1, "head", 29500, starts=False),
+            RankEnvironment(1, 2, 1, "head", 29500, starts=False),
         ),
         (  # Lightning's port: 15000 and the last four digits of the job's number
             SLURM | {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_NODEID": "1", "SLURM_LOCALID": "0"},
             2,
             2,
-            Place(2, 2, 2, "node07", 19567, starts=False),
+            RankEnvironment(2, 2, 2, "node07", 19567, starts=False),
         ),
         (  # of one machine, where srun has started the processes; also within an allocation by salloc
             SLURM
@@ -68,13 +68,13 @@ def asked(nodes, devices):
             | {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_NODEID": "0", "SLURM_LOCALID": "1"},
             1,
             2,
-            Place(1, 2, 1, "node07", 19567, starts=False),
+            RankEnvironment(1, 2, 1, "node07", 19567, starts=False),
         ),
         (  # one task a node
             SLURM | {"SLURM_NTASKS": "2", "SLURM_PROCID": "1", "SLURM_NODEID": "1", "SLURM_LOCALID": "0"},
             2,
             8,
-            Place(8, 8, 2, "node07", 19567, starts=True),
+            RankEnvironment(8, 8, 2, "node07", 19567, starts=True),
         ),
     ],
 )
@@ -82,7 +82,7 @@ def test_the_environment_says_which_process_it_is(monkeypatch, variables, nodes,
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert are_several(asked(nodes, devices))
-    assert place(asked(nodes, devices)) == expected
+    assert rank_environment(asked(nodes, devices)) == expected
 
 
 def test_a_job_of_slurm_that_trains_on_its_own_machine_is_no_node(monkeypatch):
@@ -128,7 +128,7 @@ def test_what_the_environment_may_not_say(monkeypatch, variables, said):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError) as refused:
-        place(asked(2, 2))
+        rank_environment(asked(2, 2))
     assert str(refused.value) == said
 
 

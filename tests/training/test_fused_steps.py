@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from retable.models import CNN, FNN
 from retable.models.parts import Dropout
 from retable.run.devices import has_bf16_instructions
-from retable.training.fused import Part, program, refusal, train_together
+from retable.training.fused import Member, program, refusal, train_together
 from retable.training.output import keep_in_float32, last_layer
 
 STEPS, N, CLASSES = 30, 4, 5
@@ -70,10 +70,10 @@ class OneRun:
         self.random = torch.get_rng_state()
         return losses, predicted
 
-    def part(self, steps: range) -> Part:
+    def part(self, steps: range) -> Member:
         images, targets = self.images[steps.start : steps.stop], self.targets[steps.start : steps.stop]
         norms_at = [4 - steps.start]
-        return Part(self.model, self.optimizer, images, targets, self.l1, norms_at, self.take_norms, self.random)
+        return Member(self.model, self.optimizer, images, targets, self.l1, norms_at, self.take_norms, self.random)
 
 
 def together(runs: list[OneRun], steps: range) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from retable import atomic
-from retable.config.keys import PLACE, STEERING, below, key_of
+from retable.config.keys import NO_EFFECT, STEERING, below, key_of
 from retable.errors import ConfigError, DataError, first_line
 from retable.run import files
 
@@ -151,9 +151,11 @@ def portable(run: dict[str, Any]) -> dict[str, Any]:
     if isinstance(weights, str) and "/" in weights:  # its content is part of the identity
         config["model"] = config["model"] | {"weights": Path(weights).name}
     if config.get("data"):
-        config["data"] = {key: value for key, value in config["data"].items() if not below(f"data.{key}", PLACE)}
+        config["data"] = {key: value for key, value in config["data"].items() if not below(f"data.{key}", NO_EFFECT)}
     asked = [
-        text for text in map(str, run.get("overrides") or ()) if not below(key_of(text), (*STEERING, *PLACE, "hydra"))
+        text
+        for text in map(str, run.get("overrides") or ())
+        if not below(key_of(text), (*STEERING, *NO_EFFECT, "hydra"))
     ]
     asked = [_by_name(text) if key_of(text) == "model.weights" else text for text in asked]
     return run | {"config": config, "overrides": asked}

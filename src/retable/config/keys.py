@@ -9,11 +9,17 @@ from typing import Any
 # Keys that steer a command and are no part of the run that it trains: left out of what a run's directory keeps.
 STEERING = ("resume", "trust", "seeds", "output", "sweep", "table", "preset")
 # Where things are kept or how fast they are computed, not what is computed. A run's directory keeps them.
-PLACE = ("logger", "checkpoint", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
-PLACE += ("trainer.strategy", "trainer.devices", "trainer.num_nodes", "trainer.log_every_n_steps", "trainer.profiler")
-PLACE += ("trainer.num_sanity_val_steps", "trainer.detect_anomaly", "trainer.benchmark", "data.resident", "tags")
-PLACE += ("trainer.limit_predict_batches", "trainer.inference_mode", "trainer.enable_progress_bar")
-PLACE += ("trainer.enable_model_summary", "trainer.enable_autolog_hparams")
+NO_EFFECT = ("logger", "checkpoint", "data.root", "data.cache", "trainer.device", "trainer.cuda_graph")
+NO_EFFECT += (
+    "trainer.strategy",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.log_every_n_steps",
+    "trainer.profiler",
+)
+NO_EFFECT += ("trainer.num_sanity_val_steps", "trainer.detect_anomaly", "trainer.benchmark", "data.resident", "tags")
+NO_EFFECT += ("trainer.limit_predict_batches", "trainer.inference_mode", "trainer.enable_progress_bar")
+NO_EFFECT += ("trainer.enable_model_summary", "trainer.enable_autolog_hparams")
 # Keys with the value under which a run is what it was before there was the key: they are part of what a run is where
 # they stand at another one.
 NEUTRAL = {
@@ -112,7 +118,7 @@ def below(key: str, sections: Sequence[str]) -> bool:
 @functools.cache
 def is_part_of_a_run(key: str) -> bool:
     """Whether a key can change a run's result."""
-    return not below(key, (*STEERING, *PLACE))
+    return not below(key, (*STEERING, *NO_EFFECT))
 
 
 def only_shows(callback: Any) -> bool:

@@ -227,17 +227,6 @@ def validate(config: dict[str, Any]) -> None:
             f"trainer.val_check_interval={interval}: accepted with trainer.check_val_every_n_epoch=null: a number of"
             " batches, counted over all epochs, or a time"
         )
-    transforms = (config.get("augment") or {}).get("transforms", [])
-    known = [name for name, node in (config.get("augment") or {}).items() if isinstance(node, dict)]
-    if not isinstance(transforms, list):
-        raise ConfigError(f"augment.transforms={transforms}: accepted: a list of {', '.join(known)}")
-    for name in transforms:
-        if name not in known:
-            raise ConfigError(f"augment.transforms: unknown transform {name!r}; accepted: {', '.join(known)}")
-    if not transforms and config.get("augment", {}).get("mode", "none") != "none":
-        raise ConfigError(f"augment.transforms=[]: accepted: at least one of {', '.join(known)}")
-    if transforms and config.get("augment", {}).get("mode") == "none":
-        raise ConfigError("augment.transforms: nothing uses them; choose augment=copies or augment=fly")
 
 
 def _validate_foreign(config: dict[str, Any]) -> None:

@@ -19,10 +19,11 @@ from retable.config import precisions
 from retable.config.build import build, target_of
 from retable.config.keys import is_foreign
 from retable.errors import ConfigError, first_line, in_one_line
-from retable.run import ddp, devices, foreign, precision
+from retable.run import ddp, devices, facts, foreign, precision
 from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
+from retable.training.augment import make_augment
 
 _FLOAT_BYTES = 4
 # Keys of trainer that may be a share of the batches, with the parts of the set that they are a share of.
@@ -42,11 +43,7 @@ def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
     """
     if is_foreign(config):
         return foreign.make_data(config)
-    node = config["augment"]
-    transforms = [build(node[name], f"augment.{name}") for name in node["transforms"]]
-    given = {"_target_": "retable.training.augment.Augment", "mode": node["mode"]}
-    augment = build(given, "augment", transforms=transforms) if transforms else None
-    data = build(config["data"], "data", seed=config["seed"], augment=augment)
+    data = build(config["data"], "data", seed=config["seed"], augment=make_augment(config["augment"]))
     data.prepare()
     return data
 
@@ -90,7 +87,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     make_early_stop(config, task)
     best_is_highest(config, task)
     check_loggers(config, make_callbacks(config, task, Path()))
-    count = count_parameters(task)
+    count = facts.count_parameters(task.model)
     _check_memory(config, count)
     return {"parameters": count, "work": _work(config, data, operations)}
 
@@ -333,8 +330,3 @@ def make_plugins(node: dict[str, Any]) -> list[Any]:
             raise ConfigError(f"trainer.precision={node['precision']}: accepted with {given['_target_']}: 32")
         made.append(build(given, key))
     return made
-
-
-def count_parameters(task: Task) -> int:
-    """Learnable parameters of a task's model."""
-    return sum(p.numel() for p in task.model.parameters() if p.requires_grad)

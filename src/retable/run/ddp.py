@@ -30,7 +30,7 @@ from torch import distributed
 from retable.data.loader import mixed_seed
 from retable.errors import ConfigError, RetableError, ending, first_line
 from retable.run import devices, nodes
-from retable.run.nodes import Place
+from retable.run.nodes import RankEnvironment
 from retable.tasks.base import Task
 from retable.training.ranks import Ranks, Shares
 
@@ -70,18 +70,18 @@ def check(config: dict[str, Any], task: Task | None) -> None:
     if task is not None and not task.shareable:
         raise ConfigError(f"trainer.strategy=ddp: accepted by task={config['task']['name']}: auto")
     if nodes.are_several(config):
-        nodes.place(config)
+        nodes.rank_environment(config)
 
 
-def first_place(config: dict[str, Any]) -> Place:
-    """The place of the process that trains a run and writes its files.
+def first_environment(config: dict[str, Any]) -> RankEnvironment:
+    """The environment of the process that trains a run and writes its files.
 
     Raises:
         ConfigError: where the environment does not say which process this is, or makes it another one.
     """
     if not nodes.are_several(config):
-        return Place(0, config["trainer"].get("devices", 1), 1, "127.0.0.1", free_port(), starts=True)
-    found = nodes.place(config)
+        return RankEnvironment(0, config["trainer"].get("devices", 1), 1, "127.0.0.1", free_port(), starts=True)
+    found = nodes.rank_environment(config)
     if found.rank:
         raise ConfigError(f"trainer.num_nodes={found.nodes}: rank {found.rank} is started by: retable train")
     return found
@@ -89,15 +89,15 @@ def first_place(config: dict[str, Any]) -> Place:
 
 def ended_elsewhere(error: BaseException, meeting: "Meeting | None", asked: Callable[[], bool]) -> bool:
     """Whether an error is that of another node's rank, which was asked to stop as this one was and has gone first."""
-    return isinstance(error, RuntimeError) and meeting is not None and meeting.place.nodes > 1 and asked()
+    return isinstance(error, RuntimeError) and meeting is not None and meeting.env.nodes > 1 and asked()
 
 
 class _Environment(LightningEnvironment):
     """Processes that were started here or by a cluster, and not by Lightning."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, env: RankEnvironment) -> None:
         super().__init__()
-        self._place, self._main_port = place, place.port
+        self._given, self._main_port = env, env.port
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -105,13 +105,13 @@ class _Environment(LightningEnvironment):
 
     @property
     def main_address(self) -> str:
-        return self._place.address
+        return self._given.address
 
     def local_rank(self) -> int:
-        return self._place.local
+        return self._given.local
 
     def node_rank(self) -> int:
-        return self._place.node
+        return self._given.node
 
 
 class _OwnNumbers(pl.Callback):
@@ -124,12 +124,12 @@ class _OwnNumbers(pl.Callback):
         torch.manual_seed(mixed_seed(self.seed, trainer.current_epoch, 3 + trainer.global_rank))
 
 
-def settings(kind: str, place: Place) -> dict[str, Any]:
+def settings(kind: str, env: RankEnvironment) -> dict[str, Any]:
     """What the Trainer of a rank is given. Args: kind: "cpu" or "cuda"."""
-    if kind == "cuda" and torch.cuda.device_count() < place.devices:
-        raise ConfigError(f"trainer.devices={place.devices}: accepted here: up to {torch.cuda.device_count()}")
-    strategy = DDPStrategy(cluster_environment=_Environment(place), process_group_backend=_backend(kind))
-    return {"devices": place.devices, "num_nodes": place.nodes, "strategy": strategy}
+    if kind == "cuda" and torch.cuda.device_count() < env.devices:
+        raise ConfigError(f"trainer.devices={env.devices}: accepted here: up to {torch.cuda.device_count()}")
+    strategy = DDPStrategy(cluster_environment=_Environment(env), process_group_backend=_backend(kind))
+    return {"devices": env.devices, "num_nodes": env.nodes, "strategy": strategy}
 
 
 def _backend(kind: str) -> str:
@@ -164,8 +164,8 @@ class Meeting:
         RetableError: where rank 0 is not found, or has ended.
     """
 
-    def __init__(self, place: Place) -> None:
-        self.place = place
+    def __init__(self, env: RankEnvironment) -> None:
+        self.env = env
         by_torchrun = (
             os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" and nodes.TorchElasticEnvironment.detect()
         )
@@ -173,11 +173,11 @@ class Meeting:
 
         def connected(is_master: bool) -> distributed.Store:
             waiting = {"timeout": timedelta(seconds=_WAITING), "wait_for_workers": False}
-            store = distributed.TCPStore(place.address, place.port, is_master=is_master, **waiting)
+            store = distributed.TCPStore(env.address, env.port, is_master=is_master, **waiting)
             return distributed.PrefixStore(f"retable/{again}", store)
 
         with self._in_a_line():
-            self._store = connected(is_master=place.rank == 0 and not by_torchrun)
+            self._store = connected(is_master=env.rank == 0 and not by_torchrun)
             self._news = connected(is_master=False)  # a connection that waits for the group can say nothing else
 
     def send(self, request: dict[str, Any]) -> None:
@@ -195,16 +195,16 @@ class Meeting:
         Args:
             watch: called meanwhile, again and again; raises where waiting is of no use.
         """
-        place, group = self.place, distributed.PrefixStore("group", self._store)
+        env, group = self.env, distributed.PrefixStore("group", self._store)
         if kind == "cuda":
-            torch.cuda.set_device(place.local)
+            torch.cuda.set_device(env.local)
         faults: list[BaseException] = []
         # A group that was waited for in vain keeps its number: the next would wait under another than its ranks do.
         distributed.distributed_c10d._world.group_count = 0
 
         def make() -> None:
             try:
-                distributed.init_process_group(_backend(kind), store=group, rank=place.rank, world_size=place.world)
+                distributed.init_process_group(_backend(kind), store=group, rank=env.rank, world_size=env.world)
             except BaseException as error:
                 faults.append(error)
 
@@ -215,16 +215,16 @@ class Meeting:
             while maker.is_alive():
                 maker.join(_WINK)
                 watch()
-                for rank in set(range(place.world)) - {place.rank}:
+                for rank in set(range(env.world)) - {env.rank}:
                     if reason := self.failure(rank):
-                        raise LostProcess(f"process {rank} of {place.world}: {reason}")
+                        raise LostProcess(f"process {rank} of {env.world}: {reason}")
             if faults:
                 raise faults[0]
 
     def note_failure(self, reason: str) -> None:
         """Let the others, who may wait for this one, know why it ends."""
         with contextlib.suppress(distributed.DistError, RuntimeError):
-            self._news.set(f"failed/{self.place.rank}", reason)
+            self._news.set(f"failed/{self.env.rank}", reason)
 
     def failure(self, rank: int) -> str | None:
         """Why a rank has ended, as far as it could say so."""
@@ -235,15 +235,15 @@ class Meeting:
 
     @contextlib.contextmanager
     def _in_a_line(self) -> Iterator[None]:
-        place = self.place
+        env = self.env
         try:
             yield
         except LostProcess:
             raise
         except (distributed.DistError, RuntimeError) as error:
             raise RetableError(
-                f"trainer.num_nodes={place.nodes}, trainer.devices={place.devices}: rank {place.rank} and the others"
-                f" have not met at {place.address}:{place.port} ({first_line(error)})"
+                f"trainer.num_nodes={env.nodes}, trainer.devices={env.devices}: rank {env.rank} and the others"
+                f" have not met at {env.address}:{env.port} ({first_line(error)})"
             ) from error
 
 
@@ -271,11 +271,11 @@ def started(meeting: Meeting, request: dict[str, Any]) -> Iterator[Callable[[], 
 
     Yields what raises LostProcess if one of them has ended. In the block an error of the group's becomes one, too.
     """
-    place = meeting.place
+    env = meeting.env
     command = [sys.executable, "-m", "retable.run.rank"]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    ranks = range(place.rank + 1, place.rank + place.devices) if place.starts else ()
+    ranks = range(env.rank + 1, env.rank + env.devices) if env.starts else ()
     with _signals_blocked():  # which they inherit, and keep until they can ignore them
         others = {rank: subprocess.Popen(command, env=env, **pipes) for rank in ranks}
 
@@ -283,11 +283,14 @@ def started(meeting: Meeting, request: dict[str, Any]) -> Iterator[Callable[[], 
         for rank, other in others.items():
             if other.poll():
                 reason = meeting.failure(rank) or ending(other.returncode)
-                raise LostProcess(f"process {rank} of {place.world}: {reason}")
+                raise LostProcess(f"process {rank} of {env.world}: {reason}")
 
     try:
         for rank, other in others.items():
-            own = {"place": asdict(replace(place, rank=rank, starts=False)), "threads": torch.get_num_threads()}
+            own = {
+                "environment": asdict(replace(env, rank=rank, starts=False)),
+                "threads": torch.get_num_threads(),
+            }
             with contextlib.suppress(BrokenPipeError):
                 other.stdin.write(json.dumps(request | own) + "\n")
                 other.stdin.flush()
@@ -296,7 +299,7 @@ def started(meeting: Meeting, request: dict[str, Any]) -> Iterator[Callable[[], 
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     other.wait(_PATIENCE)
                 watch()
-                raise LostProcess(f"process {rank} of {place.world}: ended before training")
+                raise LostProcess(f"process {rank} of {env.world}: ended before training")
         try:
             yield watch
         except (distributed.DistError, RuntimeError) as error:

@@ -146,7 +146,7 @@ def _execute(
     facts.reset_peak_memory(kind)
     meeting = None
     if ddp.is_asked_for(config):
-        meeting = ddp.Meeting(ddp.first_place(config))  # before anything else, as other nodes wait for it
+        meeting = ddp.Meeting(ddp.first_environment(config))  # before anything else, as other nodes wait for it
     if is_foreign(config):
         hooks = {"on_epoch": on_epoch, "on_chunk": on_chunk, "should_interrupt": should_interrupt}
         callbacks = make_callbacks(config, None, directory)
@@ -195,11 +195,11 @@ def _execute(
     found = checkpoints.usable(directory)
     companions: Any = contextlib.nullcontext()
     if meeting is not None:
-        ranks = ddp.settings(kind, meeting.place)
+        ranks = ddp.settings(kind, meeting.env)
         trainer = make_trainer(trained["trainer"], kind, record, [*callbacks, ddp.callback(config)], loggers, ranks)
         request = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
         companions = ddp.companions(trained, request | {"fingerprint": data.fingerprint}, meeting, kind)
-        ddp.share(task, data, 0, meeting.place.world)
+        ddp.share(task, data, 0, meeting.env.world)
     else:
         trainer = make_trainer(trained["trainer"], kind, record, callbacks, loggers)
     seconds = {"setup": time.perf_counter() - clock}

@@ -7,7 +7,10 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
 
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy")
 
@@ -81,3 +84,8 @@ def _processor() -> str:
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def count_parameters(module: "nn.Module") -> int:
+    """Learnable parameters."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)

@@ -15,7 +15,7 @@ from pytorch_lightning.utilities.model_helpers import is_overridden
 from retable.config.build import build, target_of
 from retable.config.one_lightning import is_of_the_other
 from retable.errors import ConfigError, first_line
-from retable.run import devices
+from retable.run import devices, facts
 from retable.run.output import quieten_lightning
 
 
@@ -86,7 +86,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         metrics, directions = _try(config, module, make_data(config))
         check_metric(config, metrics, directions)
         _TRIED.add(tried)
-    return {"parameters": count_parameters(module)}
+    return {"parameters": facts.count_parameters(module)}
 
 
 _TRIED: set[Any] = set()
@@ -129,8 +129,3 @@ def scalars(trainer: pl.Trainer) -> dict[str, float]:
     logged = trainer.callback_metrics
     forked = {f"{name}_{part}" for name in logged for part in ("step", "epoch")}
     return {name: float(value) for name, value in logged.items() if name not in forked}
-
-
-def count_parameters(module: pl.LightningModule) -> int:
-    """Learnable parameters."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)

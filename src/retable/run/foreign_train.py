@@ -28,7 +28,7 @@ from retable.errors import RetableError
 from retable.run import beside, checkpoints, ddp, files, foreign_ranks
 from retable.run.foreign import check_metric, declared_directions, make_data, make_module, scalars
 from retable.run.foreign_data import fingerprint, same_items
-from retable.run.nodes import Place
+from retable.run.nodes import RankEnvironment
 from retable.run.record import Record
 from retable.run.result import note_start, phases, result_of
 from retable.run.tensorboard import write_images
@@ -261,8 +261,8 @@ def execute(
     found = checkpoints.usable(directory)
     companions: Any = contextlib.nullcontext()
     if meeting is not None:
-        own = foreign_ranks.share(module, data, 0, meeting.place.world, config["seed"])
-        trainer = make_trainer(record, callbacks=[*callbacks, own], ranks=ddp.settings(kind, meeting.place))
+        own = foreign_ranks.share(module, data, 0, meeting.env.world, config["seed"])
+        trainer = make_trainer(record, callbacks=[*callbacks, own], ranks=ddp.settings(kind, meeting.env))
         request = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
         companions = ddp.companions(config, request, meeting, kind)
     else:
@@ -310,7 +310,7 @@ def follow(
     config: dict[str, Any],
     directory: Path,
     found: Path | None,
-    place: Place,
+    env: RankEnvironment,
     make_trainer: Callable[[Record, pl.Callback], pl.Trainer],
     join: Callable[[], None],
 ) -> None:
@@ -323,7 +323,7 @@ def follow(
     """
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     module, data = make_module(config), make_data(config)
-    own = foreign_ranks.share(module, data, place.rank, place.world, config["seed"])
+    own = foreign_ranks.share(module, data, env.rank, env.world, config["seed"])
     quiet = dict.fromkeys(("on_data", "on_epoch", "on_chunk"), lambda *_: None)
     record = _record(config, directory, {}, None, should_interrupt=lambda: False, **quiet)
     record.writes = False

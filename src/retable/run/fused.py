@@ -21,7 +21,7 @@ from retable.data.loader import Chunk
 from retable.run.record import Record, restore_rng, rng_state
 from retable.tasks.base import Task
 from retable.tasks.classification import Classification
-from retable.training.fused import Part, program, refusal, train_together
+from retable.training.fused import Member, program, refusal, train_together
 
 Steps = tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]  # losses, and what is kept of outputs, by mini-batch
 
@@ -178,8 +178,8 @@ def _meet(company: Sequence[Seat]) -> None:
     requests = [seat.request for seat in company]
     lead = requests[0].task
     device = lead.device
-    parts = [
-        Part(
+    members = [
+        Member(
             one.task.model,
             one.task.optimizers(use_pl_optimizer=False),
             one.images,
@@ -192,13 +192,13 @@ def _meet(company: Sequence[Seat]) -> None:
         for seat, one in zip(company, requests, strict=True)
     ]
     try:
-        losses, predicted = train_together(parts, lead.loss, lead.autocast)
+        losses, predicted = train_together(members, lead.loss, lead.autocast)
     except Exception as error:
         for seat in company:
             seat.found = error
         return
     sizes = [len(targets) for targets in requests[0].targets]
-    for place, (seat, part) in enumerate(zip(company, parts, strict=True)):
-        seat.set_random(device, part.random)
+    for place, (seat, member) in enumerate(zip(company, members, strict=True)):
+        seat.set_random(device, member.random)
         seat.found = losses[place].unbind(), predicted[place].split(sizes)
         requests[place].record.fused = max(requests[place].record.fused, len(company))

@@ -30,8 +30,8 @@ class _Slurm(SLURMEnvironment):
 
 
 @dataclass(frozen=True)
-class Place:
-    """A process's place among those that train a run.
+class RankEnvironment:
+    """Where a process stands among those that train a run.
 
     Args:
         rank: among all of them, from 0.
@@ -72,8 +72,8 @@ def _by_srun() -> bool:
     return os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1"
 
 
-def place(config: dict[str, Any]) -> Place:
-    """This process's place, of a run for which `are_several`.
+def rank_environment(config: dict[str, Any]) -> RankEnvironment:
+    """This process's own, of a run for which `are_several`.
 
     Raises:
         ConfigError: where the environment does not say it, or says another number of processes.
@@ -97,7 +97,7 @@ def place(config: dict[str, Any]) -> Place:
     return _made(environment, rank * devices // each, devices, nodes, starts=each < devices)
 
 
-def _by_hand(asked: str, devices: int, nodes: int) -> Place:
+def _by_hand(asked: str, devices: int, nodes: int) -> RankEnvironment:
     if missing := [name for name in _BY_HAND if name not in os.environ]:
         raise ConfigError(
             f"{asked}: nothing says which node this is; accepted: a start by torchrun or srun, or {', '.join(_BY_HAND)}"
@@ -115,6 +115,6 @@ def _by_hand(asked: str, devices: int, nodes: int) -> Place:
     return found
 
 
-def _made(environment: ClusterEnvironment, rank: int, devices: int, nodes: int, starts: bool) -> Place:
+def _made(environment: ClusterEnvironment, rank: int, devices: int, nodes: int, starts: bool) -> RankEnvironment:
     starts = starts and devices > 1
-    return Place(rank, devices, nodes, environment.main_address, environment.main_port, starts)
+    return RankEnvironment(rank, devices, nodes, environment.main_address, environment.main_port, starts)

@@ -25,7 +25,7 @@ from retable.errors import RetableError, first_line
 from retable.run import ddp, devices, execute, foreign_train, precision, steps
 from retable.run.assemble import best_is_highest, make_callbacks, make_data, make_early_stop, make_task
 from retable.run.ddp import Meeting
-from retable.run.nodes import Place
+from retable.run.nodes import RankEnvironment
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
 from retable.run.result import describe
@@ -39,18 +39,21 @@ class Lost(RetableError):
     """Another process of the run has ended before its end."""
 
 
-def follow(place: Place) -> None:
+def follow(env: RankEnvironment) -> None:
     """Train as a rank that nobody of this project has started: of another node, or one of torchrun's or srun's.
 
     Raises:
         RetableError: where rank 0 is not found, has ended before, or trains what this node has not.
         Lost: where another process ends while this one trains.
     """
-    print(f"rank {place.rank} of {place.world}: waits for rank 0 at {place.address}:{place.port}", flush=True)
-    meeting = Meeting(place)
+    print(
+        f"rank {env.rank} of {env.world}: waits for rank 0 at {env.address}:{env.port}",
+        flush=True,
+    )
+    meeting = Meeting(env)
     request = meeting.receive()
-    print(f"rank {place.rank} of {place.world}: trains {request['directory']}", flush=True)
-    with _saying_who_is_lost(place), ddp.started(meeting, request):
+    print(f"rank {env.rank} of {env.world}: trains {request['directory']}", flush=True)
+    with _saying_who_is_lost(env), ddp.started(meeting, request):
         try:
             _follow(request, meeting)
         except BaseException as error:
@@ -60,13 +63,13 @@ def follow(place: Place) -> None:
 
 def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None] = lambda: None) -> None:
     """Train as one of the other ranks: what `execute` does, writing nothing."""
-    config, directory, place = request["config"], Path(request["directory"]), meeting.place
+    config, directory, env = request["config"], Path(request["directory"]), meeting.env
     quieten_lightning()
     kind, _ = devices.resolve(config["trainer"]["device"])
     found = request["found"] and Path(request["found"])
     if found and not found.is_file():
         raise RetableError(f"{found}: not found here; accepted for going on: a folder that all nodes share")
-    ranks = ddp.settings(kind, place)
+    ranks = ddp.settings(kind, env)
 
     def join() -> None:
         ready()
@@ -77,7 +80,7 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
         return execute.make_trainer(config["trainer"], kind, record, [*callbacks, own], (), ranks)
 
     if is_foreign(config):
-        foreign_train.follow(config, directory, found, place, its_trainer, join)
+        foreign_train.follow(config, directory, found, env, its_trainer, join)
         return
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
@@ -85,7 +88,7 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
         raise RetableError(f"{config['data']['root']}: not the data of rank 0; accepted: the same on all nodes")
     task = make_task(config, data)
     precision.settle(config, task, data, kind)
-    ddp.share(task, data, place.rank, place.world)
+    ddp.share(task, data, env.rank, env.world)
     best = best_is_highest(config, task)
     stop = make_early_stop(config, task)
     record = Record(directory, config["task"]["metric"], best, {}, None, lambda row: None, early_stop=stop)
@@ -99,7 +102,7 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
 
 
 @contextlib.contextmanager
-def _saying_who_is_lost(place: Place) -> Iterator[None]:
+def _saying_who_is_lost(env: RankEnvironment) -> Iterator[None]:
     """Turn an error of the process group into Lost, where no other reason is known."""
     try:
         yield
@@ -107,7 +110,7 @@ def _saying_who_is_lost(place: Place) -> Iterator[None]:
         if not isinstance(error, distributed.DistError) and not _GONE.search(str(error)):
             raise
         raise Lost(
-            f"rank {place.rank} of {place.world}: another process of the run has gone; the same command on each node,"
+            f"rank {env.rank} of {env.world}: another process of the run has gone; the same command on each node,"
             f" with resume=, goes on from its last epoch ({first_line(error)})"
         ) from error
 
@@ -134,9 +137,9 @@ def main() -> None:
     request = json.loads(line)
     threading.Thread(target=_end_with_the_first, args=(os.dup(0),), daemon=True).start()
     torch.set_num_threads(request["threads"])
-    meeting, code = Meeting(Place(**request["place"])), 0
+    meeting, code = Meeting(RankEnvironment(**request["environment"])), 0
     try:
-        with _saying_who_is_lost(meeting.place):
+        with _saying_who_is_lost(meeting.env):
             _follow(request, meeting, _is_ready)
     except Lost:
         pass  # no fault of this one; the first one of its node says it

@@ -72,7 +72,6 @@ def result_of(
     config: dict[str, Any], run: dict[str, Any], record: "Record", task: "Task", data: Any, kind: str, steps: int
 ) -> dict[str, Any]:
     """What result.json holds beside the status: metrics, and where they come from."""
-    from retable.run.assemble import count_parameters
 
     def metrics_of(row: dict[str, Any]) -> dict[str, Any]:
         return {key: row[key] for key in ("epoch",) if key in row} | files.metrics_of(row)
@@ -94,7 +93,7 @@ def result_of(
             "higher_is_better": record.higher_is_better,
         },
         **(task.counts(data) if record.rows else {}),
-        "parameters": count_parameters(task),
+        "parameters": facts.count_parameters(task.model),
         "weights": getattr(task.model, "weights_source", None),
         "steps_per_second": steps / train_seconds if train_seconds else None,
         "seconds_per_epoch": train_seconds / record.epochs if record.epochs else None,

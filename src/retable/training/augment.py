@@ -13,14 +13,16 @@ image is flipped within its own extent, so that what pads it on its canvas stays
 """
 
 import math
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch.nn import functional as F
 
 from retable import checks
+from retable.config.build import build
 from retable.data.arrays import IGNORE
+from retable.errors import ConfigError
 
 Masks = torch.Tensor | None
 Transformed = torch.Tensor | tuple[torch.Tensor, torch.Tensor]  # images, or images and masks where masks were given
@@ -148,6 +150,31 @@ class Augment:
             else:
                 images_NCHW, masks_NHW = transform.batch(images_NCHW, generator, masks_NHW)
         return _as_given(images_NCHW, masks_NHW)
+
+
+def make_augment(node: Mapping[str, Any]) -> Augment | None:
+    """The augmentation of a config's `augment` node: its mode, and those of its mappings that `transforms` names.
+
+    Returns:
+        None where nothing is augmented.
+
+    Raises:
+        ConfigError: one line.
+    """
+    names, mode = node["transforms"], node["mode"]
+    known = [name for name, value in node.items() if isinstance(value, Mapping)]
+    if not isinstance(names, list):
+        raise ConfigError(f"augment.transforms={names}: accepted: a list of {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise ConfigError(f"augment.transforms: unknown transform {name!r}; accepted: {', '.join(known)}")
+    if not names and mode != "none":
+        raise ConfigError(f"augment.transforms=[]: accepted: at least one of {', '.join(known)}")
+    if names and mode == "none":
+        raise ConfigError("augment.transforms: nothing uses them; choose augment=copies or augment=fly")
+    transforms = [build(node[name], f"augment.{name}") for name in names]
+    given = {"_target_": "retable.training.augment.Augment", "mode": mode}
+    return build(given, "augment", transforms=transforms) if transforms else None
 
 
 def flip_boxes(images_NCHW: torch.Tensor, boxes_NM5: torch.Tensor, axis: int) -> tuple[torch.Tensor, torch.Tensor]:

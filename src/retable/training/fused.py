@@ -38,7 +38,7 @@ _WITHOUT_WEIGHTS = (nn.ReLU, nn.Sigmoid, nn.Tanh, nn.Identity, nn.MaxPool2d, Max
 
 
 @dataclass
-class Part:
+class Member:
     """What a run brings to some steps in a row.
 
     Attributes:
@@ -83,7 +83,9 @@ def program(model: nn.Module, loss: nn.Module, optimizer: torch.optim.Optimizer)
 
 
 def train_together(
-    parts: Sequence[Part], loss: nn.CrossEntropyLoss, autocast: Callable[[bool], contextlib.AbstractContextManager[Any]]
+    members: Sequence[Member],
+    loss: nn.CrossEntropyLoss,
+    autocast: Callable[[bool], contextlib.AbstractContextManager[Any]],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Take a step for each mini-batch that the runs bring, all of one `program` and of mini-batches of one size.
 
@@ -93,35 +95,35 @@ def train_together(
     Returns:
         Losses without the penalty (S, steps), and predicted classes (S, steps * N); the runs are trained.
     """
-    model, steps = Stacked([part.model for part in parts]), len(parts[0].images)
-    update = update_of([part.optimizer for part in parts], model.parameters, model.flat_SP, steps)
-    l1_S = torch.tensor([part.l1 for part in parts], dtype=model.flat_SP.dtype, device=model.flat_SP.device)
-    masks = _Masks(parts, model.layers)
+    model, steps = Stacked([member.model for member in members]), len(members[0].images)
+    update = update_of([member.optimizer for member in members], model.parameters, model.flat_SP, steps)
+    l1_S = torch.tensor([member.l1 for member in members], dtype=model.flat_SP.dtype, device=model.flat_SP.device)
+    masks = _Masks(members, model.layers)
     losses, predicted = [], []
     for step in range(steps):
-        x = torch.cat([part.images[step] for part in parts])
-        y = torch.cat([part.targets[step] for part in parts])
+        x = torch.cat([member.images[step] for member in members])
+        y = torch.cat([member.targets[step] for member in members])
         with autocast(True):
             logits = model(x, masks.draw(x.shape))
             each = F.cross_entropy(logits.flatten(0, 1), y, reduction="none", label_smoothing=loss.label_smoothing)
-            loss_S = each.view(len(parts), -1).mean(1)
+            loss_S = each.view(len(members), -1).mean(1)
             total_S = loss_S
-            if any(part.l1 for part in parts):
+            if any(member.l1 for member in members):
                 total_S = loss_S + l1_S * torch.stack([p.flatten(1).abs().sum(1) for p in model.weights]).sum(0)
         with autocast(False):
             gradients = torch.autograd.grad(total_S.sum(), model.weights)
         gradient_SP = torch.cat([gradient.flatten(1) for gradient in gradients], 1)
-        for place, part in enumerate(parts):
-            if step in part.norms_at:
+        for place, member in enumerate(members):
+            if step in member.norms_at:
                 model.show_gradients(place, gradient_SP)
-                part.take_norms()
+                member.take_norms()
         update(step, gradient_SP)
         losses.append(loss_S.detach())
         predicted.append(logits.detach().argmax(2))
     model.give_back(steps)
     update.give_back()
-    for part in parts:
-        part.optimizer._opt_called = True  # what torch's schedulers look at, and warn without
+    for member in members:
+        member.optimizer._opt_called = True  # what torch's schedulers look at, and warn without
     return torch.stack(losses, 1), torch.cat(predicted, 1)
 
 
@@ -136,11 +138,11 @@ def default_generator(device: torch.device) -> torch.Generator:
 class _Masks:
     """Masks of the runs' dropout layers: a run's own random state, probability and position; 1 for a run without."""
 
-    def __init__(self, parts: Sequence[Part], layers: Sequence[nn.Module]) -> None:
-        self._parts, self._layers = parts, layers
-        self._own = [_dropouts(part.model) for part in parts]
+    def __init__(self, members: Sequence[Member], layers: Sequence[nn.Module]) -> None:
+        self._members, self._layers = members, layers
+        self._own = [_dropouts(member.model) for member in members]
         self._positions = sorted({position for own in self._own for position, _ in own})
-        first = next(parts[0].model.parameters())
+        first = next(members[0].model.parameters())
         self._dtype, self._device = first.dtype, first.device
         self._generator = default_generator(first.device)
         self._made: dict[torch.Size, torch.Tensor] = {}
@@ -149,19 +151,19 @@ class _Masks:
         """The masks (S*N, ...) of one step, by the position of the layer behind which they stand."""
         if not self._positions:
             return {}
-        n = images_shape[0] // len(self._parts)
+        n = images_shape[0] // len(self._members)
         shapes = shapes_after(self._layers, torch.Size((n, *images_shape[1:])))
         drawn: dict[int, list[torch.Tensor | None]] = {
-            position: [None] * len(self._parts) for position in self._positions
+            position: [None] * len(self._members) for position in self._positions
         }
         before = self._generator.get_state()
-        for number, (part, own) in enumerate(zip(self._parts, self._own, strict=True)):
+        for number, (member, own) in enumerate(zip(self._members, self._own, strict=True)):
             if not own:
                 continue
-            self._generator.set_state(part.random)
+            self._generator.set_state(member.random)
             for position, layer in own:
                 drawn[position][number] = self._mask(layer, shapes[position])
-            part.random = self._generator.get_state()
+            member.random = self._generator.get_state()
         self._generator.set_state(before)
         return {
             position: torch.cat([self._ones(shapes[position]) if mask is None else mask for mask in masks])
