@@ -1,9 +1,10 @@
 """NVIDIA's Multi-Process Service for the time of a sweep: kernels of several workers run at once on a GPU.
 
-Without it a GPU gives its processes turns. A daemon (`nvidia-cuda-mps-control`) is started in a folder of its own where
-it is found, unless somebody else's serves these processes already, and is stopped when the sweep has ended. A process
-of its own looks after it, so that a sweep that is killed leaves no daemon behind. Under MPS a program that makes the
-GPU itself fail (an illegal address) ends the others on that GPU, too; `sweep.mps=never` keeps them apart.
+Without it a GPU gives its processes turns. What that wins has not been measured: no GPU has run it yet. A daemon
+(`nvidia-cuda-mps-control`) is started in a folder of its own where it is found, unless somebody else's serves these
+processes already, and is stopped when the sweep has ended. A process of its own looks after it, so that a sweep that
+is killed leaves no daemon behind. Under MPS a program that makes the GPU itself fail (an illegal address) ends the
+others on that GPU, too; `sweep.mps=never` keeps them apart.
 
 Source: https://docs.nvidia.com/deploy/mps/
 """

@@ -1,10 +1,11 @@
 """What all tasks share: an ordinary `training_step`, one row of metrics an epoch, and a faster way through many steps.
 
 `training_step` gives Lightning the loss of a mini-batch (images, targets), so any Trainer trains a Task. Lightning's
-own work at each step costs about as much as a small network's step, though. Where nothing wants to see single steps
-(retable.run.steps decides), the data come as chunks of mini-batches, each of which goes through one `training_step` by
-a hand-written loop, with no host synchronisation and no logging. It is the same training, bit for bit on a CPU, and
-`trainer.global_step` counts optimizer steps either way: the loop advances Lightning's own counter.
+own work at each step costs about as much as a small network's step, though (measured in retable.tasks.chunks). Where
+nothing wants to see single steps (retable.run.steps decides), the data come as chunks of mini-batches, each of which
+goes through one `training_step` by a hand-written loop, with no host synchronisation and no logging. It is the same
+training, bit for bit on a CPU, and `trainer.global_step` counts optimizer steps either way: the loop advances
+Lightning's own counter.
 """
 
 import time
