@@ -117,14 +117,14 @@ def command(words: Sequence[str], limit: float) -> tuple[float, str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in (str(ROOT / "src"), *sys.path) if path)}
     child = subprocess.Popen(words, cwd=ROOT, env=environment, start_new_session=True, **pipe)
     try:
-        said, _ = child.communicate(timeout=max(1.0, limit))
+        printed, _ = child.communicate(timeout=max(1.0, limit))
     except subprocess.TimeoutExpired:
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
         raise RuntimeError(f"took longer than {limit:.0f} s") from None
     if child.returncode:
-        raise RuntimeError(f"exit code {child.returncode}: {said[-500:]}")
-    return time.perf_counter() - start, said
+        raise RuntimeError(f"exit code {child.returncode}: {printed[-500:]}")
+    return time.perf_counter() - start, printed
 
 
 def train(words: Sequence[str], limit: float) -> float:
@@ -141,10 +141,10 @@ def tests(ledger: Ledger) -> None:
     def pytest() -> dict[str, Any]:
         words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
         try:
-            seconds, said = command(words, ledger.seconds_left - 10)
+            seconds, printed = command(words, ledger.seconds_left - 10)
         except RuntimeError as error:
             return {"passed": False, "says": str(error)}
-        return {"passed": True, "seconds": round(seconds, 1), "says": said.splitlines()[-1]}
+        return {"passed": True, "seconds": round(seconds, 1), "says": printed.splitlines()[-1]}
 
     ledger.measure("tests", pytest, 60)
 

@@ -39,11 +39,11 @@ def fork(device: str) -> dict[str, Any]:
             os._exit(0)
         os.close(into)
         children.append((pid, out))
-    said = []
+    printed = []
     for pid, out in children:
-        said.append(os.read(out, 4096).decode())
+        printed.append(os.read(out, 4096).decode())
         os.waitpid(pid, 0)
-    return {"initialised_before": before, "works": said == ["1000.0", "2000.0"], "said": said}
+    return {"initialised_before": before, "works": printed == ["1000.0", "2000.0"], "printed": printed}
 
 
 def mps(device: str) -> dict[str, Any]:
@@ -56,11 +56,11 @@ def mps(device: str) -> dict[str, Any]:
         started = subprocess.run([program, "-d"], env=environment, capture_output=True, text=True, timeout=20)
         try:
             work = "import torch; print(float(torch.ones(1000, device='cuda').sum()))"
-            said = subprocess.run(
+            printed = subprocess.run(
                 [sys.executable, "-c", work], env=environment, capture_output=True, text=True, timeout=60
             )
             logs = " ".join(path.read_text(errors="replace")[-300:] for path in Path(folder).glob("*.log"))
-            works = said.stdout.strip() == "1000.0"
+            works = printed.stdout.strip() == "1000.0"
             return {"found": True, "started": started.returncode == 0, "works": works, "log": logs[-600:]}
         finally:
             subprocess.run([program], input="quit\n", env=environment, capture_output=True, text=True, timeout=30)

@@ -31,17 +31,17 @@ CPU = {"OMP_NUM_THREADS": "1"}
 
 def first_step(words: list[str], folder: Path) -> Timing:
     """From the command's start to the end of its first optimizer step."""
-    told = folder / "first_step"
-    told.unlink(missing_ok=True)
+    stamp = folder / "first_step"
+    stamp.unlink(missing_ok=True)
     for left in ("outputs", "multirun"):  # what was killed is resumed or counts as failed, and does not start anew
         shutil.rmtree(folder / left, ignore_errors=True)
     places = [f"output={folder / 'outputs'}", f"sweep.dir={folder / 'multirun'}"]
     command = [sys.executable, *words, "model._target_=clocked.Clocked", "trainer.device=cpu", *places]
     start = time.time()
-    timing = timed(command, CPU | {"FIRST_STEP": str(told), "PYTHONPATH": str(Path(__file__).parent)}, check=False)
+    timing = timed(command, CPU | {"FIRST_STEP": str(stamp), "PYTHONPATH": str(Path(__file__).parent)}, check=False)
     if "-m" in words:  # killed with what forked it, a worker's CPU time is told to nobody
-        return Timing(float(told.read_text()) - start, 0.0, None)
-    return Timing(float(told.read_text()) - start, timing.cpu, timing.others)
+        return Timing(float(stamp.read_text()) - start, 0.0, None)
+    return Timing(float(stamp.read_text()) - start, timing.cpu, timing.others)
 
 
 def measure(repetitions: int) -> dict[str, Any]:

@@ -94,8 +94,8 @@ class Side:
         if not line:
             self._process.wait()
             self._reader.join(5)
-            told = b"".join(self._screen).decode(errors="replace")
-            raise SystemExit(f"{' '.join(self._process.args)}: ended early\n{told[-3000:]}")
+            shown = b"".join(self._screen).decode(errors="replace")
+            raise SystemExit(f"{' '.join(self._process.args)}: ended early\n{shown[-3000:]}")
         return json.loads(line)
 
     def _drain(self, screen: int) -> None:

@@ -129,7 +129,7 @@ def test_all_runs_convolutions_at_once_are_those_of_each(module):
     for other in others:
         for one, its in zip((y, dx, dw), other, strict=True):
             torch.testing.assert_close(one, its, rtol=1e-4, atol=1e-3)
-    assert probes.fork("cpu") == {"initialised_before": False, "works": True, "said": ["1000.0", "2000.0"]}
+    assert probes.fork("cpu") == {"initialised_before": False, "works": True, "printed": ["1000.0", "2000.0"]}
 
 
 @pytest.mark.slow

@@ -356,7 +356,7 @@ def test_folders_that_are_named_like_no_class_are_refused(renamed):
     assert "--labels airplane=CLASS,..." in message
 
 
-def test_folders_are_told_which_class_they_hold(renamed, run, capsys):
+def test_labels_say_which_class_a_folder_holds(renamed, run, capsys):
     count = sum(1 for _ in renamed.folder.rglob("*.png"))
     found = predict(renamed.model, [renamed.folder], {"airplane": "plane", "automobile": "car"})
     assert {p.truth for p in found if p.name.startswith("a")} <= {"plane", "car"}

@@ -113,10 +113,10 @@ def test_a_picture_that_is_a_bomb_is_refused_in_a_line(tmp_path):
 
 def test_a_place_that_cannot_be_written_is_a_line(made, tmp_path, capsys):
     made()
-    code, said = shown(capsys, "export", str(tmp_path / "runs"), "/dev/null/out", "--pictures", "none")
-    assert (code, len(said.splitlines())) == (1, 1)
-    assert said.startswith("/dev/null/out")
-    assert said.endswith(": Not a directory\n")
+    code, printed = shown(capsys, "export", str(tmp_path / "runs"), "/dev/null/out", "--pictures", "none")
+    assert (code, len(printed.splitlines())) == (1, 1)
+    assert printed.startswith("/dev/null/out")
+    assert printed.endswith(": Not a directory\n")
 
 
 @pytest.mark.parametrize("text", ["{", '{"command": "retable \'receptive"}', "pipe"])
@@ -128,9 +128,9 @@ def test_a_damaged_study_is_named(tmp_path, capsys, text):
         os.mkfifo(study / "theoretical.json")
     else:
         (study / "theoretical.json").write_text(text)
-    code, said = shown(capsys, "export", str(tmp_path / "runs"), str(tmp_path / "out"))
-    assert (code, len(said.splitlines())) == (2, 1)
-    assert said.startswith(f"{study / 'theoretical.json'}: ")
+    code, printed = shown(capsys, "export", str(tmp_path / "runs"), str(tmp_path / "out"))
+    assert (code, len(printed.splitlines())) == (2, 1)
+    assert printed.startswith(f"{study / 'theoretical.json'}: ")
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_verify_refuses_what_is_damaged_in_a_line(made, capsys, name, content, m
         (directory / name).unlink()
     else:
         (directory / name).write_text(content)
-    code, said = shown(capsys, "verify", str(directory))
+    code, printed = shown(capsys, "verify", str(directory))
     assert code == 2
-    assert said.splitlines()[-1].startswith(f"{directory}/{message}")
-    assert "Traceback" not in said
+    assert printed.splitlines()[-1].startswith(f"{directory}/{message}")
+    assert "Traceback" not in printed
 
 
 @pytest.mark.parametrize("images", [0, -1])
@@ -166,8 +166,8 @@ def test_no_comparison_of_no_images(tmp_path, images):
 @pytest.mark.parametrize("epochs", ["0", "-1"])
 def test_no_verification_of_nothing_and_none_without_end(made, capsys, epochs):
     """Of no epochs all are the same; of -1 Lightning trains for ever."""
-    code, said = shown(capsys, "verify", str(made()), "--epochs", epochs)
-    assert (code, said) == (2, f"--epochs={epochs}: accepted: a whole number of at least 1\n")
+    code, printed = shown(capsys, "verify", str(made()), "--epochs", epochs)
+    assert (code, printed) == (2, f"--epochs={epochs}: accepted: a whole number of at least 1\n")
 
 
 def test_a_figure_that_is_none_in_both_is_the_same():
@@ -187,7 +187,7 @@ def test_a_setting_that_is_no_yaml_is_named(text):
 
 def test_what_a_run_says_moves_no_cursor(made, capsys):
     made("b", result={"status": "failed", "reason": "\x1b[2J\x9b1;1Hgone\rover"}, task="\x1b]0;title\x07")
-    code, said = shown(capsys, "status", str(made().parents[1]))
+    code, printed = shown(capsys, "status", str(made().parents[1]))
     assert code == 0
-    assert "\\x1b[2J\\x9b1;1Hgone\\rover" in said
-    assert not {"\x1b", "\x9b", "\r", "\x07"} & set(said)
+    assert "\\x1b[2J\\x9b1;1Hgone\\rover" in printed
+    assert not {"\x1b", "\x9b", "\r", "\x07"} & set(printed)

@@ -25,7 +25,7 @@ def sample(tmp_path_factory):
     return data
 
 
-def places_of(part) -> np.ndarray:
+def positions_of(part) -> np.ndarray:
     return np.stack([part.about[key] for key in ("slice", "row", "column")], 1)
 
 
@@ -50,7 +50,7 @@ def test_training_patches_are_balanced_windows_of_their_volumes(sample):
     assert not (part.targets == IGNORE).any()
     for index in (0, len(part) // 2, len(part) - 1):
         volume = sample.volume(int(part.about["volume"][index]))
-        z, x, y = places_of(part)[index]
+        z, x, y = positions_of(part)[index]
         window = np.s_[x : x + 16, y : y + 16, z]
         np.testing.assert_array_equal(part.targets[index], volume.labels_XYZ[window] - 1)
         np.testing.assert_array_equal(part.images[index, 0], normalised(volume.image_XYZ)[window])
@@ -60,7 +60,7 @@ def test_validation_patches_hold_all_tissue_and_leave_the_rest_out(sample):
     part, volume = sample.splits.val, sample.volume(13)
     assert set(part.about["volume"]) == {13}
     truth = np.where(volume.labels_XYZ == 0, IGNORE, volume.labels_XYZ - 1)
-    np.testing.assert_array_equal(stitched(part.targets, places_of(part), truth.shape, IGNORE), truth)
+    np.testing.assert_array_equal(stitched(part.targets, positions_of(part), truth.shape, IGNORE), truth)
     assert (part.targets != IGNORE).any((1, 2)).all()
     rows, columns, slices = truth.shape
     empty = -(-rows // 16) * -(-columns // 16) * slices - len(part)
@@ -138,12 +138,12 @@ def test_what_a_folder_of_known_voxels_gives(tmp_path):
     (tmp_path / "ibsr18" / "IBSR_04_ana_strip_seg.nii.gz").rename(tmp_path / "ibsr18" / "IBSR_04_segTRI_ana.nii.gz")
     data = BrainData(root=tmp_path, cache=tmp_path, train=[2], val=[4], patch_size=3, stride=2, min_pixels=2)
     splits = data.read(data.files())
-    assert places_of(splits.train).tolist() == [[z, x, 0] for z in (0, 1) for x in (0, 2)]
+    assert positions_of(splits.train).tolist() == [[z, x, 0] for z in (0, 1) for x in (0, 2)]
     assert splits.train.targets[0].tolist() == [[0, 2, 1], [2, 1, 0], [1, 0, 2]]  # (8 x + 2 y + z) mod 3
     values = np.array([[1, 3, 5], [9, 11, 13], [17, 19, 21]])  # of 1 to 40: mean 20.5, variance (40 ^ 2 - 1) / 12
     np.testing.assert_allclose(splits.train.images[0, 0], (values - 20.5) / np.sqrt(1599 / 12), rtol=1e-5)
     # 5x4 pixels in a grid of 3: two patches by two, the last beyond both edges.
-    assert places_of(splits.val).tolist() == [[0, 0, 3], [1, 3, 0]]
+    assert positions_of(splits.val).tolist() == [[0, 0, 3], [1, 3, 0]]
     ignored = 255
     assert splits.val.targets.tolist() == [
         [[2, ignored, ignored], *[[ignored] * 3] * 2],
@@ -162,7 +162,7 @@ def test_other_patch_sizes_cover_the_edge(tmp_path, size):
     splits = data.read(data.files())
     assert splits.train.images.shape == ((51 - size) * (46 - size) * 2, 1, size, size)
     assert splits.val.images.shape == (2 * 2 * 2, 1, size, size)
-    truth = stitched(splits.val.targets, places_of(splits.val), (50, 45, 2), IGNORE)
+    truth = stitched(splits.val.targets, positions_of(splits.val), (50, 45, 2), IGNORE)
     np.testing.assert_array_equal(truth, fill - 1)
     assert (splits.val.targets == IGNORE).sum() == splits.val.targets.size - fill.size
 
@@ -227,7 +227,7 @@ def test_a_missing_volume_is_named(sample):
         data.prepare()
 
 
-def test_no_balanced_patch_is_said(sample):
+def test_no_balanced_patch_is_reported(sample):
     with pytest.raises(DataError, match=r"no patch of 16x16 .* 86 pixels of each class; accepted: a smaller"):
         BrainData(source="sample", cache=sample.cache, min_pixels=86).prepare()  # 3 x 86 is more than 16 x 16
 

@@ -80,7 +80,7 @@ def test_a_disk_without_room_for_a_large_array_is_refused_before_it_is_filled(tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_fault_of_the_files_is_not_said_to_be_the_caches(tmp_path):
+def test_a_fault_of_the_files_is_not_blamed_on_the_cache(tmp_path):
     def gone():
         raise FileNotFoundError(2, "No such file or directory", "leaf.png")
 

@@ -31,7 +31,7 @@ def test_balanced_search_finds_what_loops_find(size, stride, least, count):
     assert len(corners) == count if count is not None else len(corners) > 5
 
 
-def test_one_window_of_thirds_told_by_hand():
+def test_one_window_of_thirds_by_hand():
     labels = np.zeros((5, 5, 2), np.uint8)
     labels[1:4, 2:5, 1] = [[1, 1, 1], [2, 2, 2], [3, 3, 3]]
     assert balanced_corners(labels, 3, 1, 3).tolist() == [[1, 1, 2]]

@@ -257,7 +257,7 @@ def test_pairs_are_read_in_order(tmp_path):
     assert found.names == [f"i{number}" for number in range(20)]
 
 
-def test_size_mismatch_is_told_before_resizing(tmp_path):
+def test_size_mismatch_is_reported_before_resizing(tmp_path):
     save(tmp_path / "i.png", np.zeros((4, 6)))
     mask = save(tmp_path / "m.png", np.zeros((6, 4)))
     with pytest.raises(

@@ -117,7 +117,7 @@ def test_strides_of_pools():
         ("all", True, "Dropout2d", "Dropout"),
     ],
 )
-def test_places_of_dropout(where, channels, block, hidden):
+def test_positions_of_dropout(where, channels, block, hidden):
     model = CNN(COLOUR, 10, dropout=Dropout(0.3, where, channels))
     conv, head = ["Conv2d", "ReLU", "MaxPool2x2"], ["Flatten", "Linear", "ReLU"]
     assert [names(b) for b in model.features] == [conv + [block] * (block is not None)] * 3

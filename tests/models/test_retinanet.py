@@ -284,15 +284,15 @@ def test_a_runs_weights_are_those_of_the_checkpoint_that_it_has_kept(tmp_path, k
         if name in kept:
             described = {"name": "a run", "classes": list(ANIMALS)}
             torch.save({"state_dict": filled, "retable": described}, tmp_path / f"{name}.ckpt")
-    key, worth = "backbone.body.layer1.0.conv1.weight", {"best": 0.25, "last": 0.5}
+    key, values = "backbone.body.layer1.0.conv1.weight", {"best": 0.25, "last": 0.5}
     model = make(weights=str(tmp_path))
-    assert model.net.state_dict()[key].unique().tolist() == [worth[taken]]
+    assert model.net.state_dict()[key].unique().tolist() == [values[taken]]
     assert model.weights_source["sha256"] == detector_weights.pretrained.digest(tmp_path / f"{taken}.ckpt")
     content = hashlib.sha256((tmp_path / f"{taken}.ckpt").read_bytes()).hexdigest()[:12]
     assert identity({"model": {"weights": str(tmp_path)}})["model.weights"] == f"{taken}.ckpt:{content}"
     for name in kept:
         named = make(weights=str(tmp_path / f"{name}.ckpt"))
-        assert named.net.state_dict()[key].unique().tolist() == [worth[name]]
+        assert named.net.state_dict()[key].unique().tolist() == [values[name]]
 
 
 @pytest.mark.parametrize("key", [f"{SCORES}weight", f"{SCORES}bias", "head.regression_head.bbox_reg.bias"])

@@ -106,7 +106,7 @@ def test_branches_dilation_and_upsampling():
     assert [known["up"].axes[0].span(i) for i in (0, 1, 2)] == [(-5, 4), (-3, 6), (-3, 6)]
 
 
-def test_what_can_not_be_told_is_said():
+def test_what_can_not_be_known_is_reported():
     class Uneven(nn.Module):
         def __init__(self):
             super().__init__()

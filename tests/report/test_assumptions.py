@@ -180,7 +180,7 @@ def test_the_page_says_under_which_assumptions_a_claim_holds(run_sweep, composer
 
 
 @pytest.mark.parametrize(
-    ("own", "others", "said"),
+    ("own", "others", "message"),
     [
         (HOLDS, (HOLDS, HOLDS), "holds under all of 3 assumptions"),
         (FAILS, (FAILS, FAILS), "holds under none of 3 assumptions"),
@@ -190,9 +190,9 @@ def test_the_page_says_under_which_assumptions_a_claim_holds(run_sweep, composer
         (UNDECIDED, (HOLDS, HOLDS), ""),
     ],
 )
-def test_under_says_most_with_few_words(own, others, said):
+def test_under_says_most_with_few_words(own, others, message):
     found = [Alternative(f"a={n}", False, 1, (verdict,), {}, {}) for n, verdict in enumerate(others)]
-    assert under(Verdict("T (1)", "a text", own), 0, found) == said
+    assert under(Verdict("T (1)", "a text", own), 0, found) == message
 
 
 def test_a_table_under_its_own_assumptions_alone_says_nothing_of_others(run_sweep, composer, tmp_path):  # noqa: F811

@@ -53,7 +53,7 @@ def test_a_line_is_the_mean_over_seeds_between_the_lowest_and_the_highest(rows):
     assert (c.label, c.cut, c.banded, len(c.points)) == ("c", True, False, 1)
 
 
-def test_runs_that_are_in_no_mean_are_said_and_marked(drawn):
+def test_runs_that_are_in_no_mean_are_listed_and_marked(drawn):
     assert "is in no mean" in drawn[0].note
     assert [key.label for key in drawn[0].keys] == ["a", "b", "c"]
     assert [key.label for key in drawn[2].keys] == ["a", "b"]  # c has no epoch 2 to draw a line to

@@ -100,7 +100,7 @@ def read(data: Any) -> Any:
 
 @many
 @given(claims, some.fixed_dictionaries(dict.fromkeys(CELLS, some.none() | some.floats(-1e6, 1e6))))
-def test_a_claim_is_refused_in_one_line_or_judged(data, values):
+def test_a_claim_is_refused_in_one_line_or_evaluated(data, values):
     claim = read(data)
     if claim is None:
         return

@@ -233,7 +233,7 @@ def test_a_files_header_says_source_command_and_duration_on_named_hardware(path)
     )
 
 
-def said_minutes(name):
+def stated_minutes(name):
     duration = (FOLDER / f"{name}.yaml").read_text().splitlines()[2]
     hours, minutes = (re.search(rf"(\d+) {unit}", duration) for unit in ("hour", "minute"))
     return (60 * int(hours[1]) if hours else 0) + (int(minutes[1]) if minutes else 0), duration
@@ -251,19 +251,19 @@ def said_minutes(name):
     ],
 )
 def test_a_duration_by_the_benchmarks_is_what_these_give(name, case, runs, epochs):
-    said, duration = said_minutes(name)
+    stated, duration = stated_minutes(name)
     assert "by the epochs of benchmarks/results" in duration
     assert len(expand([f"experiment={name}"], Composer()).points) == runs
     results = ROOT / "benchmarks/results"
     step = json.loads((results / f"step-{case.lower()}-amd-epyc.json").read_text())
     workers = 1.76  # two of them, against one: benchmarks/README.md
     minutes = runs * epochs * step["cases"][case]["epoch_seconds"]["retable"]["median"] / workers / 60
-    assert said == pytest.approx(minutes, rel=0.15)
+    assert stated == pytest.approx(minutes, rel=0.15)
 
 
 @pytest.mark.parametrize("name", ["batch", "lr", "best", "models"])
 def test_a_measured_duration_is_what_the_gallerys_runs_took(name):
-    _, duration = said_minutes(f"gland/{name}")
+    _, duration = stated_minutes(f"gland/{name}")
     minutes, hardware = re.search(r"(\d+) measured beside other work \(results/([\w-]+)\)", duration).groups()
     gallery = ROOT / "results" / hardware
     page = (gallery / "tables/gland" / name / "index.html").read_text()

@@ -193,12 +193,12 @@ def test_without_a_table_the_report_is_of_what_varies(tmp_path, monkeypatch):
 
 
 def test_a_csv_file_with_a_column_of_states_says_which_runs_ended_well(tmp_path):
-    said = "A CSV file does not say which runs ended well: those with figures are taken as finished."
+    note = "A CSV file does not say which runs ended well: those with figures are taken as finished."
     rows = [{"Name": "a", "p": 1, "seed": 0, "acc": 0.5}, {"Name": "b", "p": 2, "seed": 0, "acc": 0.6}]
-    assert said in read_foreign("csv", [grid_csv(tmp_path, rows)]).notes
+    assert note in read_foreign("csv", [grid_csv(tmp_path, rows)]).notes
     for head in ("State", "status"):
         place = grid_csv(tmp_path, [row | {head: "finished"} for row in rows])
-        assert said not in read_foreign("csv", [place]).notes
+        assert note not in read_foreign("csv", [place]).notes
     with pytest.raises(DataError, match=r"^none\.csv: No such file or directory; accepted: a CSV file"):
         read_foreign("csv", ["none.csv"])
 
@@ -279,7 +279,7 @@ def test_a_setting_that_some_runs_lack_is_null_in_the_table(tmp_path):
     assert means == {"adam no momentum": pytest.approx(0.75), "sgd momentum 0.9": pytest.approx(0.55)}
 
 
-def test_runs_without_a_seed_are_numbered_and_it_is_said(tmp_path):
+def test_runs_without_a_seed_are_numbered_with_a_note(tmp_path):
     foreign = read_foreign("tensorboard", [str(tensorboard_folder(tmp_path, seeded=False))])
     assert "Not recorded: the seed, the code's commit, the data's fingerprint." in foreign.notes
     assert any("numbered in the order of their names" in note for note in foreign.notes)
@@ -290,7 +290,7 @@ def test_runs_without_a_seed_are_numbered_and_it_is_said(tmp_path):
     assert evaluate(table, assigned).rows[0].entries["val"].mean == pytest.approx(81.3333, abs=1e-4)
 
 
-def test_a_failed_run_that_was_repeated_is_left_out_and_two_finished_ones_are_said(tmp_path):
+def test_a_failed_run_that_was_repeated_is_left_out_and_two_finished_ones_are_reported(tmp_path):
     runs = [("crashed", 1, 0), ("finished", 1, 0), ("finished", 2, 0), ("finished", 2, 0), ("failed", 1, 1)]
     rows = [
         {"Name": f"r{number}", "State": state, "p": p, "seed": seed, "val_acc": 0.5}
@@ -307,7 +307,7 @@ def test_a_failed_run_that_was_repeated_is_left_out_and_two_finished_ones_are_sa
     assert "Left out: 1 that did not finish and were repeated with the same settings." in assigned.notes
 
 
-def test_what_the_table_does_not_speak_of_is_said(tmp_path):
+def test_what_the_table_does_not_speak_of_is_reported(tmp_path):
     rows = [{"p": p, "batch": 16 + 16 * seed, "seed": seed, "val_acc": 0.5} for p in (1, 2) for seed in (0, 1)]
     foreign = read_foreign("csv", [grid_csv(tmp_path, rows)])
     (tmp_path / "t.yaml").write_text(

@@ -120,7 +120,7 @@ def test_a_database_of_other_types(tmp_path):
         read_foreign("mlflow", [str(path)])
 
 
-def test_a_table_of_countless_ranges_is_judged_or_left_open(tmp_path, make_table):
+def test_a_table_of_countless_ranges_is_evaluated_or_left_open(tmp_path, make_table):
     names = [f"c{n}" for n in range(40)]
     cells = {name: {"match": {"seed": n}, "published": {"val": {"range": [1, 2]}}} for n, name in enumerate(names)}
     table = make_table({"text": "a", "kind": "best", "cell": "c0", "metric": "val"}, cells=cells, baseline="c0")

@@ -26,7 +26,7 @@ def test_mean_and_sample_deviation_over_seeds(make_table, make_run, assigned):
     assert (entry.n, entry.published.value, entry.difference) == (3, 50, pytest.approx(0))
 
 
-def test_failed_missing_diverged_and_other_cells_are_said_in_words(make_table, make_run, assigned):
+def test_failed_missing_diverged_and_other_cells_are_shown_in_words(make_table, make_run, assigned):
     sample = make_run("b", [0.1, 0.9], 2, data={"source": "sample"})
     runs = assigned(
         *(make_run("a", [0.1], seed, "failed") for seed in (0, 1)),

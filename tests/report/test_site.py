@@ -103,7 +103,7 @@ def test_every_tag_is_closed_and_no_id_is_used_twice(make_table, three, tmp_path
 
 
 @pytest.mark.usefixtures("no_charts")
-def test_cells_that_did_not_finish_are_said_in_words(make_table, make_run, write_run, tmp_path):
+def test_cells_that_did_not_finish_are_shown_in_words(make_table, make_run, write_run, tmp_path):
     write_run(make_run("a", [0.4, 0.5]))
     write_run(make_run("b", [0.4], status="failed", reason="out of <memory>"))
     folder = write_run(make_run("a", [0.4], seed=1, status="unfinished"))
@@ -123,7 +123,7 @@ def test_cells_that_did_not_finish_are_said_in_words(make_table, make_run, write
 
 
 @pytest.mark.usefixtures("no_charts")
-def test_other_data_reduced_scale_and_devices_are_said_first(make_table, make_run, write_run, tmp_path):
+def test_other_data_reduced_scale_and_devices_are_shown_first(make_table, make_run, write_run, tmp_path):
     gpu = {"kind": "cuda", "name": "Big GPU", "threads": 1}
     cpu = {"kind": "cpu", "name": "Small CPU", "threads": 1}
     config = {"trainer": {"max_epochs": 1}}
@@ -138,7 +138,7 @@ def test_other_data_reduced_scale_and_devices_are_said_first(make_table, make_ru
 
 
 @pytest.mark.usefixtures("no_charts")
-def test_what_all_runs_share_is_said_once_and_what_differs_is_a_column(make_table, make_run, write_run, tmp_path):
+def test_what_all_runs_share_is_shown_once_and_what_differs_is_a_column(make_table, make_run, write_run, tmp_path):
     versions = {"torch": "2.14.1"}
     for cell, name in (("a", "Xeon"), ("b", "EPYC")):
         facts = {"device": {"kind": "cpu", "name": name}, "precision": "32", "git": {"commit": "0123456789ab"}}
@@ -155,7 +155,7 @@ def test_what_all_runs_share_is_said_once_and_what_differs_is_a_column(make_tabl
 
 
 @pytest.mark.usefixtures("no_charts")
-def test_sample_data_is_not_judged_and_has_no_published_values(make_table, make_run, write_run, tmp_path):
+def test_sample_data_is_not_evaluated_and_has_no_published_values(make_table, make_run, write_run, tmp_path):
     config = {"data": {"source": "sample"}}
     write_run(make_run("a", [0.4, 0.5], config=config))
     text = text_of(page_of(make_table(B_BEST), tmp_path / "tables", tmp_path))

@@ -41,7 +41,7 @@ def test_a_run_that_did_not_finish_is_never_dropped(make_table, make_run, assign
     assert (found.held, found.seeds) == (2, 2)
 
 
-def test_only_shared_seeds_are_judged_and_it_says_so(make_table, make_run, assigned):
+def test_only_shared_seeds_are_evaluated_with_a_note(make_table, make_run, assigned):
     records = [make_run("a", [0.1, 0.5], 0), make_run("b", [0.1, 0.6], 0), make_run("a", [0.1, 0.9], 1)]
     (found,) = evaluate_claims(make_table(BEATS), assigned(*records))
     assert (found.verdict, found.numbers) == ("holds", "b 60.00 > a 50.00")
@@ -65,7 +65,7 @@ def test_a_figure_that_was_not_recorded(make_table, make_run, assigned):
     assert (found.verdict, found.reasons) == ("undecided", ("a: no seconds_per_step in the result",))
 
 
-def test_sample_data_is_not_judged(make_table, make_run, assigned):
+def test_sample_data_is_not_evaluated(make_table, make_run, assigned):
     data = {"source": "sample"}
     runs = assigned(make_run("a", [0.1, 0.5], data=data), make_run("b", [0.1, 0.6], data=data))
     found = evaluate_claims(make_table(BEATS, REACHES), runs)
@@ -75,7 +75,7 @@ def test_sample_data_is_not_judged(make_table, make_run, assigned):
     assert alone.line == "not judged (sample data)"
 
 
-def test_fewer_epochs_judge_comparisons_at_this_scale_and_no_thresholds(make_table, make_run, assigned):
+def test_fewer_epochs_decide_comparisons_at_this_scale_and_no_thresholds(make_table, make_run, assigned):
     runs = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6]))
     relative, absolute = evaluate_claims(make_table(BEATS, REACHES, published_epochs=100), runs)
     assert (relative.verdict, relative.scale_note) == ("holds", "2 of 100 epochs")
@@ -127,7 +127,7 @@ def test_a_cells_own_share_of_the_data_is_its_scale(make_table, make_run, assign
         assert (found.verdict, found.scale_note) == ("holds", "")
 
 
-def test_published_ranges_are_judged_at_all_their_ends(make_table, data):
+def test_published_ranges_are_evaluated_at_all_their_ends(make_table, data):
     data["cells"]["a"]["published"]["val"] = {"range": [10, 11]}
     data["cells"]["b"]["published"]["val"] = {"range": [70, 75]}
     found = evaluate_published(make_table(*({**BEATS, "by": by} for by in (58.9, 59, 65))))  # b - a is 59 to 65
@@ -164,7 +164,7 @@ def test_all_runs_are_the_other_settings_by_their_mean(make_table, make_run, ass
     assert (found.verdict, found.reasons) == ("undecided", ("model-e: seed 1 diverged",))
 
 
-def test_published_figures_are_judged_by_the_same_rules(make_table):
+def test_published_figures_are_evaluated_by_the_same_rules(make_table):
     gap = {"text": "a has the smallest gap", "kind": "best", "metric": "gap", "cell": "a"}
     step = {"text": "a is quick", "kind": "best", "metric": "step_time", "cell": "a"}
     found = evaluate_published(make_table(BEATS, REACHES, gap, step))

@@ -90,8 +90,8 @@ def test_a_run_whose_helpers_die_says_so_and_loses_nothing(compose, tmp_path, mo
     config = compose(*SMALL)
     result = execute(config, tmp_path / "run", on_epoch=lambda row: kill(0) if row["epoch"] == 2 else None)
     assert result["status"] == files.FINISHED
-    said = [line for line in capfd.readouterr().out.splitlines() if line.startswith("events")]
-    assert said == [MESSAGE.format("ended by signal 9")] * 2  # of the events, and of the third drawer
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("events")]
+    assert lines == [MESSAGE.format("ended by signal 9")] * 2  # of the events, and of the third drawer
     found = scalars(tmp_path / "run")
     assert found["train loss"] == [(row["epoch"], pytest.approx(row["train/loss"])) for row in rows(tmp_path / "run")]
     assert len(found["train loss"]) == 3

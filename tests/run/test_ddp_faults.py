@@ -90,7 +90,7 @@ def test_what_is_sent_to_all_is_the_first_ones_business(monkeypatch, tmp_path):
     assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(ddp.SIGNALS)
 
 
-def test_a_broken_connection_is_told_by_who_has_ended(monkeypatch, tmp_path):
+def test_a_broken_connection_is_reported_by_who_has_ended(monkeypatch, tmp_path):
     """What a rank said last is the reason; a bug of the run's own stays what it is."""
     joined = []
     monkeypatch.setattr(ddp.Meeting, "join", lambda self, kind, watch: joined.append(self))
@@ -190,12 +190,12 @@ def test_killed_and_resumed_it_is_the_undisturbed_run(undisturbed, tmp_path):
                         hit[kind] += 1
                         code = process.wait(SECONDS)
                         assert gone(ranks), story
-                        said = (tmp_path / "log").read_text()
+                        printed = (tmp_path / "log").read_text()
                         codes, status = ENDS[kind]
                         if code != 0:  # else it was over before it was noticed
-                            assert code in codes, (story, said)
+                            assert code in codes, (story, printed)
                             result = files.read_result(directory)
-                            assert (result or {}).get("status") == status, (story, said)
+                            assert (result or {}).get("status") == status, (story, printed)
                         if status == "failed" and code:
                             assert result["reason"].startswith("LostProcess: process 1 of 2: died of SIGKILL"), story
                 code = process.wait(2 * SECONDS)

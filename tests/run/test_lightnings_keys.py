@@ -32,9 +32,9 @@ def test_each_is_a_key_here_or_is_refused_with_what_to_use_instead(compose, comm
     assert (name in ours) == (name not in INSTEAD), f"{name} is neither in conf/trainer nor in INSTEAD, or in both"
     assert name not in ours or f"trainer.{name}" in CHECKS
     if name in INSTEAD:
-        said = f"trainer.{name}: not a key here; accepted: {INSTEAD[name]}"
-        assert command("task=mnist", f"trainer.{name}=1") == (2, said)
-        assert command("task=mnist", f"+trainer.{name}=1") == (2, said)
+        message = f"trainer.{name}: not a key here; accepted: {INSTEAD[name]}"
+        assert command("task=mnist", f"trainer.{name}=1") == (2, message)
+        assert command("task=mnist", f"+trainer.{name}=1") == (2, message)
 
 
 def test_nothing_is_refused_that_lightning_has_not():
@@ -204,7 +204,7 @@ def test_lightnings_double_precision_is_that_of_the_key(compose, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (
             ["trainer.precision=32", named("pytorch_lightning.plugins.AsyncCheckpointIO")],
@@ -250,8 +250,8 @@ def test_lightnings_double_precision_is_that_of_the_key(compose, tmp_path):
         ),
     ],
 )
-def test_refusals(compose, words, said):
-    assert refusal(compose("task=mnist", "trainer.device=cpu", *words)) == said
+def test_refusals(compose, words, message):
+    assert refusal(compose("task=mnist", "trainer.device=cpu", *words)) == message
 
 
 def test_a_plugin_of_somebody_elses_run_is_looked_at_before_it_is_imported(compose):

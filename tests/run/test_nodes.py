@@ -92,7 +92,7 @@ def test_a_job_of_slurm_that_trains_on_its_own_machine_is_no_node(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("variables", "printed"),
     [
         (
             {"MASTER_ADDR": "head"},
@@ -124,16 +124,16 @@ def test_a_job_of_slurm_that_trains_on_its_own_machine_is_no_node(monkeypatch):
         ),
     ],
 )
-def test_what_the_environment_may_not_say(monkeypatch, variables, said):
+def test_what_the_environment_may_not_say(monkeypatch, variables, printed):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError) as refused:
         rank_environment(asked(2, 2))
-    assert str(refused.value) == said
+    assert str(refused.value) == printed
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "printed"),
     [
         (["trainer.num_nodes=2"], "trainer.num_nodes=2: accepted with trainer.strategy=auto: 1; trainer=ddp has more"),
         (["trainer.num_nodes=0"], "trainer.num_nodes=0: accepted: a whole number of at least 1"),
@@ -143,8 +143,8 @@ def test_what_the_environment_may_not_say(monkeypatch, variables, said):
         ),
     ],
 )
-def test_refusals(compose, overrides, said):
-    assert refusal(compose("task=mnist", *overrides)) == said
+def test_refusals(compose, overrides, printed):
+    assert refusal(compose("task=mnist", *overrides)) == printed
 
 
 def test_a_sweep_is_of_one_machine(tmp_path):
@@ -170,9 +170,9 @@ def started(words, folder, variables, *by):
 
 
 def ended(*processes):
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(said)
-    return said
+    printed = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(printed)
+    return printed
 
 
 @pytest.fixture
@@ -191,12 +191,12 @@ def test_two_nodes_equal_one_process(compose, tmp_path, monkeypatch, alone):
     for name, value in by_hand(port, 0).items():
         monkeypatch.setenv(name, value)
     together = execute(compose(*words), tmp_path / "together")
-    (said,) = ended(other)
+    (printed,) = ended(other)
     assert together["status"] == "finished"
     same(history(tmp_path / "together"), expected)
     assert together["step"] == result["step"]
     assert together["confusion"]["train"] == result["confusion"]["train"]
-    assert said.splitlines()[0] == f"rank 1 of 2: waits for rank 0 at 127.0.0.1:{port}"
+    assert printed.splitlines()[0] == f"rank 1 of 2: waits for rank 0 at 127.0.0.1:{port}"
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -258,11 +258,11 @@ def test_other_data_on_another_node_are_refused(tmp_path, same):
         images = images if same else images ^ (np.arange(images.size).reshape(images.shape) == 0)
     first = started(words, tmp_path / "first", by_hand(port, 0))
     other = started(words, tmp_path / "second", by_hand(port, 1))
-    said, of_first = other.communicate(timeout=300)[0], first.communicate(timeout=300)[0]
+    printed, of_first = other.communicate(timeout=300)[0], first.communicate(timeout=300)[0]
     if same:
-        assert (other.returncode, first.returncode) == (0, 0), said + of_first
+        assert (other.returncode, first.returncode) == (0, 0), printed + of_first
         return
-    assert said.splitlines()[-1].endswith("sets: not the data of rank 0; accepted: the same on all nodes"), said
+    assert printed.splitlines()[-1].endswith("sets: not the data of rank 0; accepted: the same on all nodes"), printed
     assert other.returncode == 2
     assert first.returncode == 1, of_first
     assert list(tmp_path.glob("first/out/*/*/*/result.json"))

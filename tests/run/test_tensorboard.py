@@ -141,7 +141,7 @@ def test_a_description_needs_no_torch(sweep):
     subprocess.run([sys.executable, "-c", code, str(sweep)], check=True)
 
 
-def test_what_all_runs_share_is_said_once(sweep):
+def test_what_all_runs_share_is_shown_once(sweep):
     describe_sweep(sweep)
     multiplexer = EventMultiplexer()
     multiplexer.AddRunsFromDirectory(str(sweep))

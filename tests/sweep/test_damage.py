@@ -88,7 +88,7 @@ def test_a_damaged_run_is_listed_and_costs_no_table(finished, capsys, name, cont
     assert len(list(first.parent.iterdir())) == 2
 
 
-def test_a_lock_that_is_no_file_is_told(finished):
+def test_a_lock_that_is_no_file_is_reported(finished):
     arguments, (first, _) = finished
     (first / files.RESULT).unlink()
     (first / files.LOCK).mkdir()

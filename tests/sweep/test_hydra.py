@@ -35,7 +35,7 @@ def test_keys_without_a_meaning_are_refused_in_a_line(command, tmp_path, mode, w
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_sweep_is_told_by_hydras_keys(command, monkeypatch):
+def test_what_hydras_keys_set_of_a_sweep(command, monkeypatch):
     seen = []
     monkeypatch.setattr(session, "sweep", lambda arguments, *engine: (seen.append(arguments), None))
     monkeypatch.setattr(finish, "exit_code", lambda plan, outcome: 0)
@@ -43,7 +43,7 @@ def test_what_a_sweep_is_told_by_hydras_keys(command, monkeypatch):
     assert seen == [["seed=0,1", "task=mnist", "sweep.dir='else where'"]]
 
 
-def test_a_run_goes_where_hydra_is_told(command, tmp_path):
+def test_a_run_goes_where_hydras_keys_say(command, tmp_path):
     words = [*BASE, "trainer.max_epochs=1", "hydra.run.dir=here/it/is"]
     assert command(*words)[0] == 0
     assert atomic.read_json(tmp_path / "here/it/is" / files.RESULT)["status"] == "finished"
@@ -136,7 +136,7 @@ def test_a_trial_is_one_run(command, search, tmp_path):
     assert shown.splitlines()[-1] == "3 runs in one trial; accepted: one, so no experiment= and no seeds="
 
 
-def test_failures_under_hydras_launcher_are_listed_and_stop_what_they_are_told_to(command, tmp_path, monkeypatch):
+def test_failures_under_hydras_launcher_are_listed_and_stop_what_on_failure_says(command, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     faulty = [*BASE, "model._target_=tests.sweep.faults.Faulty", "hydra/launcher=basic"]

@@ -96,7 +96,7 @@ def test_memory_is_read_again_before_each_start(make, monkeypatch):
     assert [worker.gpu for worker in made.workers][5:] == ["0"] * 5
 
 
-def test_where_the_driver_tells_nothing_torch_is_asked_again_if_no_worker_has_told_lately(make, monkeypatch):
+def test_where_the_driver_gives_no_answer_torch_is_asked_again_if_no_worker_has_reported_lately(make, monkeypatch):
     made = make((BIG, SMALL), cores=64)
     monkeypatch.setattr(devices, "look", lambda: (Gpu("0", 80_000, 3_000, 9.0), SMALL))
     made.grow(1)
@@ -164,7 +164,7 @@ def test_gpus_are_those_that_torch_sees_in_cudas_order(monkeypatch, tmp_path, co
     )
 
 
-def test_gpus_that_give_no_answer_are_said_in_a_line(monkeypatch, tmp_path):
+def test_gpus_that_give_no_answer_are_reported_in_a_line(monkeypatch, tmp_path):
     (tmp_path / "torch.py").write_text("raise ImportError('libcudart.so.13: cannot open shared object file')")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(devices, "_driver", lambda: True)

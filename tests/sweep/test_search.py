@@ -58,7 +58,7 @@ def rates(plan) -> list[float]:
     return [lookup(one.config, "optimizer.lr") for one in plan.runs]
 
 
-def test_it_asks_within_the_ranges_and_learns_from_what_it_is_told(trainer, capsys):
+def test_it_asks_within_the_ranges_and_learns_from_the_results(trainer, capsys):
     pytest.importorskip("optuna")
     plan, outcome = run(trainer, 16)
     assert (len(plan.runs), outcome.interrupted) == (16, False)

@@ -61,7 +61,7 @@ def test_a_worker_whose_cuda_context_may_have_failed_is_replaced(ended, words, c
     assert event["reason"] == f"RuntimeError: {words}"
 
 
-def test_what_a_run_needs_of_a_gpu_is_told_from_its_first_validation_on(monkeypatch):
+def test_what_a_run_needs_of_a_gpu_is_reported_from_its_first_validation_on(monkeypatch):
     events = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 3 << 30)

@@ -100,7 +100,7 @@ def started_with(mark: str) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a stopped process is known from /proc")
-def test_runs_that_hang_are_told_of_and_ended(faulty, monkeypatch, capfd):
+def test_runs_that_hang_are_reported_and_ended(faulty, monkeypatch, capfd):
     monkeypatch.setattr(pool, "_SILENCE", 8)
     plan, outcome = sweep([*faulty("stop", "hold"), "sweep.workers=2", "sweep.stalled=12s"])
     assert {fault: result["reason"] for fault, result in by_fault(plan).items()} == {
@@ -119,7 +119,7 @@ def test_a_run_that_takes_too_long_fails_and_keeps_its_checkpoint(faulty):
     assert (plan.runs[0].directory / files.CHECKPOINT).exists()
 
 
-def test_a_budget_ends_the_sweep_and_the_outcome_is_told(faulty, capfd, tmp_path):
+def test_a_budget_ends_the_sweep_and_the_outcome_is_reported(faulty, capfd, tmp_path):
     settings = ["trainer.max_epochs=1000", "seed=0,1", "sweep.workers=1", "sweep.budget=30"]
     on_end = f"sweep.on_end='env | grep RETABLE_ > {tmp_path / 'told'}; exit 3'"
     plan, outcome = sweep([*faulty("slow"), *settings, on_end])
@@ -186,7 +186,7 @@ def test_failed_runs_are_tried_again_only_when_asked(faulty):
         (("raise", "none"), "sweep.same_reason_limit=1", "1 failures in a row for one reason"),
     ],
 )
-def test_a_sweep_stops_when_it_is_told_to(faulty, faults, setting, left):
+def test_a_sweep_stops_when_asked_to(faulty, faults, setting, left):
     plan, outcome = sweep([*faulty(*faults), "sweep.workers=1", setting])
     assert outcome.stopped_by.startswith(left)
     assert status_of(plan.runs[-1].directory) == "new"

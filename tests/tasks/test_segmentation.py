@@ -125,7 +125,7 @@ def test_validation_on_the_test_part_is_not_repeated(compose, tmp_path):
     assert row["test/loss"] == row["val/loss"]
 
 
-def test_levels_are_what_a_model_learns_and_labels_what_it_is_judged_by():
+def test_levels_are_what_a_model_learns_and_labels_what_it_is_evaluated_by():
     # Report E, boundary style: white 1, line 0; codes 2 and 3 are pixels of either class on the line.
     given = task(levels=(1.0, 1.0, 0.0, 0.0), output="sigmoid")
     codes = torch.tensor([[[0, 1], [2, 3]]])

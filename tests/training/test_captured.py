@@ -123,7 +123,7 @@ def test_a_step_that_cannot_be_recorded_is_refused_in_one_line():
         recording(RuntimeError("operation not permitted when stream is capturing\nCUDA kernel errors ..."))
 
 
-def test_want_of_memory_while_a_step_is_recorded_is_told_as_that():
+def test_out_of_memory_while_a_step_is_recorded_is_reported_as_such():
     short = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
     ended = RuntimeError("CUDA error: operation failed due to a previous error during capture")
     ended.__context__ = short  # as the recording's end finds it

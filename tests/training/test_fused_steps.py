@@ -163,7 +163,7 @@ def test_a_run_that_diverges_touches_no_other() -> None:
         assert all(torch.equal(value, expected_state[name]) for name, value in state_of(run).items())
 
 
-def test_it_is_told_why_a_run_has_to_train_alone() -> None:
+def test_the_reason_why_a_run_has_to_train_alone() -> None:
     model, loss = MODELS["cnn"](Dropout()), nn.CrossEntropyLoss()
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
     assert refusal(model, loss, sgd) is None

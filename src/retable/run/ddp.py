@@ -273,11 +273,11 @@ def started(meeting: Meeting, request: dict[str, Any]) -> Iterator[Callable[[], 
     """
     env = meeting.env
     command = [sys.executable, "-m", "retable.run.rank"]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    variables = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     ranks = range(env.rank + 1, env.rank + env.devices) if env.starts else ()
     with _signals_blocked():  # which they inherit, and keep until they can ignore them
-        others = {rank: subprocess.Popen(command, env=env, **pipes) for rank in ranks}
+        others = {rank: subprocess.Popen(command, env=variables, **pipes) for rank in ranks}
 
     def watch() -> None:
         for rank, other in others.items():
