@@ -218,6 +218,8 @@ def test_of_a_row_a_run_there_are_no_curves_and_without_published_figures_no_wor
         assert "per epoch" not in page
         assert ("the published value" in page) == ("/ published /" in text) == published
         assert "Each figure: mean ± sample standard deviation over n seeds" in page
+        assert '<td data-sort="0">–</td>' in page  # epochs, of which the file says nothing
+        assert "1 of 1" not in page.partition('id="all-runs"')[2]
 
 
 def grid_csv(path: Path, rows: list[dict]) -> str:

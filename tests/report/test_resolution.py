@@ -205,8 +205,11 @@ def test_what_is_the_same_in_every_seed_is_resolved_by_the_sign_test(make_table,
 def test_headlines(make_table, runs_of, make_run, assigned):
     table = make_table(BEATS, {**BEATS, "left": "a", "right": "b"}, {**BEATS, "right": "c"})
     assert claims_line(evaluate_claims(table, runs_of(a=[50, 51, 49], b=[60, 61.5, 59.5], c=[50, 66, 55]))) == (
-        "2 of 3 claims hold, 1 of them resolved"
+        "2 of 3 claims hold, 1 of them resolved; 1 that does not hold is resolved"
     )
+    only = make_table({**BEATS, "left": "a", "right": "b"})
+    found = evaluate_claims(only, runs_of(a=[50, 51, 49], b=[60, 61.5, 59.5], c=[0, 0, 0]))
+    assert claims_line(found) == "0 of 1 claims hold; 1 that does not hold is resolved"
     once = evaluate_claims(table, runs_of(a=[50], b=[60], c=[40]))
     assert claims_line(once) == "2 of 3 claims hold, none of them resolved"
     sample = [make_run(c, [0.1, 0.5], data={"source": "sample"}) for c in "abc"]

@@ -227,7 +227,7 @@ def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> di
         "finished": record.status == files.FINISHED,
         "reason": str(record.result.get("reason") or ""),
         "metrics": [value_text(record, metric, found.table) for metric in found.metrics],
-        "epochs": (int(max(record.history.get("epoch") or [0])), record.planned_epochs),
+        "epochs": epochs_of(record),
         "seconds": "" if not isinstance(seconds, (int, float)) else f"{seconds:.0f}",
         "device": device(record),
         "precision": record.precision,
@@ -238,6 +238,14 @@ def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> di
         "pictures": [(caption(p), link(p, folder)) for p in figures_of(record)] if files.FIGURES in there else [],
         "command": command(record.overrides, record.seed),
     }
+
+
+def epochs_of(record: RunRecord) -> tuple[int | None, int | None]:
+    """How many epochs a run has trained, and how many were asked for; None where its record does not say."""
+    trained = int(max(record.history.get("epoch") or [0]))
+    if record.summary and trained <= 1:  # of its end alone, which without a word of epochs counts as one
+        return None, None
+    return trained, record.planned_epochs
 
 
 def value_text(record: RunRecord, metric: Metric, table: Table) -> tuple[str, str]:

@@ -221,15 +221,23 @@ def resolution_of(
 
 
 def claims_line(verdicts: Sequence[Verdict]) -> str:
-    """E.g. `3 of 5 claims hold, 2 of them resolved`; of sample data alone `5 claims, not judged: sample data`."""
+    """How many claims hold, and how many verdicts are resolved.
+
+    E.g. `3 of 5 claims hold, 2 of them resolved; 1 that does not hold is resolved`; of sample data alone `5 claims, not
+    judged: sample data`.
+    """
     if not verdicts:
         return "no claims"
     if all(verdict.verdict == NOT_EVALUATED for verdict in verdicts):
         return f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}, not judged: {SAMPLE}"
-    held = [verdict for verdict in verdicts if verdict.verdict == HOLDS]
-    resolved = sum(verdict.resolution is not None and verdict.resolution.resolved for verdict in held)
-    text = f"{len(held)} of {len(verdicts)} claims hold"
-    return f"{text}, {resolved or 'none'} of them resolved" if held else text
+    held = sum(verdict.verdict == HOLDS for verdict in verdicts)
+    resolved = [verdict.verdict for verdict in verdicts if verdict.resolution and verdict.resolution.resolved]
+    text = f"{held} of {len(verdicts)} claims hold"
+    if held:
+        text += f", {resolved.count(HOLDS) or 'none'} of them resolved"
+    if failed := resolved.count(FAILS):
+        text += f"; {failed} that {'does' if failed == 1 else 'do'} not hold {'is' if failed == 1 else 'are'} resolved"
+    return text
 
 
 def differences_by_seed(
