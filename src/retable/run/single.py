@@ -124,7 +124,7 @@ def _checked(config: dict[str, Any], overrides: Sequence[str]) -> tuple[list[str
     from retable.run.assemble import check
 
     if composition.config["trainer"].get("strategy") == "ddp" and nodes.are_several(composition.config):
-        nodes.place(composition.config)  # refuses before data are read, which may mean to download them
+        nodes.rank_environment(composition.config)  # refuses before data are read, which may mean to download them
     try:
         check(composition.config)
     except RetableError:
@@ -149,7 +149,7 @@ def _has_followed(config: dict[str, Any], overrides: Sequence[str]) -> bool:
         return False
     if not begun:
         its = _checked(config, overrides)[1].config
-    place = nodes.place(its)
+    place = nodes.rank_environment(its)
     if place.rank == 0:
         return False
     if begun and (files.read_result(begun) or {}).get("status") in files.DONE:
