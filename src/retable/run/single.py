@@ -89,9 +89,9 @@ def new_run(
     asked, composition = _checked(config, overrides)
     config = composition.config
     if config["trainer"].get("strategy") == "ddp":
-        from retable.run.ddp import first_place
+        from retable.run.ddp import first_environment
 
-        first_place(config)
+        first_environment(config)
     if chosen is not None:
         if (chosen / files.RUN).exists():
             raise ConfigError(f"hydra.run.dir={chosen}: holds a run; accepted: another one, or resume={chosen}")
@@ -149,14 +149,14 @@ def _has_followed(config: dict[str, Any], overrides: Sequence[str]) -> bool:
         return False
     if not begun:
         its = _checked(config, overrides)[1].config
-    place = nodes.rank_environment(its)
-    if place.rank == 0:
+    env = nodes.rank_environment(its)
+    if env.rank == 0:
         return False
     if begun and (files.read_result(begun) or {}).get("status") in files.DONE:
         return True
     _use_threads(config)
     try:
-        rank.follow(place)
+        rank.follow(env)
     except rank.Lost as error:  # no refusal: the run had begun
         print(error, file=sys.stderr)
         sys.exit(1)
