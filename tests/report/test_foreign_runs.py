@@ -130,7 +130,10 @@ def test_six_runs_become_the_same_table_whoever_recorded_them(program, tmp_path,
     place = PLACES[program](tmp_path)
     Path("table.yaml").write_text(TABLE)
     main(["report", "--from", program.partition(" ")[0], str(place), "--table", "table.yaml", "--output", "pages"])
-    assert "table  1 of 2 claims hold, 1 of them resolved; 1 that does not hold is resolved  pages/table/report.md" in capsys.readouterr().out
+    assert (
+        "table  1 of 2 claims hold, 1 of them resolved; 1 that does not hold is resolved  pages/table/report.md"
+        in capsys.readouterr().out
+    )
 
     frame = pd.DataFrame(FINAL) * 100  # a row a seed, a column a probability
     written = pd.read_csv("pages/table/report.csv").set_index(["cell", "metric"])

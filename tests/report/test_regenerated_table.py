@@ -179,3 +179,17 @@ def test_remarks_name_what_was_assumed_and_what_is_broken(make_table, make_run, 
         "No table was published.",
     ]
     assert "result.json is no JSON" in remarks[3]
+
+
+@pytest.mark.parametrize(
+    ("precisions", "remark"),
+    [
+        (("32", "32"), []),
+        (("bf16-mixed", "bf16-mixed"), ["Trained in bf16-mixed, not in float32."]),
+        (("32", "bf16-mixed"), ["Runs of different precision: 32, bf16-mixed."]),
+    ],
+)
+def test_another_precision_than_float32_is_reported(precisions, remark, make_table, make_run, assigned):
+    runs = [make_run(cell, [0.1, 0.5], precision=one) for cell, one in zip("ab", precisions, strict=True)]
+    found = evaluate(make_table(), assigned(*runs))
+    assert [str(one) for one in found.remarks if one.kind == "precision"] == remark

@@ -19,6 +19,8 @@ from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
 from retable.report.verdicts import HOLDS, NOT_EVALUATED, Verdict, claims_line, evaluate_claims
 
+_WHOLE = ("32", "32-true", "64", "64-true", "auto")  # precisions of which a table says nothing
+
 
 @dataclass(frozen=True)
 class Evaluated:
@@ -156,6 +158,8 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
         found = sorted(values - {""})
         if len(found) > 1:
             listed.append(Remark(f"{words}: {', '.join(found) if kind != 'device' else '; '.join(found)}.", kind))
+        elif kind == "precision" and found and found[0] not in _WHOLE:
+            listed.append(Remark(f"Trained in {found[0]}, not in float32.", kind))
     listed += runs.notes
     if table.assumed:
         listed.append(Remark(f"Assumed: {'; '.join(table.assumed)}.", "assumed"))
