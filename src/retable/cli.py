@@ -66,7 +66,8 @@ def _train(words: list[str]) -> None:
             print("retable assumptions EXPERIMENT [KEY=VALUE ...], e.g. cifar/blocks seeds=3", file=sys.stderr)
             sys.exit(2)
         command, rest = "sweep", [f"experiment={rest[0]}", "sweep.assumptions=true", *rest[1:]]
-    sys.argv = [f"retable {command}", *(["-m"] if command == "sweep" else []), *rest]
+    shows = any(word.partition("=")[0] in ("--cfg", "-c", "--info", "-i") for word in rest)  # and trains nothing
+    sys.argv = [f"retable {command}", *(["-m"] if command == "sweep" and not shows else []), *rest]
     train()
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from retable import atomic
@@ -37,6 +39,7 @@ def main() -> None:
         if completion.is_asked_for(sys.argv[1:]) and not completion.prepare(Composer()):
             return
         sys.argv[1:] = _with_task(translate(sys.argv[1:]))
+        _prefer_own_sweeper()
         try:
             hydra.main(**_BASE, config_path=str(config_dir().absolute()), config_name="config")(_run)()
         except (*CONFIG_ERRORS, ValueError) as error:  # Hydra says some faults of overrides by a plain ValueError
@@ -60,6 +63,15 @@ def lazy_help_accepted() -> Iterator[None]:
         yield
     finally:
         parser._check_help = check
+
+
+def _prefer_own_sweeper() -> None:
+    """Drop the schema that hydra-optuna-sweeper keeps under the name of our sweeper, which Hydra refuses beside a file.
+
+    Whoever comes from a template has it installed. Other programs in the same environment are not touched.
+    """
+    Plugins.instance()  # imports all that are installed, which store their schemas
+    ConfigStore.instance().repo.get("hydra", {}).get("sweeper", {}).pop("optuna.yaml", None)
 
 
 def _note_config_folders(words: list[str]) -> None:
@@ -119,4 +131,12 @@ def _explain(error: BaseException) -> str | None:
             composer.compose(expand(overrides, composer).points[0])
     except RetableError as better:
         return str(better)
-    return one_line(error) if isinstance(error, CONFIG_ERRORS) else None
+    return one_line(error) if isinstance(error, CONFIG_ERRORS) or _is_hydras(error) else None
+
+
+def _is_hydras(error: BaseException) -> bool:
+    """Whether Hydra's own code raised an error: it has plain ValueErrors for some faults of the command line."""
+    where = error.__traceback__
+    while where is not None and where.tb_next is not None:
+        where = where.tb_next
+    return where is not None and str(where.tb_frame.f_globals.get("__name__", "")).split(".")[0] == "hydra"

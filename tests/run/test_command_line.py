@@ -21,6 +21,7 @@ REFUSED = [
     ("-m task=mnist dropout=0.1,0.2 optimizer.lrr=0.1", LRR),
     ("-m task=mnist seeds=2 dropout=0.1,0.2 optimizer.lrr=0.1", LRR),
     ("task=mnist optimizer.lrr=0.1", LRR),
+    ("-m task=mnist --cfg job", "Only one of --run, --multirun, --cfg"),
     ("-m task=mnist dropout=0.1,0.2 hydra.foo=1", "Could not override 'hydra.foo'."),
     ("-m task=mnist dropout=0.1,0.2 modl=cnn", "modl: no such key; did you mean model? accepted: "),
     ("task=mnist optimizer.lr=0.1,0.2", "optimizer.lr=0.1,0.2: several values are a sweep; accepted: one, or"),

@@ -1,9 +1,13 @@
 """A search by Optuna: what it asks for, what it makes of what it is told, and that it goes on where it was stopped."""
 
+import os
+import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
+import yaml
 
 from retable import atomic
 from retable.config.keys import lookup
@@ -164,3 +168,46 @@ def test_the_workers_train_its_trials(tmp_path, monkeypatch, capsys):
     assert f"best val/accuracy {best:.4f}: dropout.p=" in shown
     main()
     assert len(list(tmp_path.glob("multirun/mnist/*/result.json"))) == 3
+
+
+OTHERS = """
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+
+@dataclass
+class Optuna:
+    defaults: list[Any] = field(default_factory=lambda: [{"sampler": "tpe"}])
+    _target_: str = "hydra_plugins.others.Sweeper"
+
+
+ConfigStore.instance().store("tpe", {"seed": None}, group="hydra/sweeper/sampler")
+ConfigStore.instance().store("optuna", Optuna, group="hydra/sweeper", provider="optuna_sweeper")
+"""
+
+
+def test_hydras_own_optuna_sweeper_may_be_installed_beside_it(tmp_path):
+    """As hydra-optuna-sweeper, which many templates ask for, keeps a schema under the same name."""
+    package = tmp_path / "hydra_plugins" / "others"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "sweeper.py").write_text(OTHERS)
+    paths = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    words = ["task=mnist", "hydra/sweeper=optuna", "hydra.sweeper.trials=7", "--cfg", "hydra", "-p", "hydra.sweeper"]
+    command = [sys.executable, "-m", "retable.cli", "sweep", *words]
+    done = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    shown = yaml.safe_load(done.stdout)
+    assert (shown["_target_"], shown["trials"]) == ("hydra_plugins.retable.plugins.OptunaSweeper", 7)
+
+
+def test_an_older_optuna_is_refused(monkeypatch):
+    optuna = types.ModuleType("optuna")
+    optuna.__version__ = "2.10.1"
+    monkeypatch.setitem(sys.modules, "optuna", optuna)
+    with pytest.raises(
+        ConfigError, match=r"^hydra/sweeper=optuna: needs optuna 4.0 or later, this is 2.10.1: pip install"
+    ):
+        search(["task=mnist", "dropout=interval(0,0.5)"], launch=lambda *_: None)

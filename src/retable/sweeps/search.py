@@ -24,6 +24,7 @@ from retable.sweeps.plan import Plan, Run, make_plan
 from retable.sweeps.pool import Outcome
 
 SAMPLERS = ("tpe", "random", "qmc")
+OLDEST = 4  # version of Optuna, as pyproject.toml has it
 
 
 def search(
@@ -54,6 +55,11 @@ def search(
         import optuna
     except ImportError as error:
         raise ConfigError("hydra/sweeper=optuna: needs optuna: pip install 'retable[optuna]'") from error
+    if int(optuna.__version__.split(".")[0]) < OLDEST:
+        raise ConfigError(
+            f"hydra/sweeper=optuna: needs optuna {OLDEST}.0 or later, this is {optuna.__version__}: pip install"
+            " 'retable[optuna]' (hydra-optuna-sweeper asks for an older one)"
+        )
     try:
         checks.integer("hydra.sweeper.trials", trials, 1)
         checks.integer("hydra.sweeper.seed", seed, 0)
