@@ -1,10 +1,13 @@
 """What holds for every loss: precision, huge logits, empty masks, ignored pixels, no reading back from the device."""
 
+import math
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from retable.errors import ConfigError
+from retable.losses.base import class_masks
 from tests.losses.cases import BINARY, NAMES, batch, gradient, make
 
 BOTH = [(name, channels) for name in NAMES for channels in (1, 2, 4) if channels < 4 or name not in BINARY]
@@ -156,3 +159,16 @@ def test_refused_targets(name):
 def test_refused_arguments(name, arguments, message):
     with pytest.raises(ConfigError, match=f"^{message}"):
         make(name, **arguments)
+
+
+def test_class_masks_of_one_output_are_class_1s():
+    """Probability sigmoid(logit) against the target, which may lie between 0 and 1; an ignored pixel is 0 in both."""
+    logits = torch.tensor([0.0, math.log(3), -math.log(3), 5.0], requires_grad=True)
+    targets = torch.tensor([1.0, 1.0, 0.5, 255.0])
+    probabilities, masks, valid = class_masks(logits.view(1, 1, 2, 2), targets.view(1, 2, 2))
+    torch.testing.assert_close(probabilities, torch.tensor([[[0.5, 0.75, 0.25, 0.0]]]))
+    torch.testing.assert_close(masks, torch.tensor([[[1.0, 1.0, 0.5, 0.0]]]))
+    assert valid.tolist() == [[[True, True, True, False]]]
+    (probabilities - masks).square().sum().backward()
+    # d/dz (p - t)^2 = 2 (p - t) p (1 - p)
+    torch.testing.assert_close(logits.grad, torch.tensor([-0.25, -0.09375, -0.09375, 0.0]))

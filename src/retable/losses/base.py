@@ -70,8 +70,13 @@ def mean_of_valid(values_NP: torch.Tensor, valid_NP: torch.Tensor) -> torch.Tens
 def class_masks(
     outputs_NKHW: torch.Tensor, targets_NHW: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Softmax probabilities and one-hot targets, (N, K, pixels) and 0 where ignored; the mask (N, 1, pixels)."""
+    """Probabilities and one-hot targets, (N, K, pixels) and 0 where ignored; the mask (N, 1, pixels).
+
+    Of one output they are class 1's alone: sigmoid(logit) and the target, which may lie between 0 and 1.
+    """
     labels = targets_NHW.flatten(1)[:, None]
     valid = labels != IGNORE
+    if outputs_NKHW.shape[1] == 1:
+        return outputs_NKHW.sigmoid().flatten(2) * valid, torch.where(valid, labels, 0).float(), valid
     classes = torch.arange(outputs_NKHW.shape[1], device=outputs_NKHW.device)[:, None]
     return outputs_NKHW.softmax(1).flatten(2) * valid, (labels == classes).float(), valid

@@ -41,11 +41,8 @@ class Tversky(ImageLoss):
         self.library = losses.TverskyLoss("multilabel", smooth=smooth, alpha=alpha, beta=beta)
 
     def images(self, outputs_NKHW: torch.Tensor, targets_NHW: torch.Tensor) -> torch.Tensor:
-        if outputs_NKHW.shape[1] == 1:
-            logits, targets, valid = self.binary(outputs_NKHW, targets_NHW)
-            probabilities, targets = (logits.sigmoid() * valid)[:, None], targets[:, None]
-        else:
-            probabilities, targets, _ = class_masks(outputs_NKHW, targets_NHW)
+        probabilities, targets, _ = class_masks(outputs_NKHW, targets_NHW)
+        if outputs_NKHW.shape[1] > 1:
             probabilities, targets = probabilities[:, self.first :], targets[:, self.first :]
         scores = self.library.compute_score(
             probabilities, targets, smooth=self.library.smooth, eps=self.library.eps, dims=-1
