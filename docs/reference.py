@@ -1,11 +1,15 @@
 """Pages made from other files each time the site is built, so that they can't drift: conf/, changelog, gallery, ..."""
 
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import mkdocs_gen_files
 import yaml
+from griffe import Docstring
 
+from retable.config.build import target_of
 from retable.experiment.table import parse_table
 
 ROOT = Path(__file__).parents[1]
@@ -28,12 +32,38 @@ GROUPS = {
     "logger": "Where curves go.",
     "debug": "Short runs that show whether everything works.",
 }
-ELSEWHERE = {"experiment", "hydra"}  # listed below; Hydra's own
+ELSEWHERE = {"experiment", "hydra"}  # listed below
+OURS = ("retable.", "hydra_plugins.retable.")
 
 
 def section(path: Path, title: str) -> str:
+    """An option's file, and what the docstrings of the classes that it names say of its keys."""
     text = path.read_text(encoding="utf-8").strip()
-    return f"### {title}\n\n```yaml\n{text}\n```\n"
+    content = yaml.safe_load(text) or {}
+    keys = dict.fromkeys(line for name, node in nodes(content) for line in described(name, node))
+    return "\n".join([f"### {title}\n\n```yaml\n{text}\n```\n", *keys, ""])
+
+
+def nodes(content: dict[str, Any], prefix: str = "") -> list[tuple[str, dict[str, Any]]]:
+    """The mappings of a file that name a class of this project, each with its key."""
+    own = str(content.get("_target_", "")).startswith(OURS)
+    inner = [(key, value) for key, value in content.items() if isinstance(value, dict)]
+    below = [found for key, value in inner for found in nodes(value, f"{prefix}{key}.")]
+    return [*([(prefix, content)] if own else []), *below]
+
+
+def described(prefix: str, node: dict[str, Any]) -> list[str]:
+    """A line of a list for each key of a node that its class, or one that this derives from, documents."""
+    target: Any = target_of(node, "reference")
+    found: dict[str, str] = {}
+    for one in inspect.getmro(target) if inspect.isclass(target) else (target,):
+        text = one.__doc__ if one.__module__.startswith(OURS) else ""
+        for part in Docstring(inspect.cleandoc(text or ""), lineno=1).parse("google", warnings=False):
+            for item in part.value if part.kind.value in ("parameters", "attributes") else ():
+                for key in (name.strip() for name in item.name.split(",")):
+                    if key in node:
+                        found.setdefault(key, " ".join(item.description.split()))
+    return [f"- `{prefix}{key}`: {found[key]}" for key in node if key in found]
 
 
 def groups() -> list[str]:
@@ -89,13 +119,19 @@ with mkdocs_gen_files.open("reference/configuration.md", "w") as page:
     print("Every key with its default, as the files in `conf/` have it. An option of a group is chosen by", file=page)
     print("`group=option`, a key is set by `group.key=value`; several values, separated by commas, make a", file=page)
     print("sweep. Later entries win: a task's file overrides the groups, an experiment's file the task,", file=page)
-    print("and the command line everything.\n", file=page)
+    print(
+        "and the command line everything. Below a file stands what the classes that it names say of its keys.\n",
+        file=page,
+    )
     print("## Top level\n", file=page)
     print(section(CONF / "base.yaml", "base.yaml"), file=page)
     for group in groups():
         print(f"## {group}\n\n{GROUPS.get(group, '')}\n", file=page)
         for path in sorted((CONF / group).glob("*.yaml")):
             print(section(path, f"{group}={path.stem}"), file=page)
+    print("## hydra\n\nSearches and clusters: `hydra/sweeper=...`, `hydra/launcher=...`.\n", file=page)
+    for path in sorted((CONF / "hydra").glob("*er/*.yaml")):
+        print(section(path, f"hydra/{path.parent.name}={path.stem}"), file=page)
     print("## experiment\n\nA published table: its runs, its figures and its claims.\n", file=page)
     for path in sorted((CONF / "experiment").rglob("*.yaml")):
         name = path.relative_to(CONF / "experiment").with_suffix("").as_posix()

@@ -172,8 +172,10 @@ def test_the_site_builds(tmp_path: Path) -> None:
     nav = yaml.safe_load(re.sub(r"!!python\S+.*", "", (ROOT / "mkdocs.yml").read_text()))["nav"]
     assert nav[0] == "index.md"
     reference = (tmp_path / "reference/configuration/index.html").read_text()
-    groups = [path.name for path in (ROOT / "src/retable/conf").iterdir() if path.is_dir() and path.name != "hydra"]
+    groups = [path.name for path in (ROOT / "src/retable/conf").iterdir() if path.is_dir()]
     assert [group for group in groups if f'id="{group}"' not in reference] == []
+    assert "<code>alpha</code>: weights of false positives and false negatives" in reference  # Tversky's docstring
+    assert 'id="hydralauncherslurm"' in reference
     gallery = re.findall(r'href="([^"]+/tables/[^"]+)"', (tmp_path / "gallery/index.html").read_text())
     assert "amd-epyc-avx512/tables/gland/models/index.html" in gallery
     assert [href for href in gallery if not (tmp_path / "gallery" / href).exists()] == []

@@ -264,7 +264,7 @@ def test_a_plugin_of_somebody_elses_run_is_looked_at_before_it_is_imported(compo
 def test_batch_normalisation_over_all_processes_is_lightnings(compose, tmp_path):
     """On GPUs; here, that each rank's strategy is told."""
     node = compose("task=mnist", "trainer=ddp", "trainer.sync_batchnorm=true")["trainer"] | {"precision": "32"}
-    place = ddp.Place(0, 2, 1, "127.0.0.1", 1, starts=False)
+    place = ddp.RankEnvironment(0, 2, 1, "127.0.0.1", 1, starts=False)
     trainer = pl.Trainer(
         accelerator="cpu", logger=False, **ddp.settings("cpu", place), **trainer_arguments(node, tmp_path)
     )
