@@ -57,7 +57,7 @@ def test_runs_that_are_in_no_mean_are_listed_and_marked(drawn):
     assert "is in no mean" in drawn[0].note
     assert [key.label for key in drawn[0].keys] == ["a", "b", "c"]
     assert [key.label for key in drawn[2].keys] == ["a", "b"]  # c has no epoch 2 to draw a line to
-    assert [key.label for key in drawn[3].keys] == ["b, validation", "b, train", "a, validation", "a, train"]
+    assert [key.label for key in drawn[3].keys] == ["a, validation", "a, train", "b, validation", "b, train"]
 
 
 def test_drawings_carry_no_size_colours_as_variables_and_text_as_text(drawn):
@@ -154,3 +154,13 @@ def test_a_drawing_is_short_where_nothing_is_lost():
     assert _short(line) == ' d="M 51.4341 70.3345 54.7005 -76.7325 1 2 "'  # what follows M is a line
     curve = ' d="M 0 0 \nC 1 2 3 4 5 6.123456 \nL 3 4 \nz\n"'
     assert _short(curve) == curve.replace("6.123456", "6.1235")  # what follows C would be another curve
+
+
+def test_the_two_best_keep_the_colours_of_the_other_charts(make_table, make_run, assigned):
+    """b is best, and second in the table: second in colour, on the line of every chart."""
+    runs = [make_run(cell, [level, level + 0.1, level + 0.2]) for cell, level in (("a", 0.2), ("b", 0.4), ("c", 0.1))]
+    plots = evaluate(make_table(), assigned(*runs)).plots
+    every = {line.label: line.look for line in plots[0].panels[1].lines}
+    two = {line.label: line.look for line in next(p for p in plots if "two best" in p.title).panels[0].lines}
+    assert (every["a"], every["b"]) == (0, 1)
+    assert two == {"b, validation": 1, "a, validation": 0, "b, train": 9, "a, train": 8}

@@ -130,9 +130,11 @@ def best_plot(table: Table, rows: Sequence[Row], metric: Metric) -> Plot:
         found = lines_of(rows, columns[split], factor(table, columns[split]))
         shown = [since(line, 2) for line in found if line.label in order[:2] and not line.cut]
         shown.sort(key=lambda line: order.index(line.label))
+        hues = [line.look % HUES for line in shown]  # those of the other charts, where they tell the two apart
+        hues = hues if len(set(hues)) == len(hues) else list(range(len(hues)))
         lines += [
-            Line(index + place * HUES, ", ".join(filter(None, (line.label, title_of(table, split)))), line.points)
-            for index, line in enumerate(shown)
+            Line(hue + place * HUES, ", ".join(filter(None, (line.label, title_of(table, split)))), line.points)
+            for hue, line in zip(hues, shown, strict=True)
             if line.points
         ]
     titles = ["train"] if "train" in columns else []
