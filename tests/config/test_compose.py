@@ -306,3 +306,14 @@ def test_a_class_named_on_the_command_line_takes_no_keys_of_the_options_file(com
     same = composer.compose(["task=mnist", "model._target_=retable.models.CNN", "model.width=9"])
     assert same.config["model"]["pool"] == "between"
     assert same.deviations == {"model.width": 9}
+
+
+@pytest.mark.parametrize("task", Composer().options("task"))
+def test_sample_data_need_no_download(task):
+    """What is downloaded are weights; whoever names some gets them."""
+    compose = Composer().compose
+    real = {"lesion": "imagenet", "fcn": "imagenet", "wildlife": "coco"}.get(task, "none")
+    assert compose([f"task={task}"]).config["model"].get("weights", "none") == real
+    assert compose([f"task={task}", "data=sample"]).config["model"].get("weights", "none") == "none"
+    if real != "none":
+        assert compose([f"task={task}", "data=sample", f"model.weights={real}"]).config["model"]["weights"] == real

@@ -37,6 +37,14 @@ _NEEDED = (*STEERING, "seed", "dropout", "trainer", "logger", "augment.mode", "a
 _NEEDED += ("task.metric", "data.source", "data.root", "data.cache")
 
 
+def pretrained(weights: str, *, _root_: Any) -> str:
+    """`${retable.pretrained:imagenet}`: none on sample data, which are for trying things out without a network."""
+    return "none" if OmegaConf.select(_root_, "data.source") == "sample" else weights
+
+
+OmegaConf.register_new_resolver("retable.pretrained", pretrained, replace=True)
+
+
 def config_dir() -> Path:
     """The conf/ folder that every command starts from: a whole copy in the working directory, else the package's."""
     here = Path.cwd() / "conf"
