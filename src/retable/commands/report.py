@@ -89,9 +89,9 @@ def make_pages(
     """
     from retable.errors import ConfigError
     from retable.report.evaluated import evaluate
+    from retable.report.index import write_index
     from retable.report.match import tables_of
     from retable.report.runs import read_runs
-    from retable.report.site import write_index
 
     runs = read_runs(paths)
     for broken in runs.broken:

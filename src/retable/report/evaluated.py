@@ -17,7 +17,7 @@ from retable.report.reproduce import commit, device
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
-from retable.report.verdicts import HOLDS, NOT_EVALUATED, Verdict, claims_line, evaluate_claims
+from retable.report.verdicts import Verdict, claims_line, evaluate_claims
 
 _WHOLE = ("32", "32-true", "64", "64-true", "auto")  # precisions of which a table says nothing
 
@@ -53,16 +53,6 @@ class Evaluated:
     def has_published(self) -> bool:
         """Whether any cell has a published value beside its own."""
         return any(entry.published is not None for row in self.rows for entry in row.entries.values())
-
-    @property
-    def holds(self) -> int:
-        """How many claims hold."""
-        return sum(verdict.verdict == HOLDS for verdict in self.verdicts)
-
-    @property
-    def unevaluated(self) -> bool:
-        """Whether no claim was evaluated, since the data are a sample."""
-        return all(verdict.verdict == NOT_EVALUATED for verdict in self.verdicts)
 
     @property
     def under_assumptions(self) -> list[tuple[list[list[str]], str]]:

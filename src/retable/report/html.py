@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -52,10 +51,6 @@ class Page:
     statuses: Mapping[str, int]
     marks: tuple[str, ...]
     broken: tuple[tuple[str, str], ...]
-
-    @property
-    def href(self) -> str:
-        return f"{quote(self.found.table.name)}/index.html"
 
 
 def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", swept: "Swept | None" = None) -> Page:

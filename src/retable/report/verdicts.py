@@ -220,6 +220,16 @@ def resolution_of(
     return resolve(verdict == HOLDS, comparisons, worlds, lambda one: predicted_spread(one, relevant, table.metrics))
 
 
+def holding(verdicts: Sequence[Verdict]) -> int:
+    """How many claims hold."""
+    return sum(verdict.verdict == HOLDS for verdict in verdicts)
+
+
+def judged(verdicts: Sequence[Verdict]) -> bool:
+    """Whether any claim was judged at all."""
+    return any(verdict.verdict != NOT_EVALUATED for verdict in verdicts)
+
+
 def claims_line(verdicts: Sequence[Verdict]) -> str:
     """How many claims hold, and how many verdicts are resolved.
 
@@ -230,7 +240,7 @@ def claims_line(verdicts: Sequence[Verdict]) -> str:
         return "no claims"
     if all(verdict.verdict == NOT_EVALUATED for verdict in verdicts):
         return f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}, not judged: {SAMPLE}"
-    held = sum(verdict.verdict == HOLDS for verdict in verdicts)
+    held = holding(verdicts)
     resolved = [verdict.verdict for verdict in verdicts if verdict.resolution and verdict.resolution.resolved]
     text = f"{held} of {len(verdicts)} claims hold"
     if held:

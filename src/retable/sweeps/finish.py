@@ -70,13 +70,13 @@ def _sweep_page(plan: Plan) -> Path | None:
     """The page of what varied, for a sweep without an experiment; None where nothing did, or nothing came of it."""
     if plan.tables:
         return None
-    from retable.report.site import write_index
+    from retable.report.index import write_index
     from retable.report.sweep_page import write_sweep_page
 
     results.note(plan)
     root = plan.folder.parent.parent
     page = write_sweep_page(plan.folder, "../" * len(plan.folder.relative_to(root).parts) + "index.html")
-    if page and not (root / "index.html").exists():
+    if page:
         write_index(root)
     return page
 
