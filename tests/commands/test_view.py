@@ -168,6 +168,24 @@ def test_pages_are_made_again_when_a_run_has_written_since(folder, monkeypatch):
     assert look() == 2
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])  # whoever opens a page, and the open page as it follows
+def test_a_tables_own_page_is_made_again_for_whoever_asks_for_nothing_else(port, folder, monkeypatch, method):
+    page = folder / "tables" / "toy" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<html><body>one</body></html>")
+    made = threading.Event()
+
+    def make_pages(paths):
+        assert paths == [folder]
+        page.write_text("<html><body>two</body></html>")
+        made.set()
+
+    monkeypatch.setattr("retable.commands.report.make_pages", make_pages)
+    assert ask(port, "/tables/toy/index.html", method)[0] == 200
+    assert made.wait(20)
+    assert "<body>two" in ask(port, "/tables/toy/index.html")[2]
+
+
 def progress(status, epoch, epochs, directory):
     return Progress(directory, "toy", (), status, epoch, epochs, None, "")
 

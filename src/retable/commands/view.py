@@ -146,6 +146,7 @@ class _Handler(SimpleHTTPRequestHandler):
         elif urlsplit(self.path).path == "/":
             self._send(self.watched.page().encode(), "text/html; charset=utf-8")
         elif (path := Path(self.translate_path(self.path))).suffix == ".html" and path.is_file():
+            self.watched.page()  # an open table follows although nobody asks for the first page
             page = path.read_bytes()
             self._send(page.replace(b"</body>", _FOLLOW + b"</body>", 1), "text/html; charset=utf-8", path)
         else:
