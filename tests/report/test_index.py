@@ -12,6 +12,7 @@ from retable.report.evaluated import evaluate
 from retable.report.index import write_index
 from retable.report.runs import assign, read_runs
 from retable.report.site import write_site
+from retable.report.sweep_page import note_sweep, write_sweep_page
 from retable.sweeps.finish import finish
 from retable.sweeps.plan import make_plan
 from retable.sweeps.pool import Outcome
@@ -111,3 +112,30 @@ def test_what_a_table_is_to_the_index_lies_beside_its_page(make_table, make_run,
     note.write_text(json.dumps(stated))
     (folder / "toy/table/index.html").unlink()  # the page is gone
     assert linked(write_index(folder)) == []
+
+
+@pytest.mark.usefixtures("no_charts")
+@pytest.mark.parametrize(
+    ("overrides", "cells", "aside"),
+    [([], "a", True), ([], "ab", False), (["experiment=toy/table"], "a", False)],  # of three cells
+)
+def test_a_table_that_nobody_asked_for_and_is_mostly_missing_stands_last(
+    make_table, make_run, write_run, tmp_path, overrides, cells, aside
+):
+    folder = tmp_path / "tables"
+    runs = []
+    for place, cell in enumerate(cells):
+        path = write_run(make_run(cell, [0.3, 0.5]), f"runs/{cell}")
+        run = json.loads((path / "run.json").read_text())
+        (path / "run.json").write_text(json.dumps(run | {"overrides": overrides}))
+        runs.append((path, {"p": place}))
+    runs.append((write_run(make_run("other", [0.3, 0.4]), "runs/other"), {"p": 7}))
+    note_sweep(folder / "toy/sweep", "toy/sweep", "retable sweep p=0,7", runs)
+    write_sweep_page(folder / "toy/sweep", "../../index.html")
+    table = make_table(B_BEST)
+    index = write_site([evaluate(table, assign(table, read_runs([tmp_path / "runs"])))], folder)
+    assert linked(index) == [f"{name}/index.html" for name in ("toy/sweep", "toy/table")]
+    text = text_of(index.read_text())
+    assert ("Further tables nobody asked for them, and most of their cells are missing" in text) == aside
+    assert ("All claims" in text) == (not aside)
+    assert "0 of 1" not in text

@@ -115,7 +115,7 @@ def make_pages(
         )
     if len(paths) == 2:
         _compare(paths, names, where, folder)
-    _write(entries, folder, paths[0] / "receptive")
+    _write(entries, folder, paths[0] / "receptive", asked=names)
     return entries
 
 
@@ -151,14 +151,16 @@ def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> No
     _write([evaluate(table, table_of(table, foreign))], folder, folder / "receptive", shlex.join(command))
 
 
-def _write(entries: "list[Evaluated]", folder: Path, studies: Path, command: str = "") -> None:
+def _write(
+    entries: "list[Evaluated]", folder: Path, studies: Path, command: str = "", asked: Sequence[str] = ()
+) -> None:
     from retable.report.copies import write_table
     from retable.report.site import write_site
 
     width = max(len(found.table.name) for found in entries)
     for found in entries:
         print(f"{found.table.name:<{width}}  {found.claims_line}  {write_table(found, folder, command)}")
-    print(f"index: {write_site(entries, folder, studies, command)}")
+    print(f"index: {write_site(entries, folder, studies, command, asked)}")
 
 
 def _compare(paths: Sequence[Path], names: Sequence[str], where: Mapping[str, object] | None, folder: Path) -> None:

@@ -31,7 +31,8 @@ class Listed:
     """What the index says of a table. name: where its page stands, below the index's folder.
 
     statuses: number of runs by status. marks: short words, e.g. `30 of 100 epochs`. broken: (path from the page,
-    reason).
+    reason). aside: whether nobody asked for it and most of its cells are missing: its runs are another table's, or of a
+    sweep without one.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Listed:
     statuses: Mapping[str, int]
     marks: tuple[str, ...]
     broken: tuple[tuple[str, str], ...]
+    aside: bool
 
     @property
     def href(self) -> str:
@@ -56,9 +58,13 @@ class Listed:
         return f"{self.holds} of {len(self.verdicts)}" if judged(self.verdicts) else claims_line(self.verdicts)
 
 
-def note_table(page: "Page", place: Path) -> None:
-    """Leave beside a table's page what the index says of it."""
-    table = page.found.table
+def note_table(page: "Page", place: Path, asked: bool) -> None:
+    """Leave beside a table's page what the index says of it. Args: asked: whether it was named by who made it."""
+    table, runs = page.found.table, page.found.runs
+    records = [record for found in (*runs.cells.values(), runs.others) for record in found]
+    asked |= any(f"experiment={table.name}" in record.overrides for record in records)
+    missing = sum(not row.runs for row in page.found.rows)
+    aside = not asked and 2 * missing > len(page.found.rows)
     claims = [
         {key: getattr(verdict, key) for key in (*_TEXTS, "held", "seeds", "reasons")}
         | {"confounded": verdict.differs.confounded}
@@ -66,7 +72,7 @@ def note_table(page: "Page", place: Path) -> None:
         for verdict in page.found.verdicts
     ]
     note = {"source": table.source, "title": table.title, "claims": claims, "statuses": dict(page.statuses)}
-    atomic.write_json(place / NOTE, note | {"marks": page.marks, "broken": page.broken})
+    atomic.write_json(place / NOTE, note | {"marks": page.marks, "broken": page.broken, "aside": aside})
 
 
 def listed(folder: Path) -> list[Listed]:
@@ -92,6 +98,7 @@ def _listed(name: str, note: Mapping[str, Any]) -> Listed:
         {str(status): int(count) for status, count in note["statuses"].items()},
         tuple(map(str, note["marks"])),
         tuple((str(path), str(reason)) for path, reason in note["broken"]),
+        bool(note["aside"]),
     )
 
 
@@ -122,7 +129,7 @@ def index_page(pages: Sequence[Listed], folder: Path, studies: Path) -> str:
     from retable.report.receptive_page import index_lines
     from retable.report.sweep_page import sweep_lines
 
-    claims = [(page, verdict) for page in pages for verdict in page.verdicts]
+    claims = [(page, verdict) for page in pages if not page.aside for verdict in page.verdicts]
     counts = [(verdict, sum(v.verdict == verdict for _, v in claims)) for verdict in SIGNS]
     broken = {
         os.path.normpath(os.path.join(page.name, path)).replace(os.sep, "/"): reason
@@ -147,13 +154,17 @@ def index_page(pages: Sequence[Listed], folder: Path, studies: Path) -> str:
 
 
 def reports(pages: Sequence[Listed]) -> list[dict[str, Any]]:
-    """The tables by the report that they are from: A1.2 is of A1."""
+    """The tables by the report that they are from: A1.2 is of A1; last those that stand aside."""
     found = []
-    for name in dict.fromkeys(report_of(page.source) for page in pages):
-        own = [page for page in pages if report_of(page.source) == name]
+    main = [page for page in pages if not page.aside]
+    for name in dict.fromkeys(report_of(page.source) for page in main):
+        own = [page for page in main if report_of(page.source) == name]
         verdicts = [verdict for page in own for verdict in page.verdicts]
         title = f"Report {name}" if re.fullmatch(r"[A-Z]\d?", name) else name
         found.append({"name": name, "title": title, "pages": own, "headline": claims_line(verdicts)})
+    if aside := [page for page in pages if page.aside]:
+        words = "nobody asked for them, and most of their cells are missing"
+        found.append({"name": "further", "title": "Further tables", "pages": aside, "headline": words})
     return found
 
 

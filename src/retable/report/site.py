@@ -7,7 +7,7 @@
 They are a function of the run directories: the same directories give the same bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from retable import atomic
@@ -15,7 +15,11 @@ from retable.report.evaluated import Evaluated
 
 
 def write_site(
-    entries: Sequence[Evaluated], folder: Path | str, studies: Path | None = None, command: str = ""
+    entries: Sequence[Evaluated],
+    folder: Path | str,
+    studies: Path | None = None,
+    command: str = "",
+    asked: Collection[str] = (),
 ) -> Path:
     """Write the pages of all given tables, and the index over them and what else has a page in the folder.
 
@@ -24,6 +28,7 @@ def write_site(
         folder: where the pages will stand.
         studies: folder of the receptive field studies that the index lists; by default `receptive` beside `folder`.
         command: what made the tables; by default the sweep of each one's experiment.
+        asked: names of tables that somebody asked for, which stand in the index before those that only share runs.
 
     Returns:
         The index.
@@ -36,5 +41,5 @@ def write_site(
         place = folder / found.table.name
         page = table_page(found, place, "../" * len(Path(found.table.name).parts) + "index.html", command)
         atomic.write_text(place / "index.html", page.text)
-        note_table(page, place)
+        note_table(page, place, asked=bool(command) or found.table.name in asked)
     return write_index(folder, studies)

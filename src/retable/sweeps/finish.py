@@ -161,7 +161,7 @@ def _regenerate(plan: Plan, console: Any) -> list[Path]:
         console.print(Markdown(text))
     if changed:
         others = [entry for entry in tables_of(runs, composer=plan.composer) if entry[0].name not in plan.tables]
-        write_site([*entries, *(evaluate(*entry) for entry in others)], folder)
+        write_site([*entries, *(evaluate(*entry) for entry in others)], folder, asked=plan.tables)
     return [*pages, folder / "index.html"]
 
 
