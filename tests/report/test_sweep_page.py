@@ -92,6 +92,9 @@ def test_the_page_is_whole_links_its_runs_and_is_made_again_as_they_come(make_ru
     text = text_of(page)
     assert "retable sweep p=0.1,0.5" in text
     assert "Main effects on val accuracy" in text
+    command = "% sweep toy/sweep: retable sweep p=0.1,0.5\n"  # as a comment of what is copied, too
+    assert (folder / "report.tex").read_text().startswith(command)
+    assert command in page
     assert "0.7050 ± 0.0071" in text
     assert 'href="../../../runs/0.1-0/result.json"' in page
     check = Tags()

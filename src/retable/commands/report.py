@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retable.commands.table import add_source, conditions
+from retable.commands.table import add_source, conditions, source_words
 
 if TYPE_CHECKING:
     from retable.report.evaluated import Evaluated
@@ -140,14 +140,15 @@ def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> No
     if options.experiment:
         raise ConfigError(f"--experiment {options.experiment[0]}: accepted: with --from, --table FILE")
     foreign = read_foreign(options.program, options.paths, options.seed, where)
-    command = ["retable", "report", "--from", options.program, *options.paths]
+    command = ["retable", "report", *source_words(options)]
+    command += ["--table", str(options.table)] if options.table else []
+    command += ["--output", str(options.output)] if options.output else []
     folder = options.output or Path("tables")
     if not options.table:
         swept = swept_of(foreign, options.program)
         print(f"page: {write_swept(swept, folder / options.program, '', shlex.join(command))}")
         return
     table = read_table(options.table)
-    command += ["--table", str(options.table)]
     _write([evaluate(table, table_of(table, foreign))], folder, folder / "receptive", shlex.join(command))
 
 

@@ -64,8 +64,8 @@ def labels(runs: Sequence[Run]) -> Mapping[Path, str]:
 class Clock:
     """Time left, from the measured speed of epochs, and from what whole runs take beside their epochs.
 
-    An epoch of a run not begun is taken to last as long as the mean epoch measured so far; starting, drawing figures and
-    whatever else is no measured epoch, as long as the mean of the runs that have finished.
+    An epoch of a run not begun is taken to last as long as the mean epoch measured so far; starting, drawing figures
+    and whatever else is no measured epoch, as long as the mean of the runs that have finished.
     """
 
     def __init__(self, runs: list[Run]) -> None:
