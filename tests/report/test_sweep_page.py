@@ -9,6 +9,7 @@ import pytest
 
 from retable.errors import ConfigError
 from retable.report import plots
+from retable.report.html import table_page
 from retable.report.sweep_page import note_sweep, sweep_lines, write_sweep_page
 from retable.report.swept import effect_size, pairs, parallel, sections, sweep_of
 from tests.report.test_site import Tags, text_of
@@ -69,6 +70,26 @@ def test_many_factors_are_ranked_and_drawn_in_parallel(swept):
     drawn = parallel(found)
     assert drawn.count("plot-parallel") == 8
     assert "a 2, b 2, c y: 0.6100" in drawn
+
+
+def test_what_a_page_leaves_out_it_says(swept, monkeypatch, tmp_path):
+    monkeypatch.setattr("retable.report.swept._LINES", 60)
+
+    def page(letters):
+        found = swept({letter: [1, 2] for letter in letters}, lambda s, seed: sum(s.values()) / 100, seeds=(0,))
+        made = table_page(found.found, tmp_path, "", "retable sweep", found).text
+        return text_of(made), made.count('class="heat"'), made.count('class="plot-parallel"')
+
+    text, grids, lines = page("abcdef")  # 64 settings, 15 pairs
+    assert "Best settings by val accuracy, the 10 best of 64 " in text
+    assert "over everything else; 10 of 15, those of the settings with the largest effects" in text
+    assert "the stronger, the better. The 60 best of 64." in text
+    assert "The 15 best of 64" in text  # curves
+    assert (grids, lines) == (10, 60)
+    text, grids, lines = page("abc")
+    assert "best of" not in text
+    assert "largest effects" not in text
+    assert (grids, lines) == (3, 8)
 
 
 def test_what_nobody_varied_is_refused(make_run):
