@@ -129,15 +129,21 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
     """What a reader must know before the values: other data, reduced scale, mixed devices, broken directories."""
     used = [record for row in rows for record in row.runs]
     listed = []
-    if any(record.source == "sample" for record in used):
-        text = "Made from sample data: no claim is judged and nothing is compared with published figures."
-        listed.append(Remark(text, "data"))
+    published = any(cell.published for cell in table.cells.values())
+    sample = any(record.source == "sample" for record in used)
+    if sample:
+        parts = ["no claim is judged"] if table.claims else []
+        parts += ["nothing is compared with published figures"] if published else []
+        listed.append(Remark(f"Made from sample data{': ' if parts else ''}{' and '.join(parts)}.", "data"))
     scales = sorted({row.scale for row in rows if row.scale and row.scale != "sample data"})
     if scales:
-        text = (
-            f"Reduced scale: {'; '.join(scales)}. Claims between cells are judged at this scale;"
-            " thresholds and differences from published figures are not comparable."
-        )
+        text = f"Reduced scale: {'; '.join(scales)}."
+        parts = ["thresholds"] if table.claims else []
+        parts += ["differences from published figures"] if published else []
+        if parts and not sample:  # of a sample the remark above has said it
+            judged = "Claims between cells are judged at this scale; " if table.claims else ""
+            sentence = f"{judged}{' and '.join(parts)} are not comparable."
+            text += f" {sentence[0].upper()}{sentence[1:]}"
         listed.append(Remark(text, "scale"))
     precisions = {record.precision for record in used if record.precision}
     for kind, words, values in (
