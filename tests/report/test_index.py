@@ -139,3 +139,19 @@ def test_a_table_that_nobody_asked_for_and_is_mostly_missing_stands_last(
     assert ("Further tables nobody asked for them, and most of their cells are missing" in text) == aside
     assert ("All claims" in text) == (not aside)
     assert "0 of 1" not in text
+
+
+@pytest.mark.usefixtures("no_charts")
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_sweep_without_an_experiment_leaves_the_tables_in_the_index(end_sweep, tmp_path, noted):
+    end_sweep("experiment=cifar/activation", "trainer.max_epochs=2")
+    folder = tmp_path / "multirun/tables"
+    tables = ["cifar/activation/index.html", "cifar/best/index.html"]  # the second has these runs, too
+    assert linked(folder / "index.html") == tables
+    before = text_of((folder / "index.html").read_text())
+    if not noted:  # the page is of a version that left no note beside it
+        (folder / "cifar/activation/table.json").unlink()
+    page = end_sweep("task=cifar", "optimizer.lr=0.5,0.6")
+    assert linked(folder / "index.html") == [page, *tables]
+    after = text_of((folder / "index.html").read_text())
+    assert before[before.index("Report A1") :] == after[after.index("Report A1") :]
