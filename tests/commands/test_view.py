@@ -168,6 +168,24 @@ def test_pages_are_made_again_when_a_run_has_written_since(folder, monkeypatch):
     assert look() == 2
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])  # whoever opens a page, and the open page as it follows
+def test_a_tables_own_page_is_made_again_for_whoever_asks_for_nothing_else(port, folder, monkeypatch, method):
+    page = folder / "tables" / "toy" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<html><body>one</body></html>")
+    made = threading.Event()
+
+    def make_pages(paths):
+        assert paths == [folder]
+        page.write_text("<html><body>two</body></html>")
+        made.set()
+
+    monkeypatch.setattr("retable.commands.report.make_pages", make_pages)
+    assert ask(port, "/tables/toy/index.html", method)[0] == 200
+    assert made.wait(20)
+    assert "<body>two" in ask(port, "/tables/toy/index.html")[2]
+
+
 def progress(status, epoch, epochs, directory):
     return Progress(directory, "toy", (), status, epoch, epochs, None, "")
 
@@ -177,6 +195,17 @@ def test_time_left_is_that_of_the_epochs_left_shared_by_those_that_run(folder, t
     runs = [progress("running", 2, 10, one), progress("running", 2, 10, two), progress("new", 0, 10, tmp_path)]
     assert view.seconds_left(runs) == (8 + 8 + 10) * 3.0 / 2
     assert view.seconds_left(runs[2:]) is None
+    # Set up in 5 s, trained in 14 s of which 12 s were its epochs, drawn in 11 s: 18 s beside the epochs.
+    seconds = {"setup": 5.0, "figures": 11.0, "total": 19.0}
+    ended = leave(folder, "toy", "ended", epochs=4, result={"status": "finished", "seconds": seconds})
+    done = progress("finished", 4, 4, ended)
+    assert view.seconds_left([*runs, done]) == ((8 + 8 + 10) * 3.0 + 3 * 18.0) / 2
+    failed = leave(folder, "toy", "failed", epochs=4, result={"status": "failed", "seconds": {"total": 999.0}})
+    odd = leave(folder, "toy", "odd", epochs=4, result={"status": "finished", "seconds": {"total": "long"}})
+    others = [progress("failed", 4, 4, failed), progress("finished", 4, 4, odd)]
+    assert view.seconds_left([*runs, done, *others]) == ((8 + 8 + 10) * 3.0 + 3 * 18.0) / 2
+    over = progress("running", 10, 10, one)  # whose epochs are over: it is drawing
+    assert view.seconds_left([over, runs[1], done]) == (8 * 3.0 + 2 * 18.0) / 2
     assert view.epochs_of([*runs, progress("diverged", 1, 10, tmp_path)]) == (2 + 2 + 0 + 10, 40)
 
 

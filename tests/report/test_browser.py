@@ -51,6 +51,26 @@ def test_a_page_renders_and_sorts_without_a_word_on_the_console(index, tmp_path)
     assert "can-sort" in dom
 
 
+@pytest.mark.parametrize(("cells", "more"), [(15, []), (18, ["and 3 more"])])
+def test_the_values_of_every_curve_are_shown_or_counted(make_table, make_run, write_run, tmp_path, cells, more):
+    names = [f"m{number:02d}" for number in range(cells)]
+    for place, name in enumerate(names):
+        write_run(make_run(name, [0.1, (10 + place) / 100]), f"runs/{name}")
+    spec = {name: {"match": {"model.name": name}} for name in names}
+    metrics = {"val": {"column": "val/accuracy", "scale": 100}}
+    table = make_table(cells=spec, baseline="m00", metrics=metrics)
+    write_site([evaluate(table, assign(table, read_runs([tmp_path / "runs"])))], tmp_path / "tables")
+    page = tmp_path / "tables/toy/table/index.html"
+    key = 'for (const svg of document.querySelectorAll("svg[data-frame]"))'
+    key += ' svg.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowLeft" }));'
+    page.write_text(page.read_text().replace("</body>", f"<script>{key}</script></body>"))
+    dom, console = browse(page.as_uri(), tmp_path)
+    assert console == []
+    tips = re.findall(r'<div class="tip".*?</strong>(.*?)</div></div>', dom)
+    values = [f"{10 + place}  {name}" for place, name in enumerate(names)][::-1]
+    assert [*values[:15], *more] in [re.findall(r"<div>(.*?)(?:</div>|$)", tip) for tip in tips]
+
+
 def test_the_browser_says_errors_on_the_console_where_there_are_some(tmp_path):
     page = tmp_path / "bad.html"
     page.write_text("<!doctype html><title>bad</title><script>missing()</script>")

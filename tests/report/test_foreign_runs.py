@@ -195,6 +195,33 @@ def test_without_a_table_the_report_is_of_what_varies(tmp_path, monkeypatch):
     assert "| 0.5 | 0.7167 ± 0.0153 (3) |" in Path("pages/csv/report.md").read_text()
 
 
+def test_what_is_made_says_the_very_command_that_made_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = [{"p": p, "trial": s, "keep": k, "acc": p + s / 10} for p in (1, 2) for s in (0, 1) for k in (0, 1)]
+    grid_csv(tmp_path, rows)
+    Path("runs.csv").rename("my runs.csv")
+    chosen = ["--from", "csv", "my runs.csv", "--seed", "trial", "--where", "keep=1"]
+    said = "--from csv 'my runs.csv' --seed trial --where keep=1"
+    main(["table", "new", *chosen, "--output", "a table.yaml"])
+    assert f"# Then: retable report {said} --table 'a table.yaml'\n" in Path("a table.yaml").read_text()
+    main(["table", "new", *chosen])
+    assert f"# Then: retable report {said} --table table.yaml\n" in capsys.readouterr().out
+    Path("a table.yaml").rename("t.yaml")
+    for words, more, place in (
+        (["--table", "t.yaml", "--output", "the pages"], " --table t.yaml --output 'the pages'", "the pages/t"),
+        ([], "", "tables/csv"),
+    ):
+        main(["report", *chosen, *words])
+        command = f"retable report {said}{more}"
+        page = html.unescape(Path(place, "index.html").read_text())
+        assert f'<code class="command">{command}</code>' in page
+        assert f"`{command}`" in Path(place, "report.md").read_text()
+        first = Path(place, "report.tex").read_text().splitlines()[0]
+        assert first.endswith(f": {command}")
+        assert first in page  # copied as LaTeX
+        assert "train.py" not in page
+
+
 def test_a_csv_file_with_a_column_of_states_says_which_runs_ended_well(tmp_path):
     note = "A CSV file does not say which runs ended well: those with figures are taken as finished."
     rows = [{"Name": "a", "p": 1, "seed": 0, "acc": 0.5}, {"Name": "b", "p": 2, "seed": 0, "acc": 0.6}]

@@ -40,6 +40,13 @@ NOTE
     )
 
 
+def test_the_command_that_made_the_table_stays_within_its_comment(make_table):
+    found = evaluate(make_table(), Assigned({}))
+    assert latex_table(found, "retable report --from csv 'a\nb'").splitlines()[0] == (
+        "% T1 A toy table: retable report --from csv 'a b'"
+    )
+
+
 @pytest.fixture
 def pivoted(make_table):
     def make(metrics):
@@ -71,8 +78,8 @@ def test_groups_of_columns_as_published(pivoted, make_run):
         r"0.3 & missing & missing & missing & missing \\",
         r"\bottomrule",
         r"\multicolumn{5}{@{}p{\linewidth}@{}}{\footnotesize One seed.} \\",
-        r"\multicolumn{5}{@{}p{\linewidth}@{}}{\footnotesize Made from sample data: no claim is judged and nothing is"
-        r" compared with published figures.} \\",
+        r"\multicolumn{5}{@{}p{\linewidth}@{}}{\footnotesize Made from sample data: nothing is compared with"
+        r" published figures.} \\",
     ]
 
 

@@ -155,7 +155,7 @@ def test_the_command_prints_a_line_a_table_and_the_same_bytes_twice(run_sweep, t
         made.append({p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()})
         output = capsys.readouterr()
         lines = output.out.splitlines()
-        assert lines[1] == f"cifar/dropout  0 of 5 claims hold  {folder / 'cifar/dropout/report.md'}"
+        assert lines[1] == f"cifar/dropout  5 claims, undecided: cells missing  {folder / 'cifar/dropout/report.md'}"
         assert output.err.startswith(f"broken, left out: {folders[0]}: result.json is no JSON")
     assert {p.name for p in made[0]} >= {"report.md", "report.csv", "report.tex"}
     assert made[0].keys() == made[1].keys()

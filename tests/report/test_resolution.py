@@ -217,6 +217,29 @@ def test_headlines(make_table, runs_of, make_run, assigned):
     assert claims_line([]) == "no claims"
 
 
+def test_where_nothing_was_judged_the_claims_line_says_why(make_table, make_run, assigned):
+    table = make_table(
+        {"text": "b is best", "kind": "best", "metric": "val", "cell": "b"},
+        {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"},
+        {"text": "a reaches 10", "kind": "at_least", "metric": "val", "of": ["a"], "value": 10},
+    )
+    sample = {"config": {"data": {"source": "sample"}}}
+    both = [make_run(cell, [0.5, 0.6], **sample) for cell in ("a", "b")]
+    # On sample data alone; with a cell of real data that is missing; with one that is reduced; with a run that failed.
+    assert claims_line(evaluate_claims(table, assigned(*both))) == "3 claims, not judged: sample data"
+    other = assigned(make_run("c", [0.5, 0.6]))
+    assert claims_line(evaluate_claims(table, other)) == "3 claims, undecided: cells missing"
+    assert claims_line(evaluate_claims(table, assigned(make_run("b", [0.5, 0.6], **sample)))) == (
+        "3 claims: 2 not judged (sample data), 1 undecided (cells missing)"
+    )
+    reduced = [make_run("a", [0.5], config={"trainer": {"max_epochs": 1}}), make_run("b", [0.5], status="failed")]
+    assert claims_line(evaluate_claims(table, assigned(*reduced))) == (
+        "3 claims: 1 undecided (cells missing), 1 undecided, 1 not comparable"
+    )
+    judged = [make_run(cell, [0.1, level]) for cell, level in (("a", 0.05), ("b", 0.04))]
+    assert claims_line(evaluate_claims(table, assigned(*judged))) == "0 of 3 claims hold"
+
+
 def test_many_differences_from_the_baseline_stand_beside_holms_p(make_table, runs_of):
     from scipy.stats import ttest_rel
 

@@ -164,6 +164,50 @@ def test_sample_data_is_not_evaluated_and_has_no_published_values(make_table, ma
     assert "sample data" in text_of((tmp_path / "tables/index.html").read_text())
 
 
+NO_CLAIM = "Made from sample data: no claim is judged"
+NOTHING = "nothing is compared with published figures."
+AT_SCALE = "Claims between cells are judged at this scale; thresholds"
+DIFFERENCES = "ifferences from published figures are not comparable."
+
+
+@pytest.mark.parametrize("sample", [True, False])
+@pytest.mark.parametrize("claims", [[B_BEST], []])
+@pytest.mark.parametrize("published", [True, False])
+def test_remarks_speak_of_claims_and_published_figures_where_there_are_some(
+    make_table, make_run, assigned, data, sample, claims, published
+):
+    cells = data["cells"] if published else {name: {"match": cell["match"]} for name, cell in data["cells"].items()}
+    config = {"trainer": {"max_epochs": 1}} | ({"data": {"source": "sample"}} if sample else {})
+    runs = assigned(*(make_run(cell, [0.5], config=config) for cell in "abc"))
+    found = evaluate(make_table(*claims, cells=cells), runs)
+    of_data, of_scale = (
+        next((text for text in found.remarks if text.kind == kind), None) for kind in ("data", "scale")
+    )
+    if sample:
+        assert (
+            of_data
+            == {
+                (True, True): f"{NO_CLAIM} and {NOTHING}",
+                (True, False): f"{NO_CLAIM}.",
+                (False, True): f"Made from sample data: {NOTHING}",
+                (False, False): "Made from sample data.",
+            }[bool(claims), published]
+        )
+        assert of_scale == "Reduced scale: sample data, 1 of 2 epochs."
+    else:
+        assert of_data is None
+        assert (
+            of_scale
+            == "Reduced scale: 1 of 2 epochs."
+            + {
+                (True, True): f" {AT_SCALE} and d{DIFFERENCES}",
+                (True, False): f" {AT_SCALE} are not comparable.",
+                (False, True): f" D{DIFFERENCES}",
+                (False, False): "",
+            }[bool(claims), published]
+        )
+
+
 @pytest.mark.usefixtures("no_charts")
 def test_a_pivoted_table_has_the_published_layout(data, make_run, write_run, tmp_path):
     cells = {

@@ -9,6 +9,7 @@ import pytest
 
 from retable.errors import ConfigError
 from retable.report import plots
+from retable.report.html import table_page
 from retable.report.sweep_page import note_sweep, sweep_lines, write_sweep_page
 from retable.report.swept import effect_size, pairs, parallel, sections, sweep_of
 from tests.report.test_site import Tags, text_of
@@ -71,6 +72,26 @@ def test_many_factors_are_ranked_and_drawn_in_parallel(swept):
     assert "a 2, b 2, c y: 0.6100" in drawn
 
 
+def test_what_a_page_leaves_out_it_says(swept, monkeypatch, tmp_path):
+    monkeypatch.setattr("retable.report.swept._LINES", 60)
+
+    def page(letters):
+        found = swept({letter: [1, 2] for letter in letters}, lambda s, seed: sum(s.values()) / 100, seeds=(0,))
+        made = table_page(found.found, tmp_path, "", "retable sweep", found).text
+        return text_of(made), made.count('class="heat"'), made.count('class="plot-parallel"')
+
+    text, grids, lines = page("abcdef")  # 64 settings, 15 pairs
+    assert "Best settings by val accuracy, the 10 best of 64 " in text
+    assert "over everything else; 10 of 15, those of the settings with the largest effects" in text
+    assert "the stronger, the better. The 60 best of 64." in text
+    assert "The 15 best of 64" in text  # curves
+    assert (grids, lines) == (10, 60)
+    text, grids, lines = page("abc")
+    assert "best of" not in text
+    assert "largest effects" not in text
+    assert (grids, lines) == (3, 8)
+
+
 def test_what_nobody_varied_is_refused(make_run):
     with pytest.raises(ConfigError, match="differ in nothing but the seed"):
         sweep_of([make_run("a", [0.5], seed=s) for s in (0, 1)], [{"p": 1, "seed": s} for s in (0, 1)], "t")
@@ -92,6 +113,9 @@ def test_the_page_is_whole_links_its_runs_and_is_made_again_as_they_come(make_ru
     text = text_of(page)
     assert "retable sweep p=0.1,0.5" in text
     assert "Main effects on val accuracy" in text
+    command = "% sweep toy/sweep: retable sweep p=0.1,0.5\n"  # as a comment of what is copied, too
+    assert (folder / "report.tex").read_text().startswith(command)
+    assert command in page
     assert "0.7050 ± 0.0071" in text
     assert 'href="../../../runs/0.1-0/result.json"' in page
     check = Tags()

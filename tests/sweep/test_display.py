@@ -161,6 +161,51 @@ def test_a_log_has_the_same_every_half_minute(halfway, clock, capsys):
     ]
 
 
+def eight(tmp_path):
+    return [Run(f"lr-{n}", tmp_path / str(n), {"trainer": {"max_epochs": 2}}, [], {}, "new") for n in range(8)]
+
+
+def test_time_left_counts_what_runs_take_beside_their_epochs(tmp_path, clock, capsys):
+    """Two epochs of 5 s in runs of 76 s, whose figures take 66 s."""
+    runs = eight(tmp_path)
+    display = Display(runs, 8)
+
+    def train(run):
+        display.started(run, 0)
+        for epoch in (1, 2):
+            clock.now += 5
+            display.progress(run, 0, {"epoch": epoch, "epochs": 2})
+
+    train(runs[0])
+    assert display.clock.left(1) == 7 * 10  # nothing is known yet of what comes after the epochs
+    clock.now += 66
+    display.ended(runs[0], 0, "finished", None)
+    assert capsys.readouterr().out.endswith("1m16s  · 8m52s left\n")
+    assert display.clock.left(1) == 7 * 76
+    assert display.clock.left(2) == 7 * 76 / 2
+    train(runs[1])
+    assert (display.clock.left_of(runs[1]), display.clock.left(1)) == (66, 66 + 6 * 76)
+    clock.now += 60  # the figures are being drawn
+    assert (display.clock.left_of(runs[1]), display.clock.left(1)) == (6, 6 + 6 * 76)
+    assert rendered(display, 120).splitlines()[0].rstrip() == "worker 0  lr-1  epoch 2/2  finishing  6s left"
+    clock.now += 60  # longer than the others
+    assert display.clock.left(1) == 6 * 76
+    display.ended(runs[1], 0, "failed", "RuntimeError")  # of which nothing is learnt
+    assert display.clock.left(1) == 6 * 76
+
+
+def test_runs_whose_epochs_are_told_at_once_are_timed_as_a_whole(tmp_path, clock):
+    runs = eight(tmp_path)
+    display = Display(runs, 8)
+    display.started(runs[0], 0)
+    clock.now += 1
+    display.progress(runs[0], 0, {"epoch": 2, "epochs": 2})
+    assert display.clock.left(1) is None
+    clock.now += 75
+    display.ended(runs[0], 0, "finished", None)
+    assert display.clock.left(1) == 7 * 76
+
+
 @pytest.mark.parametrize("name", ["dice", "map", "accuracy"])
 def test_an_ended_run_says_the_tasks_own_metric(halfway, runs, capsys, name):
     final = {f"train/{name}": 0.9, f"val/{name}": 0.75, "val/loss": 0.1, "val/other": 0.2}

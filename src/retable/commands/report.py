@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retable.commands.table import add_source, conditions
+from retable.commands.table import add_source, conditions, source_words
 
 if TYPE_CHECKING:
     from retable.report.evaluated import Evaluated
@@ -89,9 +89,9 @@ def make_pages(
     """
     from retable.errors import ConfigError
     from retable.report.evaluated import evaluate
+    from retable.report.index import write_index
     from retable.report.match import tables_of
     from retable.report.runs import read_runs
-    from retable.report.site import write_index
 
     runs = read_runs(paths)
     for broken in runs.broken:
@@ -115,7 +115,7 @@ def make_pages(
         )
     if len(paths) == 2:
         _compare(paths, names, where, folder)
-    _write(entries, folder, paths[0] / "receptive")
+    _write(entries, folder, paths[0] / "receptive", asked=names)
     return entries
 
 
@@ -140,25 +140,28 @@ def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> No
     if options.experiment:
         raise ConfigError(f"--experiment {options.experiment[0]}: accepted: with --from, --table FILE")
     foreign = read_foreign(options.program, options.paths, options.seed, where)
-    command = ["retable", "report", "--from", options.program, *options.paths]
+    command = ["retable", "report", *source_words(options)]
+    command += ["--table", str(options.table)] if options.table else []
+    command += ["--output", str(options.output)] if options.output else []
     folder = options.output or Path("tables")
     if not options.table:
         swept = swept_of(foreign, options.program)
         print(f"page: {write_swept(swept, folder / options.program, '', shlex.join(command))}")
         return
     table = read_table(options.table)
-    command += ["--table", str(options.table)]
     _write([evaluate(table, table_of(table, foreign))], folder, folder / "receptive", shlex.join(command))
 
 
-def _write(entries: "list[Evaluated]", folder: Path, studies: Path, command: str = "") -> None:
+def _write(
+    entries: "list[Evaluated]", folder: Path, studies: Path, command: str = "", asked: Sequence[str] = ()
+) -> None:
     from retable.report.copies import write_table
     from retable.report.site import write_site
 
     width = max(len(found.table.name) for found in entries)
     for found in entries:
         print(f"{found.table.name:<{width}}  {found.claims_line}  {write_table(found, folder, command)}")
-    print(f"index: {write_site(entries, folder, studies, command)}")
+    print(f"index: {write_site(entries, folder, studies, command, asked)}")
 
 
 def _compare(paths: Sequence[Path], names: Sequence[str], where: Mapping[str, object] | None, folder: Path) -> None:

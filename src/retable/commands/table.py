@@ -1,6 +1,7 @@
 """`retable table new`: a table's file drafted from runs that another program has recorded."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 
@@ -48,6 +49,13 @@ def add_source(parser: argparse.ArgumentParser, required: bool = False) -> None:
     )
 
 
+def source_words(options: argparse.Namespace) -> list[str]:
+    """The words of a command line that read the same runs, for the command that a page or a file names."""
+    seed = ["--seed", options.seed] if options.seed else []
+    where = [word for condition in options.where for word in ("--where", condition)]
+    return ["--from", options.program, *options.paths, *seed, *where]
+
+
 def _new(options: argparse.Namespace) -> None:
     from retable import atomic
     from retable.errors import ConfigError
@@ -59,8 +67,8 @@ def _new(options: argparse.Namespace) -> None:
     foreign = read_foreign(options.program, options.paths, options.seed, conditions(options.where))
     rows, columns = ([name for name in text.split(",") if name] for text in (options.rows, options.columns))
     table = draft(foreign.records, rows, columns, options.metric)
-    name = str(options.output or "table.yaml")
-    text = draft_text(table, len(foreign.records), options.program, " ".join(options.paths), name)
+    command = shlex.join(["retable", "report", *source_words(options), "--table", str(options.output or "table.yaml")])
+    text = draft_text(table, len(foreign.records), options.program, command)
     if options.output:
         atomic.write_text(options.output, text)
         print(f"{len(table['cells'])} cells of {len(foreign.records)} runs: {options.output}")

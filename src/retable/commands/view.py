@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 HOST, PORT = "127.0.0.1", 8086
 _EVERY = 4.0  # seconds between two looks at the directories
 _PAGES_EVERY = 20.0  # seconds between two makings of the pages, whose charts take seconds
+_RECENT = 50  # finished runs from which the time beside the epochs is taken
 _TAIL = 4000  # bytes of a failed run's log that are shown
 _TEXT = (".yaml", ".yml", ".txt", ".log", ".csv", ".json", ".md", ".tex")
 # A page that is served looks whether it has changed; one that is opened as a file has no such script.
@@ -146,6 +148,7 @@ class _Handler(SimpleHTTPRequestHandler):
         elif urlsplit(self.path).path == "/":
             self._send(self.watched.page().encode(), "text/html; charset=utf-8")
         elif (path := Path(self.translate_path(self.path))).suffix == ".html" and path.is_file():
+            self.watched.page()  # an open table follows although nobody asks for the first page
             page = path.read_bytes()
             self._send(page.replace(b"</body>", _FOLLOW + b"</body>", 1), "text/html; charset=utf-8", path)
         else:
@@ -265,7 +268,8 @@ def epochs_of(runs: "Sequence[Progress]") -> tuple[int, int]:
 def seconds_left(runs: "Sequence[Progress]") -> float | None:
     """Seconds until the runs have ended, with as many at a time as now; None while no epoch was timed.
 
-    An epoch yet to come lasts as long as the mean of those that the running ones, else all, have finished.
+    An epoch yet to come lasts as long as the mean of those that the running ones, else all, have finished; what a run
+    does beside its epochs, as long as the mean of the finished ones.
     """
     from retable.run.files import INTERRUPTED, NEW, RUNNING
 
@@ -273,8 +277,24 @@ def seconds_left(runs: "Sequence[Progress]") -> float | None:
     times = epoch_seconds(running) or epoch_seconds(runs)
     if not times or not running:
         return None
-    left = sum(max(0, (run.epochs or 0) - run.epoch) for run in runs if run.status in (RUNNING, INTERRUPTED, NEW))
-    return left * sum(times) / len(times) / len(running)
+    going = [run for run in runs if run.status in (RUNNING, INTERRUPTED, NEW)]
+    left = sum(max(0, (run.epochs or 0) - run.epoch) for run in going)
+    return (left * fmean(times) + len(going) * seconds_beside(runs)) / len(running)
+
+
+def seconds_beside(runs: "Sequence[Progress]") -> float:
+    """Seconds that finished runs took beside their epochs, in the mean: set up, figures; 0 where none has said so."""
+    from retable.run import files
+
+    found = []
+    finished = sorted((run for run in runs if run.status == files.FINISHED), key=lambda run: run.changed or 0.0)
+    for run in finished[-_RECENT:]:  # of thousands, reading all would take longer than the page may
+        result = files.read_result(run.directory)
+        seconds = result.get("seconds") if result else None
+        parts = [seconds.get("total"), seconds.get("figures", 0.0)] if isinstance(seconds, dict) else [None]
+        if all(isinstance(part, int | float) for part in parts):
+            found.append(max(0.0, sum(parts) - sum(epoch_seconds([run]))))
+    return fmean(found) if found else 0.0
 
 
 def epoch_seconds(runs: "Sequence[Progress]") -> list[float]:

@@ -19,7 +19,7 @@ _HEAD = """\
 # {runs} runs of {program}, grouped by everything but the seed.
 # To do: source and title; each cell's published figures; the claims, for example
 #   - {{text: {first} is best, kind: best, metric: {metric}, cell: {first}}}
-# Then: retable report --from {program} {place} --table {file}
+# Then: {command}
 """
 
 
@@ -63,13 +63,12 @@ def draft(
     return table | {"metrics": metrics_of(records, metrics), "cells": cells, "claims": []}
 
 
-def draft_text(table: dict[str, Any], runs: int, program: str, place: str, file: str) -> str:
-    """The draft as YAML, with what is left to do."""
+def draft_text(table: dict[str, Any], runs: int, program: str, command: str) -> str:
+    """The draft as YAML, with what is left to do. Args: command: makes the table's page from its file."""
     head = _HEAD.format(
         runs=runs,
         program=program,
-        place=place,
-        file=file,
+        command=" ".join(command.splitlines()),  # a comment ends with its line
         first=next(iter(table["cells"])),
         metric=next(iter(table["metrics"])),
     )

@@ -17,7 +17,7 @@ from retable.report.reproduce import commit, device
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
-from retable.report.verdicts import HOLDS, NOT_EVALUATED, Verdict, claims_line, evaluate_claims
+from retable.report.verdicts import Verdict, claims_line, evaluate_claims
 
 _WHOLE = ("32", "32-true", "64", "64-true", "auto")  # precisions of which a table says nothing
 
@@ -53,16 +53,6 @@ class Evaluated:
     def has_published(self) -> bool:
         """Whether any cell has a published value beside its own."""
         return any(entry.published is not None for row in self.rows for entry in row.entries.values())
-
-    @property
-    def holds(self) -> int:
-        """How many claims hold."""
-        return sum(verdict.verdict == HOLDS for verdict in self.verdicts)
-
-    @property
-    def unevaluated(self) -> bool:
-        """Whether no claim was evaluated, since the data are a sample."""
-        return all(verdict.verdict == NOT_EVALUATED for verdict in self.verdicts)
 
     @property
     def under_assumptions(self) -> list[tuple[list[list[str]], str]]:
@@ -139,15 +129,21 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
     """What a reader must know before the values: other data, reduced scale, mixed devices, broken directories."""
     used = [record for row in rows for record in row.runs]
     listed = []
-    if any(record.source == "sample" for record in used):
-        text = "Made from sample data: no claim is judged and nothing is compared with published figures."
-        listed.append(Remark(text, "data"))
+    published = any(cell.published for cell in table.cells.values())
+    sample = any(record.source == "sample" for record in used)
+    if sample:
+        parts = ["no claim is judged"] if table.claims else []
+        parts += ["nothing is compared with published figures"] if published else []
+        listed.append(Remark(f"Made from sample data{': ' if parts else ''}{' and '.join(parts)}.", "data"))
     scales = sorted({row.scale for row in rows if row.scale and row.scale != "sample data"})
     if scales:
-        text = (
-            f"Reduced scale: {'; '.join(scales)}. Claims between cells are judged at this scale;"
-            " thresholds and differences from published figures are not comparable."
-        )
+        text = f"Reduced scale: {'; '.join(scales)}."
+        parts = ["thresholds"] if table.claims else []
+        parts += ["differences from published figures"] if published else []
+        if parts and not sample:  # of a sample the remark above has said it
+            judged = "Claims between cells are judged at this scale; " if table.claims else ""
+            sentence = f"{judged}{' and '.join(parts)} are not comparable."
+            text += f" {sentence[0].upper()}{sentence[1:]}"
         listed.append(Remark(text, "scale"))
     precisions = {record.precision for record in used if record.precision}
     for kind, words, values in (

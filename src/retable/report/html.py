@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from markupsafe import Markup
 
@@ -53,10 +52,6 @@ class Page:
     marks: tuple[str, ...]
     broken: tuple[tuple[str, str], ...]
 
-    @property
-    def href(self) -> str:
-        return f"{quote(self.found.table.name)}/index.html"
-
 
 def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", swept: "Swept | None" = None) -> Page:
     """The page of one table.
@@ -97,7 +92,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             sweep=more(swept),
             published=found.has_published,
             copies=[(name, file) for name, file in _COPIES if (folder / file).exists()],
-            latex=latex_table(found),
+            latex=latex_table(found, made_by),
             markdown=markdown_table(found),
             beside=beside(found, folder),
             pictures=pictures(found, folder),

@@ -6,6 +6,7 @@ From the same records as a table's page; `sweep_page` makes the page.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from math import comb
 from statistics import fmean
 from typing import Any
 
@@ -92,7 +93,7 @@ def text_of(value: Any) -> str:
 
 
 def sections(swept: Swept) -> dict[str, Any]:
-    """What the template shows beside the table: best, effects, pairs, parallel."""
+    """What the template shows beside the table: best, effects, pairs, parallel, and of how many each is a choice."""
     rated = swept.rated
     if not rated:
         return {"best": [], "effects": None, "pairs": [], "parallel": None, "metric": heading(swept.quality)}
@@ -111,6 +112,9 @@ def sections(swept: Swept) -> dict[str, Any]:
         "effects": effects(swept),
         "pairs": pairs(swept),
         "parallel": parallel(swept),
+        "rated": len(rated),
+        "lines": min(_LINES, len(rated)),
+        "all_pairs": comb(len(swept.factors), 2),
     }
 
 

@@ -7,6 +7,7 @@ the other runs would compare the survivors alone.
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -28,6 +29,7 @@ from retable.run.files import FINISHED
 MOST_RANGES = 12  # of a claim that is held against published ranges: each doubles what is tried
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 NOT_EVALUATED, NOT_COMPARABLE = "not judged", "not comparable"
+MISSING = ": missing"  # of a cell without runs
 
 
 @dataclass(frozen=True)
@@ -220,17 +222,40 @@ def resolution_of(
     return resolve(verdict == HOLDS, comparisons, worlds, lambda one: predicted_spread(one, relevant, table.metrics))
 
 
+def holding(verdicts: Sequence[Verdict]) -> int:
+    """How many claims hold."""
+    return sum(verdict.verdict == HOLDS for verdict in verdicts)
+
+
+def judged(verdicts: Sequence[Verdict]) -> bool:
+    """Whether any claim was judged: holds, or does not."""
+    return any(verdict.verdict in (HOLDS, FAILS) for verdict in verdicts)
+
+
+def unjudged(verdict: Verdict) -> tuple[str, str]:
+    """(what a claim is that neither holds nor fails, why where one word says it)."""
+    if verdict.verdict == NOT_EVALUATED:
+        return NOT_EVALUATED, SAMPLE
+    missing = verdict.verdict == UNDECIDED and any(reason.endswith(MISSING) for reason in verdict.reasons)
+    return verdict.verdict, "cells missing" if missing else ""
+
+
 def claims_line(verdicts: Sequence[Verdict]) -> str:
     """How many claims hold, and how many verdicts are resolved.
 
     E.g. `3 of 5 claims hold, 2 of them resolved; 1 that does not hold is resolved`; of sample data alone `5 claims, not
-    judged: sample data`.
+    judged: sample data`; where for several reasons none was judged, `6 claims: 4 not judged (sample data), 2 undecided
+    (cells missing)`.
     """
     if not verdicts:
         return "no claims"
-    if all(verdict.verdict == NOT_EVALUATED for verdict in verdicts):
-        return f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}, not judged: {SAMPLE}"
-    held = sum(verdict.verdict == HOLDS for verdict in verdicts)
+    if not judged(verdicts):
+        found = Counter(map(unjudged, verdicts))
+        start = f"{len(verdicts)} claim{'s' if len(verdicts) > 1 else ''}"
+        if len(found) == 1:
+            return f"{start}, {': '.join(filter(None, next(iter(found))))}"
+        return f"{start}: {', '.join(f'{n} {what}' + (f' ({why})' if why else '') for (what, why), n in found.items())}"
+    held = holding(verdicts)
     resolved = [verdict.verdict for verdict in verdicts if verdict.resolution and verdict.resolution.resolved]
     text = f"{held} of {len(verdicts)} claims hold"
     if held:
@@ -299,7 +324,7 @@ def missing(
     used: Mapping[str, Sequence[RunRecord]], relevant: Mapping[str, Sequence[RunRecord]], seeds: set[int]
 ) -> list[str]:
     """What keeps a claim undecided, each cell named."""
-    faults = [f"{name}: missing" for name, found in used.items() if not found]
+    faults = [f"{name}{MISSING}" for name, found in used.items() if not found]
     if not seeds and len(faults) < len(used):
         faults.append(f"no seed that all of {', '.join(name for name, found in used.items() if found)} have")
     for name, found in relevant.items():

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from retable.config.keys import differing
@@ -61,20 +62,25 @@ def labels(runs: Sequence[Run]) -> Mapping[Path, str]:
 
 
 class Clock:
-    """Time left, from the measured speed of epochs.
+    """Time left, from the measured speed of epochs, and from what whole runs take beside their epochs.
 
-    An epoch of a run not begun is taken to last as long as the mean epoch measured so far.
+    An epoch of a run not begun is taken to last as long as the mean epoch measured so far; starting, drawing figures
+    and whatever else is no measured epoch, as long as the mean of the runs that have finished.
     """
 
     def __init__(self, runs: list[Run]) -> None:
         self.start = time.monotonic()
         self._left = {run.directory: float(run.config["trainer"]["max_epochs"]) for run in runs}
         self._begun: dict[Any, tuple[float, float]] = {}
+        self._started: dict[Any, float] = {}
+        self._measured: dict[Any, float] = {}  # seconds of a run that were counted as epochs
         self._seconds = self._epochs = 0.0
+        self._beside: list[float] = []
 
     def begin(self, run: Run) -> None:
         """A run starts now."""
         self._begun[run.directory] = (time.monotonic(), 0.0)
+        self._started[run.directory], self._measured[run.directory] = time.monotonic(), 0.0
 
     def advance(self, run: Run, epoch: int, epochs: int) -> None:
         """A run has finished so many of its epochs."""
@@ -84,24 +90,36 @@ class Clock:
             if known or epoch == 1:  # a resumed run's first event tells old epochs, which took no time now
                 self._seconds += now - begun
                 self._epochs += epoch - known
+                self._measured[run.directory] = self._measured.get(run.directory, 0.0) + now - begun
             self._begun[run.directory] = (now, float(epoch))
         self._left[run.directory] = max(0.0, epochs - epoch)
 
-    def finish(self, run: Run) -> None:
-        """A run needs no more time."""
+    def finish(self, run: Run, whole: bool = True) -> None:
+        """A run needs no more time. Args: whole: whether it has done all that the others will."""
         self._left.pop(run.directory, None)
+        started = self._started.pop(run.directory, None)
+        if whole and started is not None:
+            self._beside.append(time.monotonic() - started - self._measured[run.directory])
 
     def left_of(self, run: Run) -> float | None:
         """Seconds that one run has left, at the speed of all epochs so far; None while nothing is measured."""
-        if not self._epochs or run.directory not in self._left:
+        if not (self._epochs or self._beside) or run.directory not in self._left:
             return None
-        return self._left[run.directory] * self._seconds / self._epochs
+        return self._left_at(run.directory)
 
     def left(self, workers: int) -> float | None:
         """Seconds left with so many workers, or None while nothing is measured."""
-        if not self._epochs:
+        if not (self._epochs or self._beside):
             return None
-        return sum(self._left.values()) * self._seconds / self._epochs / max(workers, 1)
+        return sum(map(self._left_at, self._left)) / max(workers, 1)
+
+    def _left_at(self, directory: Path) -> float:
+        epochs = self._left[directory]
+        beside = fmean(self._beside) if self._beside else 0.0
+        if not epochs and directory in self._started:  # it is finishing, and has been for a while
+            spent = time.monotonic() - self._started[directory] - self._measured[directory]
+            return max(0.0, beside - spent)
+        return epochs * (self._seconds / self._epochs if self._epochs else 0.0) + beside
 
 
 class Display:
@@ -146,7 +164,7 @@ class Display:
 
     def ended(self, run: Run, worker: int, status: str, reason: str | None) -> None:
         self.active.pop(run.directory, None)
-        self.clock.finish(run)
+        self.clock.finish(run, whole=status == FINISHED)
         self.counts[status] = self.counts.get(status, 0) + 1
         done = self.before + sum(self.counts.values()) - self.counts[INTERRUPTED]
         parts = [f"[{done}/{self.total}]", f"{status:<11}", run.name]
@@ -226,7 +244,7 @@ class Display:
         text = f"epoch {event['epoch']}/{event['epochs']}" + (f" +{event['steps']} steps" if event.get("steps") else "")
         text += f"  loss {event['loss']:.4f}" if event.get("loss") is not None else ""
         text += "".join(f"  {name} {value:.4f}" for name, value in (event.get("score") or {}).items())
-        if event["epoch"] >= event["epochs"]:
-            return f"{text}  finishing"
         left = self.clock.left_of(run)
+        if event["epoch"] >= event["epochs"]:
+            return f"{text}  finishing" + (f"  {duration(left)} left" if left else "")
         return text + (f"  {duration(left)} left" if left is not None else "")

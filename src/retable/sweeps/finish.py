@@ -70,15 +70,33 @@ def _sweep_page(plan: Plan) -> Path | None:
     """The page of what varied, for a sweep without an experiment; None where nothing did, or nothing came of it."""
     if plan.tables:
         return None
-    from retable.report.site import write_index
+    from retable.report.index import write_index
     from retable.report.sweep_page import write_sweep_page
 
     results.note(plan)
     root = plan.folder.parent.parent
     page = write_sweep_page(plan.folder, "../" * len(plan.folder.relative_to(root).parts) + "index.html")
-    if page and not (root / "index.html").exists():
+    if page:
+        _note_older_pages(plan, root)
         write_index(root)
     return page
+
+
+def _note_older_pages(plan: Plan, root: Path) -> None:
+    """Make the tables' pages again that an earlier version has left without a note for the index."""
+    from retable.report.index import NOTE
+
+    names = plan.composer.options("experiment") if plan.composer else []
+    names = [name for name in names if (root / name / "index.html").exists() and not (root / name / NOTE).exists()]
+    if not names:
+        return
+    from retable.report.evaluated import evaluate
+    from retable.report.match import tables_of
+    from retable.report.runs import read_runs
+    from retable.report.site import write_site
+
+    found = tables_of(read_runs([Path(plan.settings["dir"])]), names, composer=plan.composer)
+    write_site([evaluate(table, runs) for table, runs in found if any(runs.cells.values())], root)
 
 
 def _missing(plan: Plan) -> list[str]:
@@ -161,7 +179,7 @@ def _regenerate(plan: Plan, console: Any) -> list[Path]:
         console.print(Markdown(text))
     if changed:
         others = [entry for entry in tables_of(runs, composer=plan.composer) if entry[0].name not in plan.tables]
-        write_site([*entries, *(evaluate(*entry) for entry in others)], folder)
+        write_site([*entries, *(evaluate(*entry) for entry in others)], folder, asked=plan.tables)
     return [*pages, folder / "index.html"]
 
 

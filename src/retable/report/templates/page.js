@@ -146,6 +146,7 @@ document.querySelectorAll("button.copy").forEach((button) => {
   });
 });
 // Values under the pointer, or by the arrow keys: a drawing says where its axes lie, its lines are their own data.
+const MOST_VALUES = 15;  // as many as a sweep's page has curves
 function lineData(svg) {
   const chart = svg.closest(".chart");
   return [...svg.querySelectorAll(".line")].map((line) => {
@@ -186,10 +187,11 @@ document.querySelectorAll("svg[data-frame]").forEach((svg) => {
     shown.sort((a, b) => a.y - b.y);
     const chart = svg.closest(".chart");
     const picked = chart && chart.classList.contains("picking") ? [...chart.querySelectorAll(".keys .picked")].map((key) => key.dataset.line) : null;
-    const rows = shown.filter((line) => !picked || picked.includes(line.look)).slice(0, 12);
+    const rows = shown.filter((line) => !picked || picked.includes(line.look));
     if (!rows.length) { hide(); return; }
     tip.replaceChildren(element("strong", {}, `epoch ${epoch}`));
-    rows.forEach((line) => tip.append(element("div", {}, `${Number(value(line.y).toPrecision(4))}  ${line.label}`)));
+    rows.slice(0, MOST_VALUES).forEach((line) => tip.append(element("div", {}, `${Number(value(line.y).toPrecision(4))}  ${line.label}`)));
+    if (rows.length > MOST_VALUES) tip.append(element("div", {}, `and ${rows.length - MOST_VALUES} more`));
     tip.hidden = false;
     tip.style.left = x - left > (right - left) / 2 ? "3.5rem" : "auto";
     tip.style.right = x - left > (right - left) / 2 ? "auto" : "0.5rem";
