@@ -63,7 +63,9 @@ def read_foreign(
     lacking += [_of("the seed", unseeded, len(records))] if unseeded else []
     notes.append(f"Not recorded: {', '.join(reversed(lacking))}.")
     if unseeded:
-        notes.append("Runs without a seed are numbered in the order of their names; a number pairs nothing.")
+        notes.append(
+            "Runs without a seed pair with no others: where they have part, intervals are those of unpaired runs."
+        )
     if not reader.status_recorded:
         title = f"{reader.title[0].upper()}{reader.title[1:]}"
         notes.append(f"{title} does not say which runs ended well: those with figures are taken as finished.")
@@ -148,7 +150,7 @@ def numbered(records: Sequence[RunRecord], groups: Sequence[Any]) -> list[RunRec
         if record.seed == UNSEEDED:
             seed = next(number for number in range(len(records) + 1) if number not in used[group])
             used[group].add(seed)
-            record = replace(record, seed=seed)
+            record = replace(record, seed=seed, seeded=False)
         found.append(record)
     return found
 

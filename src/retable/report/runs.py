@@ -34,6 +34,7 @@ class RunRecord:
     identity: the part of the config that can change the result, where run.json states it.
     overrides: what was asked for, e.g. `experiment=cifar/dropout`, `dropout.p=0.3`.
     summary: whether its end alone was recorded, and no epoch on the way.
+    seeded: whether it has a seed. Without one `seed` only numbers the runs of a cell, and pairs it with no other.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class RunRecord:
     identity: Mapping[str, Any] | None = None
     overrides: tuple[str, ...] = ()
     summary: bool = False
+    seeded: bool = True
 
     @property
     def source(self) -> str:

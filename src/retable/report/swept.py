@@ -208,7 +208,8 @@ def curves(swept: Swept) -> list[plots.Chart]:
         lines = [line for panel in panels for line in panel.lines]
         if max((len(line.points) for line in lines), default=0) < 2:
             continue
-        notes = [one.note, f"the {len(rows)} best of {more + len(rows)}" if more else ""]
+        note = one.note if swept.found.over == "seeds" else one.note.replace("seed", "run")
+        notes = [note, f"the {len(rows)} best of {more + len(rows)}" if more else ""]
         keys = tuple(plots.Key(*key) for key in one.keys)
         drawn.append(plots.Chart(one.title, tuple(map(light, panels)), keys, "; ".join(filter(None, notes))))
     return drawn
