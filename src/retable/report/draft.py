@@ -11,7 +11,7 @@ from retable.experiment.fields import listed
 from retable.report.layout import short
 from retable.report.runs import RunRecord
 from retable.report.settings import factors, is_measure
-from retable.report.sources.base import SEEDS
+from retable.report.sources.base import is_seed
 
 _LESS = ("loss", "error", "err", "mse", "mae", "rmse", "perplexity", "ppl", "wer", "fid", "time", "seconds")
 _MOST = 4  # metrics of a draft for which nobody asked
@@ -19,7 +19,7 @@ _HEAD = """\
 # {runs} runs of {program}, grouped by everything but the seed.
 # To do: source and title; each cell's published figures; the claims, for example
 #   - {{text: {first} is best, kind: best, metric: {metric}, cell: {first}}}
-# Then: retable report --from {program} {place} --table {file}
+# Then: {command}
 """
 
 
@@ -44,9 +44,9 @@ def draft(
         ConfigError: for a name that is no setting that varies, or no metric; where nothing varies.
     """
     found = factors(records) if settings is None else _values(settings)
-    row_keys, column_keys = ([resolve(name, found) for name in names] for names in (rows, columns))
     if not found:
         raise ConfigError("the runs differ in nothing but the seed; accepted: runs of several settings")
+    row_keys, column_keys = ([resolve(name, found) for name in names] for names in (rows, columns))
     row_keys += [key for key in found if key not in (*row_keys, *column_keys)]
     if not row_keys:
         row_keys, column_keys = column_keys, []
@@ -63,13 +63,12 @@ def draft(
     return table | {"metrics": metrics_of(records, metrics), "cells": cells, "claims": []}
 
 
-def draft_text(table: dict[str, Any], runs: int, program: str, place: str, file: str) -> str:
-    """The draft as YAML, with what is left to do."""
+def draft_text(table: dict[str, Any], runs: int, program: str, command: str) -> str:
+    """The draft as YAML, with what is left to do. Args: command: what makes the table of it."""
     head = _HEAD.format(
         runs=runs,
         program=program,
-        place=place,
-        file=file,
+        command=command,
         first=next(iter(table["cells"])),
         metric=next(iter(table["metrics"])),
     )
@@ -110,7 +109,7 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
     found = list(asked)
     if not found:
         columns = [c for c in columns if is_measure(c, [record.config.get(c) for record in records])] or [
-            c for c in columns if c.split(".")[-1] not in SEEDS
+            c for c in columns if not is_seed(c)
         ]
         held_out = [
             c

@@ -15,7 +15,7 @@ from retable.errors import ConfigError, DataError, RetableError, first_line, in_
 from retable.experiment.fields import listed
 from retable.experiment.table import Table, name_of, parse_table
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, equal
-from retable.report.settings import factors, factors_text, settings_of
+from retable.report.settings import factors, factors_text, is_whole, one_a_cell, settings_of
 from retable.report.sources import source
 from retable.report.sources.base import UNSEEDED, Source, nested, seed_of
 from retable.run.files import FINISHED
@@ -33,20 +33,29 @@ class Foreign:
 
 
 def read_foreign(
-    program: str, locations: Sequence[str], seed: str | None = None, where: Mapping[str, Any] | None = None
+    program: str,
+    locations: Sequence[str],
+    seed: str | None = None,
+    where: Mapping[str, Any] | None = None,
+    without: Sequence[str] = (),
+    metrics: Sequence[str] = (),
 ) -> Foreign:
     """Read all runs of a program at some locations.
 
     Args:
         program: a name of `sources.SOURCES`.
-        seed: key of the setting that is the seed; by default the one that is called so (`SEEDS`).
+        seed: key of the setting that is the seed, and so no setting; by default the one that is called so (`SEEDS`).
         where: value by key of a setting that a run must have.
+        without: keys of settings and figures that are left out.
+        metrics: columns that are figures, and so no settings.
 
     Raises:
-        ConfigError, DataError: as the source does; where `seed` is no setting of any run, or no run meets `where`.
+        ConfigError, DataError: as the source does; where `seed` or one of `without` is in no run, or no run meets
+            `where`.
     """
     reader = source(program)
-    records = [record for location in locations for record in _read(reader, location)]
+    read = {location: _read(reader, location) for location in locations}
+    records = [record for found in read.values() for record in found]
     chosen = [record for record in records if all(equal(lookup(record.config, k), v) for k, v in (where or {}).items())]
     if not chosen:
         raise ConfigError(f"--where: none of {len(records)} runs is so; settings that vary: {factors_text(records)}")
@@ -55,6 +64,13 @@ def read_foreign(
         records = [replace(record, seed=seed_of(record.config, seed)) for record in records]
         if all(record.seed == UNSEEDED for record in records):
             raise ConfigError(f"--seed {seed}: is in no run a whole number; settings: {listed(settings_of(records))}")
+        records = [without_keys(record, [seed]) for record in records]
+    for key in without:
+        left = [without_keys(record, [key]) for record in records]
+        if left == records:
+            raise ConfigError(f"--without {key}: is in no run; settings: {listed(settings_of(records))}")
+        records = left
+    records = [without_keys(record, metrics, history=False) for record in records]
     notes = [f"{len(records)} {'run' if len(records) == 1 else 'runs'} read from {reader.title}."]
     unseeded = sum(record.seed == UNSEEDED for record in records)
     lacking = [_of("the data's fingerprint", len(records), len(records))]
@@ -69,6 +85,7 @@ def read_foreign(
     if not reader.status_recorded:
         title = f"{reader.title[0].upper()}{reader.title[1:]}"
         notes.append(f"{title} does not say which runs ended well: those with figures are taken as finished.")
+    notes += [doubt for location, found in read.items() for doubt in reader.doubts(location, found)]
     return Foreign(tuple(records), tuple(Remark(note, "recorded") for note in notes))
 
 
@@ -112,7 +129,9 @@ def table_of(table: Table, foreign: Foreign) -> Assigned:
     Raises: ConfigError where no run is in any cell.
     """
     keys = {key for cell in table.cells.values() for key in cell.match}
-    records = [replace(record, task=table.task, config=complete(record.config, keys)) for record in foreign.records]
+    figures = [m.column for m in table.metrics.values() if m.column and dotted(m.column) not in keys]
+    records = [without_keys(record, figures, history=False) for record in foreign.records]
+    records = [replace(record, task=table.task, config=complete(record.config, keys)) for record in records]
     cells = [tuple(cells_of(table, record.config)) for record in records]
     if not any(cells):
         raise ConfigError(f"{table.name}: no run meets a cell's match; settings that vary: {factors_text(records)}")
@@ -122,15 +141,44 @@ def table_of(table: Table, foreign: Foreign) -> Assigned:
     return replace(assigned, notes=(*foreign.notes, *(Remark(text, "recorded") for text in notes)))
 
 
-def swept_of(foreign: Foreign, name: str) -> "Swept":
-    """The runs as a sweep, grouped by everything that varied but the seed.  Raises: ConfigError where nothing did."""
+def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = ()) -> "Swept":
+    """The runs as a sweep, grouped by everything that varied but the seed.
+
+    Args: metrics: the columns that are shown, by default those of a draft.
+
+    Raises: ConfigError where nothing varied.
+    """
     from retable.report.swept import sweep_of
 
+    hint = one_a_cell(foreign.records)
     keys = list(factors(foreign.records))
     settings = [{key: lookup(record.config, key) for key in keys} for record in foreign.records]
     records, repeats = without_repeats(numbered(foreign.records, [canonical(one) for one in settings]))
     settings = [{key: lookup(record.config, key) for key in keys} for record in records]
-    return sweep_of(records, settings, name, (*foreign.notes, *(Remark(text, "recorded") for text in repeats)))
+    notes = (*repeats, *([hint] if hint else []))
+    return sweep_of(records, settings, name, (*foreign.notes, *(Remark(text, "recorded") for text in notes)), metrics)
+
+
+def without_keys(record: RunRecord, keys: Sequence[str], history: bool = True) -> RunRecord:
+    """A run without some settings, by their keys. Args: history: whether figures of these names go, too."""
+    if not keys:
+        return record
+    gone = set(map(dotted, keys))
+    kept = {column: values for column, values in record.history.items() if not history or dotted(column) not in gone}
+    return replace(record, config=_pruned(record.config, gone), history=kept)
+
+
+def dotted(column: str) -> str:
+    """A column's name as the key of a setting."""
+    return column.replace("/", ".")
+
+
+def _pruned(config: Mapping[str, Any], gone: set[str], above: str = "") -> dict[str, Any]:
+    return {
+        key: _pruned(value, gone, f"{above}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if f"{above}{key}" not in gone
+    }
 
 
 def complete(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -180,4 +228,11 @@ def mixed(cells: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     keys: dict[str, None] = {}
     for found in cells.values():
         keys |= dict.fromkeys(factors(found))
-    return [f"Runs of one cell differ in {', '.join(keys)}, of which the table does not speak."] if keys else []
+    if not keys:
+        return []
+    text = f"Runs of one cell differ in {', '.join(keys)}, of which the table does not speak."
+    runs = [run for found in cells.values() for run in found]
+    whole = [key for key in keys if is_whole([lookup(run.config, key) for run in runs])]
+    if whole and not all(run.seeded for run in runs):
+        text += f" If {'it' if len(keys) == 1 else whole[0]} only tells runs apart: --seed {whole[0]}."
+    return [text]

@@ -50,12 +50,14 @@ def sweep_of(
     settings: Sequence[Mapping[str, Any]],
     name: str,
     notes: Sequence[Remark] = (),
+    metrics: Sequence[str] = (),
 ) -> Swept:
     """Group runs by everything that varied but the seed.
 
     Args:
         records: the runs, whose seeds are known.
         settings: of each run what was set, by key.
+        metrics: the columns that are shown, the first of which rates the cells; by default those of a draft.
 
     Raises:
         ConfigError: where nothing varied, or no run has a value.
@@ -64,7 +66,7 @@ def sweep_of(
     shown = [{key: one.get(key) for key in factors} for one in settings]
     names = sorted(factors, key=lambda key: -len(factors[key]))
     columns = names[1:] if len(names) == 2 else ()
-    table = draft(records, names[:1] if len(names) == 2 else (), columns, settings=shown, title=name)
+    table = draft(records, names[:1] if len(names) == 2 else (), columns, metrics, settings=shown, title=name)
     quality = next(iter(table["metrics"]))
     if len(factors) > 2:
         table |= {"rows": "cell", "ranked": quality}

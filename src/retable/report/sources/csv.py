@@ -6,11 +6,14 @@ Any column may be named by a table, as a setting (`match`) or, where it holds nu
 import csv
 import io
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from retable.config.keys import canonical, lookup
 from retable.errors import DataError, first_line
 from retable.report.runs import RunRecord
+from retable.report.settings import settings_of
 from retable.report.sources.base import Source, make_record, number_of, value_of
 from retable.run.files import FAILED, FINISHED, UNFINISHED
 
@@ -56,6 +59,20 @@ class CSV(Source):
         # A column `epoch` says how long the run was.
         record = make_record(name, settings, [{"epoch": 1.0} | metrics] if metrics else [], status)
         return replace(record, summary=True)
+
+    def doubts(self, place: str, records: Sequence[RunRecord]) -> list[str]:
+        keys = settings_of(records)
+        groups: dict[str, list[float]] = {}
+        for record in records:
+            setting = {key: lookup(record.config, key) for key in keys} | {"seed": record.seed}
+            named = "" if record.name.startswith("row ") else record.name
+            epochs = [value for key, value in record.config.items() if key.lower() == "epoch"]
+            groups.setdefault(f"{named} {canonical(setting)}", []).extend(epochs)
+        repeated = [epochs for epochs in groups.values() if len(epochs) > 1]
+        if not repeated or any(len(set(epochs)) < len(epochs) for epochs in repeated):
+            return []
+        text = "differ in epoch alone, as in a file with a row an epoch: here each is taken for a run."
+        return [f"Rows of {place} {text}"]
 
 
 def plain(values: list[str], decimal_comma: bool) -> list[str]:
