@@ -56,7 +56,7 @@ def _report(options: argparse.Namespace) -> None:
     if options.program:
         _report_foreign(options, where)
         return
-    for name in ("table", "seed", "without", "metric"):
+    for name in ("table", "seed", "name", "without", "metric"):
         if value := getattr(options, name):
             given = value[0] if isinstance(value, list) else value
             raise ConfigError(f"--{name} {given}: accepted: with --from; else --experiment NAME")
@@ -141,7 +141,9 @@ def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> No
         raise ConfigError(f"--experiment {options.experiment[0]}: accepted: with --from, --table FILE")
     if options.table and options.metric:
         raise ConfigError(f"--metric {options.metric[0]}: accepted: without --table, whose file names its metrics")
-    foreign = read_foreign(options.program, options.paths, options.seed, where, options.without, options.metric)
+    foreign = read_foreign(
+        options.program, options.paths, options.seed, where, options.without, options.metric, options.name
+    )
     command = report_command(options, options.table)
     folder = options.output or Path("tables")
     if not options.table:

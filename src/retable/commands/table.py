@@ -39,6 +39,11 @@ def add_source(parser: argparse.ArgumentParser, required: bool = False) -> None:
         "--seed", metavar="KEY", help="with --from: the setting that is the seed (default: by its name)"
     )
     parser.add_argument(
+        "--name",
+        metavar="PATTERN",
+        help="with --from: which settings stand in the runs' names, e.g. 'lr_{lr}_seed_{seed}'",
+    )
+    parser.add_argument(
         "--without",
         action="append",
         default=[],
@@ -65,14 +70,21 @@ def _new(options: argparse.Namespace) -> None:
     from retable import atomic
     from retable.errors import ConfigError
     from retable.report.draft import draft, draft_text
-    from retable.report.foreign import read_foreign
+    from retable.report.foreign import read_foreign, require_factors
     from retable.report.settings import one_a_cell
 
     if options.output and options.output.exists():
         raise ConfigError(f"--output {options.output}: is there already; accepted: a file that is not")
     foreign = read_foreign(
-        options.program, options.paths, options.seed, conditions(options.where), options.without, options.metric
+        options.program,
+        options.paths,
+        options.seed,
+        conditions(options.where),
+        options.without,
+        options.metric,
+        options.name,
     )
+    require_factors(foreign.records)
     rows, columns = ([name for name in text.split(",") if name] for text in (options.rows, options.columns))
     table = draft(foreign.records, rows, columns, options.metric)
     command = report_command(options, options.output or "table.yaml")
@@ -90,7 +102,8 @@ def report_command(options: argparse.Namespace, table: Path | str | None) -> str
     """The command that makes the pages of these runs. Args: table: a table's file, which names its metrics itself."""
     words = ["retable", "report", "--from", options.program, *options.paths]
     words += ["--table", str(table)] if table else []
-    words += ["--seed", options.seed] if options.seed else []
+    for name in ("seed", "name"):
+        words += [f"--{name}", value] if (value := getattr(options, name)) else []
     for name in ("where", "without") if table else ("where", "metric", "without"):
         words += [word for value in getattr(options, name) for word in (f"--{name}", value)]
     return shlex.join(words)

@@ -1,5 +1,6 @@
 """A table's file drafted from what varies among runs: rows, columns, metrics and cells, ready for published values."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,9 +113,7 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
             c for c in columns if not is_seed(c)
         ]
         held_out = [
-            c
-            for c in columns
-            if c.lower().replace("_", "/").split("/")[0] in ("val", "valid", "validation", "test", "eval")
+            c for c in columns if {"val", "valid", "validation", "test", "eval"} & set(re.split(r"[/_.\s-]", c.lower()))
         ]
         found = sorted(held_out or columns, key=_is_less)[:_MOST]
     if not found:

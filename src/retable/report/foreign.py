@@ -18,6 +18,7 @@ from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells
 from retable.report.settings import factors, factors_text, is_whole, one_a_cell, settings_of
 from retable.report.sources import source
 from retable.report.sources.base import UNSEEDED, Source, nested, seed_of
+from retable.report.sources.names import EXAMPLE, with_names
 from retable.run.files import FINISHED
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ def read_foreign(
     where: Mapping[str, Any] | None = None,
     without: Sequence[str] = (),
     metrics: Sequence[str] = (),
+    name: str | None = None,
 ) -> Foreign:
     """Read all runs of a program at some locations.
 
@@ -48,6 +50,7 @@ def read_foreign(
         where: value by key of a setting that a run must have.
         without: keys of settings and figures that are left out.
         metrics: columns that are figures, and so no settings.
+        name: pattern of the runs' names that says which settings stand in them (`sources.names`).
 
     Raises:
         ConfigError, DataError: as the source does; where `seed` or one of `without` is in no run, or no run meets
@@ -56,6 +59,7 @@ def read_foreign(
     reader = source(program)
     read = {location: _read(reader, location) for location in locations}
     records = [record for found in read.values() for record in found]
+    records = with_names(records, name) if name else records
     chosen = [record for record in records if all(equal(lookup(record.config, k), v) for k, v in (where or {}).items())]
     if not chosen:
         raise ConfigError(f"--where: none of {len(records)} runs is so; settings that vary: {factors_text(records)}")
@@ -134,11 +138,21 @@ def table_of(table: Table, foreign: Foreign) -> Assigned:
     records = [replace(record, task=table.task, config=complete(record.config, keys)) for record in records]
     cells = [tuple(cells_of(table, record.config)) for record in records]
     if not any(cells):
+        require_factors(records)
         raise ConfigError(f"{table.name}: no run meets a cell's match; settings that vary: {factors_text(records)}")
     records, repeats = without_repeats(numbered(records, cells))
     assigned = assign(table, Runs(tuple(records), ()))
     notes = (*repeats, *mixed(assigned.cells))
     return replace(assigned, notes=(*foreign.notes, *(Remark(text, "recorded") for text in notes)))
+
+
+def require_factors(records: Sequence[RunRecord]) -> None:
+    """Raises: ConfigError where runs differ in nothing but the seed, with what may help."""
+    if not factors(records):
+        raise ConfigError(
+            "the runs differ in nothing but the seed; accepted: runs of several settings, or --name with a pattern of"
+            f" their names, e.g. --name '{EXAMPLE}' (a name: {records[0].name})"
+        )
 
 
 def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = ()) -> "Swept":
@@ -150,6 +164,7 @@ def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = ()) -> "Swept
     """
     from retable.report.swept import sweep_of
 
+    require_factors(foreign.records)
     hint = one_a_cell(foreign.records)
     keys = list(factors(foreign.records))
     settings = [{key: lookup(record.config, key) for key in keys} for record in foreign.records]

@@ -47,11 +47,11 @@ def settings_of(records: Sequence[RunRecord]) -> list[str]:
     """All settings of runs that are no metrics and do not only name a run, by dotted key in order of appearance."""
     flat = [flatten(dict(record.config)) for record in records]
     keys = dict.fromkeys(key for one in flat for key in one if key)
-    columns = {column.replace("/", ".") for record in records for column in record.history}
+    columns = {column.replace("/", "."): column for record in records for column in record.history}
     return [
         key
         for key in keys
-        if not is_incidental(key) and not (key in columns and is_measure(key, [one.get(key) for one in flat]))
+        if not is_incidental(key) and not (key in columns and is_measure(columns[key], [one.get(key) for one in flat]))
     ]
 
 
@@ -102,10 +102,15 @@ def factors_text(records: Sequence[RunRecord]) -> str:
 
 
 def is_measure(key: str, values: Sequence[Any]) -> bool:
-    """Whether a column that holds numbers is a metric and no setting: by its name, else if every run has another."""
-    parts = re.sub(r"[-\s]", "_", key.lower()).replace("/", ".").split(".")
-    words = parts[-1].split("_")
-    if parts[0].split("_")[0] in SPLITS or any(word.startswith(MEASURES) for word in words):
+    """Whether a column that holds numbers is a metric and no setting: by its name, else if every run has another.
+
+    Of a tag with slashes (`Accuracy/test`, `Loss/train`) any part may say so; of a dotted key (`loss.alpha`) the last,
+    or the first, which is then the part of the data.
+    """
+    lowered = re.sub(r"[-\s]", "_", key.lower())
+    parts = lowered.replace("/", ".").split(".")
+    words = [word for part in (parts if "/" in lowered else parts[-1:]) for word in part.split("_")]
+    if parts[0].split("_")[0] in SPLITS or parts[-1] in SPLITS or any(word.startswith(MEASURES) for word in words):
         return True
     return len(set(map(str, values))) == len(values) > 2 and all(isinstance(value, float) for value in values)
 
