@@ -173,3 +173,21 @@ def test_a_row_an_epoch_is_noticed(head, tmp_path):
     )
     place = csv(tmp_path, text)
     assert not any("alone" in one for one in read_foreign("csv", [place]).notes)
+
+
+def test_without_published_figures_no_page_speaks_of_a_publication(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    csv(tmp_path, SEEDED)
+    table = (
+        "metrics: {v: {column: val_acc}}\nbaseline: a\nclaims: [{text: b is better, kind: greater, metric: v, left: b,"
+        " right: a}]\ncells: {a: {match: {opt: a}}, b: {match: {opt: b}}}\n"
+    )
+    words = r"\bpublished (?:figures|scale|value)|\bpublication|\bregenerated\b"
+    for published in ("", ", published: {v: 0.6}"):
+        Path("t.yaml").write_text(table.replace("{match: {opt: b}}", f"{{match: {{opt: b}}{published}}}"))
+        main(["report", "--from", "csv", "runs.csv", "--table", "t.yaml", "--output", "pages"])
+        for page in ("index.html", "t/index.html", "t/report.md", "t/report.tex"):
+            text = re.sub(r"<style.*?</style>", "", Path("pages", page).read_text(), flags=re.DOTALL)
+            found = set(map(str.lower, re.findall(words, text, re.IGNORECASE)))
+            assert bool(found) == bool(published) or page == "t/report.tex", (page, found)
+    assert re.search(r"<h1>Regenerated tables</h1>", Path("pages/index.html").read_text())

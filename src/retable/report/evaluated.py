@@ -57,6 +57,11 @@ class Evaluated:
         """Whether any cell has a published value beside its own."""
         return any(entry.published is not None for row in self.rows for entry in row.entries.values())
 
+    @property
+    def regenerated(self) -> bool:
+        """Whether it regenerates a publication: not so of other programs' runs of which no figure was published."""
+        return is_regenerated(self.table, self.runs)
+
     @functools.cached_property
     def over(self) -> str:
         """What its figures are means of: seeds, or runs where some have none."""
@@ -112,15 +117,20 @@ def evaluate(table: Table, runs: Assigned) -> Evaluated:
         verdicts=tuple(with_assumptions(verdicts, varied)),
         differences=tuple(corrected(differences(table, rows))),
         by_epoch=tuple(tables_by_epoch(table, rows)),
-        plots=tuple(_worded(plot, runs) for plot in plots(table, rows)),
+        plots=tuple(_worded(plot, table, runs) for plot in plots(table, rows)),
         variations=tuple(varied),
         class_tables=tuple(class_tables(table.class_tables, rows)),
         remarks=tuple(remarks(table, rows, runs)),
     )
 
 
-def _worded(plot: Plot, runs: Assigned) -> Plot:
-    return plot if seeded(runs.cells) else replace(plot, note=plot.note.replace("seed", "run"))
+def is_regenerated(table: Table, runs: Assigned) -> bool:
+    return not runs.foreign or any(cell.published for cell in table.cells.values())
+
+
+def _worded(plot: Plot, table: Table, runs: Assigned) -> Plot:
+    title = plot.title if is_regenerated(table, runs) else plot.title.replace("Regenerated figures", "Figures")
+    return replace(plot, title=title, note=plot.note if seeded(runs.cells) else plot.note.replace("seed", "run"))
 
 
 def differences(table: Table, rows: Sequence[Row]) -> list[Interval]:
@@ -191,7 +201,8 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
     if scales:
         text = (
             f"Reduced scale: {'; '.join(scales)}. Claims between cells are judged at this scale;"
-            " thresholds and differences from published figures are not comparable."
+            f" thresholds{' and differences from published figures' if is_regenerated(table, runs) else ''} are not"
+            " comparable."
         )
         listed.append(Remark(text, "scale"))
     precisions = {record.precision for record in used if record.precision}

@@ -143,7 +143,7 @@ def table_of(table: Table, foreign: Foreign) -> Assigned:
     records, repeats = without_repeats(numbered(records, cells))
     assigned = assign(table, Runs(tuple(records), ()))
     notes = (*repeats, *mixed(assigned.cells))
-    return replace(assigned, notes=(*foreign.notes, *(Remark(text, "recorded") for text in notes)))
+    return replace(assigned, foreign=True, notes=(*foreign.notes, *(Remark(text, "recorded") for text in notes)))
 
 
 def require_factors(records: Sequence[RunRecord]) -> None:

@@ -97,6 +97,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             charts=[(chart, [Markup(panel) for panel in chart.panels]) for chart in drawn(found, swept)],
             sweep=more(swept),
             published=found.has_published,
+            regenerated=found.regenerated,
             copies=[(name, file) for name, file in _COPIES if (folder / file).exists()],
             latex=latex_table(found),
             markdown=markdown_table(found),

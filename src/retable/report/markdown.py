@@ -93,6 +93,7 @@ def claims_section(found: Evaluated) -> str:
     verdicts = found.verdicts
     lines = [["claim", "verdict", "on the published figures"]]
     lines += [[f"{v.id} {v.text}", v.line, v.published] for v in verdicts]
+    lines = lines if found.regenerated else [line[:2] for line in lines]
     evidence = ["; ".join(verdict.evidence(found.table.metrics)) for verdict in verdicts]
     if any(evidence):
         lines[0].insert(2, "difference [95 % interval]")

@@ -107,6 +107,7 @@ class Assigned:
     others: runs of the same task that are in no cell (the other tables' runs, which `all runs` claims speak of).
     notes: what a reader must know of how these runs were chosen, a sentence each.
     alternatives: runs under another value of one assumed setting, by the override that sets it.
+    foreign: whether another program made them.
     """
 
     cells: Mapping[str, list[RunRecord]]
@@ -114,6 +115,7 @@ class Assigned:
     broken: tuple[Broken, ...] = ()
     notes: tuple[Remark, ...] = ()
     alternatives: Mapping[str, "Assigned"] = field(default_factory=dict)
+    foreign: bool = False
 
 
 def read_runs(paths: Iterable[Path | str]) -> Runs:

@@ -73,6 +73,7 @@ def index_page(pages: "Sequence[Page]", folder: Path, studies: Path) -> str:
         .get_template("index.html")
         .render(
             claims=claims,
+            regenerated=not pages or any(page.found.regenerated for page in pages),
             headline=claims_line([verdict for _, verdict in claims]),
             counts=[(verdict, count) for verdict, count in counts if count],
             reports=reports(pages),
