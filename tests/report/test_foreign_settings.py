@@ -191,3 +191,37 @@ def test_without_published_figures_no_page_speaks_of_a_publication(tmp_path, mon
             found = set(map(str.lower, re.findall(words, text, re.IGNORECASE)))
             assert bool(found) == bool(published) or page == "t/report.tex", (page, found)
     assert re.search(r"<h1>Regenerated tables</h1>", Path("pages/index.html").read_text())
+
+
+def test_the_name_of_a_model_is_a_setting_and_that_of_a_run_is_none(tmp_path):
+    head = "name,run.name,logger.wandb.id,model.name,seed,val_acc\n"
+    place = csv(tmp_path, head + "x,x,1,cnn,0,0.5\ny,x,1,cnn,1,0.6\nz,z,2,vit,0,0.7\nw,z,2,vit,1,0.75\n")
+    assert factors(read_foreign("csv", [place]).records) == {"model.name": ["cnn", "vit"]}
+
+
+def test_a_sweep_of_somebodys_runs_compares_its_scale_with_no_publication(tmp_path):
+    from retable.report.foreign import swept_of
+
+    place = csv(tmp_path, "opt,epochs,seed,acc\na,5,0,0.5\nb,9,0,0.6\n")
+    remarks = swept_of(read_foreign("csv", [place]), "csv").found.remarks
+    (scale,) = [remark for remark in remarks if remark.kind == "scale"]
+    assert scale == (
+        "Reduced scale: 5 of 9 epochs. Claims between cells are judged at this scale; thresholds are not comparable."
+    )
+
+
+@pytest.mark.parametrize(("option", "value"), [("seed", "fold"), ("name", "a{b}"), ("without", "x"), ("metric", "y")])
+def test_what_reads_somebodys_runs_is_refused_of_ones_own(option, value, capsys):
+    with pytest.raises(SystemExit):
+        main(["report", ".", f"--{option}", value])
+    assert capsys.readouterr().err == f"--{option} {value}: accepted: with --from; else --experiment NAME\n"
+
+
+def test_the_latex_says_which_command_made_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    csv(tmp_path, SEEDED)
+    Path("t.yaml").write_text("metrics: {v: {column: val_acc}}\ncells: {a: {match: {opt: a}}, b: {match: {opt: b}}}\n")
+    main(["report", "--from", "csv", "runs.csv", "--table", "t.yaml", "--output", "pages"])
+    command = "retable report --from csv runs.csv --table t.yaml"
+    assert Path("pages/t/report.tex").read_text().startswith(f"% t t: {command}\n")
+    assert f"% t t: {command}\n" in Path("pages/t/index.html").read_text()

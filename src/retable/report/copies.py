@@ -28,7 +28,7 @@ def write_files(found: Evaluated, place: Path, command: str = "") -> Path:
     """Write a table's report.md, report.csv and report.tex into a folder; returns the first."""
     atomic.write_text(place / REPORT, report(found, command))
     atomic.write_text(place / CSV, csv_text(found))
-    atomic.write_text(place / LATEX, latex_table(found))
+    atomic.write_text(place / LATEX, latex_table(found, command))
     if found.by_epoch:
         atomic.write_text(place / EPOCHS_CSV, csv_by_epoch(found))
         atomic.write_text(place / EPOCHS_LATEX, latex_by_epoch(found))

@@ -170,8 +170,8 @@ def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = ()) -> "Swept
     settings = [{key: lookup(record.config, key) for key in keys} for record in foreign.records]
     records, repeats = without_repeats(numbered(foreign.records, [canonical(one) for one in settings]))
     settings = [{key: lookup(record.config, key) for key in keys} for record in records]
-    notes = (*repeats, *([hint] if hint else []))
-    return sweep_of(records, settings, name, (*foreign.notes, *(Remark(text, "recorded") for text in notes)), metrics)
+    notes = [*foreign.notes, *(Remark(text, "recorded") for text in (*repeats, *([hint] if hint else [])))]
+    return sweep_of(records, settings, name, notes, metrics, foreign=True)
 
 
 def without_keys(record: RunRecord, keys: Sequence[str], history: bool = True) -> RunRecord:

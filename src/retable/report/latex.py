@@ -33,9 +33,12 @@ _ESCAPES = {
 _NOTED = ("data", "scale", "device", "precision", "setting")
 
 
-def latex_table(found: Evaluated) -> str:
-    """The whole file: a comment that says where it is from, and the tabular."""
-    return "\n".join([*latex_origin(found), *tabular(found, found.layout)]) + "\n"
+def latex_table(found: Evaluated, command: str = "") -> str:
+    """The whole file: a comment that says where it is from, and the tabular.
+
+    Args: command: what made the table; by default the sweep of its experiment.
+    """
+    return "\n".join([*latex_origin(found, command), *tabular(found, found.layout)]) + "\n"
 
 
 def latex_by_epoch(found: Evaluated) -> str:
@@ -44,10 +47,11 @@ def latex_by_epoch(found: Evaluated) -> str:
     return "\n".join([*latex_origin(found), *tabulars[:-1]]) + "\n" if tabulars else ""
 
 
-def latex_origin(found: Evaluated) -> list[str]:
+def latex_origin(found: Evaluated, command: str = "") -> list[str]:
     table = found.table
     heading = " ".join(f"{table.source} {table.title}".split())
-    return [f"% {heading}: python train.py -m experiment={table.name}", "% \\usepackage{booktabs}"]
+    command = " ".join((command or f"python train.py -m experiment={table.name}").split())
+    return [f"% {heading}: {command}", "% \\usepackage{booktabs}"]
 
 
 def tabular(found: Evaluated, laid: Layout) -> list[str]:

@@ -40,6 +40,11 @@ _INCIDENTAL += (
     "work_dir",
     "seconds",
 )
+# Names and numbers are of a run at the top, or below these; `model.name` is a setting.
+_NAMES, _OF_RUNS = (
+    ("name", "id"),
+    ("run", "trial", "job", "experiment", "logger", "wandb", "mlflow", "comet", "neptune"),
+)
 _PROGRESS = ("epoch", "step", "global_step")
 
 
@@ -57,7 +62,10 @@ def settings_of(records: Sequence[RunRecord]) -> list[str]:
 
 def is_incidental(key: str) -> bool:
     """Whether a setting only names a run, or says where, when or how far it ran."""
-    return re.sub(r"[-\s]", "_", key.split(".")[-1].lower()) in _INCIDENTAL or is_progress(key)
+    *above, last = (re.sub(r"[-\s]", "_", part) for part in key.lower().split("."))
+    if last in _NAMES and above and above[-1] not in _OF_RUNS:
+        return False
+    return last in _INCIDENTAL or is_progress(key)
 
 
 def is_progress(key: str) -> bool:

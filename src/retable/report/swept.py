@@ -51,6 +51,7 @@ def sweep_of(
     name: str,
     notes: Sequence[Remark] = (),
     metrics: Sequence[str] = (),
+    foreign: bool = False,
 ) -> Swept:
     """Group runs by everything that varied but the seed.
 
@@ -58,6 +59,7 @@ def sweep_of(
         records: the runs, whose seeds are known.
         settings: of each run what was set, by key.
         metrics: the columns that are shown, the first of which rates the cells; by default those of a draft.
+        foreign: whether another program made the runs.
 
     Raises:
         ConfigError: where nothing varied, or no run has a value.
@@ -77,7 +79,9 @@ def sweep_of(
         cells[by_match[canonical(one)]].append(replace(record, task=parsed.task))
     for found in cells.values():
         found.sort(key=lambda record: (record.seed, record.name))
-    return Swept(evaluate(parsed, Assigned(cells, notes=tuple(notes))), factors, parsed.metrics[quality])
+    return Swept(
+        evaluate(parsed, Assigned(cells, notes=tuple(notes), foreign=foreign)), factors, parsed.metrics[quality]
+    )
 
 
 def factors_of(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

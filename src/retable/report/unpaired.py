@@ -151,7 +151,7 @@ def resolve_unpaired(holds: bool, comparisons: Sequence[Comparison], world: Runs
     if not comparisons:
         return None
     counts = tuple(len(runs) for runs in world.runs.values())
-    exact = [one.margin(world) <= 0 for one in comparisons if one.exact]
+    exact = [_margin(one, world) <= 0 for one in comparisons if one.exact]
     certain = exact if holds else [below for below in exact if below]
     if certain and (not holds or len(exact) == len(comparisons)):
         return Resolution(True, min(counts), runs=counts)
@@ -172,6 +172,13 @@ def resolve_unpaired(holds: bool, comparisons: Sequence[Comparison], world: Runs
     enough = None if not known or (holds and len(known) < len(needed)) else max(known) if holds else min(known)
     enough = enough and max(enough, min(counts) + 1)
     return replace(open_, needed=enough, beyond=enough is None, deciding=shown, p=two_sided)
+
+
+def _margin(comparison: Comparison, world: RunsWorld) -> float:
+    try:
+        return comparison.margin(world)
+    except NotThere:
+        return 0.0
 
 
 def _estimate(comparison: Comparison, world: RunsWorld) -> Estimate | None:
