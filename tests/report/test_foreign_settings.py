@@ -225,3 +225,27 @@ def test_the_latex_says_which_command_made_it(tmp_path, monkeypatch):
     command = "retable report --from csv runs.csv --table t.yaml"
     assert Path("pages/t/report.tex").read_text().startswith(f"% t t: {command}\n")
     assert f"% t t: {command}\n" in Path("pages/t/index.html").read_text()
+
+
+def test_rows_of_runs_that_stopped_early_are_of_one_scale(tmp_path):
+    """What was planned is not in the file: the longest run says it, and a table's own number where no column does."""
+    from retable.report.evaluated import evaluate
+
+    def means(text: str, epochs: int) -> list[tuple[float | None, str]]:
+        path = tmp_path / "t.yaml"
+        path.write_text(
+            f"published_epochs: {epochs}\nmetrics: {{acc: {{column: acc}}}}\n"
+            "cells: {a: {match: {opt: a}}, b: {match: {opt: b}}}\n"
+        )
+        table = read_table(path)
+        rows = evaluate(table, table_of(table, read_foreign("csv", [csv(tmp_path, text)]))).rows
+        return [(row.entries["acc"].mean, row.scale) for row in rows]
+
+    text = "opt,seed,epoch,acc\na,0,9,0.5\na,1,8,0.75\nb,0,7,1\nb,1,9,2\n"
+    assert means(text, 9) == [(0.625, ""), (1.5, "")]
+    assert means(text, 18) == [(0.625, "9 of 18 epochs"), (1.5, "9 of 18 epochs")]
+    assert means(text.replace("epoch", "epochs"), 9)[0] == (None, "8 of 9 epochs")
+    assert means(re.sub(r",\d,(?=\d\.?\d*$)", ",", text.replace("epoch,", ""), flags=re.MULTILINE), 18)[0] == (
+        0.625,
+        "",
+    )
