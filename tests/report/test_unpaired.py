@@ -45,6 +45,13 @@ def test_interval_and_p_value_are_welchs(b, tmp_path):
     assert found.verdicts[0].resolution.resolved == (test.pvalue < 0.05)
 
 
+def test_large_values_with_a_small_difference_have_an_interval_too(tmp_path):
+    a, b = ([1e8 + one / 3 for one in values] for values in ((1, 2, 4), (2, 3.5, 4)))
+    found = evaluated(tmp_path, lines_of(a=a, b=b))
+    test = scipy.stats.ttest_ind(b, a, equal_var=False)
+    assert found.verdicts[0].resolution.p == pytest.approx(test.pvalue, rel=1e-4)
+
+
 def test_the_order_of_rows_changes_nothing(tmp_path):
     pages = {report(evaluated(tmp_path, lines_of(a=A, b=b))) for b in permutations(B)}
     pages.add(report(evaluated(tmp_path, lines_of(a=A, b=B)[::-1])))
