@@ -71,11 +71,12 @@ def is_incidental(key: str) -> bool:
 def is_progress(key: str) -> bool:
     """Whether it says how far a run has got, or is of a logger's own bookkeeping, as `_step` of W&B (but `_target_`).
 
-    >>> [is_progress(key) for key in ("epoch", "trainer.global_step", "_wandb.runtime", "model._target_", "epochs")]
+    >>> [is_progress(key) for key in ("epoch", "trainer.global_step", "_wandb.runtime", "scheduler.step", "model._target_")]
     [True, True, True, False, False]
     """
     parts = key.split(".")
-    return parts[-1].lower() in _PROGRESS or any(part[:1] == "_" and part[-1:] != "_" for part in parts)
+    of_all = len(parts) == 1 or parts[-2].lower() in (*SPLITS, "trainer")
+    return (of_all and parts[-1].lower() in _PROGRESS) or any(part[:1] == "_" and part[-1:] != "_" for part in parts)
 
 
 def varied(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
