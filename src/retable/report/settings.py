@@ -71,7 +71,7 @@ def is_incidental(key: str) -> bool:
 def is_progress(key: str) -> bool:
     """Whether it says how far a run has got, or is of a logger's own bookkeeping, as `_step` of W&B (but `_target_`).
 
-    >>> [is_progress(key) for key in ("epoch", "trainer.global_step", "_wandb.runtime", "scheduler.step", "model._target_")]
+    >>> [is_progress(key) for key in ("epoch", "trainer.step", "_wandb.time", "scheduler.step", "model._target_")]
     [True, True, True, False, False]
     """
     parts = key.split(".")
