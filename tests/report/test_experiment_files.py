@@ -11,8 +11,8 @@ import yaml
 from retable.config.compose import Composer
 from retable.experiment.grid import expand
 from retable.experiment.table import parse_table
+from retable.report.index import order
 from retable.report.runs import cells_of
-from retable.report.site import order
 from retable.report.verdicts import evaluate_published
 from tests.report.tables import FAILS, FOLDER, HOLDS, UNDECIDED, cells_by_run, composed, points, table
 

@@ -311,10 +311,10 @@ def test_a_setting_that_some_runs_lack_is_null_in_the_table(tmp_path):
     assert means == {"adam no momentum": pytest.approx(0.75), "sgd momentum 0.9": pytest.approx(0.55)}
 
 
-def test_runs_without_a_seed_are_numbered_with_a_note(tmp_path):
+def test_runs_without_a_seed_pair_with_none_which_a_note_says(tmp_path):
     foreign = read_foreign("tensorboard", [str(tensorboard_folder(tmp_path, seeded=False))])
     assert "Not recorded: the seed, the code's commit, the data's fingerprint." in foreign.notes
-    assert any("numbered in the order of their names" in note for note in foreign.notes)
+    assert any("Runs without a seed pair with no others" in note for note in foreign.notes)
     (tmp_path / "t.yaml").write_text(TABLE)
     table = read_table(tmp_path / "t.yaml")
     assigned = table_of(table, foreign)

@@ -1,13 +1,12 @@
 """`retable report`: the tables of finished runs."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retable.commands.table import add_source, conditions, source_words
+from retable.commands.table import add_source, conditions, report_command
 
 if TYPE_CHECKING:
     from retable.report.evaluated import Evaluated
@@ -57,9 +56,10 @@ def _report(options: argparse.Namespace) -> None:
     if options.program:
         _report_foreign(options, where)
         return
-    if options.table or options.seed:
-        name = "table" if options.table else "seed"
-        raise ConfigError(f"--{name} {options.table or options.seed}: accepted: with --from; else --experiment NAME")
+    for name in ("table", "seed", "name", "without", "metric"):
+        if value := getattr(options, name):
+            given = value[0] if isinstance(value, list) else value
+            raise ConfigError(f"--{name} {given}: accepted: with --from; else --experiment NAME")
     paths = [Path(path) for path in options.paths]
     for path in paths:
         if not path.is_dir():
@@ -139,17 +139,19 @@ def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> No
 
     if options.experiment:
         raise ConfigError(f"--experiment {options.experiment[0]}: accepted: with --from, --table FILE")
-    foreign = read_foreign(options.program, options.paths, options.seed, where)
-    command = ["retable", "report", *source_words(options)]
-    command += ["--table", str(options.table)] if options.table else []
-    command += ["--output", str(options.output)] if options.output else []
+    if options.table and options.metric:
+        raise ConfigError(f"--metric {options.metric[0]}: accepted: without --table, whose file names its metrics")
+    foreign = read_foreign(
+        options.program, options.paths, options.seed, where, options.without, options.metric, options.name
+    )
+    command = report_command(options, options.table, options.output)
     folder = options.output or Path("tables")
     if not options.table:
-        swept = swept_of(foreign, options.program)
-        print(f"page: {write_swept(swept, folder / options.program, '', shlex.join(command))}")
+        swept = swept_of(foreign, options.program, options.metric)
+        print(f"page: {write_swept(swept, folder / options.program, '', command)}")
         return
     table = read_table(options.table)
-    _write([evaluate(table, table_of(table, foreign))], folder, folder / "receptive", shlex.join(command))
+    _write([evaluate(table, table_of(table, foreign))], folder, folder / "receptive", command)
 
 
 def _write(

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import sys
 from pathlib import Path
 
 
@@ -21,9 +22,6 @@ def add(commands: argparse._SubParsersAction) -> None:
         new.add_argument(
             f"--{name}", default="", metavar="NAMES", help=f"settings that are the table's {name}, with commas between"
         )
-    new.add_argument(
-        "--metric", action="append", default=[], metavar="NAME", help="a figure that is shown, e.g. val/accuracy"
-    )
     new.add_argument("--output", type=Path, metavar="FILE", help="where to write it (default: to the terminal)")
     new.set_defaults(do=_new)
 
@@ -41,6 +39,25 @@ def add_source(parser: argparse.ArgumentParser, required: bool = False) -> None:
         "--seed", metavar="KEY", help="with --from: the setting that is the seed (default: by its name)"
     )
     parser.add_argument(
+        "--name",
+        metavar="PATTERN",
+        help="with --from: which settings stand in the runs' names, e.g. 'lr_{lr}_seed_{seed}'",
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="with --from: a setting or figure that is left out; may be given several times",
+    )
+    parser.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="with --from: a figure that is shown, and so no setting, e.g. val/accuracy; may be given several times",
+    )
+    parser.add_argument(
         "--where",
         action="append",
         default=[],
@@ -49,31 +66,53 @@ def add_source(parser: argparse.ArgumentParser, required: bool = False) -> None:
     )
 
 
-def source_words(options: argparse.Namespace) -> list[str]:
-    """The words of a command line that read the same runs, for the command that a page or a file names."""
-    seed = ["--seed", options.seed] if options.seed else []
-    where = [word for condition in options.where for word in ("--where", condition)]
-    return ["--from", options.program, *options.paths, *seed, *where]
-
-
 def _new(options: argparse.Namespace) -> None:
     from retable import atomic
     from retable.errors import ConfigError
     from retable.report.draft import draft, draft_text
-    from retable.report.foreign import read_foreign
+    from retable.report.foreign import read_foreign, require_factors
+    from retable.report.settings import one_a_cell
 
     if options.output and options.output.exists():
         raise ConfigError(f"--output {options.output}: is there already; accepted: a file that is not")
-    foreign = read_foreign(options.program, options.paths, options.seed, conditions(options.where))
+    foreign = read_foreign(
+        options.program,
+        options.paths,
+        options.seed,
+        conditions(options.where),
+        options.without,
+        options.metric,
+        options.name,
+    )
+    require_factors(foreign.records)
     rows, columns = ([name for name in text.split(",") if name] for text in (options.rows, options.columns))
     table = draft(foreign.records, rows, columns, options.metric)
-    command = shlex.join(["retable", "report", *source_words(options), "--table", str(options.output or "table.yaml")])
+    command = report_command(options, options.output or "table.yaml")
     text = draft_text(table, len(foreign.records), options.program, command)
+    if hint := one_a_cell(foreign.records):
+        print(f"note: {hint}", file=sys.stderr)
     if options.output:
         atomic.write_text(options.output, text)
         print(f"{len(table['cells'])} cells of {len(foreign.records)} runs: {options.output}")
     else:
         print(text, end="")
+
+
+def report_command(options: argparse.Namespace, table: Path | str | None, folder: Path | None = None) -> str:
+    """The command that makes the pages of these runs.
+
+    Args:
+        table: a table's file, which names its metrics itself.
+        folder: where they go, if not to the usual place.
+    """
+    words = ["retable", "report", "--from", options.program, *options.paths]
+    words += ["--table", str(table)] if table else []
+    for name in ("seed", "name"):
+        words += [f"--{name}", value] if (value := getattr(options, name)) else []
+    for name in ("where", "without") if table else ("where", "metric", "without"):
+        words += [word for value in getattr(options, name) for word in (f"--{name}", value)]
+    words += ["--output", str(folder)] if folder else []
+    return shlex.join(words)
 
 
 def conditions(texts: list[str]) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """A table's file drafted from what varies among runs: rows, columns, metrics and cells, ready for published values."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from retable.experiment.fields import listed
 from retable.report.layout import short
 from retable.report.runs import RunRecord
 from retable.report.settings import factors, is_measure
-from retable.report.sources.base import SEEDS
+from retable.report.sources.base import is_seed
 
 _LESS = ("loss", "error", "err", "mse", "mae", "rmse", "perplexity", "ppl", "wer", "fid", "time", "seconds")
 _MOST = 4  # metrics of a draft for which nobody asked
@@ -44,9 +45,9 @@ def draft(
         ConfigError: for a name that is no setting that varies, or no metric; where nothing varies.
     """
     found = factors(records) if settings is None else _values(settings)
-    row_keys, column_keys = ([resolve(name, found) for name in names] for names in (rows, columns))
     if not found:
         raise ConfigError("the runs differ in nothing but the seed; accepted: runs of several settings")
+    row_keys, column_keys = ([resolve(name, found) for name in names] for names in (rows, columns))
     row_keys += [key for key in found if key not in (*row_keys, *column_keys)]
     if not row_keys:
         row_keys, column_keys = column_keys, []
@@ -109,12 +110,10 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
     found = list(asked)
     if not found:
         columns = [c for c in columns if is_measure(c, [record.config.get(c) for record in records])] or [
-            c for c in columns if c.split(".")[-1] not in SEEDS
+            c for c in columns if not is_seed(c)
         ]
         held_out = [
-            c
-            for c in columns
-            if c.lower().replace("_", "/").split("/")[0] in ("val", "valid", "validation", "test", "eval")
+            c for c in columns if {"val", "valid", "validation", "test", "eval"} & set(re.split(r"[/_.\s-]", c.lower()))
         ]
         found = sorted(held_out or columns, key=_is_less)[:_MOST]
     if not found:

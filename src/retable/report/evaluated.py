@@ -1,5 +1,6 @@
 """A table with its runs, evaluated once: what every page of it shows, whatever its format. Renderers only draw it."""
 
+import contextlib
 import functools
 import math
 from collections.abc import Sequence
@@ -11,12 +12,14 @@ from retable.report.alternatives import Variation, nearest_text, untried, variat
 from retable.report.class_tables import Counted, class_tables
 from retable.report.curves import Plot, plots
 from retable.report.factors import differing
-from retable.report.intervals import Interval, corrected, interval
+from retable.report.intervals import Interval, corrected, interval, method
 from retable.report.layout import Layout, layout
 from retable.report.reproduce import commit, device
+from retable.report.resolution import RESOLVED, UNPAIRED
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
+from retable.report.unpaired import of_two, seeded
 from retable.report.verdicts import Verdict, claims_line, evaluate_claims
 
 _WHOLE = ("32", "32-true", "64", "64-true", "auto")  # precisions of which a table says nothing
@@ -55,6 +58,26 @@ class Evaluated:
         return any(entry.published is not None for row in self.rows for entry in row.entries.values())
 
     @property
+    def regenerated(self) -> bool:
+        """Whether it regenerates a publication: not so of other programs' runs of which no figure was published."""
+        return is_regenerated(self.table, self.runs)
+
+    @functools.cached_property
+    def over(self) -> str:
+        """What its figures are means of: seeds, or runs where some have none."""
+        return "seeds" if seeded(self.runs.cells) else "runs"
+
+    @functools.cached_property
+    def method(self) -> str:
+        """How the differences came about."""
+        return method([*self.differences, *(one for verdict in self.verdicts for one in verdict.intervals)])
+
+    @functools.cached_property
+    def resolved(self) -> str:
+        """What resolved means."""
+        found = [verdict.resolution for verdict in self.verdicts if verdict.resolution]
+        return UNPAIRED if found and all(one.runs for one in found) else RESOLVED
+
     def under_assumptions(self) -> list[tuple[list[list[str]], str]]:
         """Of each assumed setting a table of texts, its head first, and which values come nearest to the published."""
         claims = [verdict.id for verdict in self.verdicts]
@@ -83,11 +106,20 @@ def evaluate(table: Table, runs: Assigned) -> Evaluated:
         verdicts=tuple(with_assumptions(verdicts, varied)),
         differences=tuple(corrected(differences(table, rows))),
         by_epoch=tuple(tables_by_epoch(table, rows)),
-        plots=tuple(plots(table, rows)),
+        plots=tuple(_worded(plot, table, runs) for plot in plots(table, rows)),
         variations=tuple(varied),
         class_tables=tuple(class_tables(table.class_tables, rows)),
         remarks=tuple(remarks(table, rows, runs)),
     )
+
+
+def is_regenerated(table: Table, runs: Assigned) -> bool:
+    return not runs.foreign or any(cell.published for cell in table.cells.values())
+
+
+def _worded(plot: Plot, table: Table, runs: Assigned) -> Plot:
+    title = plot.title if is_regenerated(table, runs) else plot.title.replace("Regenerated figures", "Figures")
+    return replace(plot, title=title, note=plot.note if seeded(runs.cells) else plot.note.replace("seed", "run"))
 
 
 def differences(table: Table, rows: Sequence[Row]) -> list[Interval]:
@@ -110,6 +142,9 @@ def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
     if not alike(scales):
         return Interval(name, metric.name, words="runs of different scale")
     ours, theirs = ({run.seed: run for run in one.finished} for one in (row, base))
+    differs = differing(table, [base.finished, row.finished]).text
+    if not seeded({"": row.finished, "baseline": base.finished}):
+        return replace(unpaired(table, row, base, metric), differs=differs)
     shared = sorted(set(ours) & set(theirs))
     found: dict[int, float] = {}
     for seed in shared:
@@ -122,7 +157,26 @@ def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
     absent = len(shared) - len(found)
     words = "" if not absent else "no figure" if not found else f"no figure in {absent} of {len(shared)} seeds"
     made = interval(name, metric.name, found, words)
-    return replace(made, differs=differing(table, [base.finished, row.finished]).text)
+    return replace(made, differs=differs)
+
+
+def unpaired(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
+    """As `difference`, where a run has no seed and so no partner on the other side."""
+    left, right = (finite_values(table, one, metric) for one in (row, base))
+    total = len(row.finished) + len(base.finished)
+    absent = total - len(left) - len(right)
+    words = "" if not absent else "no figure" if not (left and right) else f"no figure in {absent} of {total} runs"
+    if not (left and right):
+        return Interval(row.cell.name, metric.name, words=words)
+    return of_two(row.cell.name, metric.name, left, right, words)
+
+
+def finite_values(table: Table, row: Row, metric: Metric) -> list[float]:
+    found = []
+    for run in row.finished:
+        with contextlib.suppress(NotThere):
+            found.append(metric.value(run, table.metrics))
+    return [value for value in found if math.isfinite(value)]
 
 
 def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from retable.config.keys import flatten, is_part_of_a_run
 from retable.experiment.table import Table
 from retable.report.runs import RunRecord, equal
+from retable.report.settings import is_progress
 
 
 @dataclass(frozen=True)
@@ -63,5 +64,8 @@ def is_of_a_cell(key: str, runs: Sequence[RunRecord]) -> bool:
 
 
 def settings(record: RunRecord) -> dict[str, object]:
-    flat = dict(record.identity) if record.identity else flatten(dict(record.config))
+    if record.identity:
+        flat = dict(record.identity)
+    else:
+        flat = {key: value for key, value in flatten(dict(record.config)).items() if not is_progress(key)}
     return {key: value for key, value in flat.items() if key != "seed" and is_part_of_a_run(key)}

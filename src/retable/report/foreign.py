@@ -15,9 +15,10 @@ from retable.errors import ConfigError, DataError, RetableError, first_line, in_
 from retable.experiment.fields import listed
 from retable.experiment.table import Table, name_of, parse_table
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, equal
-from retable.report.settings import factors, factors_text, settings_of
+from retable.report.settings import factors, factors_text, is_whole, one_a_cell, settings_of
 from retable.report.sources import source
 from retable.report.sources.base import UNSEEDED, Source, nested, seed_of
+from retable.report.sources.names import EXAMPLE, with_names
 from retable.run.files import FINISHED
 
 if TYPE_CHECKING:
@@ -33,20 +34,32 @@ class Foreign:
 
 
 def read_foreign(
-    program: str, locations: Sequence[str], seed: str | None = None, where: Mapping[str, Any] | None = None
+    program: str,
+    locations: Sequence[str],
+    seed: str | None = None,
+    where: Mapping[str, Any] | None = None,
+    without: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    name: str | None = None,
 ) -> Foreign:
     """Read all runs of a program at some locations.
 
     Args:
         program: a name of `sources.SOURCES`.
-        seed: key of the setting that is the seed; by default the one that is called so (`SEEDS`).
+        seed: key of the setting that is the seed, and so no setting; by default the one that is called so (`SEEDS`).
         where: value by key of a setting that a run must have.
+        without: keys of settings and figures that are left out.
+        metrics: columns that are figures, and so no settings.
+        name: pattern of the runs' names that says which settings stand in them (`sources.names`).
 
     Raises:
-        ConfigError, DataError: as the source does; where `seed` is no setting of any run, or no run meets `where`.
+        ConfigError, DataError: as the source does; where `seed` or one of `without` is in no run, or no run meets
+            `where`.
     """
     reader = source(program)
-    records = [record for location in locations for record in _read(reader, location)]
+    read = {location: _read(reader, location) for location in locations}
+    records = [record for found in read.values() for record in found]
+    records = with_names(records, name) if name else records
     chosen = [record for record in records if all(equal(lookup(record.config, k), v) for k, v in (where or {}).items())]
     if not chosen:
         raise ConfigError(f"--where: none of {len(records)} runs is so; settings that vary: {factors_text(records)}")
@@ -55,6 +68,13 @@ def read_foreign(
         records = [replace(record, seed=seed_of(record.config, seed)) for record in records]
         if all(record.seed == UNSEEDED for record in records):
             raise ConfigError(f"--seed {seed}: is in no run a whole number; settings: {listed(settings_of(records))}")
+        records = [without_keys(record, [seed]) for record in records]
+    for key in without:
+        left = [without_keys(record, [key]) for record in records]
+        if left == records:
+            raise ConfigError(f"--without {key}: is in no run; settings: {listed(settings_of(records))}")
+        records = left
+    records = [without_keys(record, metrics, history=False) for record in records]
     notes = [f"{len(records)} {'run' if len(records) == 1 else 'runs'} read from {reader.title}."]
     unseeded = sum(record.seed == UNSEEDED for record in records)
     lacking = [_of("the data's fingerprint", len(records), len(records))]
@@ -63,10 +83,13 @@ def read_foreign(
     lacking += [_of("the seed", unseeded, len(records))] if unseeded else []
     notes.append(f"Not recorded: {', '.join(reversed(lacking))}.")
     if unseeded:
-        notes.append("Runs without a seed are numbered in the order of their names; a number pairs nothing.")
+        notes.append(
+            "Runs without a seed pair with no others: where they have part, intervals are those of unpaired runs."
+        )
     if not reader.status_recorded:
         title = f"{reader.title[0].upper()}{reader.title[1:]}"
         notes.append(f"{title} does not say which runs ended well: those with figures are taken as finished.")
+    notes += [doubt for location, found in read.items() for doubt in reader.doubts(location, found)]
     return Foreign(tuple(records), tuple(Remark(note, "recorded") for note in notes))
 
 
@@ -110,25 +133,67 @@ def table_of(table: Table, foreign: Foreign) -> Assigned:
     Raises: ConfigError where no run is in any cell.
     """
     keys = {key for cell in table.cells.values() for key in cell.match}
-    records = [replace(record, task=table.task, config=complete(record.config, keys)) for record in foreign.records]
+    figures = [m.column for m in table.metrics.values() if m.column and dotted(m.column) not in keys]
+    records = [without_keys(record, figures, history=False) for record in foreign.records]
+    records = [replace(record, task=table.task, config=complete(record.config, keys)) for record in records]
     cells = [tuple(cells_of(table, record.config)) for record in records]
     if not any(cells):
+        require_factors(records)
         raise ConfigError(f"{table.name}: no run meets a cell's match; settings that vary: {factors_text(records)}")
     records, repeats = without_repeats(numbered(records, cells))
     assigned = assign(table, Runs(tuple(records), ()))
     notes = (*repeats, *mixed(assigned.cells))
-    return replace(assigned, notes=(*foreign.notes, *(Remark(text, "recorded") for text in notes)))
+    return replace(assigned, foreign=True, notes=(*foreign.notes, *(Remark(text, "recorded") for text in notes)))
 
 
-def swept_of(foreign: Foreign, name: str) -> "Swept":
-    """The runs as a sweep, grouped by everything that varied but the seed.  Raises: ConfigError where nothing did."""
+def require_factors(records: Sequence[RunRecord]) -> None:
+    """Raises: ConfigError where runs differ in nothing but the seed, with what may help."""
+    if not factors(records):
+        raise ConfigError(
+            "the runs differ in nothing but the seed; accepted: runs of several settings, or --name with a pattern of"
+            f" their names, e.g. --name '{EXAMPLE}' (a name: {records[0].name})"
+        )
+
+
+def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = ()) -> "Swept":
+    """The runs as a sweep, grouped by everything that varied but the seed.
+
+    Args: metrics: the columns that are shown, by default those of a draft.
+
+    Raises: ConfigError where nothing varied.
+    """
     from retable.report.swept import sweep_of
 
+    require_factors(foreign.records)
+    hint = one_a_cell(foreign.records)
     keys = list(factors(foreign.records))
     settings = [{key: lookup(record.config, key) for key in keys} for record in foreign.records]
     records, repeats = without_repeats(numbered(foreign.records, [canonical(one) for one in settings]))
     settings = [{key: lookup(record.config, key) for key in keys} for record in records]
-    return sweep_of(records, settings, name, (*foreign.notes, *(Remark(text, "recorded") for text in repeats)))
+    notes = [*foreign.notes, *(Remark(text, "recorded") for text in (*repeats, *([hint] if hint else [])))]
+    return sweep_of(records, settings, name, notes, metrics, foreign=True)
+
+
+def without_keys(record: RunRecord, keys: Sequence[str], history: bool = True) -> RunRecord:
+    """A run without some settings, by their keys. Args: history: whether figures of these names go, too."""
+    if not keys:
+        return record
+    gone = set(map(dotted, keys))
+    kept = {column: values for column, values in record.history.items() if not history or dotted(column) not in gone}
+    return replace(record, config=_pruned(record.config, gone), history=kept)
+
+
+def dotted(column: str) -> str:
+    """A column's name as the key of a setting."""
+    return column.replace("/", ".")
+
+
+def _pruned(config: Mapping[str, Any], gone: set[str], above: str = "") -> dict[str, Any]:
+    return {
+        key: _pruned(value, gone, f"{above}{key}.") if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if f"{above}{key}" not in gone
+    }
 
 
 def complete(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -148,7 +213,7 @@ def numbered(records: Sequence[RunRecord], groups: Sequence[Any]) -> list[RunRec
         if record.seed == UNSEEDED:
             seed = next(number for number in range(len(records) + 1) if number not in used[group])
             used[group].add(seed)
-            record = replace(record, seed=seed)
+            record = replace(record, seed=seed, seeded=False)
         found.append(record)
     return found
 
@@ -178,4 +243,11 @@ def mixed(cells: Mapping[str, Sequence[RunRecord]]) -> list[str]:
     keys: dict[str, None] = {}
     for found in cells.values():
         keys |= dict.fromkeys(factors(found))
-    return [f"Runs of one cell differ in {', '.join(keys)}, of which the table does not speak."] if keys else []
+    if not keys:
+        return []
+    text = f"Runs of one cell differ in {', '.join(keys)}, of which the table does not speak."
+    runs = [run for found in cells.values() for run in found]
+    whole = [key for key in keys if is_whole([lookup(run.config, key) for run in runs])]
+    if whole and not all(run.seeded for run in runs):
+        text += f" If {'it' if len(keys) == 1 else whole[0]} only tells runs apart: --seed {whole[0]}."
+    return [text]

@@ -20,16 +20,16 @@ from retable.experiment.table import Table
 from retable.report import copies
 from retable.report.alternatives import UNDER
 from retable.report.evaluated import Evaluated
-from retable.report.intervals import METHOD, ONE_SEED, interval_text
+from retable.report.intervals import ONE_SEED, interval_text
 from retable.report.latex import latex_table
 from retable.report.layout import Layout, epoch_layout, heading, published_text
 from retable.report.markdown import markdown_table
 from retable.report.page import environment, status_text
 from retable.report.pictures import beside, caption, figures_of, link, pictures, relative
 from retable.report.reproduce import command, commit, device, sweep_command, versions, versions_text
-from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
 from retable.report.runs import RunRecord
+from retable.report.unpaired import ONE_RUN
 from retable.report.verdicts import NOT_COMPARABLE, Verdict
 from retable.run import files
 
@@ -86,11 +86,13 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             under=UNDER,
             untried=found.untried,
             variations=found.under_assumptions,
-            method=METHOD,
-            resolved=RESOLVED,
+            method=found.method,
+            resolved=found.resolved,
+            over=found.over,
             charts=[(chart, [Markup(panel) for panel in chart.panels]) for chart in drawn(found, swept)],
             sweep=more(swept),
             published=found.has_published,
+            regenerated=found.regenerated,
             copies=[(name, file) for name, file in _COPIES if (folder / file).exists()],
             latex=latex_table(found, made_by),
             markdown=markdown_table(found),
@@ -186,7 +188,7 @@ def baseline(found: Evaluated) -> dict[str, Any] | None:
     """
     if not found.differences or not any(row.runs for row in found.rows):
         return None
-    alone = all(one.words == ONE_SEED for one in found.differences if one.mean is not None)
+    alone = all(one.words in (ONE_SEED, ONE_RUN) for one in found.differences if one.mean is not None)
     lines: dict[str, list[tuple[str, str, float | None]]] = {}
     for one in found.differences:
         text = interval_text(
@@ -216,7 +218,7 @@ def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> di
         "name": record.name,
         "href": link(path, folder) + "/" if there else "",
         "cell": cell,
-        "seed": record.seed,
+        "seed": record.seed if record.seeded else "–",
         "source": "" if record.source == "real" else f"{record.source} data",
         "status": status_text(record.status),
         "finished": record.status == files.FINISHED,

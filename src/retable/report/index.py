@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from retable.report.html import Page
 
 NOTE = "table.json"
-_RESOLUTION = ("resolved", "n", "needed", "beyond", "predicted")
+_RESOLUTION = ("resolved", "n", "needed", "beyond", "predicted", "runs")
 _TEXTS = ("id", "text", "verdict", "numbers", "scale_note", "published", "under")
 
 
@@ -32,7 +32,7 @@ class Listed:
 
     statuses: number of runs by status. marks: short words, e.g. `30 of 100 epochs`. broken: (path from the page,
     reason). aside: whether nobody asked for it and most of its cells are missing: its runs are another table's, or of a
-    sweep without one.
+    sweep without one. regenerated: whether it regenerates a publication.
     """
 
     name: str
@@ -43,6 +43,7 @@ class Listed:
     marks: tuple[str, ...]
     broken: tuple[tuple[str, str], ...]
     aside: bool
+    regenerated: bool = True
 
     @property
     def href(self) -> str:
@@ -72,7 +73,10 @@ def note_table(page: "Page", place: Path, asked: bool) -> None:
         for verdict in page.found.verdicts
     ]
     note = {"source": table.source, "title": table.title, "claims": claims, "statuses": dict(page.statuses)}
-    atomic.write_json(place / NOTE, note | {"marks": page.marks, "broken": page.broken, "aside": aside})
+    atomic.write_json(
+        place / NOTE,
+        note | {"marks": page.marks, "broken": page.broken, "aside": aside, "regenerated": page.found.regenerated},
+    )
 
 
 def listed(folder: Path) -> list[Listed]:
@@ -99,6 +103,7 @@ def _listed(name: str, note: Mapping[str, Any]) -> Listed:
         tuple(map(str, note["marks"])),
         tuple((str(path), str(reason)) for path, reason in note["broken"]),
         bool(note["aside"]),
+        bool(note.get("regenerated", True)),
     )
 
 
@@ -112,8 +117,12 @@ def _verdict(note: Mapping[str, Any]) -> Verdict:
         seeds=int(note["seeds"]),
         reasons=tuple(map(str, note["reasons"])),
         differs=Differing(confounded=tuple(map(str, note["confounded"]))),
-        resolution=Resolution(**note["resolution"]) if note["resolution"] else None,
+        resolution=_resolution(note["resolution"]) if note["resolution"] else None,
     )
+
+
+def _resolution(note: Mapping[str, Any]) -> Resolution:
+    return Resolution(**{**note, "runs": tuple(map(int, note.get("runs", ())))})
 
 
 def write_index(folder: Path, studies: Path | None = None) -> Path:
@@ -142,6 +151,7 @@ def index_page(pages: Sequence[Listed], folder: Path, studies: Path) -> str:
         .get_template("index.html")
         .render(
             claims=claims,
+            regenerated=not pages or any(page.regenerated for page in pages),
             headline=claims_line([verdict for _, verdict in claims]),
             counts=[(verdict, count) for verdict, count in counts if count],
             reports=reports(pages),

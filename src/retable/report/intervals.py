@@ -21,6 +21,12 @@ METHOD = (
     " comparisons, and neither one seed nor what is the same in every seed has one. Where a page makes several, the"
     " paired t test's p stands beside it, corrected by Holm's method for all of them."
 )
+UNPAIRED = (
+    "Of runs without a seed, which pair with no others: difference of the means [95 % confidence interval] (number of"
+    " runs of each cell). The interval is Welch's t interval for unequal variances; it is not corrected for the number"
+    " of comparisons, and neither one run nor what is the same in all runs has one. Where a page makes several, Welch's"
+    " t test's p stands beside it, corrected by Holm's method for all of them."
+)
 MOST_SEEDS = 1000
 MIN_ALIKE = 6  # seeds of one value that the sign test needs: 1 / 2^6 < 0.025
 ONE_SEED, NO_SEED, SAME = "one seed: no interval", "no shared seed", "the same in {} seeds"
@@ -31,9 +37,9 @@ class Interval:
     """A mean difference over seeds, in the metric's published unit.
 
     label: a cell's name, or of a claim `left - right`. mean: None where `words` say why there is none.
-    low, high: ends of the 95 % confidence interval, None with fewer than two seeds. p: of the two-sided paired t test;
-    holm: the same corrected for all comparisons of the page, None where there is one. differs: in which settings
-    the two cells do.
+    low, high: ends of the 95 % confidence interval, None with fewer than two seeds. runs: of runs without a seed, how
+    many each cell has; the interval is then Welch's. p: of the two-sided t test; holm: the same corrected for all
+    comparisons of the page, None where there is one. differs: in which settings the two cells do.
     """
 
     label: str
@@ -46,10 +52,18 @@ class Interval:
     p: float | None = None
     holm: float | None = None
     differs: str = ""
+    runs: tuple[int, ...] = ()
 
     @property
     def n(self) -> int:
-        return len(self.seeds)
+        """How many seeds there are; of runs that pair with none, how many the cell has that has fewest."""
+        return len(self.seeds) or min(self.runs, default=0)
+
+    @property
+    def count(self) -> str:
+        """E.g. `3`, `3 and 4 runs`."""
+        *others, last = map(str, self.runs or (self.n,))
+        return (f"{', '.join(others)} and {last}" if others else last) + (" runs" if self.runs else "")
 
 
 def t_interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
@@ -156,6 +170,12 @@ def seeds_needed(mean: float, spread: float) -> int | None:
     return None
 
 
+def method(found: Sequence[Interval]) -> str:
+    """How the differences of a page came about."""
+    paired = any(one.seeds for one in found) or not any(one.runs for one in found)
+    return " ".join(([METHOD] if paired else []) + ([UNPAIRED] if any(one.runs for one in found) else []))
+
+
 def p_text(p: float) -> str:
     """E.g. `p = 0.012`, `p < 0.001`."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}" if p < 0.1 else f"p = {p:.2f}"
@@ -166,7 +186,8 @@ def interval_text(found: Interval, metric: Metric) -> str:
     if found.mean is None:
         return found.words
     text = metric.signed(found.mean)
-    if found.low is not None and found.high is not None and SAME.format(found.n) not in found.words:
-        text += f" [{metric.signed(found.low)}, {metric.signed(found.high)}] ({found.n})"
+    same = found.low == found.high if found.runs else SAME.format(found.n) in found.words
+    if found.low is not None and found.high is not None and not same:
+        text += f" [{metric.signed(found.low)}, {metric.signed(found.high)}] ({found.count})"
         text += f", Holm {p_text(found.holm)}" if found.holm is not None else ""
     return f"{text} ({found.words})" if found.words else text

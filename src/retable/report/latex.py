@@ -64,19 +64,19 @@ def tabular(found: Evaluated, laid: Layout) -> list[str]:
         lines.append(latex_row([escape(name), *values]))
     lines.append("\\bottomrule")
     notes = [remark for remark in found.remarks if remark.kind in _NOTED]
-    for note in [*values_note(laid), *notes]:
+    for note in [*values_note(laid, found.over), *notes]:
         lines.append(f"\\multicolumn{{{width}}}{{@{{}}p{{\\linewidth}}@{{}}}}{{\\footnotesize {escape(note)}}} \\\\")
     return [*lines, "\\end{tabular}"]
 
 
-def values_note(laid: Layout) -> list[str]:
-    """What a value consists of; nothing where there is none."""
+def values_note(laid: Layout, over: str) -> list[str]:
+    """What a value consists of; nothing where there is none. Args: over: what means are taken over, seeds or runs."""
     entries = [entry for _, line in laid.lines for entry in line if entry]
     seeds = sorted({entry.n for entry in entries if entry.n})
     if not seeds:
         return []
     count = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-    sentence = f"Mean ± sample standard deviation over {count} seeds" if seeds[-1] > 1 else "One seed"
+    sentence = f"Mean ± sample standard deviation over {count} {over}" if seeds[-1] > 1 else f"One {over[:-1]}"
     published = any(entry.published for entry in entries)
     best = " Best in bold." if any(entry.best for entry in entries) else ""
     return [f"{sentence}{', published value in parentheses' if published else ''}.{best}"]

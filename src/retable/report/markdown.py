@@ -5,14 +5,13 @@ from collections.abc import Sequence
 from retable.experiment.metrics import Metric
 from retable.report.alternatives import UNDER
 from retable.report.evaluated import Evaluated
-from retable.report.intervals import METHOD, interval_text
+from retable.report.intervals import interval_text
 from retable.report.layout import Layout, epoch_layout, heading, published_text
 from retable.report.reproduce import sweep_command
-from retable.report.resolution import RESOLVED
 from retable.report.rows import Entry
 from retable.report.verdicts import NOT_COMPARABLE
 
-LEGEND = "Each figure: mean ± sample standard deviation (n seeds){}. Best in bold."
+LEGEND = "Each figure: mean ± sample standard deviation (n {}){}. Best in bold."
 
 
 def report(found: Evaluated, command: str = "") -> str:
@@ -23,7 +22,10 @@ def report(found: Evaluated, command: str = "") -> str:
     table = found.table
     parts = [f"# {table.source} · {table.title}", f"`{command or sweep_command(table.name)}`"]
     parts += ["\n".join(f"- {line}" for line in found.remarks)] if found.remarks else []
-    parts += [markdown_table(found), LEGEND.format(" / published / difference" if found.has_published else "")]
+    parts += [
+        markdown_table(found),
+        LEGEND.format(found.over, " / published / difference" if found.has_published else ""),
+    ]
     for one in found.by_epoch:
         parts += [f"## By epoch: {heading(one.metric)}", grid_of(epoch_layout(one))]
     for counts in found.class_tables:
@@ -83,7 +85,7 @@ def differences_section(found: Evaluated) -> str:
     differs = {one.label: one.differs for one in found.differences}
     lines = [[f"minus {table.baseline}", *map(heading, found.metrics), "differs in"]]
     lines += [[name, *values, differs[name] or "–"] for name, values in texts.items()]
-    return f"## Differences from the baseline\n\n{grid(lines)}\n\n{METHOD}"
+    return f"## Differences from the baseline\n\n{grid(lines)}\n\n{found.method}"
 
 
 def claims_section(found: Evaluated) -> str:
@@ -91,9 +93,10 @@ def claims_section(found: Evaluated) -> str:
     verdicts = found.verdicts
     lines = [["claim", "verdict", "on the published figures"]]
     lines += [[f"{v.id} {v.text}", v.line, v.published] for v in verdicts]
+    lines = lines if found.regenerated else [line[:2] for line in lines]
     evidence = ["; ".join(verdict.evidence(found.table.metrics)) for verdict in verdicts]
     if any(evidence):
         lines[0].insert(2, "difference [95 % interval]")
         for line, text in zip(lines[1:], evidence, strict=True):
             line.insert(2, text or "–")
-    return f"## Claims\n\n{found.claims_line}.\n\n{grid(lines)}" + (f"\n\n{RESOLVED}" if any(evidence) else "")
+    return f"## Claims\n\n{found.claims_line}.\n\n{grid(lines)}" + (f"\n\n{found.resolved}" if any(evidence) else "")

@@ -22,6 +22,11 @@ RESOLVED = (
     " spread seen would do so in 80 % of cases; by the images' spread: with the one that follows from how single images"
     " came out in these seeds, as runs err independently of one another (Jordan 2024, arXiv 2304.01910)."
 )
+UNPAIRED = (
+    "Resolved: the 95 % interval over runs of every difference that the claim rests on excludes the other side; not to"
+    " hold: that of at least one, corrected for their number. The runs that would decide are those with which the"
+    " spread seen would do so in 80 % of cases."
+)
 LEVEL = 0.025  # one-sided: the 95 % interval excludes 0
 
 
@@ -32,6 +37,7 @@ class Resolution:
     n: seeds. needed: how many would resolve it, from the mean and spread seen; None where that can't be known, or where
     it is resolved. beyond: more than MOST_SEEDS would be needed. p: two-sided, of the verdict; holm: corrected for all
     claims of the page. predicted: whether the spread is what the runs' single images predict, in place of the one seen.
+    runs: how many each cell has, where they have no seeds.
     """
 
     resolved: bool
@@ -42,19 +48,24 @@ class Resolution:
     p: float | None = None
     holm: float | None = None
     predicted: bool = False
+    runs: tuple[int, ...] = ()
 
     @property
     def text(self) -> str:
-        """E.g. `not resolved at 3 seeds`."""
-        return f"{'' if self.resolved else 'not '}resolved at {self.n} seed{'s' if self.n != 1 else ''}"
+        """E.g. `not resolved at 3 seeds`, `resolved at 3 to 5 runs a cell`."""
+        most = max(self.runs, default=self.n)
+        count = f"{self.n} to {most}" if most > self.n else str(self.n)
+        what = ("run" if self.runs else "seed") + ("s" if most != 1 else "") + (" a cell" if self.runs else "")
+        return f"{'' if self.resolved else 'not '}resolved at {count} {what}"
 
     @property
     def more(self) -> str:
         """What would decide it; empty where it is decided or not known."""
         by = " by the images' spread" if self.predicted else ""
+        what = " runs a cell" if self.runs else ""
         if self.beyond:
-            return f"more than {MOST_SEEDS:,} would be needed{by}"
-        return f"about {self.needed} would decide{by}" if self.needed else ""
+            return f"more than {MOST_SEEDS:,}{what} would be needed{by}"
+        return f"about {self.needed}{what} would decide{by}" if self.needed else ""
 
     @property
     def test(self) -> str:

@@ -34,6 +34,7 @@ class RunRecord:
     identity: the part of the config that can change the result, where run.json states it.
     overrides: what was asked for, e.g. `experiment=cifar/dropout`, `dropout.p=0.3`.
     summary: whether its end alone was recorded, and no epoch on the way.
+    seeded: whether it has a seed. Without one `seed` only numbers the runs of a cell, and pairs it with no other.
     """
 
     seed: int
@@ -47,6 +48,7 @@ class RunRecord:
     identity: Mapping[str, Any] | None = None
     overrides: tuple[str, ...] = ()
     summary: bool = False
+    seeded: bool = True
 
     @property
     def source(self) -> str:
@@ -105,6 +107,7 @@ class Assigned:
     others: runs of the same task that are in no cell (the other tables' runs, which `all runs` claims speak of).
     notes: what a reader must know of how these runs were chosen, a sentence each.
     alternatives: runs under another value of one assumed setting, by the override that sets it.
+    foreign: whether another program made them.
     """
 
     cells: Mapping[str, list[RunRecord]]
@@ -112,6 +115,7 @@ class Assigned:
     broken: tuple[Broken, ...] = ()
     notes: tuple[Remark, ...] = ()
     alternatives: Mapping[str, "Assigned"] = field(default_factory=dict)
+    foreign: bool = False
 
 
 def read_runs(paths: Iterable[Path | str]) -> Runs:

@@ -51,12 +51,16 @@ def sweep_of(
     settings: Sequence[Mapping[str, Any]],
     name: str,
     notes: Sequence[Remark] = (),
+    metrics: Sequence[str] = (),
+    foreign: bool = False,
 ) -> Swept:
     """Group runs by everything that varied but the seed.
 
     Args:
         records: the runs, whose seeds are known.
         settings: of each run what was set, by key.
+        metrics: the columns that are shown, the first of which rates the cells; by default those of a draft.
+        foreign: whether another program made the runs.
 
     Raises:
         ConfigError: where nothing varied, or no run has a value.
@@ -65,7 +69,7 @@ def sweep_of(
     shown = [{key: one.get(key) for key in factors} for one in settings]
     names = sorted(factors, key=lambda key: -len(factors[key]))
     columns = names[1:] if len(names) == 2 else ()
-    table = draft(records, names[:1] if len(names) == 2 else (), columns, settings=shown, title=name)
+    table = draft(records, names[:1] if len(names) == 2 else (), columns, metrics, settings=shown, title=name)
     quality = next(iter(table["metrics"]))
     if len(factors) > 2:
         table |= {"rows": "cell", "ranked": quality}
@@ -76,7 +80,9 @@ def sweep_of(
         cells[by_match[canonical(one)]].append(replace(record, task=parsed.task))
     for found in cells.values():
         found.sort(key=lambda record: (record.seed, record.name))
-    return Swept(evaluate(parsed, Assigned(cells, notes=tuple(notes))), factors, parsed.metrics[quality])
+    return Swept(
+        evaluate(parsed, Assigned(cells, notes=tuple(notes), foreign=foreign)), factors, parsed.metrics[quality]
+    )
 
 
 def factors_of(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
@@ -212,7 +218,8 @@ def curves(swept: Swept) -> list[plots.Chart]:
         lines = [line for panel in panels for line in panel.lines]
         if max((len(line.points) for line in lines), default=0) < 2:
             continue
-        notes = [one.note, f"the {len(rows)} best of {more + len(rows)}" if more else ""]
+        note = one.note if swept.found.over == "seeds" else one.note.replace("seed", "run")
+        notes = [note, f"the {len(rows)} best of {more + len(rows)}" if more else ""]
         keys = tuple(plots.Key(*key) for key in one.keys)
         drawn.append(plots.Chart(one.title, tuple(map(light, panels)), keys, "; ".join(filter(None, notes))))
     return drawn

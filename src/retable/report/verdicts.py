@@ -1,8 +1,8 @@
 """A verdict on every claim of a table, from its runs: on the means over seeds, and in how many seeds it holds.
 
-Only seeds that every cell of a claim has are used, so that the same seeds stand on both sides. A cell without runs, or
-with a run of those seeds that failed, diverged or has not ended, makes the claim undecided and is named: an average of
-the other runs would compare the survivors alone.
+Only seeds that every cell of a claim has are used, so that the same seeds stand on both sides; where a run has no seed,
+all runs are, and nothing is paired (`unpaired`). A cell without runs, or with a run of those that failed, diverged or
+has not ended, makes the claim undecided and is named: an average of the other runs would compare the survivors alone.
 """
 
 import contextlib
@@ -23,6 +23,7 @@ from retable.report.predicted import predicted_spread
 from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
+from retable.report.unpaired import difference_of, resolve_unpaired, seeded
 from retable.report.worlds import PublishedWorld, RunsWorld, of_seed
 from retable.run.files import FINISHED
 
@@ -163,7 +164,8 @@ def evaluate_claim(
         used.update(named)
     # A run outside the table's cells has no published number of epochs of its own; the table's stands in.
     published = {name: (cell.epochs, cell.fraction) for name, cell in table.cells.items()}
-    seeds = shared_seeds(used)
+    paired = seeded(used)
+    seeds = shared_seeds(used) if paired else {run.seed for found in used.values() for run in found}
     relevant = {name: [run for run in found if run.seed in seeds] for name, found in used.items()}
     scales = [
         scale_of(run, *published.get(name, (table.published_epochs, 1.0)))
@@ -186,7 +188,7 @@ def evaluate_claim(
     faults = missing(used, relevant, seeds)
     if not faults and not alike(scales):
         faults = [f"runs of different scale: {describe(scales)}"]
-    held, counted = count_seeds(table, statements, relevant, seeds)
+    held, counted = count_seeds(table, statements, relevant, seeds) if paired else (0, 0)
     if faults:
         return replace(base, held=held, seeds=counted, reasons=(*faults, *notes))
     verdict, numbers, reasons = settle(table, statements, RunsWorld(table, relevant), claim.beside)
@@ -196,18 +198,22 @@ def evaluate_claim(
     if verdict not in (HOLDS, FAILS):
         return found
     found = replace(found, differs=differing(table, [relevant[name] for name in claim.cells]))
-    intervals = differences_by_seed(table, statements, relevant, seeds)
-    return replace(found, intervals=intervals, resolution=resolution_of(table, statements, relevant, seeds, verdict))
+    intervals = differences(table, statements, relevant, seeds if paired else None)
+    resolution = resolution_of(table, statements, relevant, seeds if paired else None, verdict)
+    return replace(found, intervals=intervals, resolution=resolution)
 
 
 def resolution_of(
     table: Table,
     statements: Sequence[Statement],
     relevant: Mapping[str, Sequence[RunRecord]],
-    seeds: set[int],
+    seeds: set[int] | None,
     verdict: str,
 ) -> Resolution | None:
-    """How certain a verdict is; None where a statement rests on nothing that can be compared over seeds."""
+    """How certain a verdict is; None where a statement rests on nothing that can be compared over seeds.
+
+    Args: seeds: those that all cells have; None where the runs pair with none.
+    """
     evidence = Evidence(RunsWorld(table, relevant), table.metrics)
     comparisons = []
     for statement in statements:
@@ -218,6 +224,8 @@ def resolution_of(
         if own is None:
             return None
         comparisons += own
+    if seeds is None:
+        return resolve_unpaired(verdict == HOLDS, comparisons, RunsWorld(table, relevant))
     worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in sorted(seeds)}
     return resolve(verdict == HOLDS, comparisons, worlds, lambda one: predicted_spread(one, relevant, table.metrics))
 
@@ -265,21 +273,25 @@ def claims_line(verdicts: Sequence[Verdict]) -> str:
     return text
 
 
-def differences_by_seed(
-    table: Table, statements: Sequence[Statement], relevant: Mapping[str, Sequence[RunRecord]], seeds: set[int]
+def differences(
+    table: Table, statements: Sequence[Statement], relevant: Mapping[str, Sequence[RunRecord]], seeds: set[int] | None
 ) -> tuple[Interval, ...]:
-    """The interval of each statement that sets one value of runs over another."""
-    worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in seeds}
+    """The interval of each statement that sets one value of runs over another. Args: seeds: as in `resolution_of`."""
+    worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in seeds or ()}
     found = []
     for statement in statements:
         if statement.difference and all(operand.constant is None for operand in statement.operands):
             high, low = statement.difference
-            values = {}
+            label, values = f"{high.label} - {low.label}", {}
+            if seeds is None:
+                unpaired = difference_of(label, high.metric, high, low, RunsWorld(table, relevant))
+                found += [unpaired] if unpaired else []
+                continue
             for seed, world in worlds.items():
                 with contextlib.suppress(NotThere):
                     values[seed] = high.value(world) - low.value(world)
             finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
-            found.append(interval(f"{high.label} - {low.label}", high.metric, finite))
+            found.append(interval(label, high.metric, finite))
     return tuple(found)
 
 
@@ -330,6 +342,9 @@ def missing(
     for name, found in relevant.items():
         for status in dict.fromkeys(run.status for run in found if run.status != FINISHED):
             ended = sorted(run.seed for run in found if run.status == status)
+            if not all(run.seeded for run in found):
+                faults.append(f"{name}: {len(ended)} of {len(found)} runs {status}")
+                continue
             faults.append(f"{name}: seed{'s' if len(ended) > 1 else ''} {', '.join(map(str, ended))} {status}")
         by_seed = [run.seed for run in found]
         faults += [

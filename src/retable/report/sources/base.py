@@ -6,14 +6,16 @@ numbers or as text; metrics come a step, an epoch or once. Here they become what
 
 import ast
 import math
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from retable.config.keys import flatten, lookup
 from retable.report.runs import RunRecord
 
 SEEDS = ("seed", "random_seed", "rng_seed", "global_seed", "manual_seed", "random_state")
+_SEEDS = {name.replace("_", "") for name in SEEDS}
 EPOCHS = ("trainer.max_epochs", "training.epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs", "epochs")
 SPLITS = ("train", "val", "valid", "validation", "test", "eval")  # as what is measured, or its folder, is called
 UNSEEDED = -1  # the seed of a run that recorded none
@@ -43,6 +45,10 @@ class Source(ABC):
             DataError: where nothing is there, or a file is not what it should be; the message names it.
             ConfigError: where a package is missing; the message says what to install.
         """
+
+    def doubts(self, place: str, records: Sequence[RunRecord]) -> list[str]:
+        """What speaks against the runs at a place being what they were read as, a sentence each."""
+        return []
 
 
 def make_record(
@@ -168,10 +174,19 @@ def history_of(rows: Iterable[Row]) -> dict[str, list[float]]:
     }
 
 
+def is_seed(key: str) -> bool:
+    """Whether a setting is a seed by its name, however that is written.
+
+    >>> [is_seed(key) for key in ("data.seed", "RandomSeed", "random state", "seedling")]
+    [True, True, True, False]
+    """
+    return re.sub(r"[\s_-]", "", key.split(".")[-1].lower()) in _SEEDS
+
+
 def seed_of(config: Mapping[str, Any], key: str | None = None) -> int:
     """A run's seed, under the given key or the shortest that is called a seed; UNSEEDED where there is none."""
     flat = flatten(dict(config))
-    keys = [key] if key else sorted((k for k in flat if k.split(".")[-1] in SEEDS), key=lambda k: (k.count("."), k))
+    keys = [key] if key else sorted(filter(is_seed, flat), key=lambda k: (k.count("."), k))
     for candidate in keys:
         value = lookup(config, candidate)
         if isinstance(value, int | float) and not isinstance(value, bool) and number_of(value).is_integer():

@@ -5,13 +5,17 @@ Any column may be named by a table, as a setting (`match`) or, where it holds nu
 
 import csv
 import io
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from retable.config.keys import canonical, lookup
 from retable.errors import DataError, first_line
 from retable.report.runs import RunRecord
-from retable.report.sources.base import Source, make_record, number_of, value_of
+from retable.report.settings import settings_of
+from retable.report.sources.base import Source, make_record, number_of, planned_epochs, value_of
 from retable.run.files import FAILED, FINISHED, UNFINISHED
 
 _NAMES = ("name", "run", "run_name", "id", "run_id")
@@ -43,7 +47,7 @@ class CSV(Source):
             values = plain([row[key] for row in rows], decimal_comma=between == ";")
             for row, value in zip(rows, values, strict=True):
                 row[key] = value
-        return [self.record(row, number) for number, row in enumerate(rows, 1)]
+        return planned([self.record(row, number) for number, row in enumerate(rows, 1)])
 
     def record(self, row: dict[str, str], number: int) -> RunRecord:
         named = {key.strip().lower(): value for key, value in row.items()}
@@ -53,9 +57,34 @@ class CSV(Source):
         settings = {key.strip(): value_of(value) for key, value in row.items() if value.strip()}
         numbers = {key.strip(): number_of(value) for key, value in row.items() if value.strip()}
         metrics = {key: value for key, value in numbers.items() if value == value}
-        # A column `epoch` says how long the run was.
         record = make_record(name, settings, [{"epoch": 1.0} | metrics] if metrics else [], status)
         return replace(record, summary=True)
+
+    def doubts(self, place: str, records: Sequence[RunRecord]) -> list[str]:
+        keys = settings_of(records)
+        groups: dict[str, list[float]] = {}
+        for record in records:
+            setting = {key: lookup(record.config, key) for key in keys} | {"seed": record.seed}
+            named = "" if record.name.startswith("row ") else record.name
+            epochs = [value for key, value in record.config.items() if key.lower() == "epoch"]
+            groups.setdefault(f"{named} {canonical(setting)}", []).extend(epochs)
+        repeated = [epochs for epochs in groups.values() if len(epochs) > 1]
+        if not repeated or any(len(set(epochs)) < len(epochs) for epochs in repeated):
+            return []
+        text = "differ in epoch alone, as in a file with a row an epoch: here each is taken for a run."
+        return [f"Rows of {place} {text}"]
+
+
+def planned(records: list[RunRecord]) -> list[RunRecord]:
+    """The runs with the epochs that they were to have. Without such a setting a column `epoch` says how far each got,
+    the longest of them so how far all were to get; without one nothing does."""
+    last = max((epoch for record in records if (epoch := number_of(record.config.get("epoch"))) < math.inf), default=0)
+    found = []
+    for record in records:
+        epochs = planned_epochs(record.config, {"epoch": []}) or int(last)
+        result = {key: value for key, value in record.result.items() if key != "config_epochs"}
+        found.append(replace(record, result=result | ({"config_epochs": epochs} if epochs > 0 else {})))
+    return found
 
 
 def plain(values: list[str], decimal_comma: bool) -> list[str]:

@@ -3,7 +3,7 @@
 A run is a folder with events; what lies below it (`train/`, `val/`, the folders of `add_hparams` and `add_scalars`) is
 part of it. Folders called train, val or test without a run above them are parts of the folder that holds them, as Keras
 leaves them. Settings come from the HParams tab's records, from Lightning's `hparams.yaml`, and from a path's
-`key=value`; TensorBoard records nothing else of a run.
+`key=value`; TensorBoard records nothing else of a run (what a name holds otherwise, `sources.names` reads).
 """
 
 import re
@@ -28,8 +28,7 @@ class TensorBoard(Source):
 
     def read(self, place: str) -> list[RunRecord]:
         root = Path(place)
-        folders = {path.parent for path in root.rglob("*tfevents*") if path.is_file()}
-        logs = {folder: Log(folder) for folder in sorted(folders)}
+        logs = {folder: Log(folder) for folder in sorted(folders_of(root))}
         logs = {folder: log for folder, log in logs.items() if log.scalars or log.settings}
         if not logs:
             raise DataError(f"{place}: no event file with scalars; accepted: {self.place}")
@@ -110,6 +109,34 @@ def plain(value: Any) -> Any:
     if kind == "number_value":
         return int(value.number_value) if value.number_value.is_integer() else value.number_value
     return value_of(value.string_value) if kind == "string_value" else bool(value.bool_value)
+
+
+def folders_of(root: Path) -> Iterator[Path]:
+    """The folders with event files at and below a place.
+
+    Links to folders are followed, each folder is one once and by its own path where it has one there; a link to a
+    folder that holds it, or the place, is not.
+    """
+    seen: set[Path] = set()
+    waiting, links = [root], list[Path]()
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.pop(0)
+        real = folder.resolve()
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            inside = sorted(folder.iterdir())
+        except OSError:  # not there, or not to be read
+            continue
+        if any("tfevents" in path.name and path.is_file() for path in inside):
+            yield folder
+        for path in inside:
+            if path.is_symlink() and path.is_dir():
+                target = path.resolve()
+                links += [] if real.is_relative_to(target) or root.resolve().is_relative_to(target) else [path]
+            elif path.is_dir():
+                waiting.append(path)
 
 
 def top(folder: Path, root: Path, logs: Any) -> Path:

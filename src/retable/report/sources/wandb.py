@@ -30,6 +30,8 @@ class WandB(Source):
         path = Path(place)
         if not path.exists() and len(path.parts) == 2 and not path.is_absolute():
             return self.read_project(place)
+        if path.suffix == ".csv" and path.is_file():
+            raise DataError(f"{place}: a CSV file; accepted: an export of W&B with --from csv")
         files = [path] if path.is_file() else sorted(path.rglob("*.wandb"))
         if not files:
             raise DataError(f"{place}: no run file (*.wandb); accepted: {self.place}")
