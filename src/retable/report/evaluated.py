@@ -78,6 +78,7 @@ class Evaluated:
         found = [verdict.resolution for verdict in self.verdicts if verdict.resolution]
         return UNPAIRED if found and all(one.runs for one in found) else RESOLVED
 
+    @property
     def under_assumptions(self) -> list[tuple[list[list[str]], str]]:
         """Of each assumed setting a table of texts, its head first, and which values come nearest to the published."""
         claims = [verdict.id for verdict in self.verdicts]
