@@ -106,11 +106,11 @@ def report_command(options: argparse.Namespace, table: Path | str | None, folder
         folder: where they go, if not to the usual place.
     """
     words = ["retable", "report", "--from", options.program, *options.paths]
-    words += ["--table", str(table)] if table else []
     for name in ("seed", "name"):
         words += [f"--{name}", value] if (value := getattr(options, name)) else []
     for name in ("where", "without") if table else ("where", "metric", "without"):
         words += [word for value in getattr(options, name) for word in (f"--{name}", value)]
+    words += ["--table", str(table)] if table else []
     words += ["--output", str(folder)] if folder else []
     return shlex.join(words)
 
