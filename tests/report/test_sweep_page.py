@@ -4,11 +4,13 @@ import html
 import itertools
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
 from retable.errors import ConfigError
 from retable.report import plots
+from retable.report.draft import metrics_of
 from retable.report.html import table_page
 from retable.report.sweep_page import note_sweep, sweep_lines, write_sweep_page
 from retable.report.swept import effect_size, pairs, parallel, sections, sweep_of
@@ -41,6 +43,17 @@ def test_one_factor_is_a_row_a_value_with_its_effect(swept):
     assert context["best"][0] == {"settings": ["0.2"], "mean": "0.7500", "std": "0.0707", "n": 2}
     assert context["pairs"] == []
     assert context["parallel"] is None
+
+
+def test_times_are_no_metrics_of_a_table(make_run):
+    """`seconds/val` says how long validation took; whoever wants it asks for it."""
+    runs = []
+    for dropout in (0.2, 0.5):
+        run = make_run("a", [0.1, 0.5], config={"dropout": {"p": dropout}})
+        runs.append(replace(run, history=run.history | {"seconds/val": [1.0, 1.0], "seconds/train": [9.0, 9.0]}))
+    settings = [{"dropout.p": 0.2}, {"dropout.p": 0.5}]
+    assert [metric.column for metric in sweep_of(runs, settings, "toy/sweep").found.metrics] == ["val/accuracy"]
+    assert list(metrics_of(runs, ["seconds/val"])) == ["seconds_val"]
 
 
 def test_two_factors_are_rows_and_columns_and_one_heat_map(swept):

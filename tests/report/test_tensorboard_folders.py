@@ -37,7 +37,7 @@ def test_settings_in_names_are_read_by_a_pattern(tmp_path, monkeypatch, capsys):
     main(["table", "new", "--from", "tensorboard", "runs", "--name", pattern, "--output", "t.yaml"])
     text = Path("t.yaml").read_text()
     assert yaml.safe_load(text)["table"]["grid"] == [{"optimizer.lr": [0.01, 0.1]}]
-    assert f"# Then: retable report --from tensorboard runs --table t.yaml --name '{pattern}'" in text
+    assert f"# Then: retable report --from tensorboard runs --name '{pattern}' --table t.yaml" in text
     main(["report", "--from", "tensorboard", "runs", "--name", pattern, "--table", "t.yaml", "--output", "pages"])
     page = Path("pages/t/report.md").read_text()
     assert "| 0.1 | **0.1500 ± 0.0707** (2) |" in page  # 0.1 and 0.2

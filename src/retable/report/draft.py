@@ -22,6 +22,8 @@ _HEAD = """\
 #   - {{text: {first} is best, kind: best, metric: {metric}, cell: {first}}}
 # Then: {command}
 """
+_HELD_OUT = {"val", "valid", "validation", "test", "eval"}
+_TIMES = {"seconds", "time", "duration", "runtime"}  # how long something took is a metric of who asks for it
 
 
 def draft(
@@ -113,7 +115,7 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
             c for c in columns if not is_seed(c)
         ]
         held_out = [
-            c for c in columns if {"val", "valid", "validation", "test", "eval"} & set(re.split(r"[/_.\s-]", c.lower()))
+            c for c in columns if _HELD_OUT & (words := set(re.split(r"[/_.\s-]", c.lower()))) and not words & _TIMES
         ]
         found = sorted(held_out or columns, key=_is_less)[:_MOST]
     if not found:
