@@ -10,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,8 @@ def words_of(line: str, folder: Path) -> list[str]:
     ]
     if resumed:
         return ["train", *resumed]
-    words = [word for word in words if not word.startswith("trainer.max_epochs=")]
+    words = [word for word in words if not word.startswith(("trainer.max_epochs=", "hydra.sweeper.trials="))]
+    words += ["hydra.sweeper.trials=2"] if "hydra/sweeper=optuna" in words else []
     tasks = [path.read_text() for path in (folder / "conf/task").glob("*.yaml")]
     small = [word for word in SMALL if word != "data=sample" or not any("[/lightning" in task for task in tasks)]
     small = [word for word in small if not word.startswith("logger") or not any("logger=" in one for one in words)]
@@ -94,7 +96,7 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pytest.
         elif kind == "python":
             compile(block, str(page), "exec")
         for line in lines(block) if kind == "sh" else ():
-            if line.startswith(NOT_RUN):
+            if line.startswith(NOT_RUN) or ("hydra/sweeper=optuna" in line and find_spec("optuna") is None):
                 continue
             if line.startswith("cd "):
                 folder /= line[3:]
@@ -115,6 +117,19 @@ def test_a_page_can_be_followed(page: Path, tmp_path: Path, monkeypatch: pytest.
                 env=environment,
             )
             assert done.returncode == 0, f"{line}: {done.stderr}\n{done.stdout[-2000:]}"
+
+
+@pytest.mark.pages
+@pytest.mark.skipif("RETABLE_DATA" not in os.environ, reason="RETABLE_DATA names no folder of real data")
+def test_the_commands_of_the_gallery_end_well(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    text = (ROOT / "results/README.md").read_text()
+    commands = [re.sub(r"\s+#.*", "", line) for line in re.findall(r"^    (retable .*)", text, re.MULTILINE)]
+    assert [shlex.split(command)[1] for command in commands] == ["report", "verify"]
+    for command in commands:
+        words = [*shlex.split(command)[1:], *(["--epochs", "1"] if " verify " in command else [])]
+        done = subprocess.run([*RETABLE, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
 def test_make_targets_that_pages_name_exist() -> None:
