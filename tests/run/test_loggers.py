@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pytorch_lightning.loggers import CSVLogger
 
 from retable.config.compose import Composer
 from retable.config.identity import identity
@@ -60,6 +61,25 @@ def test_csv_goes_on_in_its_file(parts, tmp_path):
     hyperparameters = yaml.safe_load((tmp_path / "run" / "csv" / "hparams.yaml").read_text())
     assert hyperparameters == identity(config) | {"trainer.precision": "32"}
     assert (tmp_path / "run" / "val").exists()
+
+
+def test_a_logger_learns_what_became_of_the_run(compose, tmp_path, monkeypatch):
+    """By its last word: Lightning's own comes before, and is of the fit alone."""
+    words: list[str] = []
+    monkeypatch.setattr(CSVLogger, "finalize", lambda _self, status: words.append(status))
+    config = compose(*TINY, "logger=csv")
+    epochs: list[int] = []
+    stop = {"on_epoch": lambda row: epochs.append(row["epoch"]), "should_interrupt": lambda: 1 in epochs}
+    assert execute(config, tmp_path / "run", **stop)["status"] == "interrupted"
+    assert words.pop() == "failed"
+    assert execute(config, tmp_path / "run")["status"] == "finished"
+    assert words.pop() == "success"
+    diverges = compose(*TINY, "logger=csv", "optimizer.lr=1e30")
+    assert execute(diverges, tmp_path / "diverges")["status"] == "diverged"
+    assert words.pop() == "failed"
+    with pytest.raises(ZeroDivisionError):
+        execute(config, tmp_path / "fault", on_epoch=lambda row: 1 / 0)
+    assert words.pop() == "failed"
 
 
 def test_the_learning_rate_of_steps(compose, tmp_path):

@@ -152,10 +152,12 @@ def _execute(
         callbacks = make_callbacks(config, None, directory)
         loggers = make_loggers(config, directory, atomic.read_json(directory / files.RUN) or {}, callbacks)
         its_trainer = functools.partial(make_trainer, config["trainer"], kind, loggers=loggers)
+        result: dict[str, Any] = {}
         try:
-            return foreign_train.execute(config, directory, kind, its_trainer, callbacks, meeting, **hooks)
+            result = foreign_train.execute(config, directory, kind, its_trainer, callbacks, meeting, **hooks)
         finally:
-            close_loggers(loggers)
+            close_loggers(loggers, result.get("status") == FINISHED)
+        return result
     pl.seed_everything(config["seed"], verbose=False)
     data = make_data(config)
     task = make_task(config, data)
@@ -203,10 +205,11 @@ def _execute(
     else:
         trainer = make_trainer(trained["trainer"], kind, record, callbacks, loggers)
     seconds = {"setup": time.perf_counter() - clock}
-    outcome: dict[str, Any] = {"status": FINISHED}
+    outcome: dict[str, Any] = {}
     try:
         with companions:
             fit(trainer, task, data, record, found, config)
+        outcome = {"status": FINISHED}
     except (Interrupted, RuntimeError) as error:
         record.close()
         if not isinstance(error, Interrupted) and not ddp.ended_elsewhere(error, meeting, should_interrupt):
@@ -218,7 +221,7 @@ def _execute(
         record.close()
         raise
     finally:
-        close_loggers(loggers)
+        close_loggers(loggers, outcome.get("status") == FINISHED)
     record.close(identity(config))
     files.write_history(directory / files.HISTORY, record.rows)  # a loss of power may have left less than a checkpoint
     seconds |= phases(record)

@@ -100,13 +100,13 @@ def make_loggers(
     return made
 
 
-def close_loggers(loggers: Iterable[Logger]) -> None:
-    """End the loggers' runs: a process may train another one after this one."""
+def close_loggers(loggers: Iterable[Logger], finished: bool) -> None:
+    """End the loggers' runs, as a process may train another one after this one; with what became of it."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.finish()
+            logger.experiment.finish(exit_code=0 if finished else 1)
         else:
-            logger.finalize("success")
+            logger.finalize("success" if finished else "failed")
 
 
 def _nodes(config: dict[str, Any]) -> dict[str, Any]:
