@@ -91,6 +91,8 @@ REFUSED = {
         "trainer.limit_train_batches=0: accepted: a number of batches (1, 2, ...) or a share in (0, 1]"
     ),
     "+logger.foo=1": "logger.foo: no such key; accepted: tensorboard",
+    "+activation.foo=1": "activation.foo: no such key; accepted: inplace",
+    "+augment.foo=1": "augment.foo: no such key; accepted: mode, transforms, rotate, hflip, vflip, noise",
     "+task.foo=1": "task.foo: no such key; accepted: metric",
     "sweep.workers=many": "sweep.workers=many: accepted: auto, or a whole number of at least 1",
     "sweep.workers=0": "sweep.workers=0: accepted: auto, or a whole number of at least 1",

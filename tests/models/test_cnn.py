@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from retable.models.cnn import CNN
 from retable.models.parts import Dropout
+from retable.run.assemble import make_data, make_task
 
 DIGITS, COLOUR = (1, 28, 28), (3, 32, 32)
 digits = functools.partial(CNN, DIGITS, 10, width=8, hidden=None, pool="between", pool_strides=(2, 2, 1))
@@ -164,3 +165,12 @@ def test_forward_by_hand(order):
     x = torch.sigmoid(x.flatten(1) @ w["head.1.weight"].T + w["head.1.bias"])
     x = x @ w["head.3.weight"].T + w["head.3.bias"]
     torch.testing.assert_close(model.eval()(images), x)
+
+
+def test_an_activation_of_torchs_takes_its_keys(compose):
+    """In a sweep over such a key all runs were equal: the class alone was taken."""
+    words = ("task=mnist", "data=sample", "activation._target_=torch.nn.LeakyReLU", "+activation.negative_slope=0.3")
+    config = compose(*words)
+    model = make_task(config, make_data(config)).model
+    slopes = [layer.negative_slope for layer in model.modules() if isinstance(layer, torch.nn.LeakyReLU)]
+    assert slopes == [0.3, 0.3, 0.3]

@@ -1,7 +1,7 @@
 """A Task from a config and from what its data look like; also from what a checkpoint says of both."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -119,11 +119,21 @@ def _make_model(config: dict[str, Any], data: Described) -> nn.Module:
     chosen, name = config["activation"].get("name"), config["model"].get("name")
     if "activation" not in known and chosen != "relu":
         raise ConfigError(f"activation={chosen}: model={name} has its own; accepted: relu")
-    activation = target_of(config["activation"], "activation")
+    activation = _activation(config["activation"])
     task = target_of(config["task"], "task")
     channels = task.channels(config["task"], len(data.classes))
     context = {"activation": activation, "dropout": dropout, "num_classes": channels, "classes": tuple(data.classes)}
     return build(config["model"], "model", in_shape=tuple(data.image_shape), **context)
+
+
+def _activation(node: dict[str, Any]) -> Callable[[], nn.Module]:
+    """What makes a layer: the class, with the keys that its node has."""
+    target = target_of(node, "activation")
+    given = {key: value for key, value in node.items() if key not in ("name", "_target_")}
+    if not given:
+        return target
+    build(node, "activation")  # refuses what the class does not take
+    return functools.partial(target, **given)
 
 
 def _make_optimizer(node: dict[str, Any], weights: Any) -> torch.optim.Optimizer:

@@ -163,6 +163,8 @@ def make_augment(node: Mapping[str, Any]) -> Augment | None:
     """
     names, mode = node["transforms"], node["mode"]
     known = [name for name, value in node.items() if isinstance(value, Mapping)]
+    if unread := [key for key in node if key not in ("name", "mode", "transforms", *known)]:
+        raise ConfigError(f"augment.{unread[0]}: no such key; accepted: mode, transforms, {', '.join(known)}")
     if not isinstance(names, list):
         raise ConfigError(f"augment.transforms={names}: accepted: a list of {', '.join(known)}")
     for name in names:
