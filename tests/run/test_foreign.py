@@ -269,6 +269,23 @@ def test_evaluate_gives_what_was_logged_in_training_of_the_last_and_the_best_epo
     assert retable.evaluate(retable.load(project / "run", which="best")).metrics["val_acc"] == best["val_acc"]
 
 
+def test_slurms_variables_bring_in_no_other_jobs_weights(project, in_process, monkeypatch):
+    """Lightning takes up `hpc_ckpt_1.ckpt` of its root folder wherever it sees them, whatever it is to do."""
+    for name, lr in (("run", "0.3"), ("other", "0.0")):
+        execute(composed(f"module.lr={lr}", "trainer.max_epochs=2"), project / name)
+    wanted = history(project / "run")[-1]
+    slurm = {"JOB_ID": "7", "JOB_NAME": "sweep", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    for key, value in (slurm | {"NNODES": "1", "JOB_NODELIST": "node1", "NTASKS_PER_NODE": "1"}).items():
+        monkeypatch.setenv(f"SLURM_{key}", value)
+    Path("hpc_ckpt_1.ckpt").write_bytes((project / "other" / files.CHECKPOINT).read_bytes())
+    found = retable.evaluate(retable.load(project / "run"), split="val").metrics
+    assert found["val_acc"] == pytest.approx(wanted["val_acc"])
+    Path("hpc_ckpt_1.ckpt").write_text("no checkpoint")
+    assert calibrate(composed())["seconds_per_step"] > 0
+    monkeypatch.setattr(foreign, "_TRIED", set())
+    assert check(composed("seed=5"))["parameters"] > 0
+
+
 def test_evaluate_on_other_arguments_of_the_data_and_on_the_test_set(project, in_process):
     execute(composed("module._target_=stranger.Tested", "trainer.max_epochs=1"), project / "run")
     code, shown = in_process("evaluate", "run")  # the test set, where both have one

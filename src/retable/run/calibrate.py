@@ -115,10 +115,13 @@ def _calibrate_foreign(config: dict[str, Any], kind: str) -> dict[str, float | N
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     watch, settings = _Stopwatch(), config["trainer"]
     limits = {"limit_train_batches": _WARM_UP + _STEPS, "limit_val_batches": 2, "num_sanity_val_steps": 0}
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     device = {"accelerator": "gpu" if kind == "cuda" else "cpu", "devices": 1}
     precision = {"precision": precisions.lightnings(settings["precision"])}
-    trainer = pl.Trainer(max_epochs=1, logger=False, callbacks=[watch], **limits, **quiet, **device, **precision)
+    root = {"default_root_dir": foreign.empty_root()}
+    trainer = pl.Trainer(
+        max_epochs=1, logger=False, callbacks=[watch], **root, **limits, **quiet, **device, **precision
+    )
     trainer.fit(foreign.make_module(config), datamodule=foreign.make_data(config))
     memory = facts.peak_memory_mb(kind)
     found = {"seconds": None, "host_mb": memory["host"], "gpu_mb": memory["gpu"]}

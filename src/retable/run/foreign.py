@@ -4,6 +4,7 @@ A config with a section `module` (conf/lightning.yaml) is such a run; `retable.r
 """
 
 import functools
+import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -92,6 +93,20 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
 _TRIED: set[Any] = set()
 
 
+def empty_root() -> str:
+    """The root folder of a Trainer that keeps nothing: one of this process's, in which nothing lies.
+
+    Lightning takes up the newest `hpc_ckpt_*.ckpt` of its root folder, by default the working directory, wherever it
+    sees SLURM's variables: another job's weights.
+    """
+    return _empty_folder().name
+
+
+@functools.cache
+def _empty_folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="retable-")  # goes with the process
+
+
 def _try(
     config: dict[str, Any], module: pl.LightningModule, data: pl.LightningDataModule
 ) -> tuple[list[str], dict[str, bool]]:
@@ -99,7 +114,8 @@ def _try(
     quieten_lightning()
     kind, _ = devices.resolve(config["trainer"]["device"])
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    trainer = pl.Trainer(fast_dev_run=1, accelerator="gpu" if kind == "cuda" else "cpu", devices=1, **quiet)
+    kind = "gpu" if kind == "cuda" else "cpu"
+    trainer = pl.Trainer(fast_dev_run=1, accelerator=kind, devices=1, default_root_dir=empty_root(), **quiet)
     trainer.fit(module, datamodule=data)
     return list(scalars(trainer)), declared_directions(trainer)
 

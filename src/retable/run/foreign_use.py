@@ -155,6 +155,7 @@ def _trainer(trained: TrainedModule) -> pl.Trainer:
     return pl.Trainer(
         accelerator="gpu" if kind == "cuda" else "cpu",
         devices=1,
+        default_root_dir=foreign.empty_root(),
         precision=precisions.lightnings(precision if kind == "cuda" else precisions.without_gpu(precision)),
         logger=False,
         limit_predict_batches=trained.config["trainer"].get("limit_predict_batches"),
