@@ -281,7 +281,7 @@ def test_slurms_variables_bring_in_no_other_jobs_weights(project, in_process, mo
     found = retable.evaluate(retable.load(project / "run"), split="val").metrics
     assert found["val_acc"] == pytest.approx(wanted["val_acc"])
     Path("hpc_ckpt_1.ckpt").write_text("no checkpoint")
-    assert calibrate(composed())["seconds_per_step"] > 0
+    assert calibrate(composed("trainer.precision=32"))["seconds_per_step"] > 0
     monkeypatch.setattr(foreign, "_TRIED", set())
     assert check(composed("seed=5"))["parameters"] > 0
 
