@@ -260,6 +260,20 @@ def test_other_data_under_a_begun_run_is_refused(compose, tmp_path):
         execute(config, tmp_path / "run")
 
 
+@pytest.mark.parametrize("more", [(), ("trainer.gradient_clip_val=1.0",)], ids=["chunks", "single steps"])
+@pytest.mark.parametrize("steps", [10, 14])  # within the second epoch of seven steps, and at its end
+def test_a_run_of_so_many_steps_is_resumed(compose, tmp_path, steps, more):
+    small = ("task=mnist", "data=sample", "data.fraction=0.1", "model.width=4", "trainer.device=cpu", "logger=none")
+    config = compose(*small, "trainer.max_epochs=3", f"trainer.max_steps={steps}", *more)
+    execute(config, tmp_path / "whole")
+    epochs: list[int] = []
+    stop = {"on_epoch": lambda row: epochs.append(row["epoch"]), "should_interrupt": lambda: 1 in epochs}
+    assert execute(config, tmp_path / "parts", **stop)["status"] == "interrupted"
+    assert execute(config, tmp_path / "parts")["status"] == "finished"
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
+    assert [row["step"] for row in history(tmp_path / "whole")] == [7, steps]
+
+
 def test_what_killed_writers_have_left_is_swept_up(tmp_path):
     old, new = tmp_path / ".result.json.tmp-old", tmp_path / ".result.json.tmp-new"
     for path in (old, new):

@@ -132,6 +132,18 @@ def test_a_resumed_run_equals_an_undisturbed_one(project, data):
     assert len({row["lr"] for row in history(project / "whole")}) > 1  # the plateau was met
 
 
+@pytest.mark.parametrize("steps", [20, 24])  # within the third epoch, and at its end
+def test_a_run_of_so_many_steps_is_resumed(project, steps):
+    config = composed("module.lr=0.05", "trainer.max_epochs=5", f"trainer.max_steps={steps}")
+    execute(config, project / "whole")
+    with pytest.raises(Stopped):
+        execute(config, project / "parts", on_epoch=stop_after(1))
+    files.remove([project / "parts" / files.RESULT])
+    execute(config, project / "parts")
+    assert history(project / "parts") == history(project / "whole")
+    assert [row["step"] for row in history(project / "whole")] == [8, 16, steps]
+
+
 def test_two_seeds_differ(project):
     for seed in (0, 1):
         execute(composed(f"seed={seed}", "trainer.max_epochs=1"), project / str(seed))
