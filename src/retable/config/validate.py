@@ -237,6 +237,11 @@ def _validate_foreign(config: dict[str, Any]) -> None:
                 f"{group}={(config[group] or {}).get('name')}: task={name} is a LightningModule of its own, which takes"
                 f" none; accepted: keys of module, data, trainer and logger"
             )
+    if (config.get("trainer") or {}).get("compile"):
+        raise ConfigError(
+            f"trainer.compile=true: task={name} is a LightningModule of its own; accepted: false (it may compile itself"
+            " in configure_model)"
+        )
     for key in config["task"]:
         if key not in _FOREIGN_TASK:
             raise ConfigError(f"task.{key}: no such key; accepted: {', '.join(_FOREIGN_TASK)}")
