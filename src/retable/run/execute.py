@@ -310,8 +310,8 @@ def make_trainer(
     # Lightning's handler of SIGTERM raises SystemExit at a batch's end, and speaks to the other ranks in between what
     # they say to each other. What a signal means is up to whoever trains: `should_interrupt`.
     trainer._signal_connector.register_signal_handlers = lambda: None
-    # With max_steps Lightning takes any epoch that it goes on from for one that was cut, and begins no other: what a run
-    # counts of an epoch is then not there, or the epoch's figures come twice. Checkpoints here are of whole epochs.
+    # With max_steps Lightning takes any epoch that it goes on from for one that was cut, and begins no other: what a
+    # run counts of an epoch is then not there, or the epoch's figures come twice. Checkpoints here are of whole epochs.
     trainer.fit_loop._iteration_based_training = lambda: False
     return trainer
 
