@@ -132,6 +132,17 @@ def test_a_resumed_run_equals_an_undisturbed_one(project, data):
     assert len({row["lr"] for row in history(project / "whole")}) > 1  # the plateau was met
 
 
+@pytest.mark.parametrize("more", ["trainer.check_val_every_n_epoch=2", "trainer.precision=64-true"])
+def test_what_differs_from_epoch_to_epoch_does_not_hinder_going_on(project, more):
+    config = composed("module.lr=0.05", "trainer.max_epochs=4", more)
+    execute(config, project / "whole")
+    with pytest.raises(Stopped):
+        execute(config, project / "parts", on_epoch=stop_after(1))
+    files.remove([project / "parts" / files.RESULT])
+    execute(config, project / "parts")
+    assert history(project / "parts") == history(project / "whole")
+
+
 @pytest.mark.parametrize("steps", [20, 24])  # within the third epoch, and at its end
 def test_a_run_of_so_many_steps_is_resumed(project, steps):
     config = composed("module.lr=0.05", "trainer.max_epochs=5", f"trainer.max_steps={steps}")

@@ -80,7 +80,9 @@ class Logged(Record):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         super().on_train_start(trainer, pl_module)
-        loaders = {"training": trainer.train_dataloader, "validation": trainer.val_dataloaders}
+        loaders = {"training": trainer.train_dataloader}
+        if trainer.check_val_every_n_epoch in (None, 1):  # else there is no loader yet where the first epoch has none
+            loaders["validation"] = trainer.val_dataloaders
         found = fingerprint(trainer.datamodule, loaders)
         if not same_items(found[0], trainer.strategy.broadcast(found[0])):
             raise RetableError(f"rank {trainer.global_rank}: not the data of rank 0; accepted: the same on all nodes")
@@ -205,6 +207,8 @@ def _fit(
         seeded()
         record.before_training(merged(trainer.validate(module, datamodule=data, verbose=False)))
     seeded()
+    if config["trainer"]["precision"] == "64-true":
+        module.double()  # as Lightning will; it reads a checkpoint's weights before, though
     trainer.fit(module, datamodule=data, ckpt_path=found, weights_only=True)
     if not record.rows:
         return
