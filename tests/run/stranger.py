@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
@@ -125,3 +126,12 @@ class Named(LitNet):
     def predict_step(self, batch, batch_idx):
         logits = self(batch)
         return {"label": logits.argmax(1), "margin": logits.max() - logits.min()}
+
+
+class FolderData(LeavesData):
+    """Its hyperparameters are no plain values."""
+
+    def __init__(self, batch_size: int = 32, workers: int = 0, folder: str = "."):
+        super().__init__(batch_size, workers)
+        self.folder = Path(folder)
+        self.save_hyperparameters({"folder": self.folder, "made_by": object()})

@@ -117,7 +117,7 @@ def test_it_is_what_lightning_itself_trains(project):
     }
 
 
-@pytest.mark.parametrize("data", ["LeavesData", "OwnGenerator", "workers"])
+@pytest.mark.parametrize("data", ["LeavesData", "OwnGenerator", "FolderData", "workers"])
 def test_a_resumed_run_equals_an_undisturbed_one(project, data):
     overrides = ["data.workers=2"] if data == "workers" else [f"data._target_=stranger.{data}"]
     config = composed("module.lr=0.05", "trainer.max_epochs=5", *overrides)
@@ -130,6 +130,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(project, data):
     execute(config, project / "parts")
     assert history(project / "parts") == history(project / "whole")
     assert len({row["lr"] for row in history(project / "whole")}) > 1  # the plateau was met
+    assert retable.evaluate(retable.load(project / "parts"), split="val").metrics["val_acc"] > 0.5
 
 
 @pytest.mark.parametrize("more", ["trainer.check_val_every_n_epoch=2", "trainer.precision=64-true"])

@@ -168,9 +168,10 @@ class Logged(Record):
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         # They are in the config; objects among them would keep the checkpoint from being read without executing code.
-        kept = checkpoint.get(pl_module.CHECKPOINT_HYPER_PARAMS_KEY, {})
-        if not all(isinstance(value, int | float | str | None) for value in kept.values()):
-            del checkpoint[pl_module.CHECKPOINT_HYPER_PARAMS_KEY]
+        for key in (pl_module.CHECKPOINT_HYPER_PARAMS_KEY, trainer.datamodule.CHECKPOINT_HYPER_PARAMS_KEY):
+            kept = checkpoint.get(key, {})
+            if not all(isinstance(value, int | float | str | None) for value in kept.values()):
+                del checkpoint[key]
 
 
 def _record(config: dict[str, Any], directory: Path, extra: dict[str, Any], events: Any, **more: Any) -> Logged:
