@@ -186,6 +186,33 @@ def test_an_optimizer_of_ours_for_a_module_without_one(project):
         check(composed("optimizer=sgd"))
 
 
+def test_a_callbacks_direction_is_that_of_the_tasks_metric(project):
+    asked = (
+        "callbacks=early_stopping",
+        "callbacks.early_stopping.monitor=val_acc",
+        "callbacks.early_stopping.patience=1",
+    )
+    with pytest.raises(ConfigError, match=r"^callbacks.early_stopping.mode=auto: accepted: min, max"):
+        check(composed(*asked))
+    result = execute(composed(*asked, "+task.mode=max", "module.lr=0.0", "trainer.max_epochs=4"), project / "run")
+    assert result["epochs"] == 2  # no better than the first
+
+
+def test_a_scheduler_of_ours_that_counts_steps(project):
+    words = ("module._target_=stranger.Bare", "optimizer=sgd", "optimizer.lr=0.1", "scheduler=one_cycle")
+    execute(composed(*words, "trainer.max_epochs=2"), project / "run")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    torchs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=2 * 8, cycle_momentum=False)
+    rates = []
+    for _ in range(2 * 8):
+        optimizer.step()
+        torchs.step()
+        rates.append(torchs.get_last_lr()[0])
+    assert [row["lr"] for row in history(project / "run")] == pytest.approx(
+        rates[7::8]
+    )  # behind each epoch's last step
+
+
 def test_parts_that_are_objects(project):
     config = composed("+module.activation={_target_: torch.nn.Tanh}", "trainer.max_epochs=1")
     assert type(foreign.make_module(config).net[1]).__name__ == "Tanh"

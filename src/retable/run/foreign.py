@@ -18,6 +18,7 @@ from retable.config.one_lightning import is_of_the_other
 from retable.errors import ConfigError, first_line
 from retable.run import devices, facts
 from retable.run.output import quieten_lightning
+from retable.training.schedule import length_of
 
 
 def make_module(config: dict[str, Any]) -> pl.LightningModule:
@@ -66,8 +67,10 @@ def _optimizers(config: dict[str, Any], module: pl.LightningModule) -> dict[str,
     node = config.get("scheduler") or {}
     if not node.get("_target_"):
         return {"optimizer": optimizer}
-    scheduler = build(node, "scheduler", optimizer)
-    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "monitor": config["task"]["metric"]}}
+    interval = node.get("interval", "epoch")
+    scheduler = build(node, "scheduler", optimizer, ignore=("interval",), **length_of(interval, module._trainer))
+    settings = {"scheduler": scheduler, "interval": interval, "monitor": config["task"]["metric"]}
+    return {"optimizer": optimizer, "lr_scheduler": settings}
 
 
 def check(config: dict[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from retable import checks
 from retable.data.loader import Chunk, batches_per_chunk
-from retable.errors import ConfigError, DataError
+from retable.errors import DataError
 from retable.tasks.build import rebuilt
 from retable.tasks.chunks import ChunkSteps
 from retable.tasks.measured import Measured
@@ -26,6 +26,7 @@ from retable.training.captured import keep_on_device
 from retable.training.gradients import GRAD_NORM_EVERY, GradientNorms
 from retable.training.losses_seen import LossesSeen
 from retable.training.memory import keep_freed_memory
+from retable.training.schedule import length_of
 
 _NEVER = 2**62  # epochs
 
@@ -101,20 +102,11 @@ class Task(Measured):
             group["lr"] = self.lr
         if self._make_scheduler is None:
             return {"optimizer": optimizer}
-        scheduler = self._make_scheduler(optimizer, **self._length())
+        scheduler = self._make_scheduler(optimizer, **length_of(self.scheduler_interval, self._trainer))
         config = {"scheduler": scheduler, "interval": self.scheduler_interval, "monitor": "val/loss"}
         if isinstance(scheduler, ReduceLROnPlateau):  # Lightning would step it behind the epoch's checkpoint
             config["frequency"] = _NEVER
         return {"optimizer": optimizer, "lr_scheduler": config}
-
-    def _length(self) -> dict[str, int]:
-        """The training's length, for a scheduler that counts steps; without a Trainer, some length to try it with."""
-        if self.scheduler_interval != "step":
-            return {}
-        steps = 1000 if self._trainer is None else self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise ConfigError("scheduler.interval=step: a training without an end; accepted: with trainer.max_epochs")
-        return {"total_steps": int(steps)}
 
     def on_train_start(self) -> None:
         if self.device.type == "cpu":

@@ -1,11 +1,13 @@
 """A learning rate that changes with every optimizer step."""
 
 import math
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from retable import checks
+from retable.errors import ConfigError
 
 
 class WarmupCosine(LambdaLR):
@@ -41,3 +43,17 @@ class WarmupCosine(LambdaLR):
             return factor
 
         super().__init__(optimizer, [of(group["lr"]) for group in optimizer.param_groups])
+
+
+def length_of(interval: str, trainer: Any) -> dict[str, int]:
+    """The training's length, for a scheduler that counts steps; without a Trainer, some length to try it with.
+
+    Raises:
+        ConfigError: for a training without an end.
+    """
+    if interval != "step":
+        return {}
+    steps = 1000 if trainer is None else trainer.estimated_stepping_batches
+    if steps == float("inf"):
+        raise ConfigError("scheduler.interval=step: a training without an end; accepted: with trainer.max_epochs")
+    return {"total_steps": int(steps)}
