@@ -5,9 +5,10 @@ import pytest
 
 from retable.experiment.statement import KINDS
 from retable.report.evaluated import evaluate
+from retable.report.headline import claims_line
 from retable.report.intervals import holm, lower_p, seeds_needed, two_sided_p
 from retable.report.markdown import report
-from retable.report.verdicts import claims_line, evaluate_claims
+from retable.report.verdicts import evaluate_claims
 
 BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
 

@@ -99,3 +99,12 @@ def without_gpu(precision: str) -> str:
     ('32', '32', 'bf16-mixed')
     """
     return "32" if precision.startswith("16-") or precision in _BY_WORK else precision
+
+
+def is_full(precision: str) -> bool:
+    """Whether it is float32 or more throughout, in this project's names or in Lightning's; also where it is yet open.
+
+    >>> is_full("32"), is_full("64-true"), is_full("tf32"), is_full("bf16-mixed")
+    (True, True, False, False)
+    """
+    return precision in ("auto", "32", "32-true", "64", "64-true")

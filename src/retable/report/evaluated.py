@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from retable.config.precisions import is_full
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.table import Table
 from retable.report.alternatives import Variation, nearest_text, untried, variation_lines, variations, with_assumptions
 from retable.report.class_tables import Counted, class_tables
 from retable.report.curves import Plot, plots
 from retable.report.factors import differing
+from retable.report.headline import claims_line
 from retable.report.intervals import Interval, corrected, interval, method
 from retable.report.layout import Layout, layout
 from retable.report.reproduce import commit, device
@@ -20,9 +22,7 @@ from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
 from retable.report.unpaired import of_two, seeded
-from retable.report.verdicts import Verdict, claims_line, evaluate_claims
-
-_WHOLE = ("32", "32-true", "64", "64-true", "auto")  # precisions of which a table says nothing
+from retable.report.verdicts import Verdict, evaluate_claims
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
         found = sorted(values - {""})
         if len(found) > 1:
             listed.append(Remark(f"{words}: {', '.join(found) if kind != 'device' else '; '.join(found)}.", kind))
-        elif kind == "precision" and found and found[0] not in _WHOLE:
+        elif kind == "precision" and found and not is_full(found[0]):
             listed.append(Remark(f"Trained in {found[0]}, not in float32.", kind))
     listed += runs.notes
     if table.assumed:

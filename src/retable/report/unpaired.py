@@ -18,7 +18,7 @@ from retable.report.resolution import LEVEL, Resolution
 from retable.report.runs import RunRecord
 from retable.report.worlds import RunsWorld
 
-ONE_RUN, SAME_RUNS, NO_MEAN = "a cell of one run: no interval", "the same in all runs", "no mean of runs: no interval"
+ONE_RUN, SAME_RUNS = "a cell of one run: no interval", "the same in all runs"
 
 
 @dataclass(frozen=True)
