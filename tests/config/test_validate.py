@@ -84,7 +84,7 @@ REFUSED = {
     ),
     "trainer.max_epochs=0": "trainer.max_epochs=0: accepted: a whole number of at least 1",
     "trainer.max_steps=0": "trainer.max_steps=0: accepted: a whole number of at least 1",
-    "trainer.precision=16": "trainer.precision=16: accepted:"
+    "trainer.precision=8": "trainer.precision=8: accepted:"
     " auto, 32, tf32, 64-true, bf16-mixed, bf16-true, 16-mixed, 16-true, bf16-auto, 16-auto",
     "trainer.device=tpu": "trainer.device=tpu: accepted: auto, cpu, cuda",
     "trainer.limit_train_batches=0": (

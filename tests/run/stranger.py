@@ -58,6 +58,14 @@ class Tested(LitNet):
         self.log("test_loss", self.criterion(self(batch[0]), batch[1]))
 
 
+class Alternating(LitNet):
+    """A second head that no loss reaches."""
+
+    def __init__(self, lr=1e-3, width=8, dropout=0.2):
+        super().__init__(lr=lr, width=width, dropout=dropout)
+        self.unused = nn.Linear(width, 3)
+
+
 class Bare(LitNet):
     """Without an optimizer of its own."""
 

@@ -36,6 +36,19 @@ def test_two_processes_equal_one(project, more):  # noqa: F811
 
 
 @pytest.mark.slow
+def test_weights_that_no_loss_reaches_want_lightnings_other_ddp(project):  # noqa: F811
+    """PyTorch's DistributedDataParallel refuses the second step of them unless it is told to look for them."""
+    words = ("module._target_=stranger.Alternating", "trainer.max_epochs=2", "+module.dropout=0.0")
+    with pytest.raises(RuntimeError, match="find_unused_parameters=True"):
+        execute(composed(*words, "trainer=ddp"), project / "plain")
+    other = ("trainer=ddp", "trainer.strategy=ddp_find_unused_parameters_true")
+    together = execute(composed(*words, *other), project / "together")
+    assert together["status"] == "finished"
+    execute(composed(*words), project / "alone")
+    same(history(project / "together"), history(project / "alone"))
+
+
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_undisturbed_one(project):  # noqa: F811
     config = composed("trainer=ddp", "trainer.max_epochs=3")
     execute(config, project / "whole")

@@ -14,7 +14,7 @@ from retable.config.identity import identity, run_name, same_run
 from retable.config.instead import INSTEAD
 from retable.config.targets import check_targets
 from retable.config.validate import CHECKS
-from retable.errors import DataError
+from retable.errors import ConfigError, DataError
 from retable.run import ddp
 from retable.run.assemble import make_data, make_plugins, trainer_arguments
 from retable.run.execute import execute
@@ -266,7 +266,7 @@ def test_batch_normalisation_over_all_processes_is_lightnings(compose, tmp_path)
     node = compose("task=mnist", "trainer=ddp", "trainer.sync_batchnorm=true")["trainer"] | {"precision": "32"}
     place = ddp.RankEnvironment(0, 2, 1, "127.0.0.1", 1, starts=False)
     trainer = pl.Trainer(
-        accelerator="cpu", logger=False, **ddp.settings("cpu", place), **trainer_arguments(node, tmp_path)
+        accelerator="cpu", logger=False, **ddp.settings("ddp", "cpu", place), **trainer_arguments(node, tmp_path)
     )
     assert isinstance(trainer.strategy._layer_sync, TorchSyncBatchNorm)
     assert "sync_batchnorm" not in trainer_arguments(node | {"strategy": "auto"}, tmp_path)
@@ -298,3 +298,91 @@ def test_what_makes_another_run():
         same = composer.compose(["task=cifar", f"trainer.{override}"])
         assert same_run(old, identity(same.config), same.defaults), override
         assert run_name(same) == run_name(plain)
+
+
+@pytest.mark.parametrize(
+    ("typed", "key", "kept"),
+    [
+        ("trainer.precision=bf16", "precision", "bf16-mixed"),
+        ("trainer.precision=32-true", "precision", 32),
+        ("trainer.precision=64", "precision", "64-true"),
+        ("trainer.gradient_clip_val=0", "gradient_clip_val", None),
+        ("trainer.gradient_clip_val=0.0", "gradient_clip_val", None),
+        ("trainer.max_time={days:1,hours:2}", "max_time", "01:02:00:00"),
+        ("trainer.max_time={minutes:90}", "max_time", "00:01:30:00"),
+    ],
+)
+def test_forms_that_lightning_takes_for_one_value_are_one_run(compose, typed, key, kept):
+    config = compose(*TINY, typed)
+    check(config)
+    assert config["trainer"][key] == kept
+    its_own = f"trainer.{key}={'null' if kept is None else kept}"
+    one, other = (Composer().compose((*TINY, word)) for word in (typed, its_own))
+    assert identity(one.config) == identity(other.config)
+    assert run_name(one) == run_name(other)
+
+
+def test_a_time_of_other_units_is_refused_by_its_key(compose):
+    said = "accepted: days:hours:minutes:seconds, e.g. 00:12:00:00, or null"
+    assert refusal(compose(*TINY, "trainer.max_time={fortnights:1}")) == f"trainer.max_time={{'fortnights': 1}}: {said}"
+
+
+@pytest.mark.parametrize("epochs", ["-1", "null"])
+@pytest.mark.parametrize("single", [False, True])
+def test_training_that_steps_alone_end(compose, tmp_path, epochs, single):
+    """30 steps, of 13 an epoch: within the third."""
+    words = [*TINY, f"trainer.max_epochs={epochs}", "trainer.max_steps=30"]
+    config = compose(*words, *["trainer.gradient_clip_val=1e9"] * single)
+    check(config)
+    result = execute(config, tmp_path / "run")
+    assert (result["epochs"], result["step"], result["status"]) == (3, 30, "finished")
+    last = execute(compose(*TINY, "trainer.max_epochs=3", "trainer.max_steps=30"), tmp_path / "counted")
+    assert last["metrics"]["final"] == result["metrics"]["final"]
+
+
+def test_training_that_time_or_a_rule_ends(compose, tmp_path):
+    words = [*TINY, "trainer.max_epochs=-1"]
+    timed = compose(*words, "trainer.max_time={seconds:3}")
+    check(timed)
+    assert execute(timed, tmp_path / "timed")["status"] == "finished"
+    rule = ("early_stop=patience", "early_stop.patience=1", "early_stop.metric=val/accuracy", "optimizer.lr=1e-9")
+    ended = compose(*words, *rule)
+    check(ended)
+    assert execute(ended, tmp_path / "ended")["epochs"] == 2
+    assert refusal(compose(*words)) == (
+        "trainer.max_epochs=-1: nothing would end the training; accepted with trainer.max_steps, trainer.max_time,"
+        " early_stop=... or callbacks=early_stopping"
+    )
+    cosine = compose(*words, "trainer.max_steps=30", "scheduler=cosine")
+    assert refusal(cosine) == "scheduler.T_max=-1: accepted: a whole number of at least 1"
+
+
+def test_a_mean_from_a_share_of_the_epochs_wants_their_number(compose, tmp_path):
+    words = [*TINY, "trainer.max_epochs=-1", "trainer.max_steps=30", "callbacks=swa"]
+    with pytest.raises(ConfigError, match=r"^callbacks.swa.start=0.75: a share of the epochs, .* accepted: an epoch"):
+        execute(compose(*words), tmp_path / "share")
+    assert execute(compose(*words, "callbacks.swa.start=2"), tmp_path / "epoch")["step"] == 30
+
+
+def test_such_a_run_is_resumed(compose, tmp_path):
+    words = [*TINY, "trainer.max_epochs=-1", "trainer.max_steps=30"]
+    execute(compose(*words), tmp_path / "whole")
+    execute(compose(*words), tmp_path / "cut", **interrupted_after(1))
+    execute(compose(*words), tmp_path / "cut")
+    torch.testing.assert_close(weights(tmp_path / "cut"), weights(tmp_path / "whole"), rtol=0, atol=0)
+
+
+def test_a_profiler_of_ones_own_class(compose, tmp_path):
+    target = "pytorch_lightning.profilers.SimpleProfiler"
+    config = compose(*TINY, "trainer.max_epochs=1", f"trainer.profiler={{_target_:{target},extended:false}}")
+    check(config)
+    check_targets(config, "run.json")
+    result = execute(config, tmp_path)
+    assert "run_training_epoch" in (tmp_path / "fit-profile.txt").read_text()
+    assert result["stepping"]["in_chunks"] is False
+    none = compose(*TINY, "trainer.profiler={_target_:torch.nn.ReLU}")
+    assert refusal(none) == (
+        "trainer.profiler._target_=torch.nn.ReLU: accepted: a class derived from Lightning's Profiler"
+    )
+    with pytest.raises(DataError, match=r"trainer.profiler._target_=os.system"):
+        check_targets({"trainer": {"profiler": {"_target_": "os.system"}}}, "run.json")

@@ -256,3 +256,16 @@ def test_a_table_whose_settings_alone_are_wider_than_the_terminal_is_folded_not_
     assert "…" not in text
     column = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
     assert "".join(column).count("8+16+32+64+128+256+512") == 2
+
+
+def test_of_runs_that_steps_or_time_end_nobody_knows_how_long(tmp_path, clock, capsys):
+    endless = Run("lr-0", tmp_path / "0", {"trainer": {"max_epochs": -1}}, [], {}, "new")
+    display = Display([endless, eight(tmp_path)[1]], 2)
+    display.started(endless, 0)
+    for epoch in (1, 2):
+        clock.now += 5
+        display.progress(endless, 0, {"epoch": epoch, "epochs": None})
+    assert rendered(display, 120).splitlines()[0].rstrip() == "worker 0  lr-0  epoch 2"
+    assert (display.clock.left_of(endless), display.clock.left(1)) == (None, None)
+    display.ended(endless, 0, "finished", None)
+    assert display.clock.left(1) == 2 * 5  # of the other run

@@ -39,8 +39,9 @@ def _status(options: argparse.Namespace) -> None:
         print(f"{name:<{width}}  {counts.total()} runs: {', '.join(parts)}")
     for run in runs:
         if run.status == RUNNING:
+            of = f" of {run.epochs}" if run.epochs else ""
             silent = f", {time.time() - run.changed:.0f} s ago" if run.changed else ""
-            print(f"running: {run.directory}: epoch {run.epoch} of {run.epochs}{silent}")
+            print(f"running: {run.directory}: epoch {run.epoch}{of}{silent}")
     for line in _queued([run.directory for run in runs if run.status in (NEW, INTERRUPTED)]):
         print(line)
     for run in runs:

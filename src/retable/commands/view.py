@@ -278,7 +278,9 @@ def seconds_left(runs: "Sequence[Progress]") -> float | None:
     if not times or not running:
         return None
     going = [run for run in runs if run.status in (RUNNING, INTERRUPTED, NEW)]
-    left = sum(max(0, (run.epochs or 0) - run.epoch) for run in going)
+    if not all(run.epochs for run in going):
+        return None  # nobody knows how many epochs max_steps or max_time leave
+    left = sum(max(0, run.epochs - run.epoch) for run in going)
     return (left * fmean(times) + len(going) * seconds_beside(runs)) / len(running)
 
 

@@ -25,6 +25,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
+from retable.config import lightning_forms
 from retable.config.keys import CHOOSING, STEERING, below, flatten, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import override_text, translate
@@ -142,6 +143,11 @@ class Composer:
         Raises:
             ConfigError: one line naming the key or group, and what is accepted.
         """
+        found = self._compose(overrides)
+        lightning_forms.settle(found.config, found.deviations, found.defaults)
+        return found
+
+    def _compose(self, overrides: Sequence[str]) -> Composition:
         parsed, missing = self.parse(overrides), object()
         for override in parsed:
             if override.is_sweep_override():
@@ -353,7 +359,7 @@ class _Plain:
             if self._reference.get(key, missing) != unresolved and self._defaults.get(key, missing) != value:
                 differs[key] = value
         ordered = {key: differs[key] for key in sorted(differs, key=self._place.__getitem__)}
-        return Composition(config, self._choices | ordered, self._defaults)
+        return Composition(config, self._choices | ordered, dict(self._defaults))
 
 
 def _differences(raw: Any, old: dict[str, Any]) -> list[str]:

@@ -31,8 +31,19 @@ _BY_WORK = {
     "16-auto": _ByWork("16-mixed", "32", "32"),  # float16 needs a scaler, which is no matter of course
 }
 _LIGHTNINGS = {"32": "32-true", "tf32": "32-true"}  # where its names are others than ours
+# Lightning's further names of a precision, each with the one that a run's config has.
+_OURS = {"16": "16-mixed", "bf16": "bf16-mixed", "32-true": 32, "64": "64-true"}
 NAMES = ("auto", "32", "tf32", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", *_BY_WORK)
 MIXED = ("bf16-mixed", "16-mixed")
+
+
+def ours(name: object) -> object:
+    """The one name of a precision that Lightning knows by several; any other value as it is.
+
+    >>> ours("bf16"), ours(16), ours("32-true"), ours("64"), ours("tf32"), ours("double")
+    ('bf16-mixed', '16-mixed', 32, '64-true', 'tf32', 'double')
+    """
+    return _OURS.get(str(name), name)
 
 
 def by_devices(wanted: object, capabilities: Sequence[float]) -> str:

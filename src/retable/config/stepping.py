@@ -1,6 +1,6 @@
-"""Which settings make a run's single steps matter: such a run takes them one by one, and alone."""
+"""What a run's `trainer` says of the course of its training: whether single steps matter, how long, by how many."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 # Keys of trainer with the values under which no single step of a training matters.
@@ -19,6 +19,20 @@ _INDIFFERENT: dict[str, tuple[Any, ...]] = {
     "plugins": ([],),
     "enable_progress_bar": (False,),
 }
+
+
+# Strategies under which several processes train a run together, each with arguments of PyTorch's
+# DistributedDataParallel.
+DDP: dict[str, dict[str, Any]] = {
+    "ddp": {},
+    "ddp_find_unused_parameters_true": {"find_unused_parameters": True},
+    "ddp_find_unused_parameters_false": {"find_unused_parameters": False},
+}
+
+
+def by_several(trainer: dict[str, Any]) -> bool:
+    """Whether several processes train a run together."""
+    return trainer.get("strategy") in DDP
 
 
 def wanting_steps(config: dict[str, Any]) -> Iterator[str]:
@@ -40,6 +54,25 @@ def counting_steps(trainer: dict[str, Any]) -> Iterator[str]:
     limit = trainer["limit_train_batches"]
     if not is_whole(limit):
         yield f"trainer.limit_train_batches={limit}"
+
+
+def planned_epochs(trainer: Mapping[str, Any]) -> int | None:
+    """How many epochs a run is to train; None where max_steps, max_time or a rule ends it, whatever their number.
+
+    >>> planned_epochs({"max_epochs": 20}), planned_epochs({"max_epochs": -1})
+    (20, None)
+    """
+    planned = trainer.get("max_epochs")
+    return None if planned == -1 else planned
+
+
+def of_planned(epoch: int, planned: int | None) -> str:
+    """Where a run is among its epochs, in a display's words.
+
+    >>> of_planned(3, 20), of_planned(3, None)
+    ('3/20', '3')
+    """
+    return f"{epoch}" if planned is None else f"{epoch}/{planned}"
 
 
 def is_whole(limit: Any) -> bool:

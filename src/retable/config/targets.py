@@ -58,7 +58,7 @@ _OF_SEVERAL = ("augment", "callbacks", "logger")  # which hold a node for each t
 _FOREIGN_DATA = Role("pytorch_lightning.LightningDataModule")  # beside a module of somebody's own
 # What such a module or its data are given as arguments: parts to make a network and optimizers of.
 _PARTS = Role(torch=r"torch\.(nn|optim|optim\.lr_scheduler)\.\w+")
-_PLUGINS = Role(torch=r"(pytorch_lightning|lightning\.pytorch)\.plugins\.[\w.]+")
+_OF_TRAINER = Role(torch=r"(pytorch_lightning|lightning\.pytorch)\.(plugins|profilers)\.[\w.]+")
 _NONE = Role()  # of a section in which nothing is built
 _OPTIONAL = ("scheduler", "early_stop")  # whose target may be null
 _INIT = "retable.training.init"
@@ -91,7 +91,7 @@ def check_targets(
             continue
         if foreign and section == "data":
             role = _FOREIGN_DATA
-        inner = _PARTS if foreign and section in ("module", "data") else _PLUGINS if section == "trainer" else _NONE
+        inner = _PARTS if foreign and section in ("module", "data") else _OF_TRAINER if section == "trainer" else _NONE
         try:
             found = list(_targets(node, section))
         except RecursionError:

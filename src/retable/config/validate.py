@@ -13,6 +13,7 @@ from typing import Any
 from retable import checks
 from retable.config import instead, precisions
 from retable.config.keys import is_foreign, lookup
+from retable.config.stepping import DDP
 from retable.errors import ConfigError
 
 
@@ -57,6 +58,16 @@ def _devices(key: str, value: object) -> None:
 def _max_time(key: str, value: object) -> None:
     if value is not None and not (isinstance(value, str) and _TIME.fullmatch(value)):
         raise checks.refuse(key, value, "days:hours:minutes:seconds, e.g. 00:12:00:00, or null")
+
+
+def _max_epochs(key: str, value: object) -> None:
+    if type(value) is not int or value != -1:
+        checks.integer(key, value, 1)
+
+
+def _profiler(key: str, value: object) -> None:
+    if not isinstance(value, dict) or "_target_" not in value:
+        checks.one_of(key, value, (None, "simple", "advanced", "pytorch"))
 
 
 def _optional(check: Callable[[str, Any], Any]) -> Callable[[str, Any], Any]:
@@ -111,7 +122,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "scheduler.gamma": lambda k, v: checks.number(k, v, 0, open_low=True),
     "scheduler.factor": lambda k, v: checks.number(k, v, 0, 1, open_low=True, open_high=True),
     "scheduler.patience": lambda k, v: checks.integer(k, v, 0),
-    "trainer.max_epochs": lambda k, v: checks.integer(k, v, 1),
+    "trainer.max_epochs": _max_epochs,
     "trainer.max_steps": lambda k, v: v == -1 or checks.integer(k, v, 1),
     "trainer.precision": lambda k, v: checks.one_of(k, str(v), precisions.NAMES),
     "trainer.compile": checks.boolean,
@@ -126,7 +137,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trainer.gradient_clip_val": _optional(lambda k, v: checks.number(k, v, 0, open_low=True)),
     "trainer.gradient_clip_algorithm": lambda k, v: checks.one_of(k, v, ("norm", "value")),
     "trainer.accumulate_grad_batches": lambda k, v: checks.integer(k, v, 1),
-    "trainer.profiler": lambda k, v: checks.one_of(k, v, (None, "simple", "advanced", "pytorch")),
+    "trainer.profiler": _profiler,
     "trainer.deterministic": lambda k, v: checks.one_of(k, v, (True, False, "warn")),
     "trainer.detect_anomaly": checks.boolean,
     "trainer.benchmark": lambda k, v: checks.one_of(k, v, (None, True, False)),
@@ -143,7 +154,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trainer.reload_dataloaders_every_n_epochs": lambda k, v: checks.integer(k, v, 0),
     "trainer.sync_batchnorm": checks.boolean,
     "trainer.plugins": _plugins,
-    "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto", "ddp")),
+    "trainer.strategy": lambda k, v: checks.one_of(k, v, ("auto", *DDP)),
     "trainer.devices": _devices,
     "trainer.num_nodes": lambda k, v: checks.integer(k, v, 1),
     "trainer.validate_first": checks.boolean,
@@ -221,6 +232,7 @@ def validate(config: dict[str, Any]) -> None:
     if is_foreign(config):
         _validate_foreign(config)
     _validate_ranks(config.get("trainer") or {})
+    _validate_end(config)
     interval = (config.get("trainer") or {}).get("val_check_interval", 1.0)
     if (config.get("trainer") or {}).get("check_val_every_n_epoch", 1) is None and isinstance(interval, float):
         raise ConfigError(
@@ -251,15 +263,28 @@ def _validate_foreign(config: dict[str, Any]) -> None:
         raise ConfigError(str(error)) from error
 
 
+def _validate_end(config: dict[str, Any]) -> None:
+    """Refuse a training that nothing would end."""
+    trainer = config.get("trainer") or {}
+    if trainer.get("max_epochs") != -1 or trainer.get("max_steps", -1) != -1 or trainer.get("max_time") is not None:
+        return
+    classes = [str(node["_target_"]).rpartition(".")[2] for node in (config.get("callbacks") or {}).values()]
+    if not (config.get("early_stop") or {}).get("_target_") and not {"EarlyStopping", "Timer"} & set(classes):
+        raise ConfigError(
+            "trainer.max_epochs=-1: nothing would end the training; accepted with trainer.max_steps, trainer.max_time,"
+            " early_stop=... or callbacks=early_stopping"
+        )
+
+
 def _validate_ranks(trainer: dict[str, Any]) -> None:
     strategy = trainer.get("strategy", "auto")
     counts = {key: trainer.get(key, 1) for key in ("devices", "num_nodes")}
     for key, count in counts.items():
-        if strategy != "ddp" and count != 1:
+        if strategy not in DDP and count != 1:
             raise ConfigError(
                 f"trainer.{key}={count}: accepted with trainer.strategy={strategy}: 1; trainer=ddp has more"
             )
-    if strategy == "ddp" and set(counts.values()) == {1}:
-        raise ConfigError("trainer.devices=1: accepted with trainer.strategy=ddp: 2 or more")
-    if strategy == "ddp" and trainer.get("cuda_graph"):
-        raise ConfigError("trainer.cuda_graph=true: accepted with trainer.strategy=ddp: false")
+    if strategy in DDP and set(counts.values()) == {1}:
+        raise ConfigError(f"trainer.devices=1: accepted with trainer.strategy={strategy}: 2 or more")
+    if strategy in DDP and trainer.get("cuda_graph"):
+        raise ConfigError(f"trainer.cuda_graph=true: accepted with trainer.strategy={strategy}: false")

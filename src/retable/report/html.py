@@ -239,7 +239,7 @@ def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> di
 
 def epochs_of(record: RunRecord) -> tuple[int | None, int | None]:
     """How many epochs a run has trained, and how many were asked for; None where its record does not say."""
-    trained = int(max(record.history.get("epoch") or [0]))
+    trained = record.trained_epochs
     if record.summary and trained <= 1:  # of its end alone, which without a word of epochs counts as one
         return None, None
     return trained, record.planned_epochs

@@ -17,6 +17,7 @@ from typing import Any
 
 from retable.atomic import json_of, read_bytes
 from retable.config.keys import SCALE, canonical, lookup
+from retable.config.stepping import planned_epochs
 from retable.errors import ConfigError, in_one_line
 from retable.experiment.table import Table
 from retable.run.files import ENDED, FINISHED, HISTORY, RESULT, RUN, UNFINISHED, history_fault, is_result
@@ -60,8 +61,14 @@ class RunRecord:
     @property
     def planned_epochs(self) -> int | None:
         """How many epochs were asked for; None where nothing says it."""
-        planned = self.result.get("config_epochs") or lookup(self.config, "trainer.max_epochs")
+        trainer = {"max_epochs": lookup(self.config, "trainer.max_epochs")}
+        planned = self.result.get("config_epochs") or planned_epochs(trainer)
         return int(planned) if planned else None
+
+    @property
+    def trained_epochs(self) -> int:
+        """The last epoch of its history; 0 where it has none."""
+        return int(max(self.history.get("epoch") or [0]))
 
     @property
     def precision(self) -> str:

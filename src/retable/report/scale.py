@@ -53,7 +53,9 @@ class Scale:
 
 def scale_of(record: RunRecord, published_epochs: int, published_fraction: float = 1.0) -> Scale:
     """The scale of a run. Args: published_epochs, published_fraction: of the run's cell."""
-    config = record.config
+    config, epochs = record.config, record.planned_epochs
+    if epochs is None and lookup(config, "trainer.max_epochs") is not None:
+        epochs = record.trained_epochs  # those that max_steps, max_time or a rule have left it
     limits = []
     for key in (key for key in SCALE if key.startswith("trainer.limit_")):
         value = lookup(config, key, 1.0)
@@ -64,7 +66,7 @@ def scale_of(record: RunRecord, published_epochs: int, published_fraction: float
         limits.append(f"trainer.max_steps={lookup(config, 'trainer.max_steps')}")
     return Scale(
         sample=record.source == "sample",
-        epochs=record.planned_epochs or published_epochs,
+        epochs=epochs or published_epochs,
         published=published_epochs,
         fraction=float(lookup(config, "data.fraction", 1.0) or 1.0) / published_fraction,
         limits=", ".join(limits),

@@ -1,5 +1,6 @@
 """From a config to its parts: data, task, rules. Also how a config is checked before anything runs."""
 
+import inspect
 import math
 import os
 from pathlib import Path
@@ -18,6 +19,7 @@ from retable import checks
 from retable.config import precisions
 from retable.config.build import build, target_of
 from retable.config.keys import is_foreign
+from retable.config.stepping import by_several, planned_epochs
 from retable.errors import ConfigError, first_line, in_one_line
 from retable.run import ddp, devices, facts, foreign, precision
 from retable.run.loggers import check_loggers
@@ -56,7 +58,8 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
 
     Returns:
         {"parameters": number of learnable parameters, "work": of the whole training, by "cpu" and "cuda", each in units
-        of its own, for comparison with other runs'}; of a module of somebody's own the parameters alone.
+        of its own, for comparison with other runs', inf where no number of steps ends it}; of a module of somebody's
+        own the parameters alone.
 
     Raises:
         ConfigError, DataError: one line.
@@ -64,12 +67,14 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     if is_foreign(config):
         check_loggers(config, make_callbacks(config, None, Path()))
         make_plugins(config["trainer"])
+        make_profiler(config["trainer"], Path())
         if ddp.is_asked_for(config):
             ddp.check(config, None)
         return foreign.check(config)
     if config["trainer"]["device"] == "cpu":  # before data are read, which may mean to download them
         devices.precision(config["trainer"]["precision"], "cpu")
     make_plugins(config["trainer"])
+    make_profiler(config["trainer"], Path())
     if config["trainer"].get("limit_predict_batches") is not None:
         raise ConfigError(
             f"trainer.limit_predict_batches={config['trainer']['limit_predict_batches']}: accepted by"
@@ -101,7 +106,8 @@ def _work(config: dict[str, Any], data: Any, operations: float) -> dict[str, flo
     trainer, batch = config["trainer"], config["data"]["batch_size"]
     batches = math.ceil(data.counts.get("train", 0) / batch)
     limit = trainer["limit_train_batches"]
-    steps = max(1, batches * limit if isinstance(limit, float) else min(batches, limit)) * trainer["max_epochs"]
+    epochs = planned_epochs(trainer) or math.inf
+    steps = max(1, batches * limit if isinstance(limit, float) else min(batches, limit)) * epochs
     steps = steps if trainer["max_steps"] == -1 else min(steps, trainer["max_steps"])
     step = precision.PASSES * operations * batch
     return {"cpu": steps * step, "cuda": steps * max(step, precisions.MIXED_FROM)}
@@ -294,15 +300,32 @@ def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
     given = _BEFORE | {key: node[key] for key in _TRAINERS if key in node}
     given |= {"limit_test_batches": limit_of_test(node)}
     given |= {"precision": precisions.lightnings(node["precision"])}
-    if profiler := node.get("profiler"):
-        kind = _PROFILERS[profiler]
-        given["profiler"] = kind(dirpath=directory, filename="profile")
+    given["profiler"] = make_profiler(node, directory)
     given["plugins"] = make_plugins(node)
     if any(isinstance(plugin, Precision) for plugin in given["plugins"]):
         del given["precision"]  # the plugin says it
-    if node.get("sync_batchnorm") and node.get("strategy") == "ddp":
+    if node.get("sync_batchnorm") and by_several(node):
         given["sync_batchnorm"] = True
     return given
+
+
+def make_profiler(node: dict[str, Any], directory: Path) -> profilers.Profiler | None:
+    """The profiler that a config's trainer/ names, by Lightning's word or by its class, writing to a run's directory.
+
+    Raises:
+        ConfigError: for a class that is no profiler, and for a value that it refuses.
+    """
+    named = node.get("profiler")
+    if not isinstance(named, dict):
+        return _PROFILERS[named](dirpath=directory, filename="profile") if named else None
+    target = target_of(named, "trainer.profiler")
+    if not (isinstance(target, type) and issubclass(target, profilers.Profiler)):
+        raise ConfigError(
+            f"trainer.profiler._target_={named['_target_']}: accepted: a class derived from Lightning's Profiler"
+        )
+    places = {"dirpath": directory, "filename": "profile"}
+    taken = {key: value for key, value in places.items() if key in inspect.signature(target).parameters}
+    return build(taken | named, "trainer.profiler")
 
 
 def limit_of_test(node: dict[str, Any]) -> float:

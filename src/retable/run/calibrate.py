@@ -1,7 +1,9 @@
 """How long a run will take and how much memory it needs, from a few real steps."""
 
 import itertools
+import math
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytorch_lightning as pl
@@ -9,6 +11,7 @@ import torch
 
 from retable.config import precisions
 from retable.config.keys import is_foreign
+from retable.config.stepping import planned_epochs
 from retable.run import devices, facts, foreign, precision
 from retable.run.assemble import make_data, make_task
 from retable.run.output import quieten_lightning
@@ -20,9 +23,10 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     """Time a few training steps and one validation batch on the run's own data and device; trains nothing that stays.
 
     Returns:
-        {"seconds": estimate of the whole run, "seconds_per_step", "host_mb", "gpu_mb": peak memory so far, "data_mb":
-        size of the images and targets, "resident": whether they are kept in memory, "bf16_share": what part of a
-        float32 step's time one under bf16-mixed takes, None where the run is none of float32 on a CPU that has bf16}.
+        {"seconds": estimate of the whole run, None where nobody knows when it ends, "seconds_per_step", "host_mb",
+        "gpu_mb": peak memory so far, "data_mb": size of the images and targets, "resident": whether they are kept in
+        memory, "bf16_share": what part of a float32 step's time one under bf16-mixed takes, None where the run is none
+        of float32 on a CPU that has bf16}.
     """
     kind, _ = devices.resolve(config["trainer"]["device"])
     facts.reset_peak_memory(kind)
@@ -62,12 +66,9 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
     trainer = config["trainer"]
     steps = _limited(train.batches, trainer["limit_train_batches"])
     epoch = steps * per_step + per_image * data.counts["val"]
-    epochs = trainer["max_epochs"]
-    if trainer["max_steps"] != -1:
-        epochs = min(epochs, trainer["max_steps"] / steps)
     memory = facts.peak_memory_mb(kind)
     return {
-        "seconds": epochs * epoch,
+        "seconds": _whole(trainer, steps, epoch),
         "seconds_per_step": per_step,
         "host_mb": memory["host"],
         "gpu_mb": memory["gpu"],
@@ -75,6 +76,19 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
         "resident": data.is_resident(torch.device(kind)),
         "bf16_share": share,
     }
+
+
+def _whole(trainer: dict[str, Any], steps: float, epoch: float) -> float | None:
+    """Seconds of a training whose epochs have so many steps and last so long; None where neither epochs, steps nor time
+    end it."""
+    epochs = planned_epochs(trainer) or math.inf
+    if trainer["max_steps"] != -1:
+        epochs = min(epochs, trainer["max_steps"] / steps)
+    seconds = epochs * epoch
+    if (longest := trainer.get("max_time")) is not None:
+        days, hours, minutes, rest = map(int, longest.split(":"))
+        seconds = min(seconds, timedelta(days=days, hours=hours, minutes=minutes, seconds=rest).total_seconds())
+    return seconds if seconds < math.inf else None
 
 
 def _timed(work: Any, kind: str) -> float:
@@ -140,10 +154,7 @@ def _calibrate_foreign(config: dict[str, Any], kind: str) -> dict[str, float | N
         )
     except TypeError:
         return found
-    epochs = settings["max_epochs"]
-    if settings["max_steps"] != -1:
-        epochs = min(epochs, settings["max_steps"] / steps)
-    return found | {"seconds": epochs * (steps * per_step + val_steps * per_val)}
+    return found | {"seconds": _whole(settings, steps, steps * per_step + val_steps * per_val)}
 
 
 def _limited(batches: int, limit: float) -> float:

@@ -27,6 +27,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import distributed
 
+from retable.config.stepping import DDP, by_several
 from retable.data.loader import mixed_seed
 from retable.errors import ConfigError, RetableError, ending, first_line
 from retable.run import devices, nodes
@@ -48,7 +49,7 @@ class LostProcess(RuntimeError):
 
 def is_asked_for(config: dict[str, Any]) -> bool:
     """Whether a run is trained by several processes."""
-    return config["trainer"].get("strategy") == "ddp"
+    return by_several(config["trainer"])
 
 
 def check(config: dict[str, Any], task: Task | None) -> None:
@@ -124,12 +125,12 @@ class _OwnNumbers(pl.Callback):
         torch.manual_seed(mixed_seed(self.seed, trainer.current_epoch, 3 + trainer.global_rank))
 
 
-def settings(kind: str, env: RankEnvironment) -> dict[str, Any]:
-    """What the Trainer of a rank is given. Args: kind: "cpu" or "cuda"."""
+def settings(strategy: str, kind: str, env: RankEnvironment) -> dict[str, Any]:
+    """What the Trainer of a rank is given. Args: strategy: trainer.strategy. kind: "cpu" or "cuda"."""
     if kind == "cuda" and torch.cuda.device_count() < env.devices:
         raise ConfigError(f"trainer.devices={env.devices}: accepted here: up to {torch.cuda.device_count()}")
-    strategy = DDPStrategy(cluster_environment=_Environment(env), process_group_backend=_backend(kind))
-    return {"devices": env.devices, "num_nodes": env.nodes, "strategy": strategy}
+    made = DDPStrategy(cluster_environment=_Environment(env), process_group_backend=_backend(kind), **DDP[strategy])
+    return {"devices": env.devices, "num_nodes": env.nodes, "strategy": made}
 
 
 def _backend(kind: str) -> str:

@@ -197,7 +197,7 @@ def _execute(
     found = checkpoints.usable(directory)
     companions: Any = contextlib.nullcontext()
     if meeting is not None:
-        ranks = ddp.settings(kind, meeting.env)
+        ranks = ddp.settings(config["trainer"]["strategy"], kind, meeting.env)
         trainer = make_trainer(trained["trainer"], kind, record, [*callbacks, ddp.callback(config)], loggers, ranks)
         request = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
         companions = ddp.companions(trained, request | {"fingerprint": data.fingerprint}, meeting, kind)

@@ -267,7 +267,8 @@ def execute(
     companions: Any = contextlib.nullcontext()
     if meeting is not None:
         own = foreign_ranks.share(module, data, 0, meeting.env.world, config["seed"])
-        trainer = make_trainer(record, callbacks=[*callbacks, own], ranks=ddp.settings(kind, meeting.env))
+        ranks = ddp.settings(config["trainer"]["strategy"], kind, meeting.env)
+        trainer = make_trainer(record, callbacks=[*callbacks, own], ranks=ranks)
         request = {"directory": str(directory.absolute()), "found": found and str(found.absolute())}
         companions = ddp.companions(config, request, meeting, kind)
     else:

@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.environments import (
     TorchElasticEnvironment,
 )
 
+from retable.config.stepping import by_several
 from retable.errors import ConfigError
 
 _BY_HAND = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK")
@@ -63,7 +64,7 @@ class RankEnvironment:
 def are_several(config: dict[str, Any]) -> bool:
     """Whether a run is trained on several machines, or by processes that torchrun or srun has started."""
     trainer = config["trainer"]
-    started = trainer.get("strategy") == "ddp" and (TorchElasticEnvironment.detect() or _by_srun())
+    started = by_several(trainer) and (TorchElasticEnvironment.detect() or _by_srun())
     return started or trainer.get("num_nodes", 1) > 1
 
 

@@ -69,7 +69,7 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
     found = request["found"] and Path(request["found"])
     if found and not found.is_file():
         raise RetableError(f"{found}: not found here; accepted for going on: a folder that all nodes share")
-    ranks = ddp.settings(kind, env)
+    ranks = ddp.settings(config["trainer"]["strategy"], kind, env)
 
     def join() -> None:
         ready()

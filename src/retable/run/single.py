@@ -17,6 +17,7 @@ from typing import Any
 from retable.config.compose import Composer, Composition
 from retable.config.identity import run_name
 from retable.config.keys import own
+from retable.config.stepping import by_several, of_planned, planned_epochs
 from retable.config.targets import check_targets
 from retable.config.validate import validate
 from retable.errors import ConfigError, DataError, RetableError
@@ -88,7 +89,7 @@ def new_run(
     """
     asked, composition = _checked(config, overrides)
     config = composition.config
-    if config["trainer"].get("strategy") == "ddp":
+    if by_several(config["trainer"]):
         from retable.run.ddp import first_environment
 
         first_environment(config)
@@ -123,7 +124,7 @@ def _checked(config: dict[str, Any], overrides: Sequence[str]) -> tuple[list[str
     from retable.run import nodes
     from retable.run.assemble import check
 
-    if composition.config["trainer"].get("strategy") == "ddp" and nodes.are_several(composition.config):
+    if by_several(composition.config["trainer"]) and nodes.are_several(composition.config):
         nodes.rank_environment(composition.config)  # refuses before data are read, which may mean to download them
     try:
         check(composition.config)
@@ -139,7 +140,7 @@ def _has_followed(config: dict[str, Any], overrides: Sequence[str]) -> bool:
     begun = config["resume"] and Path(config["resume"])
     run = files.described(begun) if begun else {"config": config}
     node = run["config"].get("trainer") if isinstance(run, dict) else None
-    if not isinstance(node, dict) or node.get("strategy") != "ddp":
+    if not isinstance(node, dict) or not by_several(node):
         return False
     import_all()
     from retable.run import nodes, rank
@@ -205,7 +206,7 @@ def execute_logged(config: dict[str, Any], directory: Path, **hooks: Any) -> dic
 def _execute(config: dict[str, Any], directory: Path) -> None:
     import_all()
     _use_threads(config)
-    progress = _Progress(config["trainer"]["max_epochs"], directory)
+    progress = _Progress(planned_epochs(config["trainer"]), directory)
     words = "\nStopping; the checkpoint of the last epoch is kept. Once more: stop at once."
     with _interruptible(sys.exit, words) as asked:
         try:
@@ -285,7 +286,7 @@ def _refuse_sweeps(config: dict[str, Any], overrides: Sequence[str]) -> None:
 class _Progress:
     """A line an epoch; on a terminal also where it is within the epoch."""
 
-    def __init__(self, epochs: int, directory: Path) -> None:
+    def __init__(self, epochs: int | None, directory: Path) -> None:
         self.epochs, self.start, self.first = epochs, time.monotonic(), 0
         self.directory: Path | None = directory  # named once training begins, so that a refusal stays one line
         self.steps = self.done = 0
@@ -302,17 +303,16 @@ class _Progress:
         each = (time.monotonic() - self.start) / (row["epoch"] - self.first + 1)
         kept = {k: v for k, v in files.metrics_of(row).items() if k.count("/") <= 1}
         shown = "  ".join(f"{k} {v:.4f}" for k, v in kept.items() if v is not None)
-        left = each * (self.epochs - row["epoch"])
+        left = f", {each * (self.epochs - row['epoch']):.0f} s left" if self.epochs else ""
         clear = "\r\033[K" if sys.stdout.isatty() else ""
-        print(f"{clear}epoch {row['epoch']}/{self.epochs}  {shown}  {each:.1f} s, {left:.0f} s left", flush=True)
+        print(f"{clear}epoch {of_planned(row['epoch'], self.epochs)}  {shown}  {each:.1f} s{left}", flush=True)
 
     def chunk(self, steps: int, loss: float) -> None:
         self._announce()
         self.steps += steps
         if sys.stdout.isatty():
-            print(
-                f"\r\033[Kepoch {self.done + 1}/{self.epochs}  step {self.steps}  loss {loss:.4f}", end="", flush=True
-            )
+            where = of_planned(self.done + 1, self.epochs)
+            print(f"\r\033[Kepoch {where}  step {self.steps}  loss {loss:.4f}", end="", flush=True)
 
 
 def _summarise(result: dict[str, Any], directory: Path) -> None:

@@ -1,5 +1,6 @@
 """What a sweep shows while it runs: a live panel on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from retable.config.keys import differing
+from retable.config.stepping import of_planned, planned_epochs
 from retable.run import files
 from retable.run.files import DIVERGED, FAILED, FINISHED, INTERRUPTED
 from retable.sweeps import curves
@@ -70,7 +72,7 @@ class Clock:
 
     def __init__(self, runs: list[Run]) -> None:
         self.start = time.monotonic()
-        self._left = {run.directory: float(run.config["trainer"]["max_epochs"]) for run in runs}
+        self._left = {run.directory: _number(planned_epochs(run.config["trainer"])) for run in runs}
         self._begun: dict[Any, tuple[float, float]] = {}
         self._started: dict[Any, float] = {}
         self._measured: dict[Any, float] = {}  # seconds of a run that were counted as epochs
@@ -82,8 +84,8 @@ class Clock:
         self._begun[run.directory] = (time.monotonic(), 0.0)
         self._started[run.directory], self._measured[run.directory] = time.monotonic(), 0.0
 
-    def advance(self, run: Run, epoch: int, epochs: int) -> None:
-        """A run has finished so many of its epochs."""
+    def advance(self, run: Run, epoch: int, epochs: int | None) -> None:
+        """A run has finished so many of its epochs. Args: epochs: None where nobody knows how many it will train."""
         begun, known = self._begun.get(run.directory, (time.monotonic(), 0.0))
         if epoch > known:
             now = time.monotonic()
@@ -92,7 +94,7 @@ class Clock:
                 self._epochs += epoch - known
                 self._measured[run.directory] = self._measured.get(run.directory, 0.0) + now - begun
             self._begun[run.directory] = (now, float(epoch))
-        self._left[run.directory] = max(0.0, epochs - epoch)
+        self._left[run.directory] = max(0.0, _number(epochs) - epoch)
 
     def finish(self, run: Run, whole: bool = True) -> None:
         """A run needs no more time. Args: whole: whether it has done all that the others will."""
@@ -105,21 +107,31 @@ class Clock:
         """Seconds that one run has left, at the speed of all epochs so far; None while nothing is measured."""
         if not (self._epochs or self._beside) or run.directory not in self._left:
             return None
-        return self._left_at(run.directory)
+        return _known(self._left_at(run.directory))
 
     def left(self, workers: int) -> float | None:
         """Seconds left with so many workers, or None while nothing is measured."""
         if not (self._epochs or self._beside):
             return None
-        return sum(map(self._left_at, self._left)) / max(workers, 1)
+        return _known(sum(map(self._left_at, self._left)) / max(workers, 1))
 
     def _left_at(self, directory: Path) -> float:
         epochs = self._left[directory]
+        if epochs == math.inf:
+            return epochs
         beside = fmean(self._beside) if self._beside else 0.0
         if not epochs and directory in self._started:  # it is finishing, and has been for a while
             spent = time.monotonic() - self._started[directory] - self._measured[directory]
             return max(0.0, beside - spent)
         return epochs * (self._seconds / self._epochs if self._epochs else 0.0) + beside
+
+
+def _number(epochs: int | None) -> float:
+    return math.inf if epochs is None else float(epochs)
+
+
+def _known(seconds: float) -> float | None:
+    return seconds if seconds < math.inf else None
 
 
 class Display:
@@ -241,10 +253,12 @@ class Display:
         """How far a run is, its loss, the task's own metric after its last epoch, and how long it has left."""
         if not event:
             return "starting"
-        text = f"epoch {event['epoch']}/{event['epochs']}" + (f" +{event['steps']} steps" if event.get("steps") else "")
+        text = f"epoch {of_planned(event['epoch'], event['epochs'])}" + (
+            f" +{event['steps']} steps" if event.get("steps") else ""
+        )
         text += f"  loss {event['loss']:.4f}" if event.get("loss") is not None else ""
         text += "".join(f"  {name} {value:.4f}" for name, value in (event.get("score") or {}).items())
         left = self.clock.left_of(run)
-        if event["epoch"] >= event["epochs"]:
+        if event["epoch"] >= _number(event["epochs"]):
             return f"{text}  finishing" + (f"  {duration(left)} left" if left else "")
         return text + (f"  {duration(left)} left" if left is not None else "")

@@ -10,6 +10,7 @@ from typing import Any
 from retable.config.compose import Composer, Composition
 from retable.config.identity import identity, run_name, shared_deviations
 from retable.config.keys import CHOOSING, is_foreign, is_part_of_a_run, key_of, lookup, own
+from retable.config.stepping import by_several
 from retable.config.validate import validate
 from retable.data.fingerprints import has_changed, recall
 from retable.errors import ConfigError
@@ -44,7 +45,7 @@ class Run:
     def processes(self) -> int:
         """How many train it together, each on a GPU of its own where there are GPUs (`trainer=ddp`)."""
         trainer = self.config["trainer"]
-        return int(trainer.get("devices", 1)) if trainer.get("strategy") == "ddp" else 1
+        return int(trainer.get("devices", 1)) if by_several(trainer) else 1
 
 
 @dataclass

@@ -10,6 +10,7 @@ from typing import Any
 from retable import atomic
 from retable.config.identity import digest, identity, same_run, settled
 from retable.config.keys import lookup
+from retable.config.stepping import planned_epochs
 from retable.config.weights_file import is_gone
 from retable.errors import RetableError
 from retable.run import files, index, lease
@@ -84,7 +85,7 @@ def _read_stated(directory: Path) -> dict[str, Any] | str:
         return run
     kept = {key: run.get(key) for key in ("identity", "fingerprint", "task")}
     asked = [text for text in map(str, run.get("overrides", [])) if text.startswith("experiment=")]
-    return kept | {"asked": asked, "epochs": lookup(run, "config.trainer.max_epochs")}
+    return kept | {"asked": asked, "epochs": planned_epochs({"max_epochs": lookup(run, "config.trainer.max_epochs")})}
 
 
 def _read_state(directory: Path) -> tuple[str, str]:

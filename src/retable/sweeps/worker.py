@@ -105,6 +105,7 @@ class Worker:
             output: a context in which the process prints to the run's log.
             seat: see `execute`.
         """
+        from retable.config.stepping import planned_epochs
         from retable.errors import out_of_memory
         from retable.run import execute, files, fused
         from retable.run.result import describe, write_failure
@@ -118,7 +119,7 @@ class Worker:
             with output():
                 try:
                     config = files.read_run(directory)["config"]
-                    progress = _Progress(self, str(directory), config["trainer"]["max_epochs"])
+                    progress = _Progress(self, str(directory), planned_epochs(config["trainer"]))
                     result = execute.execute(
                         config,
                         directory,
@@ -201,17 +202,18 @@ class Worker:
 class _Progress:
     """Turns what a run tells about itself into events, not too many."""
 
-    def __init__(self, worker: Worker, directory: str, epochs: int) -> None:
+    def __init__(self, worker: Worker, directory: str, epochs: int | None) -> None:
         self.worker, self.directory, self.epochs = worker, directory, epochs
         self.done, self.steps, self.last = 0, 0, 0.0
         self.score: dict[str, float] = {}
 
     def epoch(self, row: dict[str, Any]) -> None:
+        from retable.config.stepping import of_planned
         from retable.run import files
 
         self.done, self.steps = row["epoch"], 0
         shown = "  ".join(f"{k} {v:.4f}" for k, v in files.metrics_of(row).items())
-        print(f"epoch {row['epoch']}/{self.epochs}  {shown}", flush=True)
+        print(f"epoch {of_planned(row['epoch'], self.epochs)}  {shown}", flush=True)
         # The task's own metric comes first of those on validation data: accuracy, dice, mAP.
         scores = ((k, v) for k, v in row.items() if k.startswith("val/") and not k.endswith("loss") and v == v)
         self.score = dict(list(scores)[:1])

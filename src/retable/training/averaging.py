@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from retable import checks
+from retable.errors import ConfigError
 
 
 class _Averaging(WeightAveraging):
@@ -89,6 +90,14 @@ class SWA(_Averaging):
         checks.number("start", start, 0, 1 if isinstance(start, float) else math.inf)
         super().__init__()
         self.start = start
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if trainer.max_epochs == -1 and isinstance(self.start, float):
+            raise ConfigError(
+                f"callbacks.swa.start={self.start}: a share of the epochs, and trainer.max_epochs=-1 leaves their"
+                " number open; accepted: an epoch, e.g. 15"
+            )
+        super().setup(trainer, pl_module, stage)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
