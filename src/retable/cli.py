@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from retable.commands import compare, evaluate, export, init, predict, receptive, report, status, table, verify, view
+from retable.config import folders
 from retable.errors import ending_the_program
 from retable.run.output import lasting_output
 from retable.version import __version__
@@ -34,9 +35,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         commands.add_parser(name, help=text, add_help=False)
     for command in COMMANDS:
         command.add(commands)
+    for name in set(commands.choices) - set(TRAINING):
+        commands.choices[name].add_argument(
+            "--config-dir",
+            "-cd",
+            action="append",
+            metavar="DIR",
+            help="options of your own beside those in conf/, as `retable sweep` takes them",
+        )
     options = parser.parse_args(words)
     try:
         with ending_the_program(), lasting_output(unread=False):
+            folders.add(options.config_dir or (), "--config-dir")
             options.do(options)
     except BrokenPipeError:  # `retable predict ... | head`
         sys.stderr.close()

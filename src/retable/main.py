@@ -2,20 +2,22 @@
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 from omegaconf import DictConfig, OmegaConf
 
 from retable import atomic
-from retable.config import completion
-from retable.config.compose import CONF_VARIABLE, Composer, config_dir
+from retable.config import completion, folders
+from retable.config.compose import Composer
+from retable.config.keys import key_of
 from retable.config.messages import CONFIG_ERRORS, one_line
 from retable.config.overrides import translate
 from retable.errors import ConfigError, RetableError, ending_the_program, let_hydra_raise
@@ -35,13 +37,14 @@ def main() -> None:
         return
     let_hydra_raise()
     with lasting_output(), ending_the_program(), lazy_help_accepted():
-        _note_config_folders(sys.argv[1:])
+        sys.argv[1:] = folders.note(sys.argv[1:])
+        _refuse_unknown_keys_of_hydra(sys.argv[1:])
         if completion.is_asked_for(sys.argv[1:]) and not completion.prepare(Composer()):
             return
         sys.argv[1:] = _with_task(translate(sys.argv[1:]))
         _prefer_own_sweeper()
         try:
-            hydra.main(**_BASE, config_path=str(config_dir().absolute()), config_name="config")(_run)()
+            hydra.main(**_BASE, config_path=str(folders.config_dir().absolute()), config_name="config")(_run)()
         except (*CONFIG_ERRORS, ValueError) as error:  # Hydra says some faults of overrides by a plain ValueError
             message = _explain(error)
             if message is None:
@@ -74,14 +77,18 @@ def _prefer_own_sweeper() -> None:
     ConfigStore.instance().repo.get("hydra", {}).get("sweeper", {}).pop("optuna.yaml", None)
 
 
-def _note_config_folders(words: list[str]) -> None:
-    """Let whatever composes configs, in the workers too, see the folders that --config-dir names."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-dir", "-cd", action="append", default=[])
-    named = [str(Path(folder).absolute()) for folder in parser.parse_known_args(words)[0].config_dir]
-    if named:
-        before = os.environ.get(CONF_VARIABLE)
-        os.environ[CONF_VARIABLE] = os.pathsep.join([*named, *([before] if before else [])])
+def _refuse_unknown_keys_of_hydra(words: list[str]) -> None:
+    """Hydra adds whatever `+hydra.foo=1` names to its own configuration, and reads nothing of it."""
+    for word in words:
+        if word.startswith(("+hydra.", "++hydra.")):
+            kind: Any = HydraConf
+            for part in key_of(word).split(".")[1:]:
+                if not is_dataclass(kind):
+                    break
+                types = {field.name: field.type for field in fields(kind)}
+                if part not in types:
+                    raise ConfigError(f"{word}: Hydra has no such key; accepted: {', '.join(types)}")
+                kind = types[part]
 
 
 def _with_task(words: list[str]) -> list[str]:

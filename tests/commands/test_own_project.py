@@ -115,6 +115,22 @@ def test_a_folder_named_by_config_dir(project, tmp_path_factory):
     assert len(list((project / "multirun/leaves").glob("*/result.json"))) == 2
 
 
+def test_the_tables_of_a_folder_named_by_config_dir(project, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "settings"
+    (project / "conf").rename(elsewhere)
+    named = ("--config-dir", str(elsewhere))
+    done = retable(project, "sweep", *named, "experiment=leaves/width", "logger=none")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = retable(project, "report", "multirun", *named)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "leaves/width" in again.stdout
+    without = retable(project, "report", "multirun", "--config-dir", "nowhere")
+    assert (without.returncode, without.stderr) == (
+        2,
+        "--config-dir: nowhere: no such folder; accepted: a folder, file://FOLDER, pkg://PACKAGE\n",
+    )
+
+
 def test_help_names_its_options(project):
     shown = retable(project, "train", "--help")
     assert shown.returncode == 0

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from retable.config.compose import Composer, config_dir
+from retable.config.compose import Composer
+from retable.config.folders import config_dir
 from retable.config.keys import flatten
 from retable.errors import ConfigError
 

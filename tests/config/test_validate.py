@@ -106,6 +106,27 @@ def test_cifar_refuses(compose, overrides):
     assert refusal(compose("task=cifar", *overrides.split(" "))) == REFUSED[overrides]
 
 
+@pytest.mark.parametrize("key", ["trainer.name", "dropout.name", "sweep.name", "logger.name"])
+def test_a_name_that_no_option_of_a_group_has(compose, key):
+    said = refusal(compose("task=mnist", f"+{key}=x"))
+    assert said.startswith(f"{key}: no such key; accepted: ")
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        ("+preset.foo=1", "+preset.foo=1: nothing reads it; accepted: keys of the groups, e.g. optimizer.lr=0.1"),
+        ("+resume.foo=1", "+resume.foo=1: nothing reads resume.foo; accepted: resume=<value>"),
+        ("+tags.foo=1", "+tags.foo=1: nothing reads tags.foo; accepted: tags=<value>"),
+        ("++seeds.foo=1", "++seeds.foo=1: nothing reads seeds.foo; accepted: seeds=<value>"),
+    ],
+)
+def test_a_key_below_what_has_one_value(compose, added, message):
+    with pytest.raises(ConfigError) as refused:
+        compose("task=mnist", added)
+    assert str(refused.value) == message
+
+
 def test_a_key_that_the_trainer_has_not(compose):
     with pytest.raises(ConfigError, match=r"^trainer\.gradient_clip: no such key; accepted: ") as refused:
         check(compose("task=cifar", "+trainer.gradient_clip=1"))

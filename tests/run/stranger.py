@@ -4,6 +4,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 import torchmetrics
@@ -143,3 +144,23 @@ class FolderData(LeavesData):
         super().__init__(batch_size, workers)
         self.folder = Path(folder)
         self.save_hyperparameters({"folder": self.folder, "made_by": object()})
+
+
+class Counting(LitNet):
+    """Keeps NumPy's arrays and numbers in its checkpoints."""
+
+    def __init__(self, lr=1e-3, width=8, dropout=0.2):
+        super().__init__(lr=lr, width=width, dropout=dropout)
+        self.seen = np.zeros(3, dtype=np.int64)
+
+    def on_train_epoch_start(self):
+        self.seen += [1, 2, 3]
+        self.log("seen", float(self.seen.sum()))
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["seen"] = {"all": self.seen, "mean": self.seen.mean(), "any": self.seen > 1, "name": np.str_("seen")}
+        checkpoint["halves"] = np.arange(2, dtype=np.float16)
+
+    def on_load_checkpoint(self, checkpoint):
+        assert checkpoint["seen"]["mean"] == checkpoint["seen"]["all"].mean()
+        self.seen = checkpoint["seen"]["all"]

@@ -144,6 +144,18 @@ def test_what_differs_from_epoch_to_epoch_does_not_hinder_going_on(project, more
     assert history(project / "parts") == history(project / "whole")
 
 
+def test_a_module_that_keeps_numpys_arrays_is_resumed_and_loaded(project):
+    config = composed("module._target_=stranger.Counting", "trainer.max_epochs=3")
+    execute(config, project / "whole")
+    with pytest.raises(Stopped):
+        execute(config, project / "parts", on_epoch=stop_after(1))
+    files.remove([project / "parts" / files.RESULT])
+    execute(config, project / "parts")
+    assert history(project / "parts") == history(project / "whole")
+    assert [row["seen"] for row in history(project / "whole")] == [6, 12, 18]
+    assert retable.evaluate(retable.load(project / "parts"), split="val").metrics["val_acc"] > 0.3
+
+
 @pytest.mark.parametrize("steps", [20, 24])  # within the third epoch, and at its end
 def test_a_run_of_so_many_steps_is_resumed(project, steps):
     config = composed("module.lr=0.05", "trainer.max_epochs=5", f"trainer.max_steps={steps}")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from retable.config.compose import Composer, config_dir
+from retable.config.compose import Composer
+from retable.config.folders import config_dir
 from retable.errors import ConfigError
 from retable.experiment.grid import expand
 

@@ -26,6 +26,22 @@ OTHERS = {"basic": ["hydra/launcher=basic"], "workers": []}
             "hydra.job.chdir=true: paths are those of where the command is started; accepted: false",
         ),
         ("hydra.sweep.subdir=x", "hydra.sweep.subdir: a sweep's runs are named by what they are; accepted: not given"),
+        (
+            "+hydra.run.foo=1",
+            "+hydra.run.foo=1: Hydra has no such key; accepted: dir",
+        ),
+        (
+            "hydra.searchpath=[file:///nowhere]",
+            "hydra.searchpath: file:///nowhere: no such folder; accepted: a folder, file://FOLDER, pkg://PACKAGE",
+        ),
+        (
+            "--config-path nowhere",
+            "--config-dir: nowhere: no such folder; accepted: a folder, file://FOLDER, pkg://PACKAGE",
+        ),
+        (
+            "--config-name mine",
+            "--config-name=mine: accepted: config; settings of your own for every run stand in conf/local/default.yaml",
+        ),
         ("hydra.sweep.dir=x sweep.dir=y", "hydra.sweep.dir: sweep.dir is given, too; accepted: one of them"),
     ],
 )
@@ -41,6 +57,46 @@ def test_what_hydras_keys_set_of_a_sweep(command, monkeypatch):
     monkeypatch.setattr(finish, "exit_code", lambda plan, outcome: 0)
     assert command("-m", "task=mnist", "hydra.sweep.dir=else where", "+hydra.sweeper.params.seed='0,1'")[0] == 0
     assert seen == [["seed=0,1", "task=mnist", "sweep.dir='else where'"]]
+
+
+def test_hydras_keys_in_a_file_of_ones_own(command, tmp_path, monkeypatch):
+    """Which are no part of what a run is."""
+    local = tmp_path / "conf/local/default.yaml"
+    local.parent.mkdir(parents=True)
+    local.write_text("# @package _global_\nhydra: {run: {dir: here/it/is}, sweep: {dir: swept}}\n")
+    assert command(*BASE, "trainer.max_epochs=1")[0] == 0
+    run = atomic.read_json(tmp_path / "here/it/is" / files.RUN)
+    assert "hydra" not in run["config"]
+    assert not [key for key in run["identity"] if key.startswith("hydra")]
+    seen = []
+    monkeypatch.setattr(session, "sweep", lambda arguments, *engine: (seen.append(arguments), None))
+    monkeypatch.setattr(finish, "exit_code", lambda plan, outcome: 0)
+    assert command("-m", "task=mnist")[0] == 0
+    assert seen == [["task=mnist", "sweep.dir='swept'"]]
+
+
+@pytest.mark.parametrize("named", ["--config-dir {}", "--config-path {}", "hydra.searchpath=[file://{}]", "-cp {}"])
+def test_folders_of_options_by_each_of_hydras_means(command, tmp_path_factory, monkeypatch, named):
+    monkeypatch.setenv("RETABLE_CONF", "")
+    folder = tmp_path_factory.mktemp("options")
+    (folder / "model").mkdir()
+    (folder / "model/mine.yaml").write_text("_target_: retable.models.FNN\nname: mine\nhidden: 7\n")
+    code, shown = command("task=mnist", "model=mine", *named.format(folder).split(), "--cfg", "job", "-p", "model")
+    assert (code, "hidden: 7" in shown) == (0, True)
+    base = [word for word in BASE if not word.startswith("model.")]
+    words = [*base, "model=mine", "trainer.max_epochs=1", "dropout=none", *named.format(folder).split()]
+    code, shown = command(*words)
+    assert code == 0, shown
+
+
+def test_a_package_on_the_search_path(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("RETABLE_CONF", "")
+    (tmp_path / "mypackage/settings/model").mkdir(parents=True)
+    (tmp_path / "mypackage/settings/model/mine.yaml").write_text("_target_: retable.models.FNN\nhidden: 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("task=mnist", "model=mine", "hydra.searchpath=[pkg://mypackage.settings]", "--cfg", "job", "-p", "model")
+    code, shown = command(*words)
+    assert (code, "hidden: 7" in shown) == (0, True)
 
 
 def test_a_run_goes_where_hydras_keys_say(command, tmp_path):

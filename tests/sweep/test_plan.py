@@ -7,7 +7,8 @@ import pytest
 from filelock import FileLock
 
 from retable import atomic
-from retable.config.compose import Composer, config_dir
+from retable.config.compose import Composer
+from retable.config.folders import config_dir
 from retable.errors import ConfigError
 from retable.run import files
 from retable.sweeps import results

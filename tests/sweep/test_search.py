@@ -54,6 +54,26 @@ def trainer(tmp_path, monkeypatch, composer):
     return made
 
 
+def test_the_space_may_stand_in_hydras_params(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("optuna", minversion="4")
+    monkeypatch.chdir(tmp_path)
+    seen = []
+
+    def search(arguments, launch, **settings):
+        seen.append((arguments, settings))
+        raise ConfigError("seen")
+
+    monkeypatch.setattr("retable.sweeps.search.search", search)
+    words = ["-m", "task=mnist", "hydra/sweeper=optuna", "+hydra.sweeper.params.dropout.p='choice(0.1,0.2)'"]
+    words += ["+hydra.sweeper.params={optimizer.lr:'interval(0.1,0.2)'}"]
+    monkeypatch.setattr(sys, "argv", ["train.py", *words])
+    with pytest.raises(SystemExit):
+        main()
+    ((arguments, settings),) = seen
+    assert arguments == ["dropout.p=choice(0.1,0.2)", "optimizer.lr=interval(0.1,0.2)", "task=mnist"]
+    assert "params" not in settings
+
+
 def run(trainer, trials=12, words=(), **settings):
     return search([*BASE, "sweep.workers=2", *SPACE, *words], trainer, trials, **settings)
 

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.tuner import Tuner
 from torch import nn
+from torch.multiprocessing import ProcessRaisedException
 from torch.utils.data import DataLoader, TensorDataset
 
 from retable.errors import DataError
@@ -35,6 +36,14 @@ def parts(compose):
         return make_task(config, data), data
 
     return make
+
+
+def test_processes_that_know_nothing_of_each_other_are_refused(parts):
+    task, data = parts("mnist")
+    trainer = pl.Trainer(max_epochs=1, accelerator="cpu", devices=2, strategy="ddp_fork", logger=False)
+    said = r"Trainer\(devices=2, num_nodes=1\): a Task's processes share mini-batches .*; accepted: one, or trainer=ddp"
+    with pytest.raises(ProcessRaisedException, match=said):
+        trainer.fit(task, datamodule=data)
 
 
 @pytest.mark.parametrize("name", SMALL)

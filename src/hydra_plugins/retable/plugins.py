@@ -10,9 +10,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from retable.config.keys import key_of
+from retable.config.keys import flatten, key_of, lookup
 from retable.errors import ConfigError, ending_the_program
 
 
@@ -44,9 +44,15 @@ def is_ours(settings: Any) -> bool:
     return settings.sweeper.get("_target_") == SweeperConfig._target_
 
 
+# Keys of Hydra's that a run or sweep follows, each as conf/config.yaml has it.
+_FOLLOWED = {"run.dir": ".", "sweep.dir": "${sweep.dir}", "sweep.subdir": "."}
+
+
 def keys_given(settings: Any) -> set[str]:
-    """The keys of Hydra's that the command line sets."""
-    return {key_of(text) for text in settings.overrides.hydra}
+    """The keys of Hydra's that the command line sets, or a file of the user's."""
+    raw = OmegaConf.to_container(settings, resolve=False)
+    by_files = {f"hydra.{key}" for key, value in _FOLLOWED.items() if lookup(raw, key) != value}
+    return {key_of(text) for text in settings.overrides.hydra} | by_files
 
 
 def conventions(settings: Any) -> list[str]:
@@ -68,6 +74,11 @@ def conventions(settings: Any) -> list[str]:
     if any(key_of(text) == "sweep.dir" for text in settings.overrides.task):
         raise ConfigError("hydra.sweep.dir: sweep.dir is given, too; accepted: one of them")
     return [f"sweep.dir='{settings.sweep.dir}'"]
+
+
+def _as_overrides(params: Mapping[str, Any]) -> list[str]:
+    """hydra.sweeper.params, a mapping of keys, or of nested ones, to values in Hydra's grammar."""
+    return [f"{key}={value}" for key, value in flatten(dict(params)).items() if key]
 
 
 class _Plugin:
@@ -149,7 +160,7 @@ class RetableSweeper(_Plugin, Sweeper):
         from retable.sweeps.session import sweep
 
         settings = self.config.hydra
-        params = [f"{key}={value}" for key, value in self.params.items()]
+        params = _as_overrides(self.params)
         ours = isinstance(self.launcher, WorkersLauncher)
         engine = (self.launcher.train, self.launcher.describe) if ours else (self._train_by_launcher, None)
         with ending_the_program():
@@ -207,8 +218,8 @@ class RetableSweeper(_Plugin, Sweeper):
 class OptunaSweeper(_Plugin, Sweeper):
     """A search by Optuna (conf/hydra/sweeper/optuna.yaml); any launcher trains its trials."""
 
-    def __init__(self, **parameters: Any) -> None:
-        self.parameters = parameters
+    def __init__(self, params: Mapping[str, Any] | None = None, **parameters: Any) -> None:
+        self.params, self.parameters = params or {}, parameters
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
@@ -226,7 +237,8 @@ class OptunaSweeper(_Plugin, Sweeper):
             return self.launcher.launch(points, initial_job_idx=first)
 
         with ending_the_program():
-            plan, outcome = search([*arguments, *conventions(self.config.hydra)], launch, **self.parameters)
+            asked = [*_as_overrides(self.params), *arguments, *conventions(self.config.hydra)]
+            plan, outcome = search(asked, launch, **self.parameters)
         if code := exit_code(plan, outcome):
             sys.exit(code)
         return plan

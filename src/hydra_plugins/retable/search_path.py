@@ -5,10 +5,10 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 
 class RetableSearchPath(SearchPathPlugin):
-    """Adds the folders of `retable.config.compose.project_folders` behind the package's own."""
+    """Adds the folders of `retable.config.folders.project_folders` behind the package's own."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        from retable.config.compose import project_folders
+        from retable.config.folders import project_folders
 
         for folder in project_folders():
             search_path.append("project", f"file://{folder}")

@@ -26,12 +26,11 @@ from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 
 from retable.config import lightning_forms
+from retable.config.folders import config_dir, project_folders
 from retable.config.keys import CHOOSING, STEERING, below, flatten, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import override_text, translate
 from retable.errors import ConfigError
-
-CONF_VARIABLE = "RETABLE_CONF"  # folders beside the package's, as PATH lists them; --config-dir adds to it
 
 # What every run or sweep reads from its config; a model's or loss's own keys have defaults in the code.
 _NEEDED = (*STEERING, "seed", "dropout", "trainer", "logger", "augment.mode", "augment.transforms", "task.name")
@@ -44,22 +43,6 @@ def pretrained(weights: str, *, _root_: Any) -> str:
 
 
 OmegaConf.register_new_resolver("retable.pretrained", pretrained, replace=True)
-
-
-def config_dir() -> Path:
-    """The conf/ folder that every command starts from: a whole copy in the working directory, else the package's."""
-    here = Path.cwd() / "conf"
-    return here if (here / "base.yaml").exists() else Path(__file__).parents[1] / "conf"
-
-
-def project_folders() -> list[Path]:
-    """A project's own folders of options: those that RETABLE_CONF names, then conf/ in the working directory.
-
-    An option of the package's stands before one of the same name.
-    """
-    named = [Path(name) for name in os.environ.get(CONF_VARIABLE, "").split(os.pathsep) if name]
-    found = [folder.absolute() for folder in (*named, Path("conf")) if folder.is_dir()]
-    return [folder for folder in dict.fromkeys(found) if not folder.samefile(config_dir())]
 
 
 @dataclass(frozen=True)
@@ -77,6 +60,8 @@ class Composition:
     defaults: dict[str, Any]
 
 
+# Keys without a section, which have one value each.
+_WHOLE = ("resume", "trust", "seeds", "seed", "output", "table", "tags")
 # Groups of which a class of one's own is named on the command line, e.g. model._target_=my.Net.
 _BUILT = ("model", "loss")
 
@@ -165,11 +150,8 @@ class Composer:
             return plain
         raw = pickle.loads(merged)
         for override in values:
-            section = override.key_or_group.split(".")[0]
-            if (override.is_add() or override.is_force_add()) and section not in raw:
-                raise ConfigError(
-                    f"{override.input_line}: nothing reads {section}; accepted: {', '.join(map(str, raw))}"
-                )
+            if override.is_add() or override.is_force_add():
+                _check_added(override, raw)
         before = {section: raw[section].get("_target_") for section in _BUILT if raw.get(section) is not None}
         try:
             ConfigLoaderImpl._apply_overrides_to_config(values, raw)
@@ -263,11 +245,25 @@ class Composer:
                 cfg = self._loader._compose_config_from_defaults_list(defaults=defaults.defaults, repo=self._repo)
             except (*CONFIG_ERRORS, ValueError) as error:
                 raise ConfigError(one_line(error)) from error
+            cfg.pop("hydra", None)  # Hydra's own keys, of a file of the user's: no part of a run
             OmegaConf.set_struct(cfg, True)
             choices = dict(defaults.overrides.known_choices)
             several = {g: tuple(c) for g, c in defaults.overrides.override_choices.items() if isinstance(c, list)}
             self._merged[files] = pickle.dumps(cfg), choices | several
         return self._merged[files]
+
+
+def _check_added(override: Override, raw: Any) -> None:
+    """Raises: ConfigError for an added key that nothing reads, whatever the run is."""
+    section, _, inner = override.key_or_group.partition(".")
+    if section not in raw:
+        raise ConfigError(f"{override.input_line}: nothing reads {section}; accepted: {', '.join(map(str, raw))}")
+    if inner and section in _WHOLE:
+        raise ConfigError(f"{override.input_line}: nothing reads {override.key_or_group}; accepted: {section}=<value>")
+    if inner and section == "preset" and inner not in flatten(OmegaConf.to_container(raw[section])):
+        raise ConfigError(
+            f"{override.input_line}: nothing reads it; accepted: keys of the groups, e.g. optimizer.lr=0.1"
+        )
 
 
 def _leave_out_the_options(node: Any, section: str, given: Mapping[str, Any]) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from retable.config.build import LIBRARIES
-from retable.config.compose import config_dir, project_folders
+from retable.config.folders import config_dir, project_folders
 from retable.config.keys import is_foreign, public_target
 from retable.errors import DataError, first_line
 

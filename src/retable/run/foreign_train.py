@@ -25,6 +25,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.data.loader import mixed_seed
 from retable.errors import RetableError
+from retable.models.weights import numpy_accepted
 from retable.run import beside, checkpoints, ddp, files, foreign_ranks
 from retable.run.foreign import check_metric, declared_directions, make_data, make_module, scalars
 from retable.run.foreign_data import fingerprint, same_items
@@ -210,7 +211,8 @@ def _fit(
     seeded()
     if config["trainer"]["precision"] == "64-true":
         module.double()  # as Lightning will; it reads a checkpoint's weights before, though
-    trainer.fit(module, datamodule=data, ckpt_path=found, weights_only=True)
+    with numpy_accepted():
+        trainer.fit(module, datamodule=data, ckpt_path=found, weights_only=True)
     if not record.rows:
         return
     logged = dict.fromkeys(name for row in record.rows for name in files.metrics_of(row))

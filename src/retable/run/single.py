@@ -40,6 +40,8 @@ def run_single(config: dict[str, Any], overrides: Sequence[str], chosen: Path | 
     Raises:
         RetableError: one line, for what is refused; nothing is left of it on disk.
     """
+    if not isinstance(config["resume"], str | None):
+        raise ConfigError(f"resume={config['resume']}: accepted: a run's directory")
     if _has_followed(config, overrides):
         return
     if config["resume"] is not None:

@@ -18,7 +18,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from retable import checks
 from retable.data.loader import Chunk, batches_per_chunk
-from retable.errors import DataError
+from retable.errors import ConfigError, DataError
 from retable.tasks.build import rebuilt
 from retable.tasks.chunks import ChunkSteps
 from retable.tasks.measured import Measured
@@ -95,6 +95,14 @@ class Task(Measured):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """The model's outputs."""
         return self.model(images)
+
+    def setup(self, stage: str) -> None:
+        """Refuse several processes that do not know of each other: each would train, and count, on its own."""
+        if self.ranks is None and self.trainer.world_size > 1:
+            raise ConfigError(
+                f"Trainer(devices={self.trainer.num_devices}, num_nodes={self.trainer.num_nodes}): a Task's processes"
+                " share mini-batches and counts; accepted: one, or trainer=ddp of retable train and sweep"
+            )
 
     def configure_optimizers(self) -> dict[str, Any]:
         optimizer = self._make_optimizer(self.trained_parameters())
