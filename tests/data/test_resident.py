@@ -38,6 +38,25 @@ def test_mapped_images_take_no_memory_of_their_own(compose):
     assert torch.equal(kept.train_images, data.train_images)
 
 
+def test_on_a_cpu_the_processes_of_a_machine_share_images_unless_each_is_to_have_its_own(compose):
+    data = make_data(compose(*SMALL))
+    assert data.is_resident(torch.device("cpu"))
+    data.setup()
+    assert data.train_images.data_ptr() == data.splits.train.images.ctypes.data  # the cache's map itself
+    assert data.resident_on(torch.device("cpu"))["val"][0].data_ptr() == data.splits.val.images.ctypes.data
+    before = data.splits.train.images.copy()
+    for _ in data.train_dataloader():
+        pass
+    assert (data.splits.train.images == before).all()
+
+
+def test_copies_are_made_beside_them(compose):
+    data = make_data(compose("task=cifar", "augment=copies", "augment.transforms=[hflip]"))
+    data.setup()
+    images = torch.from_numpy(data.splits.train.images.copy())
+    assert torch.equal(data.train_images, torch.cat([images, images.flip(3)]))
+
+
 def test_auto_goes_by_what_is_free(compose, monkeypatch):
     for free, wanted in ((10**12, True), (10**3, False)):
         data = make_data(compose(*SMALL))

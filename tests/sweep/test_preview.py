@@ -26,7 +26,7 @@ def test_the_data_a_line_a_set():
         "leaves": {},  # a set of somebody's own, whose size nobody knows
     }
     assert about_data(plan(*found), found) == [
-        "data of task=mnist: 52.9 MiB, kept in memory, once a worker (data.resident=auto)",
+        "data of task=mnist: 52.9 MiB, kept in memory, which the workers share (data.resident=auto)",
         "data of task=fcn: 40,000.0 MiB, streamed from the cache's files (data.resident=auto)",
         "data of task=cifar: 29.4 MiB, kept in memory, once a GPU (data.resident=auto)",
     ]

@@ -43,8 +43,8 @@ class ImageData(Reading, pl.LightningDataModule):
         root: folder of the real sets; this one's lies in `folder` below it.
         cache: folder of decoded arrays, fingerprints and samples.
         resident: whether images are kept in memory, on a GPU in its own; False: they are read from the cache's files as
-            they are needed, which the processes of a machine share; auto: False where they take more than half of what
-            is free. Metrics are the same either way.
+            they are needed; auto: False where they take more than half of what is free, and on a CPU the processes of a
+            machine share one copy: the cache's files, mapped. Metrics are the same either way.
         fraction: share of the training set that is used, in (0, 1], in proportion to the classes.
         split_seed: which images are held out, and which share is used.
         batch_size, eval_batch_size: images a mini-batch in training and in validation.
@@ -187,8 +187,10 @@ class ImageData(Reading, pl.LightningDataModule):
         return self._fits[device]
 
     def resident_on(self, device: torch.device) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Images and targets of each split, as read, on a device."""
-        return self._resident.on(device)
+        """Images and targets of each split, as read, on a device; on a CPU those that all processes of the machine
+        share, unless data.resident=true."""
+        shared = device.type == "cpu" and self.resident == "auto"
+        return self._resident.mapped() if shared else self._resident.on(device)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images, or float images in [0, 1], (N, C, H, W) -> float32 as the model takes them (see `scale`)."""

@@ -89,9 +89,13 @@ def about_data(plan: Plan, estimates: dict[str, dict[str, Any]]) -> list[str]:
         found = estimates.get(str(run.directory), {})
         if found.get("data_mb") is None:
             continue
-        where = "GPU" if found.get("gpu_mb") else "worker"
-        how = f"kept in memory, once a {where}" if found["resident"] else "streamed from the cache's files"
         asked = str(run.config["data"].get("resident", "auto")).lower()
+        if not found["resident"]:
+            how = "streamed from the cache's files"
+        elif found.get("gpu_mb"):
+            how = "kept in memory, once a GPU"
+        else:
+            how = "kept in memory, " + ("which the workers share" if asked == "auto" else "once a worker")
         name = run.config["task"]["name"]
         lines[f"data of task={name}: {found['data_mb']:,.1f} MiB, {how} (data.resident={asked})"] = None
     return list(lines)
