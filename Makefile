@@ -33,7 +33,7 @@ QUICK_receptive := --top 3 --stride 32
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-pythons test-pages test-browser test-slow test-slow-short test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
+.PHONY: help install demo test test-pythons test-integrations test-pages test-browser test-slow test-slow-short test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
 	sweep-receptive sweep-all view tensorboard docs lint format clean
 
 help: ## List the targets
@@ -60,6 +60,13 @@ test-pythons: ## Run the fast tests on each of PYTHONS that is installed, in .ve
 	  if ! python$$version -c '' 2>/dev/null; then echo "Python $$version: not installed here, left out"; continue; fi; \
 	  echo "Python $$version"; $(MAKE) test VENV=.venv-$$version PYTHON=python$$version || exit 1; \
 	done
+
+# The tests of what other packages do with a run; one that is skipped fails, as all of them are installed here.
+INTEGRATIONS := tests/run/test_loggers.py tests/sweep/test_search.py tests/sweep/test_launchers.py tests/test_every_yaml.py
+test-integrations: install ## Run the tests with W&B, MLflow, Optuna and Hydra's launchers; installs them (450 MB)
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,integrations]'
+	$(PY) -m pytest -q -m 'not gpu' -n 2 --dist load --no-skips $(INTEGRATIONS) \
+	  -k 'test_loggers or test_search or test_launchers or wandb or mlflow' $(ARGS)
 
 test-pages: install ## Follow README and docs/ command by command, and make projects of one's own (minutes)
 	$(PY) -m pytest -q -m pages -n 2 --dist load $(ARGS)

@@ -108,10 +108,12 @@ def test_every_option_runs(composer, tmp_path, task, choice):
     quiet = (
         [] if choice.startswith("logger=") else ["logger=csv" if choice == "callbacks=lr_monitor" else "logger=none"]
     )
+    if choice == "logger=mlflow":  # keeps a relative place for the whole process
+        quiet = [f"logger.mlflow.tracking_uri=sqlite:///{tmp_path}/mlflow.db"]
     small = SMALL[task] + SHRINK.get(choice.removeprefix("model="), [])
     if choice in ("early_stop=change", "early_stop=gap") and task != "gland":
         small = [*small, "early_stop.metric=accuracy"]  # they watch the dice, which a classifier has not
-    config = composer.compose([f"task={task}", *FAST, *small, *quiet, *choice.split()]).config
+    config = composer.compose([f"task={task}", *FAST, *small, *choice.split(), *quiet]).config
     result = run_two_batches(config, tmp_path)
     model = choice if choice.startswith("model=") else None
     if (task, model) in PARAMETERS:
@@ -120,6 +122,7 @@ def test_every_option_runs(composer, tmp_path, task, choice):
     if choice == "init=zero":  # equal logits: ln classes at first; the second batch sees a first small step of a bias
         assert first == pytest.approx(math.log(len(result["data"]["classes"])), abs=0.05)
     assert (tmp_path / "train").exists() == (choice == "logger=tensorboard")
+    assert (tmp_path / "mlflow.db").exists() == (choice == "logger=mlflow")
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -1,6 +1,7 @@
 """What is built holds all that an installed package needs; a sweep runs from an empty folder with the wheel alone."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -104,3 +105,36 @@ def test_the_steps_of_the_wheels_workflow(built, tmp_path):
     assert "2 passed" in done.stdout
     assert (tmp_path / "temp/leaves/multirun/debug/tables/leaves/width/report.md").exists()
     assert (tmp_path / "temp/leaves/.ci/run").exists()
+
+
+@pytest.mark.parametrize("kind", [[], ["--module"]], ids=["task", "module"])
+def test_the_ci_of_a_new_project_ends_well_without_a_network(built, tmp_path, kind):
+    """Its `.ci/run` makes an environment and installs the wheel; what that depends on is there already."""
+    packages, programs, unpacked, project = (tmp_path / name for name in ("packages", "bin", "unpacked", "leaves"))
+    packages.mkdir()
+    for folder in (Path(entry) for entry in sys.path if Path(entry).name == "site-packages"):
+        for path in folder.iterdir():
+            if not re.match(r"(__editable__\S*)?retable|pip", path.name) and path.suffix != ".pth":
+                (packages / path.name).symlink_to(path)
+    programs.mkdir()
+    (programs / "python3").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (programs / "python3").chmod(0o755)
+    with zipfile.ZipFile(built["wheel"]) as wheel:
+        wheel.extractall(unpacked)
+    kept = {key: value for key, value in os.environ.items() if key not in ("RETABLE_DATA", "RETABLE_CONF")}
+    init = [sys.executable, "-m", "retable.cli", "init", str(project), *kind]
+    subprocess.run(init, env=kept | {"PYTHONPATH": str(unpacked)}, check=True)
+    environment = kept | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(packages),
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(built["wheel"].parent),
+    }
+    command = [str(project / ".ci/run")]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+    assert len(list(project.glob(".venv/lib/*/site-packages/retable/commands/project/.ci/run"))) == 1
+    (project / "tests/test_leaves.py").write_text("def test_that_fails():\n    assert False\n")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=500)
+    assert (done.returncode, "1 failed" in done.stdout) == (1, True)

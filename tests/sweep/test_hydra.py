@@ -211,11 +211,9 @@ def test_failures_under_hydras_launcher_are_listed_and_stop_what_on_failure_says
 
 
 def test_a_launcher_that_starts_all_at_once_cannot_stop_at_a_failure():
-    from hydra_plugins.retable.plugins import RetableSweeper
     from retable.errors import ConfigError
+    from retable.sweeps import launched
 
-    sweeper = RetableSweeper()
-    sweeper.launcher = object()
     plan = SimpleNamespace(settings={"on_failure": "stop"})
     with pytest.raises(ConfigError, match=r"^sweep\.on_failure=stop: this launcher starts all runs at once;"):
-        sweeper._train_by_launcher(plan, [])
+        launched.train(object(), plan, [])

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -156,63 +157,21 @@ class RetableSweeper(_Plugin, Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
+        from retable.sweeps import launched
         from retable.sweeps.finish import exit_code
         from retable.sweeps.session import sweep
 
         settings = self.config.hydra
         params = _as_overrides(self.params)
         ours = isinstance(self.launcher, WorkersLauncher)
-        engine = (self.launcher.train, self.launcher.describe) if ours else (self._train_by_launcher, None)
+        engine = (
+            (self.launcher.train, self.launcher.describe) if ours else (partial(launched.train, self.launcher), None)
+        )
         with ending_the_program():
             plan, outcome = sweep([*params, *arguments, *conventions(settings)], *engine)
         if code := exit_code(plan, outcome):
             sys.exit(code)
         return plan
-
-    def _train_by_launcher(self, plan: Any, todo: list[Any]) -> Any:
-        """Hand the pending runs to another launcher; what became of them stands in their directories."""
-        from pathlib import Path
-
-        from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-
-        from retable.run import files
-        from retable.run.result import describe
-        from retable.sweeps.pool import Outcome, StopRules
-        from retable.sweeps.session import check_in_worker, prepare
-        from retable.sweeps.store import status_of
-
-        one_by_one = isinstance(self.launcher, BasicLauncher)
-        if plan.settings["on_failure"] == "stop" and not one_by_one:
-            raise ConfigError("sweep.on_failure=stop: this launcher starts all runs at once; accepted: continue")
-        check_in_worker(plan, todo)
-        prepare(plan, todo)
-        outcome = Outcome()
-        rules = StopRules(plan.settings, outcome)
-        for begin in range(0, len(todo), 1 if one_by_one else len(todo)):
-            batch = todo[begin : begin + (1 if one_by_one else len(todo))]
-            folders = [run.directory.relative_to(Path(plan.settings["dir"])) for run in batch]
-            jobs = [
-                [*run.overrides, f"hydra.sweep.subdir='{folder}'"] for run, folder in zip(batch, folders, strict=True)
-            ]
-            try:
-                returns = self.launcher.launch(jobs, initial_job_idx=begin)
-            except KeyboardInterrupt:
-                outcome.interrupted = True
-                break
-            except Exception as error:
-                outcome.stopped_by = f"the launcher failed: {describe(error)}"
-                break
-            for run, job in zip(batch, returns, strict=False):
-                status = status_of(run.directory)
-                if status in files.DONE:
-                    rules.note_success()
-                elif status != files.RUNNING:
-                    recorded = (files.read_result(run.directory) or {}).get("reason")
-                    left = describe(job._return_value) if isinstance(job._return_value, BaseException) else "no result"
-                    rules.note_failure(run, recorded or left)
-            if outcome.stopped_by:
-                break
-        return outcome
 
 
 class OptunaSweeper(_Plugin, Sweeper):

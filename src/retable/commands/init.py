@@ -60,6 +60,7 @@ def write_project(folder: Path, name: str, template: Path = TEMPLATE) -> None:
     try:
         shutil.copytree(template, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         (folder / "gitignore").rename(folder / ".gitignore")  # under its own name it would be this project's
+        (folder / ".ci/run").chmod(0o755)  # which not every way to unpack a wheel keeps
         for path in sorted(folder.rglob("*"), reverse=True):  # what a folder holds before the folder
             if path.is_file():
                 path.write_text(re.sub(rf"\b{_NAME}\b", name, path.read_text("utf-8")), "utf-8")

@@ -95,6 +95,11 @@ def is_taken(directory: Path) -> bool:
         return True
 
 
+def times_taken(directory: Path) -> int:
+    """A number that goes up each time that somebody takes a run."""
+    return _latest(directory)[0]
+
+
 def expire(directory: Path) -> None:
     """Mark a lease as ended, for all hosts to see, once this process has watched it expire."""
     number, content = _latest(directory)

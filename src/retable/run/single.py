@@ -27,6 +27,11 @@ from retable.run.result import describe, write_plan
 
 # What a run that was refused may have left in a directory.
 _WRITTEN = (files.RUN, files.CONFIG, files.RESULT, files.LOG, files.LOCK)
+_stopped: list[int] = []  # signals by which somebody asked this process to stop
+
+
+class Stopped(Exception):
+    """Somebody asked the process of this job to stop; not an end of the launcher, which hears it from all its jobs."""
 
 
 def run_single(config: dict[str, Any], overrides: Sequence[str], chosen: Path | None = None) -> None:
@@ -177,7 +182,12 @@ def run_job(config: dict[str, Any], directory: Path) -> float | None:
 
     Returns:
         The final value of the task's metric.
+
+    Raises:
+        Stopped: if somebody asked this process to stop, now or in a job before.
     """
+    if _stopped:
+        raise Stopped(files.INTERRUPTED)
     if (directory / files.RUN).is_file():
         config = files.read_run(directory)["config"]
     else:
@@ -189,7 +199,8 @@ def run_job(config: dict[str, Any], directory: Path) -> float | None:
         except SystemExit as error:  # a failure of this job, not the end of the launcher
             raise RuntimeError(describe(error)) from error
     if asked:
-        raise KeyboardInterrupt
+        _stopped.extend(asked)
+        raise Stopped(files.INTERRUPTED)
     return ((result.get("metrics") or {}).get("final") or {}).get(config["task"]["metric"])
 
 

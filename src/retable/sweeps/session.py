@@ -131,11 +131,13 @@ def run_trial(overrides: Sequence[str]) -> float | None:
         reason = (files.read_result(run.directory) or {}).get("reason") or store.broken(run.directory)
         raise RetableError(f"{run.name}: failed before ({reason}); sweep.retry_failed=true tries again")
     from retable.run.execute import Busy
-    from retable.run.single import run_job
+    from retable.run.single import Stopped, run_job
 
     while True:
         try:
             return run_job(run.config, run.directory)
+        except Stopped:
+            raise KeyboardInterrupt from None
         except Busy:  # the same trial elsewhere
             time.sleep(1)
 
