@@ -178,6 +178,12 @@ def differ(mean: float, published: Published | None) -> float | None:
     return mean - low if mean < low else mean - high if mean > high else 0.0
 
 
+def rated(rows: Sequence[Row], metric: Metric) -> list[Row]:
+    """The rows with a value of a metric, the best first."""
+    found = [row for row in rows if metric.name in row.entries and row.entries[metric.name].mean is not None]
+    return sorted(found, key=lambda row: row.entries[metric.name].mean or 0.0, reverse=metric.better == "higher")
+
+
 def mark_best(rows: Sequence[Row], shown: Sequence[Metric]) -> list[Row]:
     """Marks each metric's best mean, also where several share it; none where there is one value or all tie."""
     best: dict[str, float] = {}

@@ -16,8 +16,9 @@ from retable.experiment.table import parse_table
 from retable.report import plots
 from retable.report.curves import Panel, curve_plots
 from retable.report.draft import draft, order_of
-from retable.report.evaluated import Evaluated, Row, evaluate
+from retable.report.evaluated import Evaluated, evaluate
 from retable.report.layout import heading, short
+from retable.report.rows import Row, rated
 from retable.report.runs import Assigned, Remark, RunRecord
 from retable.report.settings import varied
 
@@ -35,8 +36,7 @@ class Swept:
     @property
     def rated(self) -> list[Row]:
         """Cells with a value, the best first."""
-        rows = [row for row in self.found.rows if row.entries[self.quality.name].mean is not None]
-        return sorted(rows, key=self.mean, reverse=self.quality.better == "higher")
+        return rated(self.found.rows, self.quality)
 
     def mean(self, row: Row) -> float:
         return row.entries[self.quality.name].mean or 0.0
