@@ -5,10 +5,10 @@ import io
 
 import pytest
 
-from retable.report.charts import charts
 from retable.report.copies import write_table
 from retable.report.csv import csv_by_epoch
 from retable.report.curves import published_lines
+from retable.report.drawing import charts
 from retable.report.evaluated import evaluate
 from retable.report.latex import latex_by_epoch
 from retable.report.markdown import report

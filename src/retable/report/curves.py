@@ -1,6 +1,6 @@
 """What the charts of a table show, computed once and without a drawing library: lines, bars, legends.
 
-How they are drawn: `charts` and `drawing`.
+How they are drawn: `drawing`.
 """
 
 import math

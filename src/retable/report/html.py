@@ -114,7 +114,7 @@ def drawn(found: Evaluated, swept: "Swept | None") -> "Sequence[Chart]":
         from retable.report.swept import curves
 
         return curves(swept)
-    from retable.report.charts import charts  # matplotlib, of which a sweep's page has no need
+    from retable.report.drawing import charts  # matplotlib, of which a sweep's page has no need
 
     return charts(found)
 
