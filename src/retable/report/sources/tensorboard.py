@@ -3,7 +3,7 @@
 A run is a folder with events; what lies below it (`train/`, `val/`, the folders of `add_hparams` and `add_scalars`) is
 part of it. Folders called train, val or test without a run above them are parts of the folder that holds them, as Keras
 leaves them. Settings come from the HParams tab's records, from Lightning's `hparams.yaml`, and from a path's
-`key=value`; TensorBoard records nothing else of a run (what a name holds otherwise, `sources.names` reads).
+`key=value`; TensorBoard records nothing else of a run (what a name holds otherwise, `with_names` reads).
 """
 
 import re
