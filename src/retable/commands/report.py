@@ -158,11 +158,12 @@ def _write(
     entries: "list[Evaluated]", folder: Path, studies: Path, command: str = "", asked: Sequence[str] = ()
 ) -> None:
     from retable.report.copies import write_table
-    from retable.report.site import write_site
+    from retable.report.index import write_site
 
     width = max(len(found.table.name) for found in entries)
     for found in entries:
-        print(f"{found.table.name:<{width}}  {found.claims_line}  {write_table(found, folder, command)}")
+        path = write_table(found, folder / found.table.name, command)
+        print(f"{found.table.name:<{width}}  {found.claims_line}  {path}")
     print(f"index: {write_site(entries, folder, studies, command, asked)}")
 
 

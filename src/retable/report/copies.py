@@ -12,20 +12,11 @@ REPORT, CSV, LATEX = "report.md", "report.csv", "report.tex"
 EPOCHS_CSV, EPOCHS_LATEX = "epochs.csv", "epochs.tex"
 
 
-def write_table(found: Evaluated, folder: Path, command: str = "") -> Path:
-    """Write a table's report.md, report.csv and report.tex below the folder, and what was published by epoch.
+def write_table(found: Evaluated, place: Path, command: str = "") -> Path:
+    """Write a table's report.md, report.csv and report.tex into a folder; returns the first.
 
-    Args:
-        command: what made the table; by default the sweep of its experiment.
-
-    Returns:
-        The path of report.md.
+    Args: command: what made the table; by default the sweep of its experiment.
     """
-    return write_files(found, folder / found.table.name, command)
-
-
-def write_files(found: Evaluated, place: Path, command: str = "") -> Path:
-    """Write a table's report.md, report.csv and report.tex into a folder; returns the first."""
     atomic.write_text(place / REPORT, report(found, command))
     atomic.write_text(place / CSV, csv_text(found))
     atomic.write_text(place / LATEX, latex_table(found, command))

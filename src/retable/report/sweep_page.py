@@ -11,7 +11,7 @@ from typing import Any
 
 from retable import atomic
 from retable.errors import ConfigError
-from retable.report.copies import write_files
+from retable.report.copies import write_table
 from retable.report.layout import short
 from retable.report.runs import read_run
 from retable.report.swept import Swept, factors_of, sweep_of
@@ -63,7 +63,7 @@ def write_sweep_page(folder: Path, index: str | None = None) -> Path | None:
 def write_swept(swept: Swept, folder: Path, index: str, command: str) -> Path:
     from retable.report.html import table_page
 
-    write_files(swept.found, folder, command)
+    write_table(swept.found, folder, command)
     page = table_page(swept.found, folder, index, command, swept)
     atomic.write_text(folder / "index.html", page.text)
     return folder / "index.html"
