@@ -110,10 +110,19 @@ def resolve(
     by_images = all(spread is not None for spread in spreads)
     spreads = spreads if by_images else [None] * len(tests)
     counts = [needed_of(list(test[2].values()), holds, spread) for test, spread in zip(tests, spreads, strict=True)]
-    known = [count for count in counts if count is not None]
-    needed = None if not known or (holds and len(known) < len(counts)) else max(known) if holds else min(known)
-    needed = needed and max(needed, n + 1)  # these did not do, by chance or as several comparisons were corrected for
+    needed = to_decide(counts, holds, n)
     return Resolution(False, n, needed, needed is None, shown, two_sided, predicted=by_images)
+
+
+def to_decide(counts: Sequence[int | None], holds: bool, n: int) -> int | None:
+    """How many seeds resolve a verdict, from how many each of its comparisons needs: all of them to hold, one not to.
+
+    More than the n that there are, which did not do: by chance, or as several comparisons were corrected for.
+    """
+    known = [count for count in counts if count is not None]
+    if not known or (holds and len(known) < len(counts)):
+        return None
+    return max(max(known) if holds else min(known), n + 1)
 
 
 def below_p(values: Sequence[float]) -> float:
