@@ -21,8 +21,6 @@ _SHOWN = 5  # names of missing runs in a line
 
 def finish(plan: Plan, outcome: Outcome) -> None:
     """The table, the failures and how to go on: on screen and on disk."""
-    from rich.console import Console
-
     for run in plan.runs:
         checkpoints.settle_again(run.directory)
     found = results.rows(plan.runs)
@@ -31,9 +29,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     page = None
     with _noting_what_fails(outcome):
         page = _sweep_page(plan)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    note = " (synthetic sample data)" if results.sample(plan.runs) else ""
-    console.print(results.as_rich(found, plan.label + note, console.width))
+    console = results.show(plan, found)
     say = console.out
     failed = failures(plan, outcome)
     for run, reason in failed:
