@@ -302,11 +302,11 @@ def _has_used_a_gpu(descriptors: Path = Path("/proc/self/fd")) -> bool:
     return False
 
 
-def python(module: str, environment: Mapping[str, str], **streams: Any) -> "subprocess.Popen[str]":
-    """Start a module of this project as a process of its own."""
+def python(module: str, environment: Mapping[str, str], *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    """Start a module of this project as a process of its own. Args: options: of Popen."""
     paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}  # modules beside the script, too
     return subprocess.Popen(
-        [sys.executable, "-m", module], text=True, env=os.environ | paths | environment, cwd=Path.cwd(), **streams
+        [sys.executable, "-m", module, *arguments], text=True, env=os.environ | paths | environment, **options
     )
 
 
