@@ -14,7 +14,7 @@ from retable.errors import ConfigError, DataError, in_one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retable.data.arrays import ImageSet
+    from retable.data.arrays import ImageSet, Splits
     from retable.run.foreign_use import TrainedModule
     from retable.run.restore import Trained
 
@@ -225,7 +225,7 @@ def evaluate(
     data = build(given | {"source": "real"} | dict(settings or {}), "data", seed=0, augment=None)
     data.read_at(location, trained.classes)
     data.prepare()
-    splits = _splits(data.splits.by_name, split)
+    splits = _splits(data.splits, split)
     same_size = trained.task.any_size or tuple(data.image_shape) == trained.image_shape
     if tuple(data.classes) != trained.classes or not same_size:
         raise DataError(
@@ -246,16 +246,11 @@ def evaluate(
     return Evaluation(name, metrics, by_class, by_image, whole, data.counts)
 
 
-def _splits(splits: dict[str, "ImageSet"], wanted: str | None) -> dict[str, "ImageSet"]:
+def _splits(splits: "Splits", wanted: str | None) -> dict[str, "ImageSet"]:
     """The splits that `--split` asks for; "all" is each image once, also where validation is the test set."""
     if wanted == "all":
-        return {name: images for name, images in splits.items() if not any(p is images for p in _before(splits, name))}
-    wanted = wanted or ("test" if "test" in splits else "val")
-    if wanted not in splits:
-        raise ConfigError(f"--split {wanted}: accepted: {', '.join(splits)}, all")
-    return {wanted: splits[wanted]}
-
-
-def _before(splits: dict[str, "ImageSet"], name: str) -> list["ImageSet"]:
-    names = list(splits)
-    return [splits[other] for other in names[: names.index(name)]]
+        return splits.distinct
+    wanted = wanted or ("val" if splits.test is None else "test")
+    if wanted not in splits.by_name:
+        raise ConfigError(f"--split {wanted}: accepted: {', '.join(splits.by_name)}, all")
+    return {wanted: splits.by_name[wanted]}

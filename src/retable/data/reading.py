@@ -154,8 +154,7 @@ class Reading:
             arrays, rest = cached(self.cache, self._entry, made_from, lambda: self._packed(files))
         splits = unpack(arrays, rest)
         left_out = dict(splits.left_out)
-        distinct = {id(split): len(split) for split in splits.by_name.values()}  # validation may be the test set
-        read = sum(distinct.values()) + sum(left_out.values())
+        read = sum(map(len, splits.distinct.values())) + sum(left_out.values())
         if self.fraction < 1:
             train = splits.train
             splits = replace(splits, train=self._share(train, made_from))

@@ -99,7 +99,7 @@ def plane(task: Any, data: Any, seed: int) -> dict[str, torch.Tensor]:
     """
     from sklearn.manifold import TSNE
 
-    sets = _distinct(data.splits)
+    sets = data.splits.distinct.values()
     found_labels = [(split, index, int(label)) for split in sets for index, label in enumerate(largest(split.targets))]
     having = [one for one in found_labels if one[2] >= 0]
     if len(having) < 4:
@@ -117,14 +117,6 @@ def plane(task: Any, data: Any, seed: int) -> dict[str, torch.Tensor]:
     perplexity = min(30.0, (len(values) - 1) / 3)
     points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
     return {"points": torch.from_numpy(points), "labels": torch.tensor([label for *_, label in chosen])}
-
-
-def _distinct(splits: Any) -> list[Any]:
-    """The splits of a set, each once."""
-    found: list[Any] = []
-    for images in splits.by_name.values():
-        found += [] if any(images is other for other in found) else [images]
-    return found
 
 
 def largest(targets_NM5: np.ndarray) -> np.ndarray:
