@@ -97,11 +97,13 @@ class Reading:
         if missing:
             folders = sorted({str(file.parent) for file in missing})
             names = ", ".join(file.name for file in missing)
-            raise DataError(
-                f"{', '.join(folders)}: expected here, but missing: {names}"
-                f" (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
-            )
+            raise DataError(f"{', '.join(folders)}: expected here, but missing: {names} {self._where}")
         return files
+
+    @property
+    def _where(self) -> str:
+        """Where the set is looked for, to be said where it is missing."""
+        return f"(data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
 
     def prepare(self) -> None:
         """Read the set, through the cache. Needs no device. Raises DataError."""
