@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ MOST_ROWS = 30  # images listed on the screen; --csv has them all
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Add the command to those of `retable`."""
     evaluate = commands.add_parser(
         "evaluate",
         help="print a trained model's metrics on a set, by class and by image",
@@ -65,14 +64,22 @@ def check_location(trained: "Trained | TrainedModule", location: Path | None) ->
     return task
 
 
-def count(option: str, value: int) -> None:
-    """Refuse what is no whole number of at least 1.  Raises: ConfigError."""
+def count(option: str, value: int, least: int = 1) -> None:
+    """Refuse what is no whole number of at least so much.  Raises: ConfigError."""
     from retable import checks
 
     try:
-        checks.integer(option, value, 1)
+        checks.integer(option, value, least)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def write(option: str, path: Path, content: bytes) -> None:
+    """Write the file that an option names.  Raises: ConfigError where it can't be written."""
+    try:
+        atomic.write_output(path, content)
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: cannot be written ({error.strerror})") from error
 
 
 def add_which(parser: argparse.ArgumentParser) -> None:
@@ -108,20 +115,25 @@ def add_set_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def settings_of(texts: list[str]) -> dict[str, Any]:
-    """What --set gave. Raises ConfigError."""
+def settings_of(texts: Sequence[str]) -> dict[str, Any]:
+    """What --set gave.  Raises: ConfigError."""
+    return values_of("--set", [text.removeprefix("data.") for text in texts], "size=128")
+
+
+def values_of(option: str, texts: Sequence[str], example: str) -> dict[str, Any]:
+    """By key the values of an option that is given as KEY=VALUE, each as YAML.  Raises: ConfigError."""
     import yaml
 
-    settings = {}
+    found = {}
     for text in texts:
-        key, sign, value = text.removeprefix("data.").partition("=")
+        key, sign, value = text.partition("=")
         if not key or not sign:
-            raise ConfigError(f"--set {text}: accepted: KEY=VALUE, e.g. size=128")
+            raise ConfigError(f"{option} {text}: accepted is KEY=VALUE, e.g. {example}")
         try:
-            settings[key] = yaml.safe_load(value)
+            found[key] = yaml.safe_load(value)
         except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-            raise ConfigError(f"--set {text}: is no YAML ({in_one_line(error)})") from error
-    return settings
+            raise ConfigError(f"{option} {text}: is no YAML ({in_one_line(error)})") from error
+    return found
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -142,10 +154,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if len(rows) > MOST_ROWS:
         print(f"... {len(rows) - MOST_ROWS} more{'' if options.csv else ': --csv FILE writes them all'}")
     if options.csv:
-        try:
-            atomic.write_output(options.csv, rows.to_csv(index=False, lineterminator="\n").encode())
-        except OSError as error:
-            raise ConfigError(f"--csv {options.csv}: cannot be written ({error.strerror})") from error
+        write("--csv", options.csv, rows.to_csv(index=False, lineterminator="\n").encode())
 
 
 def _evaluate_module(trained: "TrainedModule", options: argparse.Namespace) -> None:
