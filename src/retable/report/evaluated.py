@@ -12,7 +12,6 @@ from retable.experiment.table import Table
 from retable.report.alternatives import Variation, nearest_text, untried, variation_lines, variations, with_assumptions
 from retable.report.class_tables import Counted, class_tables
 from retable.report.curves import Plot, plots
-from retable.report.factors import differing
 from retable.report.headline import claims_line
 from retable.report.intervals import Interval, corrected, interval, method
 from retable.report.layout import Layout, layout
@@ -21,6 +20,7 @@ from retable.report.resolution import RESOLVED, UNPAIRED
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
+from retable.report.settings import differing
 from retable.report.unpaired import of_two, seeded
 from retable.report.verdicts import Verdict, evaluate_claims
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from retable import atomic
-from retable.report.factors import Differing
 from retable.report.headline import claims_line, holding, judged
 from retable.report.page import SIGNS, environment, status_text
 from retable.report.resolution import Resolution
+from retable.report.settings import Differing
 from retable.report.verdicts import Verdict
 
 if TYPE_CHECKING:

@@ -16,12 +16,12 @@ from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.operands import World
 from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
-from retable.report.factors import Differing, differing
 from retable.report.intervals import Interval, holm, interval, interval_text
 from retable.report.predicted import predicted_spread
 from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
+from retable.report.settings import Differing, differing
 from retable.report.unpaired import difference_of, resolve_unpaired, seeded
 from retable.report.worlds import PublishedWorld, RunsWorld, of_seed
 from retable.run.files import FINISHED
