@@ -8,12 +8,14 @@ Where a page makes several comparisons, the p value of the paired t test after H
 the chance of so large a difference between equals, corrected for the number of comparisons.
 """
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
+from typing import Any
 
-from retable.experiment.metrics import Metric
+from retable.experiment.metrics import Metric, NotThere
 
 METHOD = (
     "Paired over the seeds that both have: mean of the differences [95 % confidence interval] (number of seeds). The"
@@ -79,6 +81,15 @@ def t_interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[
     n = len(differences)
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * stdev(differences) / math.sqrt(n)
     return fmean(differences) - half, fmean(differences) + half
+
+
+def finite(value: Callable[[Any], float], by_seed: Mapping[int, Any]) -> dict[int, float]:
+    """By seed what a function gives of its runs, where that exists and is finite."""
+    found = {}
+    for seed, runs in by_seed.items():
+        with contextlib.suppress(NotThere):
+            found[seed] = value(runs)
+    return {seed: one for seed, one in found.items() if math.isfinite(one)}
 
 
 def interval(label: str, metric: str, by_seed: Mapping[int, float], words: str = "") -> Interval:

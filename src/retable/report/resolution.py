@@ -6,15 +6,13 @@ correction for their number (Berger 1982). It is *resolved not to hold* where th
 there corrected for their number (Bonferroni), since the most extreme of many was picked.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from retable.experiment.metrics import NotThere
 from retable.experiment.operands import World
 from retable.experiment.statement import Comparison
-from retable.report.intervals import MOST_SEEDS, Interval, interval, lower_p, p_text, seeds_needed
+from retable.report.intervals import MOST_SEEDS, Interval, finite, interval, lower_p, p_text, seeds_needed
 
 RESOLVED = (
     "Resolved: the 95 % interval over seeds of every difference that the claim rests on excludes the other side; not to"
@@ -136,15 +134,7 @@ def below_p(values: Sequence[float]) -> float:
 
 def margins(comparison: Comparison, worlds: Mapping[int, World]) -> dict[int, float]:
     """Seed -> margin, where the seed has a finite one."""
-    found = {}
-    for seed, world in worlds.items():
-        try:
-            value = comparison.margin(world)
-        except NotThere:
-            continue
-        if math.isfinite(value):
-            found[seed] = round(value, 9)  # so that a tie is one
-    return found
+    return {seed: round(value, 9) for seed, value in finite(comparison.margin, worlds).items()}  # so that a tie is one
 
 
 def believed(predicted: float | None, values: Sequence[float]) -> float | None:

@@ -6,7 +6,6 @@ has not ended, makes the claim undecided and is named: an average of the other r
 """
 
 import contextlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -16,7 +15,7 @@ from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.operands import World
 from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
-from retable.report.intervals import Interval, holm, interval, interval_text
+from retable.report.intervals import Interval, finite, holm, interval, interval_text
 from retable.report.predicted import predicted_spread
 from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
@@ -238,16 +237,13 @@ def differences(
     for statement in statements:
         if statement.difference and all(operand.constant is None for operand in statement.operands):
             high, low = statement.difference
-            label, values = f"{high.label} - {low.label}", {}
+            label = f"{high.label} - {low.label}"
             if seeds is None:
                 unpaired = difference_of(label, high.metric, high, low, RunsWorld(table, relevant))
                 found += [unpaired] if unpaired else []
                 continue
-            for seed, world in worlds.items():
-                with contextlib.suppress(NotThere):
-                    values[seed] = high.value(world) - low.value(world)
-            finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
-            found.append(interval(label, high.metric, finite))
+            values = finite(lambda world, high=high, low=low: high.value(world) - low.value(world), worlds)
+            found.append(interval(label, high.metric, values))
     return tuple(found)
 
 
