@@ -193,12 +193,10 @@ class RetableSweeper(_Plugin, Sweeper):
                 break
             for run, job in zip(batch, returns, strict=False):
                 status = status_of(run.directory)
-                if status in files.DONE:
-                    rules.note_success()
-                elif status != files.RUNNING:
+                if status != files.RUNNING:
                     recorded = (files.read_result(run.directory) or {}).get("reason")
                     left = describe(job._return_value) if isinstance(job._return_value, BaseException) else "no result"
-                    rules.note_failure(run, recorded or left)
+                    rules.note(run, status if status in files.DONE else files.FAILED, recorded or left)
             if outcome.stopped_by:
                 break
         return outcome

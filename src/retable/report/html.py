@@ -98,7 +98,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             markdown=markdown_table(found),
             beside=beside(found, folder),
             pictures=pictures(found, folder),
-            runs=run_lines(found, folder),
+            runs=[run_line(found, cell, run, folder) for cell, records in runs.cells.items() for run in records],
             metrics=[heading(metric) for metric in found.metrics],
             versions=versions(used),
             statuses=[(status_text(status), count) for status, count in sorted(statuses.items())],
@@ -205,12 +205,8 @@ def baseline(found: Evaluated) -> dict[str, Any] | None:
     return shown | {"heads": heads, "lines": list(lines.items()), "differs": differs}
 
 
-def run_lines(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
-    """A line a run of the table's cells, in the table's order."""
-    return [run_line(found, name, record, folder) for name, records in found.runs.cells.items() for record in records]
-
-
 def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> dict[str, Any]:
+    """A line of the table of runs."""
     path = Path(record.path)
     there = set(os.listdir(path)) if record.path and path.is_dir() else set()
     seconds = lookup(record.result, "seconds.total")

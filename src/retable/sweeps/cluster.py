@@ -179,9 +179,8 @@ class _Following:
         dead: dict[str, list[Run]] = {}
         for run in runs:
             note = record(run.directory)
-            if run.status in (files.FAILED, files.BROKEN) or note.get("engine") != self.queue.name:
-                free.append(run)
-            elif note.get("job"):
+            given_out = note.get("engine") == self.queue.name and note.get("job")
+            if given_out and run.status not in (files.FAILED, files.BROKEN):
                 dead.setdefault(note["job"], []).append(run)
             else:
                 free.append(run)
@@ -276,10 +275,7 @@ class _Following:
         result = files.read_result(run.directory)
         if result is None:
             return
-        if result["status"] == files.FAILED:
-            self._rules.note_failure(run, result.get("reason") or "unknown")
-        else:
-            self._rules.note_success()
+        self._rules.note(run, result["status"], result.get("reason"))
         self._drop(run, result["status"], result.get("reason"))
 
     def _drop(self, run: Run, status: str, reason: str | None) -> None:

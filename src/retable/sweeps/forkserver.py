@@ -231,7 +231,7 @@ class _Server:
         sys.stdout.flush()
         sys.stderr.flush()
         # Else a lock that another thread holds stays locked for ever in the child, and a GPU is lost to it.
-        clean = _threads() == 1 and not _has_used_a_gpu()
+        clean = len(os.listdir("/proc/self/task")) == 1 and not _has_used_a_gpu()
         pid = os.fork()
         if pid == 0:
             self._become_worker(request, descriptors, clean)
@@ -284,10 +284,6 @@ class _Server:
     def _say(self, **packet: Any) -> None:
         with contextlib.suppress(OSError):  # the sweep has gone: the next `recv` tells
             self._control.send(json.dumps(packet).encode())
-
-
-def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))
 
 
 def _has_used_a_gpu(descriptors: Path = Path("/proc/self/fd")) -> bool:
