@@ -81,7 +81,6 @@ class MobileNetDecoder(ColourSegmenter):
         return self
 
     def scores(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits of images whose sides are multiples of 32."""
         x, maps = images_NCHW, []
         for stage in self.encoder:
             x = stage(x)

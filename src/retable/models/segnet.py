@@ -93,7 +93,6 @@ class SegNet(Segmenter):
         self.fast_layout()
 
     def scores(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits of images whose sides are multiples of 8."""
         x, indices, skipped = images_NCHW, [], {}
         for block, layers in enumerate(self.encoder):
             x = layers(x)
