@@ -153,6 +153,14 @@ def number_of(value: Any) -> float:
         return math.nan
 
 
+def by_step(points: Iterable[tuple[str, float, float]]) -> list[dict[str, float]]:
+    """Values of (name, step, value) as a row a step; Lightning logs the epoch of a step as a value of its own."""
+    rows: dict[float, dict[str, float]] = {}
+    for name, step, value in points:
+        rows.setdefault(step, {"step": float(step)})[name] = float(value)
+    return [row for _, row in sorted(rows.items())]
+
+
 def history_of(rows: Iterable[Row]) -> dict[str, list[float]]:
     """Column -> a value an epoch, with the epochs in `epoch`, ascending.
 
