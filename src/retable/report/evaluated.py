@@ -13,7 +13,7 @@ from retable.report.curves import Plot, plots
 from retable.report.headline import claims_line
 from retable.report.intervals import Interval, corrected, finite, interval, method
 from retable.report.layout import Layout, layout
-from retable.report.reproduce import commit, device
+from retable.report.reproduce import commit, device, sweep_command
 from retable.report.resolution import RESOLVED, UNPAIRED
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
@@ -30,7 +30,8 @@ class Evaluated:
     metrics: those that are shown. verdicts: one a claim. differences: of each cell to the baseline in each metric, none
     in a table without one. by_epoch: a table for each metric that was published epoch by epoch. plots: what the charts
     draw. variations: what becomes of it under other assumptions. class_tables: counts of the data by class.
-    remarks: what a reader must know before the values.
+    remarks: what a reader must know before the values. made_by: the command that made it, where that is not the sweep
+    of its experiment.
     """
 
     table: Table
@@ -44,6 +45,12 @@ class Evaluated:
     variations: tuple[Variation, ...]
     class_tables: tuple[Counted, ...]
     remarks: tuple[Remark, ...]
+    made_by: str = ""
+
+    @property
+    def command(self) -> str:
+        """The shell command that makes it."""
+        return self.made_by or sweep_command(self.table.name)
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -93,7 +100,7 @@ class Evaluated:
         return claims_line(self.verdicts)
 
 
-def evaluate(table: Table, runs: Assigned) -> Evaluated:
+def evaluate(table: Table, runs: Assigned, made_by: str = "") -> Evaluated:
     rows = table_rows(table, runs)
     verdicts = evaluate_claims(table, runs)
     varied = variations(table, rows, verdicts, runs.alternatives)
@@ -109,6 +116,7 @@ def evaluate(table: Table, runs: Assigned) -> Evaluated:
         variations=tuple(varied),
         class_tables=tuple(class_tables(table.class_tables, rows)),
         remarks=tuple(remarks(table, rows, runs)),
+        made_by=made_by,
     )
 
 

@@ -154,10 +154,10 @@ def require_factors(records: Sequence[RunRecord]) -> None:
         )
 
 
-def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = ()) -> "Swept":
+def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = (), made_by: str = "") -> "Swept":
     """The runs as a sweep, grouped by everything that varied but the seed.
 
-    Args: metrics: the columns that are shown, by default those of a draft.
+    Args: metrics: the columns that are shown, by default those of a draft; made_by: see `Evaluated`.
 
     Raises: ConfigError where nothing varied.
     """
@@ -170,7 +170,7 @@ def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = ()) -> "Swept
     records, repeats = without_repeats(numbered(foreign.records, [canonical(one) for one in settings]))
     settings = [{key: lookup(record.config, key) for key in keys} for record in records]
     notes = [*foreign.notes, *(Remark(text, "recorded") for text in (*repeats, *([hint] if hint else [])))]
-    return sweep_of(records, settings, name, notes, metrics, foreign=True)
+    return sweep_of(records, settings, name, notes, metrics, foreign=True, made_by=made_by)
 
 
 def without_keys(record: RunRecord, keys: Sequence[str], history: bool = True) -> RunRecord:

@@ -70,7 +70,6 @@ def write_site(
     entries: "Sequence[Evaluated]",
     folder: Path | str,
     studies: Path | None = None,
-    command: str = "",
     asked: Collection[str] = (),
 ) -> Path:
     """Write the pages of all given tables, and the index over them and what else has a page in the folder.
@@ -79,7 +78,6 @@ def write_site(
         entries: the tables, each with its runs.
         folder: where the pages will stand.
         studies: folder of the receptive field studies that the index lists; by default `receptive` beside `folder`.
-        command: what made the tables; by default the sweep of each one's experiment.
         asked: names of tables that somebody asked for, which stand in the index before those that only share runs.
 
     Returns:
@@ -90,9 +88,9 @@ def write_site(
     folder = Path(folder)
     for found in entries:
         place = folder / found.table.name
-        page = table_page(found, place, "../" * len(Path(found.table.name).parts) + "index.html", command)
+        page = table_page(found, place, "../" * len(Path(found.table.name).parts) + "index.html")
         atomic.write_text(place / "index.html", page.text)
-        note_table(page, place, asked=bool(command) or found.table.name in asked)
+        note_table(page, place, asked=bool(found.made_by) or found.table.name in asked)
     return write_index(folder, studies)
 
 

@@ -53,6 +53,7 @@ def sweep_of(
     notes: Sequence[Remark] = (),
     metrics: Sequence[str] = (),
     foreign: bool = False,
+    made_by: str = "",
 ) -> Swept:
     """Group runs by everything that varied but the seed.
 
@@ -61,6 +62,7 @@ def sweep_of(
         settings: of each run what was set, by key.
         metrics: the columns that are shown, the first of which rates the cells; by default those of a draft.
         foreign: whether another program made the runs.
+        made_by: see `Evaluated`.
 
     Raises:
         ConfigError: where nothing varied, or no run has a value.
@@ -80,9 +82,8 @@ def sweep_of(
         cells[by_match[canonical(one)]].append(replace(record, task=parsed.task))
     for found in cells.values():
         found.sort(key=lambda record: (record.seed, record.name))
-    return Swept(
-        evaluate(parsed, Assigned(cells, notes=tuple(notes), foreign=foreign)), factors, parsed.metrics[quality]
-    )
+    assigned = Assigned(cells, notes=tuple(notes), foreign=foreign)
+    return Swept(evaluate(parsed, assigned, made_by), factors, parsed.metrics[quality])
 
 
 def factors_of(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
