@@ -5,7 +5,7 @@ Each raises ValueError with one line, `<key>=<value>: accepted: <what>`, to whic
 
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 
@@ -28,6 +28,14 @@ def integer(key: str, value: object, low: int | None = None, high: int | None = 
         if low is not None and high is not None:
             raise refuse(key, value, f"a whole number from {low} to {high}")
         raise refuse(key, value, "a whole number" + (f" of at least {low}" if low is not None else ""))
+
+
+def integers(key: str, values: object, count: int, of: str) -> None:
+    """Refuse what is no list of so many whole numbers of at least 1. Args: of: what they are numbers of."""
+    if not isinstance(values, Sequence) or len(values) != count:
+        raise refuse(key, values, f"a list of {count} numbers of {of}")
+    for value in values:
+        integer(key, value, 1)
 
 
 def number(

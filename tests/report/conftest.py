@@ -110,4 +110,4 @@ def write_run(tmp_path):
 @pytest.fixture
 def no_charts(monkeypatch):
     """Pages without charts, for what has nothing to do with them: most of a page's time is theirs."""
-    monkeypatch.setattr("retable.report.charts.charts", lambda found: [])
+    monkeypatch.setattr("retable.report.drawing.charts", lambda found: [])

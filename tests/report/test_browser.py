@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from retable.report.evaluated import evaluate
+from retable.report.index import write_site
 from retable.report.runs import assign, read_runs
-from retable.report.site import write_site
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium found: apt-get install chromium")

@@ -5,15 +5,15 @@ import io
 
 import pytest
 
-from retable.report.charts import charts
 from retable.report.copies import write_table
 from retable.report.csv import csv_by_epoch
 from retable.report.curves import published_lines
+from retable.report.drawing import charts
 from retable.report.evaluated import evaluate
+from retable.report.index import write_site
 from retable.report.latex import latex_by_epoch
 from retable.report.markdown import report
 from retable.report.runs import assign, read_runs
-from retable.report.site import write_site
 from tests.report.tables import table as published_table
 
 METRICS = {
@@ -70,7 +70,7 @@ def test_csv_and_latex(table, runs):
 def test_what_was_not_published_by_epoch_has_no_such_file(make_table, runs, tmp_path):
     found = evaluate(make_table(), runs)
     assert (csv_by_epoch(found), latex_by_epoch(found), found.by_epoch) == ("", "", ())
-    write_table(found, tmp_path)
+    write_table(found, tmp_path / found.table.name)
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["report.csv", "report.md", "report.tex"]
 
 

@@ -6,9 +6,8 @@ import pytest
 
 from retable.experiment.metrics import Published
 from retable.report import curves as module
-from retable.report.charts import charts
 from retable.report.curves import lines_of, quality_of, shared_limits
-from retable.report.drawing import COLOURS, _short, span
+from retable.report.drawing import COLOURS, _short, charts, span
 from retable.report.evaluated import evaluate
 from retable.report.plots import DASHES, Key
 from retable.report.rows import Entry

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from retable.report.evaluated import evaluate
-from retable.report.factors import Differing, differing, keys_that_differ
 from retable.report.markdown import report
+from retable.report.settings import Differing, differing, keys_that_differ
 from retable.report.verdicts import evaluate_claims
 
 BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}

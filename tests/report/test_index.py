@@ -9,9 +9,8 @@ from retable.cli import main
 from retable.config.compose import Composer
 from retable.config.identity import identity
 from retable.report.evaluated import evaluate
-from retable.report.index import write_index
+from retable.report.index import write_index, write_site
 from retable.report.runs import assign, read_runs
-from retable.report.site import write_site
 from retable.report.sweep_page import note_sweep, write_sweep_page
 from retable.sweeps.finish import finish
 from retable.sweeps.plan import make_plan

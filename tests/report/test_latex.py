@@ -41,10 +41,8 @@ NOTE
 
 
 def test_the_command_that_made_the_table_stays_within_its_comment(make_table):
-    found = evaluate(make_table(), Assigned({}))
-    assert latex_table(found, "retable report --from csv 'a\nb'").splitlines()[0] == (
-        "% T1 A toy table: retable report --from csv 'a b'"
-    )
+    found = evaluate(make_table(), Assigned({}), "retable report --from csv 'a\nb'")
+    assert latex_table(found).splitlines()[0] == ("% T1 A toy table: retable report --from csv 'a b'")
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 
 from retable.report.copies import write_table
 from retable.report.evaluated import evaluate
+from retable.report.index import write_site
 from retable.report.runs import assign, read_runs
-from retable.report.site import write_site
 from retable.report.sweep_page import note_sweep, write_sweep_page
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
@@ -43,7 +43,7 @@ def pages(make_table, make_run, write_run, tmp_path):
     folder = tmp_path / "tables"
     note_sweep(folder / "toy/sweep", "toy/sweep", "retable sweep depth=1,2", swept)
     write_sweep_page(folder / "toy/sweep", "../../index.html")
-    write_table(found, folder)
+    write_table(found, folder / found.table.name)
     index = write_site([found], folder)
     return {"table": folder / "toy/table/index.html", "sweep": folder / "toy/sweep/index.html", "index": index}
 

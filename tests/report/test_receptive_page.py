@@ -7,9 +7,9 @@ import re
 import pytest
 
 from retable.report.evaluated import evaluate
+from retable.report.index import write_site
 from retable.report.receptive_page import write_receptive_page
 from retable.report.runs import assign, read_runs
-from retable.report.site import write_site
 
 STUDY = {
     "network": "resnet18",

@@ -178,6 +178,7 @@ def test_a_task_folder_and_a_run_do_as_well(run_sweep, tmp_path, capsys):
         (["empty"], "empty: no run directory; accepted: folders with run.json in them or below"),
         (["multirun", "--experiment", "cifar/dropuot"], "--experiment cifar/dropuot: no such experiment; accepted: "),
         (["multirun", "--where", "seed"], "--where seed: accepted is KEY=VALUE, e.g. trainer.max_epochs=30"),
+        (["multirun", "--where", "seed=[0"], "--where seed=[0: is no YAML ("),
         (["multirun", "--where", "seed=9"], "multirun: none of 2 runs so chosen is of a table in conf/experiment; "),
     ],
 )

@@ -11,12 +11,12 @@ import pytest
 
 from retable.experiment.table import parse_table
 from retable.report.evaluated import evaluate
+from retable.report.index import write_site
 from retable.report.latex import latex_table
 from retable.report.markdown import markdown_table
 from retable.report.pictures import kept, representatives
 from retable.report.reproduce import command, single
 from retable.report.runs import assign, read_runs
-from retable.report.site import write_site
 
 PNG = bytes.fromhex(
     "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de0000000c49444154789c63f8ffff3f0005fe02fe0def46b8"

@@ -90,7 +90,7 @@ def test_what_a_page_leaves_out_it_says(swept, monkeypatch, tmp_path):
 
     def page(letters):
         found = swept({letter: [1, 2] for letter in letters}, lambda s, seed: sum(s.values()) / 100, seeds=(0,))
-        made = table_page(found.found, tmp_path, "", "retable sweep", found).text
+        made = table_page(found.found, tmp_path, "", found).text
         return text_of(made), made.count('class="heat"'), made.count('class="plot-parallel"')
 
     text, grids, lines = page("abcdef")  # 64 settings, 15 pairs

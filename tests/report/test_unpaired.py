@@ -10,9 +10,9 @@ import scipy.stats
 from retable.cli import main
 from retable.report.evaluated import evaluate
 from retable.report.foreign import read_foreign, read_table, table_of
-from retable.report.intervals import interval_text
+from retable.report.intervals import interval_text, runs_needed
 from retable.report.markdown import report
-from retable.report.unpaired import Estimate, runs_needed
+from retable.report.unpaired import Estimate
 
 A, B = (0.70, 0.72, 0.745), (0.71, 0.731, 0.754)
 TABLE = """\
@@ -149,6 +149,13 @@ def test_without_a_spread_it_is_fishers_exact_test(n, p):
     found = Estimate(1.0, (0.0, 0.0), (n, n))
     exact = scipy.stats.mannwhitneyu([2] * n, range(-n, 0), alternative="greater", method="exact").pvalue
     assert found.p_above == pytest.approx(p) == pytest.approx(exact)
+
+
+def test_equals_in_every_run_name_the_runs_that_would_decide(tmp_path):
+    """By Fisher's exact test: 1 / 20 with three runs of each cell, 1 / 70 with four."""
+    found = evaluated(tmp_path, lines_of(a=(0.7,) * 3, b=(0.7,) * 3)).verdicts[0]
+    assert found.verdict == "does not hold"
+    assert found.resolution.more == "about 4 runs a cell would decide"
 
 
 def test_with_seeds_everything_is_paired_as_before(tmp_path):

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Add the command to those of `retable`."""
     compare = commands.add_parser(
         "compare",
         help="draw the same images under two trained segmentation models",

@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from retable.errors import ConfigError, DataError, in_one_line
 if TYPE_CHECKING:
     import pandas as pd
 
-    from retable.data.arrays import ImageSet
+    from retable.data.arrays import ImageSet, Splits
     from retable.run.foreign_use import TrainedModule
     from retable.run.restore import Trained
 
@@ -22,7 +22,6 @@ MOST_ROWS = 30  # images listed on the screen; --csv has them all
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Add the command to those of `retable`."""
     evaluate = commands.add_parser(
         "evaluate",
         help="print a trained model's metrics on a set, by class and by image",
@@ -65,14 +64,22 @@ def check_location(trained: "Trained | TrainedModule", location: Path | None) ->
     return task
 
 
-def count(option: str, value: int) -> None:
-    """Refuse what is no whole number of at least 1.  Raises: ConfigError."""
+def count(option: str, value: int, least: int = 1) -> None:
+    """Refuse what is no whole number of at least so much.  Raises: ConfigError."""
     from retable import checks
 
     try:
-        checks.integer(option, value, 1)
+        checks.integer(option, value, least)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+
+
+def write(option: str, path: Path, content: bytes) -> None:
+    """Write the file that an option names.  Raises: ConfigError where it can't be written."""
+    try:
+        atomic.write_output(path, content)
+    except OSError as error:
+        raise ConfigError(f"{option} {path}: cannot be written ({error.strerror})") from error
 
 
 def add_which(parser: argparse.ArgumentParser) -> None:
@@ -108,20 +115,25 @@ def add_set_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def settings_of(texts: list[str]) -> dict[str, Any]:
-    """What --set gave. Raises ConfigError."""
+def settings_of(texts: Sequence[str]) -> dict[str, Any]:
+    """What --set gave.  Raises: ConfigError."""
+    return values_of("--set", [text.removeprefix("data.") for text in texts], "size=128")
+
+
+def values_of(option: str, texts: Sequence[str], example: str) -> dict[str, Any]:
+    """By key the values of an option that is given as KEY=VALUE, each as YAML.  Raises: ConfigError."""
     import yaml
 
-    settings = {}
+    found = {}
     for text in texts:
-        key, sign, value = text.removeprefix("data.").partition("=")
+        key, sign, value = text.partition("=")
         if not key or not sign:
-            raise ConfigError(f"--set {text}: accepted: KEY=VALUE, e.g. size=128")
+            raise ConfigError(f"{option} {text}: accepted is KEY=VALUE, e.g. {example}")
         try:
-            settings[key] = yaml.safe_load(value)
+            found[key] = yaml.safe_load(value)
         except (yaml.YAMLError, RecursionError, ValueError, TypeError) as error:
-            raise ConfigError(f"--set {text}: is no YAML ({in_one_line(error)})") from error
-    return settings
+            raise ConfigError(f"{option} {text}: is no YAML ({in_one_line(error)})") from error
+    return found
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -142,10 +154,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if len(rows) > MOST_ROWS:
         print(f"... {len(rows) - MOST_ROWS} more{'' if options.csv else ': --csv FILE writes them all'}")
     if options.csv:
-        try:
-            atomic.write_output(options.csv, rows.to_csv(index=False, lineterminator="\n").encode())
-        except OSError as error:
-            raise ConfigError(f"--csv {options.csv}: cannot be written ({error.strerror})") from error
+        write("--csv", options.csv, rows.to_csv(index=False, lineterminator="\n").encode())
 
 
 def _evaluate_module(trained: "TrainedModule", options: argparse.Namespace) -> None:
@@ -225,7 +234,7 @@ def evaluate(
     data = build(given | {"source": "real"} | dict(settings or {}), "data", seed=0, augment=None)
     data.read_at(location, trained.classes)
     data.prepare()
-    splits = _splits(data.splits.by_name, split)
+    splits = _splits(data.splits, split)
     same_size = trained.task.any_size or tuple(data.image_shape) == trained.image_shape
     if tuple(data.classes) != trained.classes or not same_size:
         raise DataError(
@@ -246,16 +255,11 @@ def evaluate(
     return Evaluation(name, metrics, by_class, by_image, whole, data.counts)
 
 
-def _splits(splits: dict[str, "ImageSet"], wanted: str | None) -> dict[str, "ImageSet"]:
+def _splits(splits: "Splits", wanted: str | None) -> dict[str, "ImageSet"]:
     """The splits that `--split` asks for; "all" is each image once, also where validation is the test set."""
     if wanted == "all":
-        return {name: images for name, images in splits.items() if not any(p is images for p in _before(splits, name))}
-    wanted = wanted or ("test" if "test" in splits else "val")
-    if wanted not in splits:
-        raise ConfigError(f"--split {wanted}: accepted: {', '.join(splits)}, all")
-    return {wanted: splits[wanted]}
-
-
-def _before(splits: dict[str, "ImageSet"], name: str) -> list["ImageSet"]:
-    names = list(splits)
-    return [splits[other] for other in names[: names.index(name)]]
+        return splits.distinct
+    wanted = wanted or ("val" if splits.test is None else "test")
+    if wanted not in splits.by_name:
+        raise ConfigError(f"--split {wanted}: accepted: {', '.join(splits.by_name)}, all")
+    return {wanted: splits.by_name[wanted]}

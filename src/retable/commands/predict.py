@@ -13,8 +13,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retable import atomic
-from retable.commands.evaluate import add_trust, add_which, settings_of
+from retable.commands.evaluate import add_trust, add_which, settings_of, write
 from retable.commands.predictions import draw_boxes, predict, predict_boxes, predict_masks, run_lengths, write_mask
 from retable.errors import ConfigError, printable
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Add the command to those of `retable`."""
     predict = commands.add_parser(
         "predict",
         help="label images, find objects in them, or write their masks, with a trained model",
@@ -103,10 +101,7 @@ def _write_arrays(trained: "TrainedModule", options: argparse.Namespace) -> None
     path = options.output or Path("predictions.npz")
     content = io.BytesIO()
     np.savez(content, **arrays)
-    try:
-        atomic.write_output(path, content.getvalue())
-    except OSError as error:
-        raise ConfigError(f"--output {path}: cannot be written ({error.strerror})") from error
+    write("--output", path, content.getvalue())
     if not options.quiet:
         print("\n".join(f"{name}  {values.dtype} {values.shape}" for name, values in arrays.items()))
     print(path)
@@ -162,8 +157,5 @@ def _write_masks(trained: "Trained", options: argparse.Namespace, left_out: Coun
         if not options.quiet:
             print(f"{printable(found.name)}  " + "  ".join(f"{name} {share:.1%}" for name, share in shares.items()))
     if options.rle:
-        try:
-            atomic.write_output(options.rle, json.dumps(runs).encode())
-        except OSError as error:
-            raise ConfigError(f"--rle {options.rle}: cannot be written ({error.strerror})") from error
+        write("--rle", options.rle, json.dumps(runs).encode())
     print(f"{count} masks in {folder}")

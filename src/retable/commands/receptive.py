@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from retable import checks
-from retable.commands.evaluate import add_trust
+from retable.commands.evaluate import add_trust, count
 from retable.errors import ConfigError
 
 _EPILOG = """\
@@ -21,7 +20,6 @@ _LEAST = {"unit": 0, "top": 1, "occluder": 1, "stride": 1, "size": 1, "batch": 1
 
 
 def add(commands: argparse._SubParsersAction) -> None:
-    """Add the command to those of `retable`."""
     parser = commands.add_parser(
         "receptive",
         help="show what a unit of a trained network looks at",
@@ -74,10 +72,7 @@ def run(options: argparse.Namespace) -> None:
     for key, least in _LEAST.items():
         value = getattr(options, key)
         if value is not None:
-            try:
-                checks.integer(f"--{key}", value, least)
-            except ValueError as error:
-                raise ConfigError(str(error)) from error
+            count(f"--{key}", value, least)
 
     from dataclasses import fields
 

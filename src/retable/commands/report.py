@@ -147,23 +147,22 @@ def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> No
     command = report_command(options, options.table, options.output)
     folder = options.output or Path("tables")
     if not options.table:
-        swept = swept_of(foreign, options.program, options.metric)
-        print(f"page: {write_swept(swept, folder / options.program, '', command)}")
+        swept = swept_of(foreign, options.program, options.metric, command)
+        print(f"page: {write_swept(swept, folder / options.program, '')}")
         return
     table = read_table(options.table)
-    _write([evaluate(table, table_of(table, foreign))], folder, folder / "receptive", command)
+    _write([evaluate(table, table_of(table, foreign), command)], folder, folder / "receptive")
 
 
-def _write(
-    entries: "list[Evaluated]", folder: Path, studies: Path, command: str = "", asked: Sequence[str] = ()
-) -> None:
+def _write(entries: "list[Evaluated]", folder: Path, studies: Path, asked: Sequence[str] = ()) -> None:
     from retable.report.copies import write_table
-    from retable.report.site import write_site
+    from retable.report.index import write_site
 
     width = max(len(found.table.name) for found in entries)
     for found in entries:
-        print(f"{found.table.name:<{width}}  {found.claims_line}  {write_table(found, folder, command)}")
-    print(f"index: {write_site(entries, folder, studies, command, asked)}")
+        path = write_table(found, folder / found.table.name)
+        print(f"{found.table.name:<{width}}  {found.claims_line}  {path}")
+    print(f"index: {write_site(entries, folder, studies, asked)}")
 
 
 def _compare(paths: Sequence[Path], names: Sequence[str], where: Mapping[str, object] | None, folder: Path) -> None:

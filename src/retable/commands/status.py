@@ -10,7 +10,6 @@ from typing import Any
 
 
 def add(commands: Any) -> None:
-    """Add the command to a parser's subcommands."""
     status = commands.add_parser(
         "status",
         help="how far the runs below a folder are",

@@ -5,6 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from retable.commands.evaluate import values_of
+
 
 def add(commands: argparse._SubParsersAction) -> None:
     table = commands.add_parser("table", help="draft a table's file from anybody's runs")
@@ -117,14 +119,4 @@ def report_command(options: argparse.Namespace, table: Path | str | None, folder
 
 def conditions(texts: list[str]) -> dict[str, object]:
     """The values of `--where`.  Raises: ConfigError."""
-    import yaml
-
-    from retable.errors import ConfigError
-
-    found: dict[str, object] = {}
-    for text in texts:
-        key, sign, value = text.partition("=")
-        if not key or not sign:
-            raise ConfigError(f"--where {text}: accepted is KEY=VALUE, e.g. trainer.max_epochs=30")
-        found[key] = yaml.safe_load(value)
-    return found
+    return values_of("--where", texts, "trainer.max_epochs=30")

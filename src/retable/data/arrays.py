@@ -222,3 +222,11 @@ class Splits:
         """train, val and, where there is one, test."""
         splits = {"train": self.train, "val": self.val}
         return splits if self.test is None else splits | {"test": self.test}
+
+    @property
+    def distinct(self) -> dict[str, ImageSet]:
+        """The same, each set once: validation may be the test set."""
+        found: dict[int, tuple[str, ImageSet]] = {}
+        for name, images in self.by_name.items():
+            found.setdefault(id(images), (name, images))
+        return dict(found.values())

@@ -141,19 +141,16 @@ def _crc(array: np.ndarray) -> int:
 def pack(splits: Splits) -> tuple[Arrays, dict[str, Any]]:
     """Arrays by name (`train_images`, `train_targets`, `train_about_<key>`, ...) and the JSON-able rest."""
     arrays: Arrays = {}
-    same: dict[str, str] = {}
-    for name, split in splits.by_name.items():
-        earlier = next((other for other, images in splits.by_name.items() if images is split), name)
-        if earlier != name:
-            same[name] = earlier
-            continue
+    for name, split in splits.distinct.items():
         arrays |= pack_split(name, split)
+    names = {id(split): name for name, split in splits.distinct.items()}
     rest = {
         "classes": list(splits.classes),
         "left_out": dict(splits.left_out),
         "codes": splits.codes,
         "extra": dict(splits.extra),
-        "same": same,  # splits that are one of the others, e.g. {"test": "val"}
+        # Splits that are one of the others, e.g. {"test": "val"}.
+        "same": {name: names[id(split)] for name, split in splits.by_name.items() if name not in splits.distinct},
     }
     return arrays, rest
 

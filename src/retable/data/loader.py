@@ -196,8 +196,7 @@ class Resident:
     @property
     def size(self) -> int:
         """Bytes of all images and targets."""
-        distinct = {id(split): split for split in self.splits.by_name.values()}.values()
-        return sum(split.images.nbytes + split.targets.nbytes for split in distinct)
+        return sum(split.images.nbytes + split.targets.nbytes for split in self.splits.distinct.values())
 
     def mapped(self) -> Tensors:
         """Images and targets of train, val and test as they lie in the cache's files; must not be written to."""

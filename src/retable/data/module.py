@@ -101,13 +101,8 @@ class ImageData(Reading, pl.LightningDataModule):
             checks.integer(key, value, 0, 2**32 - 1)
         self.source, self.scale, self.fraction = source, scale, float(fraction)
         self.root, self.cache = checks.folder("root", root), checks.folder("cache", cache)
-        self.split_seed, self.batch_size, self.eval_batch_size, self.seed = (
-            split_seed,
-            batch_size,
-            eval_batch_size,
-            seed,
-        )
-        self.augment, self.resident = augment, resident
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size
+        self.split_seed, self.seed, self.augment, self.resident = split_seed, seed, augment, resident
         self._location: Path | None = None
         self.splits: Splits | None = None
         self.fingerprint: str | None = None

@@ -97,11 +97,13 @@ class Reading:
         if missing:
             folders = sorted({str(file.parent) for file in missing})
             names = ", ".join(file.name for file in missing)
-            raise DataError(
-                f"{', '.join(folders)}: expected here, but missing: {names}"
-                f" (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
-            )
+            raise DataError(f"{', '.join(folders)}: expected here, but missing: {names} {self._where}")
         return files
+
+    @property
+    def _where(self) -> str:
+        """Where the set is looked for, to be said where it is missing."""
+        return f"(data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
 
     def prepare(self) -> None:
         """Read the set, through the cache. Needs no device. Raises DataError."""
@@ -154,8 +156,7 @@ class Reading:
             arrays, rest = cached(self.cache, self._entry, made_from, lambda: self._packed(files))
         splits = unpack(arrays, rest)
         left_out = dict(splits.left_out)
-        distinct = {id(split): len(split) for split in splits.by_name.values()}  # validation may be the test set
-        read = sum(distinct.values()) + sum(left_out.values())
+        read = sum(map(len, splits.distinct.values())) + sum(left_out.values())
         if self.fraction < 1:
             train = splits.train
             splits = replace(splits, train=self._share(train, made_from))

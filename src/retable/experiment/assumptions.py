@@ -38,11 +38,8 @@ class Assumption:
 
 def parse_assumed(table: Fields) -> tuple[tuple[str, ...], tuple[Assumption, ...]]:
     """Every entry as a text, and those that are settings.  Raises: ConfigError."""
-    entries = table.data.get("assumed") or []
-    if not is_list(entries):
-        raise table.fault("assumed", "a list of texts and settings")
     texts, settings = [], []
-    for number, entry in enumerate(entries):
+    for number, entry in enumerate(table.entries("assumed", "a list of texts and settings")):
         if isinstance(entry, Mapping):
             settings.append(parse_assumption(f"{table.where}: assumed[{number}]", entry, varied(table)))
             texts.append(settings[-1].text)

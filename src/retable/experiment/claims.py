@@ -56,13 +56,10 @@ class Claim:
 
 def parse_claims(table: Fields, cells: Sequence[str], metrics: Mapping[str, Metric]) -> tuple[Claim, ...]:
     """The claims of a table.  Raises: ConfigError."""
-    data = table.data.get("claims") or []
-    if not is_list(data):
-        raise table.fault("claims", "a list of claims")
     source = table.text("source")
     return tuple(
         parse_claim(f"{table.where}: claims[{number}]", f"{source} ({number + 1})", claim, cells, metrics)
-        for number, claim in enumerate(data)
+        for number, claim in enumerate(table.entries("claims", "a list of claims"))
     )
 
 

@@ -70,6 +70,13 @@ class Fields:
             raise self.fault(key, "true or false")
         return value
 
+    def entries(self, key: str, accepted: str) -> Sequence[Any]:
+        """A list; absent or null is empty."""
+        value = self.data.get(key) or []
+        if not is_list(value):
+            raise self.fault(key, accepted)
+        return value
+
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts; absent or null is empty."""
         value = self.data.get(key)

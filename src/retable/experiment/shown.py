@@ -71,9 +71,7 @@ class Compare:
 
 def parse_class_tables(table: Fields) -> tuple[ClassTable, ...]:
     """The counts by class that a table shows.  Raises: ConfigError."""
-    entries = table.data.get("class_tables") or []
-    if not is_list(entries):
-        raise table.fault("class_tables", "a list of mappings with title, of and classes")
+    entries = table.entries("class_tables", "a list of mappings with title, of and classes")
     return tuple(parse_class_table(f"{table.where}: class_tables[{n}]", entry) for n, entry in enumerate(entries))
 
 
@@ -109,11 +107,9 @@ def _names(fields: Fields) -> list[str]:
 
 def parse_pictures(table: Fields, cells: Sequence[str]) -> tuple[Beside, ...]:
     """The pictures that a table shows side by side.  Raises: ConfigError."""
-    entries = table.data.get("pictures") or []
-    if not is_list(entries):
-        raise table.fault("pictures", "a list of pictures' names, or of {picture: curves, cells: [...]}")
     found = []
-    for number, entry in enumerate(entries):
+    accepted = "a list of pictures' names, or of {picture: curves, cells: [...]}"
+    for number, entry in enumerate(table.entries("pictures", accepted)):
         given = {"picture": entry} if isinstance(entry, str) else entry
         fields = Fields.of(f"{table.where}: pictures[{number}]", given, ("picture", "cells"))
         found.append(
@@ -124,11 +120,9 @@ def parse_pictures(table: Fields, cells: Sequence[str]) -> tuple[Beside, ...]:
 
 def parse_compare(table: Fields, cells: Sequence[str]) -> tuple[Compare, ...]:
     """The pictures that a sweep of a table draws of two runs.  Raises: ConfigError."""
-    entries = table.data.get("compare") or []
-    if not is_list(entries):
-        raise table.fault("compare", "a list of {picture, experiment, cell, beside, images}")
     found = []
-    for number, entry in enumerate(entries):
+    accepted = "a list of {picture, experiment, cell, beside, images}"
+    for number, entry in enumerate(table.entries("compare", accepted)):
         fields = Fields.of(f"{table.where}: compare[{number}]", entry, Compare.__dataclass_fields__)
         texts = (fields.text(key) for key in ("picture", "experiment", "cell"))
         found.append(Compare(*texts, fields.choice("beside", cells), fields.whole("images", 1, 3)))

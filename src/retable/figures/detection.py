@@ -39,33 +39,20 @@ def draw(task: Any, data: Any, folder: Path, title: str, seed: int) -> None:
 
 def class_distribution(splits: dict[str, Any], classes: Sequence[str], path: Path, title: str) -> None:
     """Number of boxes of each class and split."""
-    figure = Figure(figsize=(max(4.5, 0.8 * len(classes) + 1), 3.2), layout="constrained")
-    axis = figure.add_subplot()
-    width = 0.8 / len(splits)
-    for number, ((name, images), colour) in enumerate(zip(splits.items(), (TRAIN, VAL, TRUE), strict=False)):
+    bars = {}
+    for (name, images), colour in zip(splits.items(), (TRAIN, VAL, TRUE), strict=False):
         labels = images.targets[..., 4]
-        counts = np.bincount(labels[labels >= 0].astype(int), minlength=len(classes))
-        indices = np.arange(len(classes)) + (number - (len(splits) - 1) / 2) * width
-        axis.bar_label(axis.bar(indices, counts, width, label=name, color=colour), fontsize=7)
-    _by_class(axis, classes, "boxes")
-    figure.suptitle(title, fontsize=10)
-    save(figure, path)
+        bars[name] = np.bincount(labels[labels >= 0].astype(int), minlength=len(classes)), None, colour
+    _by_class(bars, classes, "boxes", path, title)
 
 
 def average_precision(bars: dict[str, Sequence[float]], classes: Sequence[str], path: Path, title: str) -> None:
     """Average precision at IoU 0.5 of each class, by heading; classes without objects have no bar."""
-    figure = Figure(figsize=(max(4.5, 0.8 * len(classes) + 1), 3.2), layout="constrained")
-    axis = figure.add_subplot()
-    width = 0.8 / len(bars)
+    drawn = {}
     for number, (heading, values) in enumerate(bars.items()):
-        indices = np.arange(len(classes)) + (number - (len(bars) - 1) / 2) * width
-        shown = [0.0 if math.isnan(value) else value for value in values]
-        drawn = axis.bar(indices, shown, width, label=heading, color=(BEFORE, AFTER)[number - len(bars)])
-        axis.bar_label(drawn, ["" if math.isnan(v) else f"{v:.2f}" for v in values], fontsize=7)
-    axis.set_ylim(0, 1.08)
-    _by_class(axis, classes, "AP at IoU 0.5")
-    figure.suptitle(title, fontsize=10)
-    save(figure, path)
+        texts = ["" if math.isnan(value) else f"{value:.2f}" for value in values]
+        drawn[heading] = np.nan_to_num(values), texts, (BEFORE, AFTER)[number - len(bars)]
+    _by_class(drawn, classes, "AP at IoU 0.5", path, title, 1.08)
 
 
 def features(task: Any, data: Any, path: Path, title: str, seed: int) -> None:
@@ -99,7 +86,7 @@ def plane(task: Any, data: Any, seed: int) -> dict[str, torch.Tensor]:
     """
     from sklearn.manifold import TSNE
 
-    sets = _distinct(data.splits)
+    sets = data.splits.distinct.values()
     found_labels = [(split, index, int(label)) for split in sets for index, label in enumerate(largest(split.targets))]
     having = [one for one in found_labels if one[2] >= 0]
     if len(having) < 4:
@@ -117,14 +104,6 @@ def plane(task: Any, data: Any, seed: int) -> dict[str, torch.Tensor]:
     perplexity = min(30.0, (len(values) - 1) / 3)
     points = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(values)
     return {"points": torch.from_numpy(points), "labels": torch.tensor([label for *_, label in chosen])}
-
-
-def _distinct(splits: Any) -> list[Any]:
-    """The splits of a set, each once."""
-    found: list[Any] = []
-    for images in splits.by_name.values():
-        found += [] if any(images is other for other in found) else [images]
-    return found
 
 
 def largest(targets_NM5: np.ndarray) -> np.ndarray:
@@ -197,8 +176,21 @@ def draw_one(image_CHW: np.ndarray, detections: torch.Tensor, classes: Sequence[
     save(figure, path)
 
 
-def _by_class(axis: Any, classes: Sequence[str], name: str) -> None:
+def _by_class(
+    bars: dict[str, tuple[Any, Any, str]], classes: Sequence[str], name: str, path: Path, title: str, top: float = 0
+) -> None:
+    """Bars of several kinds for each class. Args: bars: by kind its heights, the texts on them and its colour."""
+    figure = Figure(figsize=(max(4.5, 0.8 * len(classes) + 1), 3.2), layout="constrained")
+    axis = figure.add_subplot()
+    width = 0.8 / len(bars)
+    for number, (label, (heights, texts, colour)) in enumerate(bars.items()):
+        indices = np.arange(len(classes)) + (number - (len(bars) - 1) / 2) * width
+        axis.bar_label(axis.bar(indices, heights, width, label=label, color=colour), texts, fontsize=7)
     axis.set_xticks(range(len(classes)), classes, rotation=30, ha="right", fontsize=8)
     axis.set_ylabel(name)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(frameon=False, fontsize=8)
+    if top:
+        axis.set_ylim(0, top)
+    figure.suptitle(title, fontsize=10)
+    save(figure, path)

@@ -94,5 +94,4 @@ class CNN(nn.Module):
         self.to(memory_format=torch.channels_last)  # on CPU a step takes 15 to 30 % less time (benchmarks/README.md)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits (N, num_classes) of images (N, C, H, W)."""
         return self.head(self.features(images_NCHW))

@@ -83,7 +83,6 @@ class FCN(ColourSegmenter):
         self.fast_layout()
 
     def scores(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits of images whose sides are multiples of 32."""
         x, maps = images_NCHW, {}
         for i, stage in enumerate(self.stages):
             x = maps[str(i)] = stage(x)

@@ -68,5 +68,4 @@ class SmallFCN(Segmenter):
         self.fast_layout()
 
     def scores(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits of images whose sides are multiples of 4."""
         return self.decoder(self.encoder(images_NCHW))

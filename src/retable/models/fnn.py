@@ -44,7 +44,6 @@ class FNN(nn.Module):
         dropout.require(self)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits (N, num_classes) of images (N, C, H, W)."""
         return self.layers(images_NCHW)
 
 
@@ -66,7 +65,6 @@ class NumpyFNN(FNN):
         super().__init__(in_shape, num_classes, hidden)
 
     def forward(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits (N, num_classes) of images (N, C, H, W)."""
         if images_NCHW.is_meta:
             return super().forward(images_NCHW)
         return _NumpyPasses.apply(images_NCHW.flatten(1), *self.parameters())

@@ -55,10 +55,7 @@ class MobileNetDecoder(ColourSegmenter):
         dropout: Dropout = Dropout(),  # noqa: B008 (frozen)
     ) -> None:
         super().__init__(in_shape)
-        if not isinstance(widths, Sequence) or len(widths) != 5:
-            raise checks.refuse("widths", widths, "a list of 5 numbers of channels")
-        for width in widths:
-            checks.integer("widths", width, 1)
+        checks.integers("widths", widths, 5, "channels")
         checks.boolean("frozen", frozen)
         checks.one_of("features", features, ("last", "several"))
         checks.boolean("residual", residual)
@@ -84,7 +81,6 @@ class MobileNetDecoder(ColourSegmenter):
         return self
 
     def scores(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits of images whose sides are multiples of 32."""
         x, maps = images_NCHW, []
         for stage in self.encoder:
             x = stage(x)

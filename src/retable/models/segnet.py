@@ -59,14 +59,8 @@ class SegNet(Segmenter):
         activation: Activation = nn.ReLU,
     ) -> None:
         super().__init__()
-        if not isinstance(widths, Sequence) or len(widths) != 5:
-            raise checks.refuse("widths", widths, "a list of 5 numbers of channels")
-        for width in widths:
-            checks.integer("widths", width, 1)
-        if not isinstance(convolutions, Sequence) or len(convolutions) != 5:
-            raise checks.refuse("convolutions", convolutions, "a list of 5 numbers of convolutions")
-        for count in convolutions:
-            checks.integer("convolutions", count, 1)
+        checks.integers("widths", widths, 5, "channels")
+        checks.integers("convolutions", convolutions, 5, "convolutions")
         checks.one_of("down", down, ("pool", "strided"))
         checks.one_of("up", up, ("unpool", "transposed"))
         checks.boolean("skip", skip)
@@ -99,7 +93,6 @@ class SegNet(Segmenter):
         self.fast_layout()
 
     def scores(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits of images whose sides are multiples of 8."""
         x, indices, skipped = images_NCHW, [], {}
         for block, layers in enumerate(self.encoder):
             x = layers(x)

@@ -92,7 +92,6 @@ class SMP(Segmenter):
         self.fast_layout()
 
     def scores(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits of images whose sides are multiples of 32."""
         return self.model(images_NCHW.expand(-1, self.channels, -1, -1))
 
 

@@ -62,7 +62,6 @@ class UNet(Segmenter):
         self.fast_layout()
 
     def scores(self, images_NCHW: torch.Tensor) -> torch.Tensor:
-        """Logits of images whose sides are multiples of 2**depth."""
         x, skipped = images_NCHW, []
         for level in self.encoder:
             skipped.append(level(x))

@@ -182,10 +182,7 @@ def fit_part(
     `num_batches_tracked` is never missing: files from before torch 0.4.1 have none.
 
     Args:
-        model: the model.
-        state: the state dict.
-        path: the file that it came from, for messages.
-        name: what the model is called in messages.
+        path, name: the state dict's file, and what the model is called, for messages.
         needed: whether the model can't do without one of its keys.
         purpose: what needs these keys, for messages.
 
@@ -245,7 +242,6 @@ def download(
     """The state dict of an entry of torchvision's, on the CPU, downloaded unless it has been before.
 
     Args:
-        entry: the entry.
         what: what the weights are called in messages.
         option: how a user gives a file instead.
 

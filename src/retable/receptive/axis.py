@@ -62,7 +62,7 @@ class Axis:
     def sliding(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> "Axis":
         """Fields after a convolution or a pool."""
         taps = [dilation * tap - padding for tap in range(kernel)]
-        return self._mapped(Fraction(stride), lambda i: [stride * i + tap for tap in taps])
+        return self.resampled(Fraction(stride), lambda i: [stride * i + tap for tap in taps])
 
     def transposed(self, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> "Axis":
         """Fields after a transposed convolution, where unit i reaches the units stride i - padding + dilation tap."""
@@ -71,28 +71,25 @@ class Axis:
             reached = (index + padding - dilation * tap for tap in range(kernel))
             return [place // stride for place in reached if place % stride == 0]
 
-        return self._mapped(Fraction(1, stride), sources)
+        return self.resampled(Fraction(1, stride), sources)
 
     def resampled(self, step: Fraction, sources: Callable[[int], Sequence[int]]) -> "Axis":
-        """Fields after an interpolation or an adaptive pool.
+        """Fields after any operation whose units see some units of this map: an interpolation, an adaptive pool.
 
         Args:
             step: units of this map for one unit of the new map, a/b in lowest terms.
             sources: the units of this map that a unit of the new map sees; those of i + b are those of i plus a.
         """
-        return self._mapped(step, sources)
-
-    def moved(self, by: int) -> "Axis":
-        """Fields after padding by so many units in front; a negative number crops."""
-        return self._mapped(Fraction(1), lambda i: [i - by])
-
-    def _mapped(self, step: Fraction, sources: Callable[[int], Sequence[int]]) -> "Axis":
         if self.whole:
             return self
         # The smallest number of new units that advances by whole periods of this map.
         period = step.denominator * (len(self.spans) // math.gcd(len(self.spans), step.numerator))
         shift = self.shift * step * period / len(self.spans)
         return _reduced(int(shift), [hull(self.span(i) for i in sources(new)) for new in range(period)])
+
+    def moved(self, by: int) -> "Axis":
+        """Fields after padding by so many units in front; a negative number crops."""
+        return self.resampled(Fraction(1), lambda i: [i - by])
 
 
 IMAGE = Axis(1, ((0, 0),))

@@ -100,11 +100,9 @@ def search(
     A flat map (of a unit that a ReLU sets to zero everywhere, say) has no place of maximum; such images are left out.
 
     Args:
-        network: a network in evaluation mode.
-        layer: the layer's name.
-        unit: the unit's number.
+        network: in evaluation mode.
         images: (name, uint8 pixels (C, H, W)).
-        top: the number of images to find.
+        top: how many to find.
         batch: images that go through the network at once.
         progress: counts the images.
         window: rows and columns of the map within which the maximum is sought.
@@ -184,10 +182,7 @@ def occlude(
     The occluder visits the whole image, so that only the network decides where the field ends.
 
     Args:
-        network: a network in evaluation mode.
-        layer: the layer's name.
-        unit: the unit's number.
-        found: the image.
+        network: in evaluation mode.
         occluder: uint8 pixels (C, side, side).
         stride: pixels between neighbouring places.
         batch: occluded images that go through the network at once.

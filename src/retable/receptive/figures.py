@@ -30,9 +30,6 @@ def top_images(
     """Plot the images that activate a unit most, with both fields outlined.
 
     Args:
-        path: PNG to write.
-        title: the title of the figure.
-        found: the images.
         maps: drop in activation per pixel (H, W), of each image.
         spans: rows and columns of the theoretical field within each image.
     """
@@ -78,8 +75,6 @@ def averages(
     """Plot the averaged discrepancy map beside the averaged gradient, centred on the theoretical field.
 
     Args:
-        path: PNG to write.
-        title: the title of the figure.
         empirical, effective: maps of one shape and origin.
         size: rows and columns of the theoretical field; None: all of the image's.
     """
@@ -124,12 +119,7 @@ def averages(
 def remaining(path: Path, title: str, found: Sequence[Top], left: Sequence[Remaining], names: Sequence[str]) -> None:
     """Plot what is left of each image when segments are removed until its class would flip.
 
-    Args:
-        path: PNG to write.
-        title: the title of the figure.
-        found: the images.
-        left: what is left of each.
-        names: class names by label.
+    Args: names: class names by label.
     """
     from skimage.segmentation import mark_boundaries
 

@@ -24,8 +24,7 @@ def probed(model: nn.Module, layer: str, in_shape: tuple[int, int, int]) -> Laye
     """The fields of a layer's units, from those of two neighbours at the centre of its map.
 
     Args:
-        model: a network in evaluation mode.
-        layer: the layer's name.
+        model: in evaluation mode.
         in_shape: (channels, height, width) of an image; sides are doubled, up to 512 pixels, until the field lies
             within the image, if the network takes such images.
 

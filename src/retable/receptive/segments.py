@@ -40,7 +40,6 @@ def segment(pixels: np.ndarray, way: str, count: int = 40) -> np.ndarray:
     """Divide a uint8 image (C, H, W) into segments; the number of each pixel's segment (H, W), from 0.
 
     Args:
-        pixels: the image.
         way: "slic" (about `count` segments of similar size) or "felzenszwalb" (their number follows the image's edges).
         count: the number of slic's segments; the least size of felzenszwalb's is 1 / (2 count) of the image.
     """

@@ -38,14 +38,12 @@ class LayerField:
         name: the layer's name, as in `named_modules`.
         axes: the fields along rows and along columns.
         units: rows and columns of the layer's map; (1, 1) if it is no map.
-        is_map: whether the layer's output has the shape (N, C, H, W).
         unknown: the reason why the fields can't be computed from the layers; "" if they can.
     """
 
     name: str
     axes: tuple[Axis, Axis]
     units: tuple[int, int]
-    is_map: bool = True
     unknown: str = ""
 
     @property
@@ -143,8 +141,7 @@ def _layer(name: str, out: torch.Tensor) -> LayerField:
         dims = [2, 3] if out.ndim == 4 else []
     axes = tuple(fields[dim] or WHOLE for dim in dims) or (WHOLE, WHOLE)
     units = tuple(out.shape[dim] for dim in dims) or (1, 1)
-    is_map = out.ndim == 4 and dims == [2, 3]
-    return LayerField(name, axes, units, is_map, getattr(out, "receptive_unknown", ""))
+    return LayerField(name, axes, units, getattr(out, "receptive_unknown", ""))
 
 
 class _Carrying(TorchDispatchMode):

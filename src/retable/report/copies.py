@@ -12,24 +12,12 @@ REPORT, CSV, LATEX = "report.md", "report.csv", "report.tex"
 EPOCHS_CSV, EPOCHS_LATEX = "epochs.csv", "epochs.tex"
 
 
-def write_table(found: Evaluated, folder: Path, command: str = "") -> Path:
-    """Write a table's report.md, report.csv and report.tex below the folder, and what was published by epoch.
-
-    Args:
-        command: what made the table; by default the sweep of its experiment.
-
-    Returns:
-        The path of report.md.
-    """
-    return write_files(found, folder / found.table.name, command)
-
-
-def write_files(found: Evaluated, place: Path, command: str = "") -> Path:
+def write_table(found: Evaluated, place: Path) -> Path:
     """Write a table's report.md, report.csv and report.tex into a folder; returns the first."""
-    atomic.write_text(place / REPORT, report(found, command))
+    atomic.write_text(place / REPORT, report(found))
     atomic.write_text(place / CSV, csv_text(found))
-    atomic.write_text(place / LATEX, latex_table(found, command))
+    atomic.write_text(place / LATEX, latex_table(found))
     if found.by_epoch:
         atomic.write_text(place / EPOCHS_CSV, csv_by_epoch(found))
-        atomic.write_text(place / EPOCHS_LATEX, latex_by_epoch(found, command))
+        atomic.write_text(place / EPOCHS_LATEX, latex_by_epoch(found))
     return place / REPORT

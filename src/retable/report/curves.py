@@ -1,6 +1,6 @@
 """What the charts of a table show, computed once and without a drawing library: lines, bars, legends.
 
-How they are drawn: `charts` and `drawing`.
+How they are drawn: `drawing`.
 """
 
 import math
@@ -12,7 +12,7 @@ from retable.experiment.metrics import Curve, Metric, NotThere
 from retable.experiment.table import Table
 from retable.report.layout import covers, heading, labels, quality_of, settings_of, split_and_name
 from retable.report.plots import HUES
-from retable.report.rows import Entry, Row
+from retable.report.rows import Entry, Row, rated
 from retable.report.runs import RunRecord
 
 MOST_BARS = 16  # cells in one bar chart of a table that has columns
@@ -122,9 +122,7 @@ def best_plot(table: Table, rows: Sequence[Row], metric: Metric) -> Plot:
     assert metric.column is not None
     quality, name = split_and_name(metric.column)
     columns = columns_of(rows, name)
-    rated = [row for row in rows if metric.name in row.entries and row.entries[metric.name].mean is not None]
-    rated.sort(key=lambda row: row.entries[metric.name].mean or 0.0, reverse=metric.better == "higher")
-    order = [row.cell.name for row in rated]
+    order = [row.cell.name for row in rated(rows, metric)]
     lines = []
     for place, split in enumerate(split for split in (quality, "train") if split in columns):
         found = lines_of(rows, columns[split], factor(table, columns[split]))

@@ -11,7 +11,7 @@ from retable.errors import ConfigError
 from retable.experiment.fields import listed
 from retable.report.layout import short
 from retable.report.runs import RunRecord
-from retable.report.settings import factors, is_measure
+from retable.report.settings import factors, is_measure, varied
 from retable.report.sources.base import is_seed
 
 _LESS = ("loss", "error", "err", "mse", "mae", "rmse", "perplexity", "ppl", "wer", "fid", "time", "seconds")
@@ -32,7 +32,6 @@ def draft(
     columns: Sequence[str] = (),
     metrics: Sequence[str] = (),
     settings: Sequence[Mapping[str, Any]] | None = None,
-    source: str = "runs",
     title: str = "What varied",
 ) -> dict[str, Any]:
     """The `table` of some runs, as plain data.
@@ -46,7 +45,7 @@ def draft(
     Raises:
         ConfigError: for a name that is no setting that varies, or no metric; where nothing varies.
     """
-    found = factors(records) if settings is None else _values(settings)
+    found = factors(records) if settings is None else varied(settings)
     if not found:
         raise ConfigError("the runs differ in nothing but the seed; accepted: runs of several settings")
     row_keys, column_keys = ([resolve(name, found) for name in names] for names in (rows, columns))
@@ -60,7 +59,7 @@ def draft(
     for setting in sorted(settings, key=lambda setting: [order_of(setting[key]) for key in keys]):
         cells.setdefault(" ".join(_label(key, value) for key, value in setting.items()), {"match": setting})
     epochs = [record.result["config_epochs"] for record in records if record.result.get("config_epochs")]
-    table: dict[str, Any] = {"source": source, "title": title, "published_epochs": max(epochs, default=1)}
+    table: dict[str, Any] = {"source": "runs", "title": title, "published_epochs": max(epochs, default=1)}
     table |= {"grid": [{key: found[key] for key in keys}], "rows": row_keys}
     table |= {"columns": column_keys} if column_keys else {}
     return table | {"metrics": metrics_of(records, metrics), "cells": cells, "claims": []}
@@ -139,13 +138,6 @@ def digits(values: Sequence[float]) -> int:
 def _is_less(column: str) -> bool:
     words = column.lower().replace("-", "_").replace("/", "_").replace(".", "_").split("_")
     return any(word in _LESS for word in words)
-
-
-def _values(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    return {
-        key: list({repr(one.get(key)): one.get(key) for one in settings}.values())
-        for key in dict.fromkeys(key for one in settings for key in one)
-    }
 
 
 def _label(key: str, value: Any) -> str:

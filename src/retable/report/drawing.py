@@ -1,7 +1,7 @@
-"""How the charts of a table are drawn: lines with bands, and bars, as SVG that stands inside a page.
+"""The charts of a table as SVG that stands inside a page: what `curves` has computed, as lines with bands, and bars.
 
 Colours are CSS variables with a fallback (`var(--c0,#0072b2)`), so that one drawing serves light, dark and print; text
-stays text.
+stays text. Legends are the page's own, so that 25 of them cost the drawing no room. The same runs give the same bytes.
 """
 
 import io
@@ -10,14 +10,16 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from retable.experiment.metrics import Metric
-from retable.report.curves import Panel
-from retable.report.plots import DASHES, HUES
+from retable.report.curves import Bars, Panel
+from retable.report.evaluated import Evaluated
+from retable.report.plots import DASHES, HUES, Chart, Key, shorten
 from retable.report.rows import Entry
 
 # Distinct to the colour-blind, too, after Okabe and Ito; the page has a lighter set for its dark mode.
@@ -25,7 +27,18 @@ COLOURS = ("#0072b2", "#d55e00", "#00855f", "#b0528a", "#8a6d00", "#c1121f", "#6
 _INK, _GRID = "#212121", "#d1d1d1"
 _VARIABLES = {_INK: "ink", _GRID: "grid"} | {colour: f"c{index}" for index, colour in enumerate(COLOURS)}
 _WIDTH, _HEIGHT = 5.4, 3.4
-STYLE = {"svg.hashsalt": "retable", "svg.fonttype": "none", "path.simplify": True, "path.simplify_threshold": 0.3}
+_STYLE = {"svg.hashsalt": "retable", "svg.fonttype": "none", "path.simplify": True, "path.simplify_threshold": 0.3}
+
+
+def charts(evaluated: Evaluated) -> list[Chart]:
+    """All charts of a table."""
+    found = []
+    with matplotlib.rc_context(_STYLE):
+        for number, plot in enumerate(evaluated.plots):
+            drawn = [bar_panel(p.entries, p.metric) if isinstance(p, Bars) else line_panel(p) for p in plot.panels]
+            panels = tuple(own_ids(svg, number, place) for place, svg in enumerate(drawn))
+            found.append(Chart(plot.title, panels, tuple(Key(*key) for key in plot.keys), plot.note))
+    return found
 
 
 def line_panel(panel: Panel) -> str:
@@ -99,7 +112,7 @@ def bar_panel(found: Sequence[tuple[str, Entry]], metric: Metric) -> str:
             )
     axis.set_xlim(low, high)
     axis.set_ylim(len(found) - 0.4, -0.6)
-    axis.set_yticks(range(len(found)), [shorten(name) for name, _ in found])
+    axis.set_yticks(range(len(found)), [shorten(name, 26) for name, _ in found])
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.set_xlabel(metric.unit + (f" (axis starts at {float(f'{low:.3g}'):g})" if low else ""), color=_INK)
     return _svg(figure, axis, metric.name.replace("_", " "), across=False)
@@ -121,10 +134,6 @@ def span(entries: Sequence[Entry]) -> tuple[float, float]:
     step = 10 ** math.floor(math.log10(reach))
     bottom = math.floor((low - 0.25 * reach) / step) * step
     return (max(0.0, round(bottom, 10)), high + 0.08 * reach)
-
-
-def shorten(name: str, most: int = 26) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _svg(figure: Figure, axis: Axes, title: str, across: bool = True, titled: bool = True) -> str:

@@ -1,26 +1,24 @@
 """A table with its runs, evaluated once: what every page of it shows, whatever its format. Renderers only draw it."""
 
-import contextlib
 import functools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from retable.config.precisions import is_full
-from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.metrics import Metric
 from retable.experiment.table import Table
 from retable.report.alternatives import Variation, nearest_text, untried, variation_lines, variations, with_assumptions
 from retable.report.class_tables import Counted, class_tables
 from retable.report.curves import Plot, plots
-from retable.report.factors import differing
 from retable.report.headline import claims_line
-from retable.report.intervals import Interval, corrected, interval, method
+from retable.report.intervals import Interval, corrected, finite, interval, method
 from retable.report.layout import Layout, layout
-from retable.report.reproduce import commit, device
+from retable.report.reproduce import commit, device, sweep_command
 from retable.report.resolution import RESOLVED, UNPAIRED
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
 from retable.report.scale import alike, scale_of
+from retable.report.settings import differing
 from retable.report.unpaired import of_two, seeded
 from retable.report.verdicts import Verdict, evaluate_claims
 
@@ -32,7 +30,8 @@ class Evaluated:
     metrics: those that are shown. verdicts: one a claim. differences: of each cell to the baseline in each metric, none
     in a table without one. by_epoch: a table for each metric that was published epoch by epoch. plots: what the charts
     draw. variations: what becomes of it under other assumptions. class_tables: counts of the data by class.
-    remarks: what a reader must know before the values.
+    remarks: what a reader must know before the values. made_by: the command that made it, where that is not the sweep
+    of its experiment.
     """
 
     table: Table
@@ -46,6 +45,12 @@ class Evaluated:
     variations: tuple[Variation, ...]
     class_tables: tuple[Counted, ...]
     remarks: tuple[Remark, ...]
+    made_by: str = ""
+
+    @property
+    def command(self) -> str:
+        """The shell command that makes it."""
+        return self.made_by or sweep_command(self.table.name)
 
     @functools.cached_property
     def layout(self) -> Layout:
@@ -95,7 +100,7 @@ class Evaluated:
         return claims_line(self.verdicts)
 
 
-def evaluate(table: Table, runs: Assigned) -> Evaluated:
+def evaluate(table: Table, runs: Assigned, made_by: str = "") -> Evaluated:
     rows = table_rows(table, runs)
     verdicts = evaluate_claims(table, runs)
     varied = variations(table, rows, verdicts, runs.alternatives)
@@ -111,6 +116,7 @@ def evaluate(table: Table, runs: Assigned) -> Evaluated:
         variations=tuple(varied),
         class_tables=tuple(class_tables(table.class_tables, rows)),
         remarks=tuple(remarks(table, rows, runs)),
+        made_by=made_by,
     )
 
 
@@ -133,7 +139,8 @@ def differences(table: Table, rows: Sequence[Row]) -> list[Interval]:
 
 
 def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
-    """One cell minus the baseline. A seed that lacks the value on either side is left out, which `words` states."""
+    """One cell minus the baseline. What lacks the value is left out, which `words` states: a seed, on either side, or a
+    run without a seed, which has no partner on the other."""
     name = row.cell.name
     scales = [scale_of(run, one.cell.epochs, one.cell.fraction) for one in (row, base) for run in one.finished]
     if not row.finished or not base.finished:
@@ -142,42 +149,27 @@ def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
         return Interval(name, metric.name, words=words if lacking is row else f"baseline: {words}")
     if not alike(scales):
         return Interval(name, metric.name, words="runs of different scale")
-    ours, theirs = ({run.seed: run for run in one.finished} for one in (row, base))
-    differs = differing(table, [base.finished, row.finished]).text
-    if not seeded({"": row.finished, "baseline": base.finished}):
-        return replace(unpaired(table, row, base, metric), differs=differs)
-    shared = sorted(set(ours) & set(theirs))
-    found: dict[int, float] = {}
-    for seed in shared:
-        try:
-            left, right = (metric.value(one[seed], table.metrics) for one in (ours, theirs))
-        except NotThere:
-            continue
-        if math.isfinite(left) and math.isfinite(right):
-            found[seed] = left - right
-    absent = len(shared) - len(found)
-    words = "" if not absent else "no figure" if not found else f"no figure in {absent} of {len(shared)} seeds"
-    made = interval(name, metric.name, found, words)
-    return replace(made, differs=differs)
-
-
-def unpaired(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
-    """As `difference`, where a run has no seed and so no partner on the other side."""
-    left, right = (finite_values(table, one, metric) for one in (row, base))
-    total = len(row.finished) + len(base.finished)
-    absent = total - len(left) - len(right)
-    words = "" if not absent else "no figure" if not (left and right) else f"no figure in {absent} of {total} runs"
-    if not (left and right):
-        return Interval(row.cell.name, metric.name, words=words)
-    return of_two(row.cell.name, metric.name, left, right, words)
-
-
-def finite_values(table: Table, row: Row, metric: Metric) -> list[float]:
-    found = []
-    for run in row.finished:
-        with contextlib.suppress(NotThere):
-            found.append(metric.value(run, table.metrics))
-    return [value for value in found if math.isfinite(value)]
+    left, right = (
+        finite(lambda run: metric.value(run, table.metrics), {run.seed: run for run in one.finished})
+        for one in (row, base)
+    )
+    paired = seeded({"": row.finished, "baseline": base.finished})
+    if paired:
+        found = {seed: left[seed] - right[seed] for seed in left if seed in right}
+        total = len({run.seed for run in row.finished} & {run.seed for run in base.finished})
+        absent, what = total - len(found), "seeds"
+    else:
+        total = len(row.finished) + len(base.finished)
+        absent, what = total - len(left) - len(right), "runs"
+    there = found if paired else left and right
+    words = "" if not absent else f"no figure in {absent} of {total} {what}" if there else "no figure"
+    if paired:
+        made = interval(name, metric.name, found, words)
+    elif there:
+        made = of_two(name, metric.name, list(left.values()), list(right.values()), words)
+    else:
+        made = Interval(name, metric.name, words=words)
+    return replace(made, differs=differing(table, [base.finished, row.finished]).text)
 
 
 def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:

@@ -17,8 +17,7 @@ from retable.experiment.table import Table, name_of, parse_table
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, equal
 from retable.report.settings import factors, factors_text, is_whole, one_a_cell, settings_of
 from retable.report.sources import source
-from retable.report.sources.base import UNSEEDED, Source, nested, seed_of
-from retable.report.sources.names import EXAMPLE, with_names
+from retable.report.sources.base import EXAMPLE, UNSEEDED, Source, nested, seed_of, with_names
 from retable.run.files import FINISHED
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def read_foreign(
         where: value by key of a setting that a run must have.
         without: keys of settings and figures that are left out.
         metrics: columns that are figures, and so no settings.
-        name: pattern of the runs' names that says which settings stand in them (`sources.names`).
+        name: pattern of the runs' names that says which settings stand in them (`with_names`).
 
     Raises:
         ConfigError, DataError: as the source does; where `seed` or one of `without` is in no run, or no run meets
@@ -155,10 +154,10 @@ def require_factors(records: Sequence[RunRecord]) -> None:
         )
 
 
-def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = ()) -> "Swept":
+def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = (), made_by: str = "") -> "Swept":
     """The runs as a sweep, grouped by everything that varied but the seed.
 
-    Args: metrics: the columns that are shown, by default those of a draft.
+    Args: metrics: the columns that are shown, by default those of a draft; made_by: see `Evaluated`.
 
     Raises: ConfigError where nothing varied.
     """
@@ -171,7 +170,7 @@ def swept_of(foreign: Foreign, name: str, metrics: Sequence[str] = ()) -> "Swept
     records, repeats = without_repeats(numbered(foreign.records, [canonical(one) for one in settings]))
     settings = [{key: lookup(record.config, key) for key in keys} for record in records]
     notes = [*foreign.notes, *(Remark(text, "recorded") for text in (*repeats, *([hint] if hint else [])))]
-    return sweep_of(records, settings, name, notes, metrics, foreign=True)
+    return sweep_of(records, settings, name, notes, metrics, foreign=True, made_by=made_by)
 
 
 def without_keys(record: RunRecord, keys: Sequence[str], history: bool = True) -> RunRecord:

@@ -26,7 +26,7 @@ from retable.report.layout import Layout, epoch_layout, heading, published_text
 from retable.report.markdown import markdown_table
 from retable.report.page import environment, status_text
 from retable.report.pictures import beside, caption, figures_of, link, pictures, relative
-from retable.report.reproduce import command, commit, device, sweep_command, versions, versions_text
+from retable.report.reproduce import command, commit, device, versions, versions_text
 from retable.report.rows import Entry
 from retable.report.runs import RunRecord
 from retable.report.unpaired import ONE_RUN
@@ -53,13 +53,12 @@ class Page:
     broken: tuple[tuple[str, str], ...]
 
 
-def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", swept: "Swept | None" = None) -> Page:
+def table_page(found: Evaluated, folder: Path, index: str, swept: "Swept | None" = None) -> Page:
     """The page of one table.
 
     Args:
         folder: where the page will stand.
         index: the address of the index from there, empty where there is none.
-        made_by: the command that made the runs; by default the sweep of the table's experiment.
         swept: where the table is of what varied in a sweep, more of it.
     """
     table, runs = found.table, found.runs
@@ -71,7 +70,7 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
         .get_template("table.html")
         .render(
             table=table,
-            command=made_by or sweep_command(table.name),
+            command=found.command,
             index=index,
             headline=found.claims_line,
             remarks=[remark for remark in found.remarks if remark.kind not in ("broken", "assumed")],
@@ -94,11 +93,11 @@ def table_page(found: Evaluated, folder: Path, index: str, made_by: str = "", sw
             published=found.has_published,
             regenerated=found.regenerated,
             copies=[(name, file) for name, file in _COPIES if (folder / file).exists()],
-            latex=latex_table(found, made_by),
+            latex=latex_table(found),
             markdown=markdown_table(found),
             beside=beside(found, folder),
             pictures=pictures(found, folder),
-            runs=run_lines(found, folder),
+            runs=[run_line(found, cell, run, folder) for cell, records in runs.cells.items() for run in records],
             metrics=[heading(metric) for metric in found.metrics],
             versions=versions(used),
             statuses=[(status_text(status), count) for status, count in sorted(statuses.items())],
@@ -114,7 +113,7 @@ def drawn(found: Evaluated, swept: "Swept | None") -> "Sequence[Chart]":
         from retable.report.swept import curves
 
         return curves(swept)
-    from retable.report.charts import charts  # matplotlib, of which a sweep's page has no need
+    from retable.report.drawing import charts  # matplotlib, of which a sweep's page has no need
 
     return charts(found)
 
@@ -205,12 +204,8 @@ def baseline(found: Evaluated) -> dict[str, Any] | None:
     return shown | {"heads": heads, "lines": list(lines.items()), "differs": differs}
 
 
-def run_lines(found: Evaluated, folder: Path) -> list[dict[str, Any]]:
-    """A line a run of the table's cells, in the table's order."""
-    return [run_line(found, name, record, folder) for name, records in found.runs.cells.items() for record in records]
-
-
 def run_line(found: Evaluated, cell: str, record: RunRecord, folder: Path) -> dict[str, Any]:
+    """A line of the table of runs."""
     path = Path(record.path)
     there = set(os.listdir(path)) if record.path and path.is_dir() else set()
     seconds = lookup(record.result, "seconds.total")

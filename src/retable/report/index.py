@@ -1,25 +1,31 @@
-"""The index over a folder's pages, made from what lies there, so that no command forgets what another has made.
+"""The pages of tables, and the index over a folder's pages.
 
-Beside each table's page lies `table.json`: what the index says of it. A sweep without an experiment has its own note
-(`sweep_page`). A note is a function of the run directories, as its page is.
+    <folder>/index.html                 all claims, a line each; the tables, by report
+    <folder>/cifar/dropout/index.html   one table; beside it report.md, report.csv and report.tex, where values were
+                                        published epoch by epoch epochs.csv and epochs.tex, and for the index table.json
+
+The index is made from what lies there, so that no command forgets what another has made: a table's note, `table.json`,
+says what stands in it; a sweep without an experiment has its own (`sweep_page`). All are a function of the run
+directories: the same directories give the same bytes.
 """
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from retable import atomic
-from retable.report.factors import Differing
 from retable.report.headline import claims_line, holding, judged
 from retable.report.page import SIGNS, environment, status_text
 from retable.report.resolution import Resolution
+from retable.report.settings import Differing
 from retable.report.verdicts import Verdict
 
 if TYPE_CHECKING:
+    from retable.report.evaluated import Evaluated
     from retable.report.html import Page
 
 NOTE = "table.json"
@@ -58,6 +64,34 @@ class Listed:
     def claims_text(self) -> str:
         """E.g. `2 of 3`; words where no claim was judged."""
         return f"{self.holds} of {len(self.verdicts)}" if judged(self.verdicts) else claims_line(self.verdicts)
+
+
+def write_site(
+    entries: "Sequence[Evaluated]",
+    folder: Path | str,
+    studies: Path | None = None,
+    asked: Collection[str] = (),
+) -> Path:
+    """Write the pages of all given tables, and the index over them and what else has a page in the folder.
+
+    Args:
+        entries: the tables, each with its runs.
+        folder: where the pages will stand.
+        studies: folder of the receptive field studies that the index lists; by default `receptive` beside `folder`.
+        asked: names of tables that somebody asked for, which stand in the index before those that only share runs.
+
+    Returns:
+        The index.
+    """
+    from retable.report.html import table_page  # half a second, of which the end of most sweeps has no need
+
+    folder = Path(folder)
+    for found in entries:
+        place = folder / found.table.name
+        page = table_page(found, place, "../" * len(Path(found.table.name).parts) + "index.html")
+        atomic.write_text(place / "index.html", page.text)
+        note_table(page, place, asked=bool(found.made_by) or found.table.name in asked)
+    return write_index(folder, studies)
 
 
 def note_table(page: "Page", place: Path, asked: bool) -> None:

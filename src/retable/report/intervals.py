@@ -8,12 +8,14 @@ Where a page makes several comparisons, the p value of the paired t test after H
 the chance of so large a difference between equals, corrected for the number of comparisons.
 """
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
+from typing import Any
 
-from retable.experiment.metrics import Metric
+from retable.experiment.metrics import Metric, NotThere
 
 METHOD = (
     "Paired over the seeds that both have: mean of the differences [95 % confidence interval] (number of seeds). The"
@@ -28,7 +30,7 @@ UNPAIRED = (
     " t test's p stands beside it, corrected by Holm's method for all of them."
 )
 MOST_SEEDS = 1000
-MIN_ALIKE = 6  # seeds of one value that the sign test needs: 1 / 2^6 < 0.025
+ALIKE = {1: 6, 2: 4}  # by number of cells, runs of one value that are enough: 1 / 2^6 and 1 / C(8, 4) < 0.025
 ONE_SEED, NO_SEED, SAME = "one seed: no interval", "no shared seed", "the same in {} seeds"
 
 
@@ -79,6 +81,15 @@ def t_interval(differences: Sequence[float], confidence: float = 0.95) -> tuple[
     n = len(differences)
     half = float(stdtrit(n - 1, (1 + confidence) / 2)) * stdev(differences) / math.sqrt(n)
     return fmean(differences) - half, fmean(differences) + half
+
+
+def finite(value: Callable[[Any], float], by_seed: Mapping[int, Any]) -> dict[int, float]:
+    """By seed what a function gives of its runs, where that exists and is finite."""
+    found = {}
+    for seed, runs in by_seed.items():
+        with contextlib.suppress(NotThere):
+            found[seed] = value(runs)
+    return {seed: one for seed, one in found.items() if math.isfinite(one)}
 
 
 def interval(label: str, metric: str, by_seed: Mapping[int, float], words: str = "") -> Interval:
@@ -146,26 +157,38 @@ def corrected(found: Sequence[Interval]) -> list[Interval]:
 
 
 def seeds_needed(mean: float, spread: float) -> int | None:
-    """How many paired seeds would resolve a difference, if its mean and sample deviation are as these: the least n with
-    n >= (t(0.975, n - 1) + t(0.8, n - 1))² (spread / mean)², so that the 95 % interval excludes 0 in 80 % of cases.
-    Without a spread it is the sign test that is to resolve it.
-
-    Returns:
-        None where more than MOST_SEEDS would be needed, or no number would do.
+    """How many paired seeds would resolve a difference: as `runs_needed`, of what one seed adds.
 
     >>> seeds_needed(1.0, 1.0)
     10
     """
+    return runs_needed(mean, (spread,))
+
+
+def runs_needed(mean: float, spreads: Sequence[float]) -> int | None:
+    """How many runs of each cell would resolve a difference, if its mean and the cells' sample deviations are as these:
+    the least n with n >= (t(0.975, f) + t(0.8, f))² Σ s² / mean², f as in `unpaired` (of one cell n - 1), so that the
+    95 % interval excludes 0 in 80 % of cases. Without a spread the sign test of one cell, or Fisher's exact test of
+    two, is to resolve it.
+
+    Returns:
+        None where more than MOST_SEEDS would be needed, or no number would do.
+
+    >>> runs_needed(1.0, (1.0, 1.0))
+    17
+    """
     from scipy.special import stdtrit
 
-    if not spread:
-        return MIN_ALIKE
+    squares = [spread**2 for spread in spreads]
+    total = sum(squares)
+    if not total:
+        return ALIKE.get(len(spreads))
     if mean == 0:
         return None
-    ratio = (spread / mean) ** 2
     # The quantiles of Student's distribution exceed the normal ones, 1.95996 and 0.84162.
-    for n in range(max(2, int(min(MOST_SEEDS, 2.8015**2 * ratio))), MOST_SEEDS + 1):
-        if n >= float(stdtrit(n - 1, 0.975) + stdtrit(n - 1, 0.8)) ** 2 * ratio:
+    for n in range(max(2, int(min(MOST_SEEDS, 2.8015**2 * total / mean**2))), MOST_SEEDS + 1):
+        degrees = (n - 1) * total**2 / sum(square**2 for square in squares)
+        if n >= float(stdtrit(degrees, 0.975) + stdtrit(degrees, 0.8)) ** 2 * total / mean**2:
             return n
     return None
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from retable.experiment.metrics import Metric
 from retable.report.evaluated import Evaluated
 from retable.report.layout import Layout, epoch_layout, heading, published_text
-from retable.report.reproduce import sweep_command
 from retable.report.rows import Entry
 
 _ESCAPES = {
@@ -34,25 +33,21 @@ _ESCAPES = {
 _NOTED = ("data", "scale", "device", "precision", "setting")
 
 
-def latex_table(found: Evaluated, command: str = "") -> str:
-    """The whole file: a comment that says where it is from, and the tabular.
-
-    Args: command: what made the table; by default the sweep of its experiment.
-    """
-    return "\n".join([*latex_origin(found, command), *tabular(found, found.layout)]) + "\n"
+def latex_table(found: Evaluated) -> str:
+    """The whole file: a comment that says where it is from, and the tabular."""
+    return "\n".join([*latex_origin(found), *tabular(found, found.layout)]) + "\n"
 
 
-def latex_by_epoch(found: Evaluated, command: str = "") -> str:
+def latex_by_epoch(found: Evaluated) -> str:
     """The file of what was published epoch by epoch: a tabular for each metric; empty where nothing was."""
     tabulars = [line for one in found.by_epoch for line in (*tabular(found, epoch_layout(one)), "")]
-    return "\n".join([*latex_origin(found, command), *tabulars[:-1]]) + "\n" if tabulars else ""
+    return "\n".join([*latex_origin(found), *tabulars[:-1]]) + "\n" if tabulars else ""
 
 
-def latex_origin(found: Evaluated, command: str) -> list[str]:
-    table = found.table
-    heading = " ".join(f"{table.source} {table.title}".split())
-    made_by = " ".join((command or sweep_command(table.name)).splitlines())  # a comment ends with its line
-    return [f"% {heading}: {made_by}", "% \\usepackage{booktabs}"]
+def latex_origin(found: Evaluated) -> list[str]:
+    heading = " ".join(f"{found.table.source} {found.table.title}".split())
+    command = " ".join(found.command.splitlines())  # a comment ends with its line
+    return [f"% {heading}: {command}", "% \\usepackage{booktabs}"]
 
 
 def tabular(found: Evaluated, laid: Layout) -> list[str]:

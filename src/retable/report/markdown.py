@@ -7,20 +7,16 @@ from retable.report.alternatives import UNDER
 from retable.report.evaluated import Evaluated
 from retable.report.intervals import interval_text
 from retable.report.layout import Layout, epoch_layout, heading, published_text
-from retable.report.reproduce import sweep_command
 from retable.report.rows import Entry
 from retable.report.verdicts import NOT_COMPARABLE
 
 LEGEND = "Each figure: mean ± sample standard deviation (n {}){}. Best in bold."
 
 
-def report(found: Evaluated, command: str = "") -> str:
-    """The whole page: what to know, the table, the differences from its baseline, the claims.
-
-    Args: command: what made the table; by default the sweep of its experiment.
-    """
+def report(found: Evaluated) -> str:
+    """The whole page: what to know, the table, the differences from its baseline, the claims."""
     table = found.table
-    parts = [f"# {table.source} · {table.title}", f"`{command or sweep_command(table.name)}`"]
+    parts = [f"# {table.source} · {table.title}", f"`{found.command}`"]
     parts += ["\n".join(f"- {line}" for line in found.remarks)] if found.remarks else []
     parts += [
         markdown_table(found),

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from retable.experiment.shown import Beside
 from retable.report.evaluated import Evaluated
 from retable.report.layout import quality_of
+from retable.report.rows import rated
 from retable.report.runs import RunRecord
 from retable.run.files import FIGURES
 
@@ -83,11 +84,8 @@ def representatives(found: Evaluated) -> list[tuple[str, RunRecord]]:
     """(role, run): the first seed of the best cell, and of the baseline where it is another."""
     table, rows = found.table, found.rows
     metric = quality_of(table)
-    rated = [row for row in rows if row.finished and metric and metric.name in row.entries]
-    rated = [row for row in rated if metric and row.entries[metric.name].mean is not None]
-    sign = 1 if metric is None or metric.better == "higher" else -1
-    best = max(rated, key=lambda row: sign * (row.entries[metric.name].mean or 0.0)) if metric and rated else None
-    best = best or next((row for row in rows if row.finished), None)
+    ranked = rated(rows, metric) if metric else []
+    best = next((row for row in (*ranked, *rows) if row.finished), None)
     chosen = [(f"best cell, {best.cell.name}", best.finished[0])] if best else []
     base = next((row for row in rows if row.cell.name == table.baseline and row.finished), None)
     if base and base is not best:

@@ -101,7 +101,7 @@ class _Axes:
         for value, text in marks:
             self.parts.append(
                 f'<text x="{self.x(value):.1f}" y="{HEIGHT - _BOTTOM + 16:g}" text-anchor="middle">'
-                f"<title>{escape(text)}</title>{escape(_shorten(text, room))}</text>"
+                f"<title>{escape(text)}</title>{escape(shorten(text, room))}</text>"
             )
         self.parts.append(
             f'<text x="{(WIDTH + _LEFT) / 2:g}" y="{HEIGHT - 6:g}" text-anchor="middle">{escape(label)}</text>'
@@ -195,11 +195,11 @@ def parallel(
         )
     for x, name, texts in zip(across, names, marks, strict=True):
         parts.append(f'<path d="M{x:.1f} {top:g}V{bottom:g}" class="plot-axis"/>')
-        head = escape(_shorten(name, 16))
+        head = escape(shorten(name, 16))
         parts.append(f'<text x="{x:.1f}" y="16" text-anchor="middle" class="plot-title">{head}</text>')
         for place, text in enumerate(texts):
             share = place / (len(texts) - 1) if len(texts) > 1 else 0.5
-            parts.append(f'<text x="{x + 5:.1f}" y="{y(share) + 4:.1f}">{escape(_shorten(text, 12))}</text>')
+            parts.append(f'<text x="{x + 5:.1f}" y="{y(share) + 4:.1f}">{escape(shorten(text, 12))}</text>')
     return (
         f'<svg viewBox="0 0 {width:g} {HEIGHT:g}" role="img" class="plot" aria-label="parallel coordinates">'
         + "".join(parts)
@@ -207,5 +207,5 @@ def parallel(
     )
 
 
-def _shorten(text: str, most: int) -> str:
+def shorten(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -6,15 +6,13 @@ correction for their number (Berger 1982). It is *resolved not to hold* where th
 there corrected for their number (Bonferroni), since the most extreme of many was picked.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from retable.experiment.metrics import NotThere
 from retable.experiment.operands import World
 from retable.experiment.statement import Comparison
-from retable.report.intervals import MOST_SEEDS, Interval, interval, lower_p, p_text, seeds_needed
+from retable.report.intervals import MOST_SEEDS, Interval, finite, interval, lower_p, p_text, seeds_needed
 
 RESOLVED = (
     "Resolved: the 95 % interval over seeds of every difference that the claim rests on excludes the other side; not to"
@@ -110,10 +108,19 @@ def resolve(
     by_images = all(spread is not None for spread in spreads)
     spreads = spreads if by_images else [None] * len(tests)
     counts = [needed_of(list(test[2].values()), holds, spread) for test, spread in zip(tests, spreads, strict=True)]
-    known = [count for count in counts if count is not None]
-    needed = None if not known or (holds and len(known) < len(counts)) else max(known) if holds else min(known)
-    needed = needed and max(needed, n + 1)  # these did not do, by chance or as several comparisons were corrected for
+    needed = to_decide(counts, holds, n)
     return Resolution(False, n, needed, needed is None, shown, two_sided, predicted=by_images)
+
+
+def to_decide(counts: Sequence[int | None], holds: bool, n: int) -> int | None:
+    """How many seeds resolve a verdict, from how many each of its comparisons needs: all of them to hold, one not to.
+
+    More than the n that there are, which did not do: by chance, or as several comparisons were corrected for.
+    """
+    known = [count for count in counts if count is not None]
+    if not known or (holds and len(known) < len(counts)):
+        return None
+    return max(max(known) if holds else min(known), n + 1)
 
 
 def below_p(values: Sequence[float]) -> float:
@@ -127,15 +134,7 @@ def below_p(values: Sequence[float]) -> float:
 
 def margins(comparison: Comparison, worlds: Mapping[int, World]) -> dict[int, float]:
     """Seed -> margin, where the seed has a finite one."""
-    found = {}
-    for seed, world in worlds.items():
-        try:
-            value = comparison.margin(world)
-        except NotThere:
-            continue
-        if math.isfinite(value):
-            found[seed] = round(value, 9)  # so that a tie is one
-    return found
+    return {seed: round(value, 9) for seed, value in finite(comparison.margin, worlds).items()}  # so that a tie is one
 
 
 def believed(predicted: float | None, values: Sequence[float]) -> float | None:

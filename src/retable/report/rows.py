@@ -23,10 +23,10 @@ MISSING, NOT_RECORDED = "missing", "not recorded"
 class Entry:
     """One metric of one cell, in the published unit.
 
-    mean, std: over `n` seeds; std is the sample standard deviation, None with fewer than two, and
-    not shown where it is exactly 0, as of a constant. An infinite mean: never reached.
-    difference: mean minus published; for a published range from its nearer end, 0 inside. None where `comparable` says
-    why not. words: what there is in place of, or beside, the value. best: no cell is better, and some cell is worse.
+    mean, std: over `n` seeds; std is the sample standard deviation, None with fewer than two, and not shown where it is
+    exactly 0, as of a constant. An infinite mean: never reached. difference: mean minus published; for a published
+    range from its nearer end, 0 inside; None of sample data and at reduced scale. words: what there is in place of, or
+    beside, the value. best: no cell is better, and some cell is worse.
     """
 
     metric: str
@@ -35,7 +35,6 @@ class Entry:
     n: int = 0
     published: Published | None = None
     difference: float | None = None
-    comparable: bool = True
     words: str = ""
     best: bool = False
 
@@ -141,7 +140,7 @@ def entry(
         printed = published.curve.get(epoch) if published else None
         published, when = None if printed is None else Published(printed), When(at=epoch)
     sample = any(scale.sample for scale in scales)
-    comparable = not any(scale.reduced for scale in scales)
+    comparable = all(scale.full for scale in scales)
     values, absent = [], 0
     for record in finished:
         try:
@@ -163,8 +162,7 @@ def entry(
         std=stdev(values) if mean is not None and len(values) > 1 else None,
         n=len(values),
         published=None if sample else published,
-        difference=differ(mean, published) if mean is not None and comparable and not sample else None,
-        comparable=comparable and not sample,
+        difference=differ(mean, published) if mean is not None and comparable else None,
         words=", ".join(remarks),
     )
 
@@ -176,6 +174,12 @@ def differ(mean: float, published: Published | None) -> float | None:
         return mean - published.value
     low, high = published.low or 0.0, published.high or 0.0
     return mean - low if mean < low else mean - high if mean > high else 0.0
+
+
+def rated(rows: Sequence[Row], metric: Metric) -> list[Row]:
+    """The rows with a value of a metric, the best first."""
+    found = [row for row in rows if metric.name in row.entries and row.entries[metric.name].mean is not None]
+    return sorted(found, key=lambda row: row.entries[metric.name].mean or 0.0, reverse=metric.better == "higher")
 
 
 def mark_best(rows: Sequence[Row], shown: Sequence[Metric]) -> list[Row]:

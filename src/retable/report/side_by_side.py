@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric
 from retable.report.evaluated import Evaluated
-from retable.report.factors import keys_that_differ
 from retable.report.layout import heading
 from retable.report.markdown import grid
 from retable.report.reproduce import commit, device, versions_text
 from retable.report.rows import Entry, Row
 from retable.report.runs import RunRecord
+from retable.report.settings import keys_that_differ
 
 COMPARE = "compare.md"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from retable import atomic
 from retable.errors import ConfigError
-from retable.report.copies import write_files
+from retable.report.copies import write_table
 from retable.report.layout import short
 from retable.report.runs import read_run
 from retable.report.swept import Swept, factors_of, sweep_of
@@ -38,7 +38,7 @@ def note_sweep(folder: Path, title: str, command: str, runs: Sequence[tuple[Path
     atomic.write_json(folder / NOTE, {"title": title, "command": command, "runs": listed})
 
 
-def write_sweep_page(folder: Path, index: str | None = None) -> Path | None:
+def write_sweep_page(folder: Path, index: str = "") -> Path | None:
     """Make the page of the sweep whose note lies in a folder; None where it has nothing to show yet.
 
     Args: index: the address of the index, from the page.
@@ -54,17 +54,17 @@ def write_sweep_page(folder: Path, index: str | None = None) -> Path | None:
             continue
         settings.append(one["settings"])
     try:
-        swept = sweep_of(records, settings, str(note.get("title")))
+        swept = sweep_of(records, settings, str(note.get("title")), made_by=str(note.get("command") or ""))
     except ConfigError:
         return None
-    return write_swept(swept, folder, index or "", str(note.get("command") or ""))
+    return write_swept(swept, folder, index)
 
 
-def write_swept(swept: Swept, folder: Path, index: str, command: str) -> Path:
+def write_swept(swept: Swept, folder: Path, index: str) -> Path:
     from retable.report.html import table_page
 
-    write_files(swept.found, folder, command)
-    page = table_page(swept.found, folder, index, command, swept)
+    write_table(swept.found, folder)
+    page = table_page(swept.found, folder, index, swept)
     atomic.write_text(folder / "index.html", page.text)
     return folder / "index.html"
 

@@ -16,8 +16,9 @@ from retable.experiment.table import parse_table
 from retable.report import plots
 from retable.report.curves import Panel, curve_plots
 from retable.report.draft import draft, order_of
-from retable.report.evaluated import Evaluated, Row, evaluate
+from retable.report.evaluated import Evaluated, evaluate
 from retable.report.layout import heading, short
+from retable.report.rows import Row, rated
 from retable.report.runs import Assigned, Remark, RunRecord
 from retable.report.settings import varied
 
@@ -35,8 +36,7 @@ class Swept:
     @property
     def rated(self) -> list[Row]:
         """Cells with a value, the best first."""
-        rows = [row for row in self.found.rows if row.entries[self.quality.name].mean is not None]
-        return sorted(rows, key=self.mean, reverse=self.quality.better == "higher")
+        return rated(self.found.rows, self.quality)
 
     def mean(self, row: Row) -> float:
         return row.entries[self.quality.name].mean or 0.0
@@ -53,6 +53,7 @@ def sweep_of(
     notes: Sequence[Remark] = (),
     metrics: Sequence[str] = (),
     foreign: bool = False,
+    made_by: str = "",
 ) -> Swept:
     """Group runs by everything that varied but the seed.
 
@@ -61,6 +62,7 @@ def sweep_of(
         settings: of each run what was set, by key.
         metrics: the columns that are shown, the first of which rates the cells; by default those of a draft.
         foreign: whether another program made the runs.
+        made_by: see `Evaluated`.
 
     Raises:
         ConfigError: where nothing varied, or no run has a value.
@@ -80,9 +82,8 @@ def sweep_of(
         cells[by_match[canonical(one)]].append(replace(record, task=parsed.task))
     for found in cells.values():
         found.sort(key=lambda record: (record.seed, record.name))
-    return Swept(
-        evaluate(parsed, Assigned(cells, notes=tuple(notes), foreign=foreign)), factors, parsed.metrics[quality]
-    )
+    assigned = Assigned(cells, notes=tuple(notes), foreign=foreign)
+    return Swept(evaluate(parsed, assigned, made_by), factors, parsed.metrics[quality])
 
 
 def factors_of(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:

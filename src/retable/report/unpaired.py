@@ -13,8 +13,8 @@ from statistics import fmean, stdev
 from retable.experiment.metrics import Curve, NotThere
 from retable.experiment.operands import Operand, World
 from retable.experiment.statement import Comparison
-from retable.report.intervals import MOST_SEEDS, Interval
-from retable.report.resolution import LEVEL, Resolution
+from retable.report.intervals import Interval, runs_needed
+from retable.report.resolution import LEVEL, Resolution, to_decide
 from retable.report.runs import RunRecord
 from retable.report.worlds import RunsWorld
 
@@ -170,9 +170,7 @@ def resolve_unpaired(holds: bool, comparisons: Sequence[Comparison], world: Runs
     if p < LEVEL:
         return replace(open_, resolved=True, deciding=shown, p=two_sided)
     needed = [runs_needed(made.mean, made.spreads) if (made.mean > 0) == holds else None for _, _, made in tests]
-    known = [count for count in needed if count is not None]
-    enough = None if not known or (holds and len(known) < len(needed)) else max(known) if holds else min(known)
-    enough = enough and max(enough, min(counts) + 1)
+    enough = to_decide(needed, holds, min(counts))
     return replace(open_, needed=enough, beyond=enough is None, deciding=shown, p=two_sided)
 
 
@@ -188,31 +186,6 @@ def _estimate(comparison: Comparison, world: RunsWorld) -> Estimate | None:
         return estimate_of(comparison.margin, world)
     except NotThere:
         return None
-
-
-def runs_needed(mean: float, spreads: Sequence[float]) -> int | None:
-    """How many runs of each cell would resolve a difference, if its mean and the cells' deviations are as these: the
-    least n with n >= (t(0.975, f) + t(0.8, f))² Σ s² / mean², so that the 95 % interval excludes 0 in 80 % of cases.
-
-    Returns:
-        None where more than MOST_SEEDS would be needed, or no number would do.
-
-    >>> runs_needed(1.0, (1.0, 1.0))
-    17
-    """
-    from scipy.special import stdtrit
-
-    squares = [spread**2 for spread in spreads]
-    total = sum(squares)
-    if mean == 0:
-        return None
-    if total == 0:  # Fisher's exact test, or the sign test, is to resolve it
-        return {1: 6, 2: 4}.get(len(spreads))
-    for n in range(max(2, int(min(MOST_SEEDS, 2.8015**2 * total / mean**2))), MOST_SEEDS + 1):
-        degrees = (n - 1) * total**2 / sum(square**2 for square in squares)
-        if n >= float(stdtrit(degrees, 0.975) + stdtrit(degrees, 0.8)) ** 2 * total / mean**2:
-            return n
-    return None
 
 
 def seeded(cells: Mapping[str, Sequence[RunRecord]]) -> bool:

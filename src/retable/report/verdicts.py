@@ -6,7 +6,7 @@ has not ended, makes the claim undecided and is named: an average of the other r
 """
 
 import contextlib
-import math
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -16,12 +16,12 @@ from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.operands import World
 from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
-from retable.report.factors import Differing, differing
-from retable.report.intervals import Interval, holm, interval, interval_text
+from retable.report.intervals import Interval, finite, holm, interval, interval_text
 from retable.report.predicted import predicted_spread
 from retable.report.resolution import Resolution, resolve
 from retable.report.runs import Assigned, RunRecord, group
 from retable.report.scale import SAMPLE, alike, describe, scale_of
+from retable.report.settings import Differing, differing
 from retable.report.unpaired import difference_of, resolve_unpaired, seeded
 from retable.report.worlds import PublishedWorld, RunsWorld, of_seed
 from retable.run.files import FINISHED
@@ -148,17 +148,34 @@ def settle_published(table: Table, claim: Claim) -> tuple[str, str, tuple[str, .
     return outcomes[0]
 
 
+@dataclass(frozen=True)
+class Case:
+    """What a claim is decided on. runs: by cell, of the seeds alone that every cell has. seeds: these; None where runs
+    pair with no others."""
+
+    table: Table
+    statements: tuple[Statement, ...]
+    runs: Mapping[str, Sequence[RunRecord]]
+    seeds: tuple[int, ...] | None
+
+    @property
+    def world(self) -> RunsWorld:
+        return RunsWorld(self.table, self.runs)
+
+    @functools.cached_property
+    def worlds(self) -> dict[int, RunsWorld]:
+        """Of each seed alone."""
+        return {seed: RunsWorld(self.table, of_seed(self.runs, seed)) for seed in self.seeds or ()}
+
+
 def evaluate_claim(
-    table: Table,
-    claim: Claim,
-    cells: Mapping[str, Sequence[RunRecord]],
-    others: Mapping[str, Sequence[RunRecord]] | None = None,
+    table: Table, claim: Claim, cells: Mapping[str, Sequence[RunRecord]], others: Mapping[str, Sequence[RunRecord]]
 ) -> Verdict:
     """The verdict on one claim. Args: cells: records by cell; others: by setting, for claims over all runs."""
     used = {name: list(cells.get(name, ())) for name in claim.cells}
     statements = claim.statements
     if claim.all_runs:
-        named = {name if name not in used else f"{name} (other)": list(found) for name, found in (others or {}).items()}
+        named = {name if name not in used else f"{name} (other)": list(found) for name, found in others.items()}
         statements = tuple(statement.widen(list(named)) for statement in statements)
         used.update(named)
     # A run outside the table's cells has no published number of epochs of its own; the table's stands in.
@@ -166,56 +183,41 @@ def evaluate_claim(
     paired = seeded(used)
     seeds = shared_seeds(used) if paired else {run.seed for found in used.values() for run in found}
     relevant = {name: [run for run in found if run.seed in seeds] for name, found in used.items()}
+    case = Case(table, statements, relevant, tuple(sorted(seeds)) if paired else None)
     scales = [
         scale_of(run, *published.get(name, (table.published_epochs, 1.0)))
         for name, found in relevant.items()
         for run in found
     ]
-    note = describe(scales)
-    base = Verdict(claim.id, claim.text, UNDECIDED, scale_note=note)
+    base = Verdict(claim.id, claim.text, UNDECIDED, scale_note=describe(scales))
+    faults = missing(used, relevant, seeds)
     if any(run.source == "sample" for found in used.values() for run in found):
         # Nothing is claimed of a publication's data; how it comes out on these data may be of interest all the same.
-        outcome = (
-            ""
-            if missing(used, relevant, seeds)
-            else settle(table, statements, RunsWorld(table, relevant), claim.beside)
-        )
+        outcome = "" if faults else settle(table, statements, case.world, claim.beside)
         numbers = f"here it {'is ' if outcome[0] == UNDECIDED else ''}{outcome[0]}: {outcome[1]}" if outcome else ""
         return replace(base, verdict=NOT_EVALUATED, scale_note=SAMPLE, numbers=numbers.removesuffix(": "))
     left_out = sorted({run.seed for found in used.values() for run in found} - seeds)
     notes = (f"seed {', '.join(map(str, left_out))} left out: not in every cell",) if left_out and seeds else ()
-    faults = missing(used, relevant, seeds)
     if not faults and not alike(scales):
         faults = [f"runs of different scale: {describe(scales)}"]
-    held, counted = count_seeds(table, statements, relevant, seeds) if paired else (0, 0)
+    held, counted = count_seeds(case)
     if faults:
         return replace(base, held=held, seeds=counted, reasons=(*faults, *notes))
-    verdict, numbers, reasons = settle(table, statements, RunsWorld(table, relevant), claim.beside)
+    verdict, numbers, reasons = settle(table, statements, case.world, claim.beside)
     if claim.absolute and any(scale.reduced for scale in scales):
         return replace(base, verdict=NOT_COMPARABLE, numbers=numbers, reasons=(*reasons, *notes))
     found = replace(base, verdict=verdict, numbers=numbers, held=held, seeds=counted, reasons=(*reasons, *notes))
     if verdict not in (HOLDS, FAILS):
         return found
-    found = replace(found, differs=differing(table, [relevant[name] for name in claim.cells]))
-    intervals = differences(table, statements, relevant, seeds if paired else None)
-    resolution = resolution_of(table, statements, relevant, seeds if paired else None, verdict)
-    return replace(found, intervals=intervals, resolution=resolution)
+    differs = differing(table, [relevant[name] for name in claim.cells])
+    return replace(found, differs=differs, intervals=differences(case), resolution=resolution_of(case, verdict))
 
 
-def resolution_of(
-    table: Table,
-    statements: Sequence[Statement],
-    relevant: Mapping[str, Sequence[RunRecord]],
-    seeds: set[int] | None,
-    verdict: str,
-) -> Resolution | None:
-    """How certain a verdict is; None where a statement rests on nothing that can be compared over seeds.
-
-    Args: seeds: those that all cells have; None where the runs pair with none.
-    """
-    evidence = Evidence(RunsWorld(table, relevant), table.metrics)
+def resolution_of(case: Case, verdict: str) -> Resolution | None:
+    """How certain a verdict is; None where a statement rests on nothing that can be compared over seeds."""
+    evidence = Evidence(case.world, case.table.metrics)
     comparisons = []
-    for statement in statements:
+    for statement in case.statements:
         try:
             own = statement.comparisons(evidence)
         except NotThere:  # one of several statements of a claim that does not hold all the same
@@ -223,31 +225,24 @@ def resolution_of(
         if own is None:
             return None
         comparisons += own
-    if seeds is None:
-        return resolve_unpaired(verdict == HOLDS, comparisons, RunsWorld(table, relevant))
-    worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in sorted(seeds)}
-    return resolve(verdict == HOLDS, comparisons, worlds, lambda one: predicted_spread(one, relevant, table.metrics))
+    if case.seeds is None:
+        return resolve_unpaired(verdict == HOLDS, comparisons, case.world)
+    metrics = case.table.metrics
+    return resolve(verdict == HOLDS, comparisons, case.worlds, lambda one: predicted_spread(one, case.runs, metrics))
 
 
-def differences(
-    table: Table, statements: Sequence[Statement], relevant: Mapping[str, Sequence[RunRecord]], seeds: set[int] | None
-) -> tuple[Interval, ...]:
-    """The interval of each statement that sets one value of runs over another. Args: seeds: as in `resolution_of`."""
-    worlds = {seed: RunsWorld(table, of_seed(relevant, seed)) for seed in seeds or ()}
+def differences(case: Case) -> tuple[Interval, ...]:
+    """The interval of each statement that sets one value of runs over another."""
     found = []
-    for statement in statements:
+    for statement in case.statements:
         if statement.difference and all(operand.constant is None for operand in statement.operands):
             high, low = statement.difference
-            label, values = f"{high.label} - {low.label}", {}
-            if seeds is None:
-                unpaired = difference_of(label, high.metric, high, low, RunsWorld(table, relevant))
-                found += [unpaired] if unpaired else []
-                continue
-            for seed, world in worlds.items():
-                with contextlib.suppress(NotThere):
-                    values[seed] = high.value(world) - low.value(world)
-            finite = {seed: value for seed, value in values.items() if math.isfinite(value)}
-            found.append(interval(label, high.metric, finite))
+            label = f"{high.label} - {low.label}"
+            if case.seeds is not None:
+                values = finite(lambda world, high=high, low=low: high.value(world) - low.value(world), case.worlds)
+                found.append(interval(label, high.metric, values))
+            elif unpaired := difference_of(label, high.metric, high, low, case.world):
+                found.append(unpaired)
     return tuple(found)
 
 
@@ -309,19 +304,13 @@ def missing(
     return faults
 
 
-def count_seeds(
-    table: Table,
-    statements: Sequence[Statement],
-    relevant: Mapping[str, Sequence[RunRecord]],
-    seeds: set[int],
-) -> tuple[int, int]:
+def count_seeds(case: Case) -> tuple[int, int]:
     """(held, counted): seeds in which the claim holds, of those in which every cell has finished and it is decided."""
     held = counted = 0
-    for seed in sorted(seeds):
-        runs = of_seed(relevant, seed)
-        if any(len(found) != 1 or found[0].status != FINISHED for found in runs.values()):
+    for world in case.worlds.values():
+        if any(len(found) != 1 or found[0].status != FINISHED for found in world.runs.values()):
             continue
-        verdict, _, _ = settle(table, statements, RunsWorld(table, runs))
+        verdict, _, _ = settle(case.table, case.statements, world)
         held += verdict == HOLDS
         counted += verdict != UNDECIDED
     return held, counted

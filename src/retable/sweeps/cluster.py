@@ -24,7 +24,7 @@ from retable.sweeps.display import Display
 from retable.sweeps.job import Job, mark
 from retable.sweeps.plan import Plan, Run
 from retable.sweeps.pool import Outcome, StopRules
-from retable.sweeps.session import check_in_worker, prepare, progress
+from retable.sweeps.session import STOPPING, check_in_worker, handling, prepare, progress
 from retable.sweeps.store import status_of
 
 ELSEWHERE = ""  # the job of runs that another sweep trains
@@ -95,7 +95,7 @@ class Cluster:
         if not plan.settings["wait"] and not self.queue.ends_with_us:
             following.outcome.submitted = following.pending
             return following.outcome
-        with following:
+        with handling(dict.fromkeys(STOPPING, following.stop)):
             return following.to_the_end()
 
     def _given(self, runs: Iterable[Run]) -> dict[Path, str]:
@@ -132,7 +132,7 @@ def _batches(runs: Sequence[Run], settings: dict[str, Any]) -> list[list[Run]]:
 
 
 class _Following:
-    """Runs that are out, until they have ended. As a context it takes Ctrl-C and SIGTERM."""
+    """Runs that are out, until they have ended."""
 
     def __init__(self, queue: Queue, plan: Plan, todo: Sequence[Run]) -> None:
         self.queue, self.plan, self.settings = queue, plan, plan.settings
@@ -145,7 +145,6 @@ class _Following:
         self._asked: list[int] = []
         budget = plan.settings.get("budget")
         self._deadline = time.monotonic() + (math.inf if budget is None else seconds("sweep.budget", budget))
-        self._old: dict[int, Any] = {}
 
     def follow(self, given: dict[Path, str]) -> None:
         """Runs that jobs have already."""
@@ -180,9 +179,8 @@ class _Following:
         dead: dict[str, list[Run]] = {}
         for run in runs:
             note = record(run.directory)
-            if run.status in (files.FAILED, files.BROKEN) or note.get("engine") != self.queue.name:
-                free.append(run)
-            elif note.get("job"):
+            given_out = note.get("engine") == self.queue.name and note.get("job")
+            if given_out and run.status not in (files.FAILED, files.BROKEN):
                 dead.setdefault(note["job"], []).append(run)
             else:
                 free.append(run)
@@ -277,10 +275,7 @@ class _Following:
         result = files.read_result(run.directory)
         if result is None:
             return
-        if result["status"] == files.FAILED:
-            self._rules.note_failure(run, result.get("reason") or "unknown")
-        else:
-            self._rules.note_success()
+        self._rules.note(run, result["status"], result.get("reason"))
         self._drop(run, result["status"], result.get("reason"))
 
     def _drop(self, run: Run, status: str, reason: str | None) -> None:
@@ -288,21 +283,7 @@ class _Following:
             self.pending.remove(run)
         self._display.ended(run, 0, status, reason)
 
-    # Ctrl-C -----------------------------------------------------------------------------------------------------------
-
-    def __enter__(self) -> "_Following":
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            try:
-                self._old[number] = signal.signal(number, self._stop)
-            except ValueError:  # not in the main thread: the caller handles signals
-                break
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
+    def stop(self, number: int, frame: FrameType | None) -> None:
         self._asked.append(number)
 
     def _leave(self) -> None:

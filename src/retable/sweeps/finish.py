@@ -21,8 +21,6 @@ _SHOWN = 5  # names of missing runs in a line
 
 def finish(plan: Plan, outcome: Outcome) -> None:
     """The table, the failures and how to go on: on screen and on disk."""
-    from rich.console import Console
-
     for run in plan.runs:
         checkpoints.settle_again(run.directory)
     found = results.rows(plan.runs)
@@ -31,9 +29,7 @@ def finish(plan: Plan, outcome: Outcome) -> None:
     page = None
     with _noting_what_fails(outcome):
         page = _sweep_page(plan)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    note = " (synthetic sample data)" if results.sample(plan.runs) else ""
-    console.print(results.as_rich(found, plan.label + note, console.width))
+    console = results.show(plan, found)
     say = console.out
     failed = failures(plan, outcome)
     for run, reason in failed:
@@ -84,7 +80,7 @@ def _sweep_page(plan: Plan) -> Path | None:
 
 def _note_older_pages(plan: Plan, root: Path) -> None:
     """Make the tables' pages again that an earlier version has left without a note for the index."""
-    from retable.report.index import NOTE
+    from retable.report.index import NOTE, write_site
 
     names = plan.composer.options("experiment") if plan.composer else []
     names = [name for name in names if (root / name / "index.html").exists() and not (root / name / NOTE).exists()]
@@ -93,7 +89,6 @@ def _note_older_pages(plan: Plan, root: Path) -> None:
     from retable.report.evaluated import evaluate
     from retable.report.match import tables_of
     from retable.report.runs import read_runs
-    from retable.report.site import write_site
 
     found = tables_of(read_runs([Path(plan.settings["dir"])]), names, composer=plan.composer)
     write_site([evaluate(table, runs) for table, runs in found if any(runs.cells.values())], root)
@@ -158,7 +153,6 @@ def _regenerate(plan: Plan, console: Any) -> list[Path]:
     from retable.report.evaluated import evaluate
     from retable.report.match import tables_of
     from retable.report.runs import read_runs
-    from retable.report.site import write_site
     from retable.sweeps.compared import draw_compared
 
     root = Path(plan.settings["dir"])
@@ -173,11 +167,13 @@ def _regenerate(plan: Plan, console: Any) -> list[Path]:
         page = folder / table.name / REPORT
         before = page.read_text(encoding="utf-8") if page.exists() else None
         entries.append(evaluate(table, assigned))
-        pages.append(write_table(entries[-1], folder))
+        pages.append(write_table(entries[-1], page.parent))
         text = page.read_text(encoding="utf-8")
         changed |= text != before
         console.print(Markdown(text))
     if changed:
+        from retable.report.index import write_site  # and Jinja, of which the end of most sweeps has no need
+
         others = [entry for entry in tables_of(runs, composer=plan.composer) if entry[0].name not in plan.tables]
         write_site([*entries, *(evaluate(*entry) for entry in others)], folder, asked=plan.tables)
     return [*pages, folder / "index.html"]

@@ -231,7 +231,7 @@ class _Server:
         sys.stdout.flush()
         sys.stderr.flush()
         # Else a lock that another thread holds stays locked for ever in the child, and a GPU is lost to it.
-        clean = _threads() == 1 and not _has_used_a_gpu()
+        clean = len(os.listdir("/proc/self/task")) == 1 and not _has_used_a_gpu()
         pid = os.fork()
         if pid == 0:
             self._become_worker(request, descriptors, clean)
@@ -286,10 +286,6 @@ class _Server:
             self._control.send(json.dumps(packet).encode())
 
 
-def _threads() -> int:
-    return len(os.listdir("/proc/self/task"))
-
-
 def _has_used_a_gpu(descriptors: Path = Path("/proc/self/fd")) -> bool:
     """Whether this process has initialised CUDA, by torch or past it: a driver at work holds its devices open."""
     torch = sys.modules.get("torch")
@@ -302,11 +298,11 @@ def _has_used_a_gpu(descriptors: Path = Path("/proc/self/fd")) -> bool:
     return False
 
 
-def python(module: str, environment: Mapping[str, str], **streams: Any) -> "subprocess.Popen[str]":
-    """Start a module of this project as a process of its own."""
+def python(module: str, environment: Mapping[str, str], *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    """Start a module of this project as a process of its own. Args: options: of Popen."""
     paths = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}  # modules beside the script, too
     return subprocess.Popen(
-        [sys.executable, "-m", module], text=True, env=os.environ | paths | environment, cwd=Path.cwd(), **streams
+        [sys.executable, "-m", module, *arguments], text=True, env=os.environ | paths | environment, **options
     )
 
 

@@ -30,10 +30,7 @@ _GOES_ON = ("RUNNING", "CONFIGURING", "SUSPENDED")
 
 def mark(directory: Path) -> int | None:
     """What changes when a run gets on: when its checkpoint was written."""
-    try:
-        return (directory / files.CHECKPOINT).stat().st_mtime_ns
-    except OSError:
-        return None
+    return _changed(directory / files.CHECKPOINT)
 
 
 class Job:

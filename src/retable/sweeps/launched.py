@@ -85,12 +85,10 @@ class _Launched:
     def _note(self, run: Run, value: Any) -> None:
         """Note what became of a run, whose job has returned this value or exception."""
         self._wait([run])  # another sweep may train it, or a job of a launch that broke down
-        if status_of(run.directory) in files.DONE:
-            self.rules.note_success()
-            return
+        status = status_of(run.directory)
         recorded = (files.read_result(run.directory) or {}).get("reason")
         left = describe(value) if isinstance(value, BaseException) else "no result"
-        self.rules.note_failure(run, recorded or left)
+        self.rules.note(run, status if status in files.DONE else files.FAILED, recorded or left)
 
     def _find_out(self, batch: list[Run], error: Exception) -> None:
         """A launch broke down: note what has ended all the same, and what to try again."""
@@ -105,7 +103,7 @@ class _Launched:
             write_failure(run.directory, reason, run.config)
             with contextlib.suppress(OSError), (run.directory / files.LOG).open("a", encoding="utf-8") as log:
                 log.write(f"{reason}\n{error}\n")
-            self.rules.note_failure(run, reason)
+            self.rules.note(run, files.FAILED, reason)
         elif left and not begun:
             self.outcome.stopped_by = reason
         else:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from retable.run.devices import Gpu
+from retable.sweeps.forkserver import python
 
 PROGRAM = "nvidia-cuda-mps-control"
 PATIENCE = 20.0  # seconds for a daemon to start, and to stop
@@ -45,14 +46,8 @@ def serving(settings: dict[str, Any], gpus: Sequence[Gpu]) -> Iterator[None]:
         yield
         return
     folder = tempfile.mkdtemp(prefix="mps-")  # short: a socket's path has 107 characters at most
-    guard = subprocess.Popen(
-        [sys.executable, "-m", "retable.sweeps.mps", folder],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        start_new_session=True,
-    )
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    guard = python("retable.sweeps.mps", {}, folder, start_new_session=True, **streams)
     try:
         answer = guard.stdout.readline().strip()  # the guard itself waits no longer than PATIENCE
         print(

@@ -125,9 +125,11 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         elif key not in fingerprints:
             cache = Path(config["data"]["cache"]).expanduser()
             fingerprints[key] = recall(cache, config["data"])
-            if fingerprints[key] is None and store.has_results():
+            if fingerprints[key] is None and store.has_results:
                 unread[key] = (config, has_changed(cache, config["data"]))
-        directory = store.find(flat, composition.defaults | _resolved(trainer), fingerprints[key])
+        # The precision counts as its own default once it is resolved, for runs stored before the key existed.
+        defaults = composition.defaults | {"trainer.precision": trainer["precision"]}
+        directory = store.find(flat, defaults, fingerprints[key])
         if directory is None:
             directory = store.allocate(
                 run_name(composition, owner, shared[owner], alike[owner]), flat, fingerprints[key]
@@ -186,11 +188,6 @@ def _alike(compositions: Sequence[Composition], owners: Sequence[str | None]) ->
     for owner, composition in zip(owners, compositions, strict=True):
         runs.setdefault(owner, []).append(composition)
     return {owner: shared_deviations(found) for owner, found in runs.items()}
-
-
-def _resolved(trainer: dict[str, Any]) -> dict[str, Any]:
-    """The precision counts as its own default once it is resolved, for runs stored before the key existed."""
-    return {"trainer.precision": trainer["precision"]}
 
 
 def _varied(overrides: Sequence[str], config: dict[str, Any]) -> dict[str, Any]:

@@ -64,12 +64,12 @@ class StopRules:
         self._settings, self._outcome = settings, outcome
         self._in_a_row: list[str] = []  # reasons of the last failures, all the same
 
-    def note_success(self) -> None:
-        """A run ended as it should."""
-        self._in_a_row = []
-
-    def note_failure(self, run: Run, reason: str) -> None:
-        """A run failed."""
+    def note(self, run: Run, status: str, reason: str | None) -> None:
+        """A run has ended: as it should, or it failed."""
+        if status != files.FAILED:
+            self._in_a_row = []
+            return
+        reason = reason or "unknown"
         self._outcome.failures.append((run, reason))
         self._in_a_row = [*self._in_a_row, reason] if self._in_a_row[-1:] in ([], [reason]) else [reason]
         limit = self._settings["same_reason_limit"]
@@ -298,7 +298,9 @@ class Pool:
             worker.ready = not event.get("leaving")
             not_its_own = event.get("memory") or event.get("fused")
             if event["status"] == files.FAILED and not_its_own and run.directory not in self._retried:
-                self._retry_alone(run)
+                self._retried.add(run.directory)
+                files.remove([run.directory / files.RESULT])
+                self.alone.append(run)
             else:
                 self._note_end(run, worker.number, event["status"], event.get("reason"))
 
@@ -343,16 +345,9 @@ class Pool:
         result = files.read_result(run.directory) or {}
         self._note_end(run, worker.number, status, result.get("reason", reason if status == files.FAILED else None))
 
-    def _retry_alone(self, run: Run) -> None:
-        self._retried.add(run.directory)
-        files.remove([run.directory / files.RESULT])
-        self.alone.append(run)
-
     def _note_end(self, run: Run, worker: int, status: str, reason: str | None) -> None:
         if status == files.INTERRUPTED:
             self._stopped_runs.append(run)
-        elif status == files.FAILED:
-            self._rules.note_failure(run, reason or "unknown")
         else:
-            self._rules.note_success()
+            self._rules.note(run, status, reason)
         self.watcher.ended(run, worker, status, reason)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from retable.errors import RetableError, ending
-from retable.sweeps.forkserver import Child, ForkServer, python, signal_group
+from retable.sweeps.forkserver import ForkServer, python, signal_group
 
 DIED = "died"
 _PATIENCE = 10  # seconds that a worker without a run has to go by itself
@@ -42,7 +42,7 @@ class WorkerProcess:
         self.gpu_mb: float | None = None  # what it holds of its GPU
         self._events = events
         environment = worker_environment(gpu, threads)
-        self._child = server.fork(number, environment) if server else spawn(environment)
+        self._child = server.fork(number, environment) if server else _Spawned(environment)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._waiter = threading.Thread(target=self._await_end, daemon=True)
@@ -148,12 +148,9 @@ def worker_environment(gpu: str | None, threads: int) -> dict[str, str]:
     return threads_of | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
 
 
-def spawn(environment: Mapping[str, str]) -> Child:
-    """Start a worker as a new process."""
-    return _Spawned(environment)
-
-
 class _Spawned:
+    """A worker that is a new process: a `Child`."""
+
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._process = python("retable.sweeps.worker", environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         assert self._process.stdin is not None

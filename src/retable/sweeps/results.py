@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,16 @@ def as_markdown(found: Sequence[dict[str, Any]], plan: Plan) -> str:
     lines.append("|" + "|".join("---" for _ in columns) + "|")
     lines += ["| " + " | ".join(_text(key, row.get(key)) for key in columns) + " |" for row in found]
     return "\n".join(lines) + "\n"
+
+
+def show(plan: Plan, found: Sequence[dict[str, Any]]) -> Any:
+    """Print the table; the console, on which more may follow."""
+    from rich.console import Console
+
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    note = " (synthetic sample data)" if sample(plan.runs) else ""
+    console.print(as_rich(found, plan.label + note, console.width))
+    return console
 
 
 def as_rich(found: Sequence[dict[str, Any]], title: str, width: int | None = None) -> Any:

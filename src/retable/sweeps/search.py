@@ -6,7 +6,6 @@ adds to them.
 """
 
 import math
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -163,13 +162,9 @@ def _value(run: Run) -> float | None:
 
 def _finish(plan: Plan, outcome: Outcome, trials: int) -> None:
     """The table of the trials, those that failed, and the best one: on screen and on disk."""
-    from rich.console import Console
-
     found = results.rows(plan.runs)
     results.write(plan, found)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    note = " (synthetic sample data)" if results.sample(plan.runs) else ""
-    console.print(results.as_rich(found, plan.label + note, console.width))
+    console = results.show(plan, found)
     for run, reason in failures(plan, outcome):
         console.out(f"failed: {run.name} · {reason} · log: {run.directory / files.LOG}", highlight=False)
     rated = [(value, run) for run in plan.runs if (value := _value(run)) is not None]

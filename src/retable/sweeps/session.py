@@ -4,7 +4,7 @@ import contextlib
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -20,6 +20,7 @@ from retable.sweeps.processes import ask
 
 Trainer = Callable[[Plan, list[Run]], Outcome]
 Describer = Callable[[Plan, list[Run]], list[str]]
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # the last is SLURM's
 
 
 def sweep(
@@ -150,7 +151,13 @@ def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
         print("\n".join(fuse.describe(todo, plan.settings, len(gpus))), flush=True)
     with mps.serving(plan.settings, gpus), Display(todo, len(plan.runs)) as display:
         pool = Pool(todo, plan.settings, display, use_gpu)
-        with _signals(pool):
+
+        def stop(number: int, frame: FrameType | None) -> None:
+            pool.stop()  # before anything is printed, which may wait for a reader
+            print("\nStopping: runs keep the checkpoint of their last epoch. Once more: stop at once.", flush=True)
+
+        # Ctrl-Z takes the workers along.
+        with handling(dict.fromkeys(STOPPING, stop) | {signal.SIGTSTP: lambda number, frame: pool.crew.pause()}):
             try:
                 work = pool.check(_to_check(todo))
                 pool.longest_first({run.directory: work.get(str(first)) for run, first in _alike_first(todo)})
@@ -186,29 +193,15 @@ def _announce(plan: Plan, todo: list[Run]) -> None:
     print(", ".join(words), flush=True)
 
 
-class _signals:
-    """Ctrl-C and SIGTERM stop the pool, not this process; a second one kills its workers. Ctrl-Z takes them along."""
-
-    def __init__(self, pool: Pool) -> None:
-        self.pool = pool
-        self.old: dict[int, Any] = {}
-
-    def __enter__(self) -> None:
-        handlers = dict.fromkeys((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1), self._stop)  # the last is SLURM's
-        handlers[signal.SIGTSTP] = self._pause
+@contextlib.contextmanager
+def handling(handlers: Mapping[int, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+    """Handle signals by number within the block; in another thread than the main one the caller does."""
+    before: dict[int, Any] = {}
+    with contextlib.suppress(ValueError):  # not in the main thread
         for number, handler in handlers.items():
-            try:
-                self.old[number] = signal.signal(number, handler)
-            except ValueError:  # not in the main thread: the caller handles signals
-                return
-
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
-        self.pool.stop()  # before anything is printed, which may wait for a reader
-        print("\nStopping: runs keep the checkpoint of their last epoch. Once more: stop at once.", flush=True)
-
-    def _pause(self, number: int, frame: FrameType | None) -> None:
-        self.pool.crew.pause()
+            before[number] = signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

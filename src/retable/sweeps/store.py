@@ -190,6 +190,9 @@ class Store:
     Args:
         root: e.g. multirun/cifar.
 
+    Attributes:
+        has_results: whether any run here has read its data, so that the data's fingerprint matters.
+
     Raises:
         RetableError: if the root can't be read.
     """
@@ -197,8 +200,9 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.lost: dict[Path, str] = {}
+        self.has_results = False
         self._known: dict[frozenset[str], dict[frozenset[Any], list[tuple[int, Stored]]]] = {}
-        self._count, self._has_results = 0, False
+        self._count = 0
         try:
             folders = sorted(root.iterdir()) if root.exists() else []
         except OSError as error:
@@ -242,10 +246,6 @@ class Store:
         """Note what was read of the runs, so that it need not be read again."""
         index.of(self.root).save()
 
-    def has_results(self) -> bool:
-        """Whether any run here has read its data, so that the data's fingerprint matters."""
-        return self._has_results
-
     def allocate(self, name: str, identity: dict[str, Any], fingerprint: str | None) -> Path:
         """A directory for a new run: its name, with a hash where another run has taken that."""
         if name in self._names:
@@ -260,7 +260,7 @@ class Store:
         alike = self._known.setdefault(frozenset(values), {})
         alike.setdefault(_values(values), []).append((self._count, stored))
         self._count += 1
-        self._has_results |= bool(stored.fingerprint)
+        self.has_results |= bool(stored.fingerprint)
 
 
 def _values(flat: dict[str, Any]) -> frozenset[Any]:

@@ -167,27 +167,16 @@ class Worker:
     def _read(self, command: dict[str, Any]) -> None:
         """Read a config's data, whose fingerprint is noted on the way."""
         from retable.run.assemble import make_data
-        from retable.run.result import describe
 
-        error = None
-        try:
-            make_data(command["config"])
-        except Exception as fault:
-            error = describe(fault)
-        self._say(event="read", error=error)
+        self._say(event="read", error=_fault(lambda: make_data(command["config"])))
 
     def _compare(self, command: dict[str, Any]) -> None:
         """Draw the images on which one run did worst, under its model and another's."""
         from retable.run.compared import draw_worst
-        from retable.run.result import describe
 
-        error, names = None, command["names"]
         paths = (Path(command[key]) for key in ("first", "second", "picture"))
-        try:
-            draw_worst(*paths, command["count"], (names[0], names[1]))
-        except Exception as fault:
-            error = describe(fault)
-        self._say(event="compared", error=error)
+        fault = _fault(lambda: draw_worst(*paths, command["count"], tuple(command["names"])))
+        self._say(event="compared", error=fault)
 
     def _calibrate(self, command: dict[str, Any]) -> None:
         from retable.run.calibrate import calibrate
@@ -197,6 +186,17 @@ class Worker:
         except Exception as error:
             estimate = {"error": str(error)}
         self._say(event="calibrated", **estimate)
+
+
+def _fault(do: Callable[[], Any]) -> str | None:
+    """What goes wrong as something is done, in a line."""
+    from retable.run.result import describe
+
+    try:
+        do()
+    except Exception as error:
+        return describe(error)
+    return None
 
 
 class _Progress:

@@ -135,12 +135,3 @@ def _fault(box: Box, width: int, height: int) -> tuple[str, str] | None:
     if box.x1 < 0 or box.y1 < 0 or box.x2 > width or box.y2 > height:
         return "outside the image", f"within {width}x{height} pixels"
     return None
-
-
-# RetinaNet's CSV
-
-
-# COCO's JSON
-
-
-# PASCAL VOC's XML

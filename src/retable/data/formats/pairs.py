@@ -1,6 +1,7 @@
 """Sets of pictures: which files a folder holds, which mask belongs to which image, and all pairs read at one size."""
 
 import os
+import re
 import sys
 import time
 from collections import Counter
@@ -169,12 +170,7 @@ def _by_key(files: Iterable[Path], form: str) -> dict[str, Path]:
 
 def _natural(key: str) -> list[tuple[bool, int, str]]:
     """Sorts runs of digits by value, before other text."""
-    runs: list[str] = []
-    for letter in key:
-        if runs and runs[-1][-1].isdecimal() == letter.isdecimal():
-            runs[-1] += letter
-        else:
-            runs.append(letter)
+    runs = filter(None, re.split(r"(\d+)", key))
     return [(not run.isdecimal(), int(run) if run.isdecimal() else 0, run) for run in runs]
 
 

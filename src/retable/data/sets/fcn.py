@@ -138,9 +138,7 @@ class FcnData(ImageData):
         except DataError as error:
             if base.is_dir():
                 raise
-            raise DataError(
-                f"{error} (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
-            ) from error
+            raise DataError(f"{error} {self._where}") from error
 
     def read(self, files: Pairs) -> Splits:
         labels = VOC_BINARY if self.binary else LABELS[self.set]

@@ -75,8 +75,7 @@ class GlandData(ImageData):
             return self._release_pairs(release)
         raise DataError(
             f"{self.location}: expected here, but missing: Train/ and Test/ with image_NN.png and label_NN.png,"
-            " or GlaS's train_N.bmp, testA_N.bmp and testB_N.bmp with *_anno.bmp"
-            f" (data.root or RETABLE_DATA names the folder above {self.folder}; data=sample needs no files)"
+            f" or GlaS's train_N.bmp, testA_N.bmp and testB_N.bmp with *_anno.bmp {self._where}"
         )
 
     def read(self, files: Pairs) -> Splits:

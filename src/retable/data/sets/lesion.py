@@ -46,8 +46,7 @@ class LesionData(ImageData):
         if missing:
             raise DataError(
                 f"{self.location}: expected here, but missing: {', '.join(missing)}, with ISIC_NNNNNNN.jpg and"
-                " ISIC_NNNNNNN_Segmentation.png (data.root or RETABLE_DATA names the folder above"
-                f" {self.folder}; data=sample needs no files)"
+                f" ISIC_NNNNNNN_Segmentation.png {self._where}"
             )
         left_out: Counter[str] = Counter()
         train, test = (

@@ -1,7 +1,7 @@
 """What every source shares: a run's settings as a nested config, its metrics as a history, its seed.
 
 Programs record the same things in different words. Settings come flat (`optimizer.lr`, `optimizer/lr`) or nested, as
-numbers or as text; metrics come a step, an epoch or once. Here they become what tables read.
+numbers or as text, or stand in a run's name; metrics come a step, an epoch or once. Here they become what tables read.
 """
 
 import ast
@@ -9,9 +9,11 @@ import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from retable.config.keys import flatten, lookup
+from retable.errors import ConfigError
 from retable.report.runs import RunRecord
 
 SEEDS = ("seed", "random_seed", "rng_seed", "global_seed", "manual_seed", "random_state")
@@ -19,6 +21,7 @@ _SEEDS = {name.replace("_", "") for name in SEEDS}
 EPOCHS = ("trainer.max_epochs", "training.epochs", "max_epochs", "num_epochs", "n_epochs", "num_train_epochs", "epochs")
 SPLITS = ("train", "val", "valid", "validation", "test", "eval")  # as what is measured, or its folder, is called
 UNSEEDED = -1  # the seed of a run that recorded none
+EXAMPLE = "lr_{lr}_seed_{seed}"  # a pattern of runs' names
 _WORDS = {"true": True, "false": False, "none": None, "null": None, "": None}
 
 Row = Mapping[str, float]
@@ -150,6 +153,14 @@ def number_of(value: Any) -> float:
         return math.nan
 
 
+def by_step(points: Iterable[tuple[str, float, float]]) -> list[dict[str, float]]:
+    """Values of (name, step, value) as a row a step; Lightning logs the epoch of a step as a value of its own."""
+    rows: dict[float, dict[str, float]] = {}
+    for name, step, value in points:
+        rows.setdefault(step, {"step": float(step)})[name] = float(value)
+    return [row for _, row in sorted(rows.items())]
+
+
 def history_of(rows: Iterable[Row]) -> dict[str, list[float]]:
     """Column -> a value an epoch, with the epochs in `epoch`, ascending.
 
@@ -204,3 +215,34 @@ def planned_epochs(config: Mapping[str, Any], history: Mapping[str, list[float]]
     if not epochs or len(epochs) < int(epochs[-1] - epochs[0]) + 1:
         return 0
     return int(epochs[-1]) + (epochs[0] == 0)
+
+
+def with_names(records: Sequence[RunRecord], pattern: str) -> list[RunRecord]:
+    """The runs with the settings that a pattern finds in their names, a seed among them: `lr_0.1_seed_3` by `EXAMPLE`.
+
+    Args: pattern: text with the keys of settings in braces, of the whole name or of its last folders.
+
+    Raises: ConfigError for no such pattern, or where a run is not so named.
+    """
+    keys, expression = parse_pattern(pattern)
+    matches = [expression.fullmatch(record.name) for record in records]
+    strange = [record.name for record, match in zip(records, matches, strict=True) if not match]
+    if strange:
+        more = len(strange) - 1
+        others = f", nor {'is' if more == 1 else 'are'} {more} other run{'s' if more > 1 else ''}" if more else ""
+        raise ConfigError(f"--name {pattern}: {strange[0]} is not so named{others}")
+    found = []
+    for record, match in zip(records, matches, strict=True):
+        assert match
+        config = nested({**record.config, **dict(zip(keys, map(value_of, match.groups()), strict=True))})
+        found.append(replace(record, config=config, seed=seed_of(config)))
+    return found
+
+
+def parse_pattern(pattern: str) -> tuple[list[str], re.Pattern[str]]:
+    """(keys, expression with a group for each of them).  Raises: ConfigError."""
+    texts = re.split(r"\{([^{}]+)\}", pattern)
+    between, keys = texts[::2], texts[1::2]
+    if not keys or len(set(keys)) < len(keys) or not all(between[1:-1]) or re.search(r"[{}]", "".join(between)):
+        raise ConfigError(f"--name {pattern}: accepted: text with settings in braces between it, e.g. {EXAMPLE}")
+    return keys, re.compile("(?:.*/)?" + "([^/]+?)".join(map(re.escape, between)), re.DOTALL)

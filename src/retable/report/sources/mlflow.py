@@ -5,7 +5,6 @@ runs must not change them. The layout of both has been the same since MLflow 1.0
 """
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from retable.atomic import read_yaml
 from retable.errors import DataError, first_line
 from retable.report.runs import RunRecord
-from retable.report.sources.base import Row, Source, make_record, value_of
+from retable.report.sources.base import Source, by_step, make_record, value_of
 from retable.run.files import FAILED, FINISHED, UNFINISHED
 
 _STATUSES = {"FINISHED": FINISHED, "FAILED": FAILED, "KILLED": FAILED}
@@ -124,17 +123,9 @@ def _record(
     return make_record(
         str(name),
         {key: value_of(value) for key, value in params.items()},
-        _rows(points),
+        by_step(points),
         _STATUSES.get(str(status), UNFINISHED),
         path=path,
         commit=commit,
         seconds=(ended - begun) / 1000 if begun and ended else None,
     )
-
-
-def _rows(points: list[tuple[str, float, float]]) -> Iterator[Row]:
-    """A row a step. Lightning logs the epoch as a metric of its own."""
-    rows: dict[float, dict[str, float]] = {}
-    for key, step, value in points:
-        rows.setdefault(step, {"step": float(step)})[key] = float(value)
-    return (row for _, row in sorted(rows.items()))

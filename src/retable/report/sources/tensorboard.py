@@ -3,7 +3,7 @@
 A run is a folder with events; what lies below it (`train/`, `val/`, the folders of `add_hparams` and `add_scalars`) is
 part of it. Folders called train, val or test without a run above them are parts of the folder that holds them, as Keras
 leaves them. Settings come from the HParams tab's records, from Lightning's `hparams.yaml`, and from a path's
-`key=value`; TensorBoard records nothing else of a run (what a name holds otherwise, `sources.names` reads).
+`key=value`; TensorBoard records nothing else of a run (what a name holds otherwise, `with_names` reads).
 """
 
 import re
@@ -14,7 +14,7 @@ from typing import Any
 from retable.atomic import read_yaml
 from retable.errors import DataError
 from retable.report.runs import RunRecord
-from retable.report.sources.base import SPLITS, Row, Source, make_record, value_of
+from retable.report.sources.base import SPLITS, Source, by_step, make_record, value_of
 from retable.run.files import FAILED, FINISHED
 
 _TIME = re.compile(r"\d{9,}(\.\d+)?")  # how add_hparams names its folder
@@ -40,7 +40,7 @@ class TensorBoard(Source):
     def record(self, run: Path, root: Path, parts: "dict[Path, Log]") -> RunRecord:
         settings: dict[str, Any] = from_path(run.relative_to(root))
         settings |= from_lightning(run / "hparams.yaml")
-        rows: dict[float, dict[str, float]] = {}
+        points: list[tuple[str, float, float]] = []
         last: dict[str, float] = {}
         failed = False
         for folder, log in parts.items():
@@ -49,29 +49,22 @@ class TensorBoard(Source):
             inner = folder.relative_to(run).parts
             lasting = bool(inner) and bool(_TIME.fullmatch(inner[-1]))
             prefix = "" if lasting or not inner else "/".join(inner) + "/"
-            for tag, points in log.scalars.items():
-                for step, value in points:
-                    if lasting:
-                        last[tag] = value
-                    else:
-                        # Lightning logs the epoch of a step as a scalar.
-                        name = "epoch" if tag == "epoch" else f"{prefix}{tag}"
-                        rows.setdefault(step, {"step": float(step)})[name] = value
+            for tag, found in log.scalars.items():
+                if lasting:
+                    last.update((tag, value) for _, value in found)
+                else:
+                    name = "epoch" if tag == "epoch" else f"{prefix}{tag}"
+                    points += [(name, step, value) for step, value in found]
+        rows = by_step(points)
+        if last:  # recorded once of the run as a whole: with its last step
+            rows[-1:] = [(rows[-1] if rows else {}) | last]
         return make_record(
             run.relative_to(root).as_posix() if run != root else run.name,
             settings,
-            _rows(rows, last),
+            rows,
             FAILED if failed else FINISHED,
             path=run.as_posix(),
         )
-
-
-def _rows(rows: dict[float, dict[str, float]], last: dict[str, float]) -> Iterator[Row]:
-    """A row a step, and what was recorded once of the run as a whole with the last of them."""
-    for step, row in sorted(rows.items()):
-        yield row | last if step == max(rows) else row
-    if not rows and last:
-        yield last
 
 
 class Log:
