@@ -7,7 +7,7 @@ From Python, the same as on the command line:
     trained = retable.load("multirun/mnist/default__seed-0")      a trained model with what it takes to use it
     retable.predict(trained, "photos")                            labels of images
     retable.evaluate(trained, "data/mnist")                       metrics on any set of the task's format
-    retable.tables("multirun")                                    the tables of finished runs, as DataFrames and pages
+    retable.report("multirun")                                    the tables of finished runs, as DataFrames and pages
 """
 
 import contextlib
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from retable.run.foreign_use import TrainedModule
     from retable.run.restore import Trained
 
-__all__ = ["evaluate", "load", "predict", "sweep", "tables", "train"]
+__all__ = ["evaluate", "load", "predict", "report", "sweep", "train"]
 
 
 def sweep(*overrides: str, quiet: bool = False) -> "pd.DataFrame":
@@ -129,7 +129,7 @@ def evaluate(
     return measure(trained, None if data is None else Path(data), split, {})
 
 
-def tables(
+def report(
     *paths: str | Path,
     experiments: Sequence[str] = (),
     output: str | Path | None = None,
@@ -159,6 +159,9 @@ def tables(
     with _silence(quiet):
         found = make_pages([Path(path) for path in paths or ("multirun",)], output and Path(output), experiments)
     return {one.table.name: pd.read_csv(io.StringIO(csv_text(one))) for one in found}
+
+
+_report = report  # the package retable.report takes the name once it is imported, and is called in its place
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """`retable report`: which runs make up which table, what is printed, and the same bytes from the same directories."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -196,9 +198,17 @@ def test_what_is_refused_is_refused_in_one_line(run_sweep, tmp_path, capsys, mon
 def test_from_python_tables_are_data_frames_made_without_a_word(run_sweep, tmp_path, capsys):
     folders = run_sweep("experiment=cifar/dropout", only=few(0.0, 0.3))
     last = [float((folder / "history.csv").read_text().split()[-1].rpartition(",")[2]) for folder in folders]
-    frames = retable.tables(tmp_path / "multirun", experiments=["cifar/dropout"], output=tmp_path / "pages", quiet=True)
+    frames = retable.report(tmp_path / "multirun", experiments=["cifar/dropout"], output=tmp_path / "pages", quiet=True)
     assert capsys.readouterr().out == ""
     assert list(frames) == ["cifar/dropout"]
     means = frames["cifar/dropout"].query("n > 0 and metric == 'val'").set_index("cell")["mean"]
     assert means.to_dict() == pytest.approx({"none": 100 * last[0], "all 0.3": 100 * last[1]})
     assert (tmp_path / "pages/cifar/dropout/report.md").exists()
+
+
+def test_report_is_a_function_before_and_after_its_package_is_imported(tmp_path):
+    code = "import retable; {}\ntry: retable.report('nowhere')\nexcept retable.errors.ConfigError as e: print(e)"
+    for more in ("import retable.errors", "import retable.errors, retable.report.runs"):
+        command = [sys.executable, "-c", code.format(more)]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("nowhere: ")

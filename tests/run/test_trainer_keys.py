@@ -142,7 +142,7 @@ def test_clipping_and_accumulation_resume_bit_for_bit(compose, tmp_path):
 
 
 REFUSED = {
-    "gradient_clip_val=0": r"a number in (0, inf)",
+    "gradient_clip_val=-1": r"a number in [0, inf)",
     "gradient_clip_algorithm=mean": "norm, value",
     "accumulate_grad_batches=0": "a whole number of at least 1",
     "val_check_interval=0.0": "a number of batches (1, 2, ...), a share in (0, 1], or days:hours:minutes:seconds",
@@ -160,7 +160,7 @@ REFUSED = {
     "max_time=1h": "days:hours:minutes:seconds, e.g. 00:12:00:00, or null",
     "min_epochs=0": "a whole number of at least 1",
     "devices=0": "a whole number of at least 1; CUDA_VISIBLE_DEVICES=0,2 says which GPUs there are",
-    "strategy=fsdp": "auto, ddp",
+    "strategy=fsdp": "auto, ddp, ddp_find_unused_parameters_true, ddp_find_unused_parameters_false",
 }
 
 

@@ -134,7 +134,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "trainer.num_sanity_val_steps": lambda k, v: checks.integer(k, v, -1),
     "trainer.val_check_interval": _limit_or_time,
     "trainer.check_val_every_n_epoch": _optional(lambda k, v: checks.integer(k, v, 1)),
-    "trainer.gradient_clip_val": _optional(lambda k, v: checks.number(k, v, 0, open_low=True)),
+    "trainer.gradient_clip_val": _optional(lambda k, v: checks.number(k, v, 0)),
     "trainer.gradient_clip_algorithm": lambda k, v: checks.one_of(k, v, ("norm", "value")),
     "trainer.accumulate_grad_batches": lambda k, v: checks.integer(k, v, 1),
     "trainer.profiler": _profiler,
