@@ -57,6 +57,18 @@ def test_counts_what_trains_and_what_failed(folder, capsys):
     ]
 
 
+def test_time_left_of_what_trains(folder, capsys):
+    """Of nine epochs of a minute four are done, and nine of the run that waits: one run at a time."""
+    running = folder / "cifar" / "d"
+    rows = "".join(f"{epoch},0.5,50.0,10.0\n" for epoch in range(1, 5))
+    (running / files.HISTORY).write_text(f"epoch,val/accuracy,seconds/train,seconds/val\n{rows}")
+    with FileLock(running / files.LOCK):
+        cli.main(["status", str(folder)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "cifar          4 runs: 1 finished, 1 failed, 1 running, 1 new; about 14m00s left"
+    assert lines[1] == "cifar/dropout  3 runs: 1 finished, 1 failed, 1 new"
+
+
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit) as end:
         cli.main(["status", str(tmp_path)])

@@ -21,21 +21,25 @@ def add(commands: Any) -> None:
 
 
 def _status(options: argparse.Namespace) -> None:
+    from retable.commands.view import seconds_left
     from retable.errors import ConfigError
     from retable.run.files import BROKEN, FAILED, INTERRUPTED, NEW, RUNNING, STATUSES
-    from retable.sweeps.store import runs_below
+    from retable.sweeps.display import duration
+    from retable.sweeps.store import Progress, runs_below
 
     runs = runs_below(options.path)
     if not runs:
         raise ConfigError(f"{options.path}: no run; accepted: a sweep's folder, a task's, or a run's directory")
-    groups: dict[str, Counter[str]] = {}
+    groups: dict[str, list[Progress]] = {}
     for run in runs:
         for name in (run.task, *run.tables):
-            groups.setdefault(name, Counter())[run.status] += 1
+            groups.setdefault(name, []).append(run)
     width = max(map(len, groups))
-    for name, counts in sorted(groups.items()):
+    for name, own in sorted(groups.items()):
+        counts, left = Counter(run.status for run in own), seconds_left(own)
         parts = [f"{counts[status]} {status}" for status in STATUSES if counts[status]]
-        print(f"{name:<{width}}  {counts.total()} runs: {', '.join(parts)}")
+        more = "" if left is None else f"; about {duration(left)} left"
+        print(f"{name:<{width}}  {len(own)} runs: {', '.join(parts)}{more}")
     for run in runs:
         if run.status == RUNNING:
             of = f" of {run.epochs}" if run.epochs else ""
