@@ -11,6 +11,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 
 from retable import atomic
+from retable.config.compose import Composer
 from retable.run import files
 from retable.sweeps import finish, session
 from tests.sweep.conftest import BASE
@@ -73,6 +74,21 @@ def test_hydras_keys_in_a_file_of_ones_own(command, tmp_path, monkeypatch):
     monkeypatch.setattr(finish, "exit_code", lambda plan, outcome: 0)
     assert command("-m", "task=mnist")[0] == 0
     assert seen == [["task=mnist", "sweep.dir='swept'"]]
+
+
+def test_a_file_of_ones_own_chooses_the_launcher_unless_the_command_does(command, tmp_path):
+    """As files of lightning-hydra-template choose a sweeper; it is no part of what a run is."""
+    local = tmp_path / "conf/local/default.yaml"
+    local.parent.mkdir(parents=True)
+    local.write_text("# @package _global_\ndefaults:\n  - override /hydra/launcher: basic\nseed: 3\n")
+    shown = ("--cfg", "hydra", "-p", "hydra.launcher")
+    assert command("task=mnist", *shown)[1].endswith("BasicLauncher")
+    assert command("task=mnist", "hydra/launcher=workers", *shown)[1].endswith("WorkersLauncher")
+    composition = Composer().compose(BASE)
+    assert composition.config["seed"] == 3
+    assert not [key for key in composition.deviations if "hydra" in key]
+    local.write_text("# @package _global_\ndefaults:\n  - override /hydra/launch: basic\n")
+    assert command(*BASE)[0] == 2
 
 
 @pytest.mark.parametrize("named", ["--config-dir {}", "--config-path {}", "hydra.searchpath=[file://{}]", "-cp {}"])
