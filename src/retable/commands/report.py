@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from retable.commands.table import add_source, conditions, report_command
+from retable.commands.table import add_source, conditions, read_source, report_command
 
 if TYPE_CHECKING:
     from retable.report.evaluated import Evaluated
@@ -52,9 +52,8 @@ def add(commands: argparse._SubParsersAction) -> None:
 def _report(options: argparse.Namespace) -> None:
     from retable.errors import ConfigError
 
-    where = conditions(options.where)
     if options.program:
-        _report_foreign(options, where)
+        _report_foreign(options)
         return
     for name in ("table", "seed", "name", "without", "metric"):
         if value := getattr(options, name):
@@ -65,7 +64,7 @@ def _report(options: argparse.Namespace) -> None:
         if not path.is_dir():
             raise ConfigError(f"{path}: no such folder; accepted: a sweep's folder, a task's, or a run's directory")
     names = [name for text in options.experiment for name in text.split(",") if name]
-    make_pages(paths, options.output, names, where)
+    make_pages(paths, options.output, names, conditions(options.where))
 
 
 def make_pages(
@@ -130,20 +129,18 @@ def _sweep_pages(folder: Path) -> list[Path]:
     return found
 
 
-def _report_foreign(options: argparse.Namespace, where: dict[str, object]) -> None:
+def _report_foreign(options: argparse.Namespace) -> None:
     """The table of runs that another program has recorded."""
     from retable.errors import ConfigError
     from retable.report.evaluated import evaluate
-    from retable.report.foreign import read_foreign, read_table, swept_of, table_of
+    from retable.report.foreign import read_table, swept_of, table_of
     from retable.report.sweep_page import write_swept
 
     if options.experiment:
         raise ConfigError(f"--experiment {options.experiment[0]}: accepted: with --from, --table FILE")
     if options.table and options.metric:
         raise ConfigError(f"--metric {options.metric[0]}: accepted: without --table, whose file names its metrics")
-    foreign = read_foreign(
-        options.program, options.paths, options.seed, where, options.without, options.metric, options.name
-    )
+    foreign = read_source(options)
     command = report_command(options, options.table, options.output)
     folder = options.output or Path("tables")
     if not options.table:

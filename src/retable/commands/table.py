@@ -4,8 +4,12 @@ import argparse
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from retable.commands.evaluate import values_of
+
+if TYPE_CHECKING:
+    from retable.report.foreign import Foreign
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -68,24 +72,24 @@ def add_source(parser: argparse.ArgumentParser, required: bool = False) -> None:
     )
 
 
+def read_source(options: argparse.Namespace) -> "Foreign":
+    """The runs that these options say.  Raises: ConfigError, DataError."""
+    from retable.report.foreign import read_foreign
+
+    seed, where = options.seed, conditions(options.where)
+    return read_foreign(options.program, options.paths, seed, where, options.without, options.metric, options.name)
+
+
 def _new(options: argparse.Namespace) -> None:
     from retable import atomic
     from retable.errors import ConfigError
     from retable.report.draft import draft, draft_text
-    from retable.report.foreign import read_foreign, require_factors
+    from retable.report.foreign import require_factors
     from retable.report.settings import one_a_cell
 
     if options.output and options.output.exists():
         raise ConfigError(f"--output {options.output}: is there already; accepted: a file that is not")
-    foreign = read_foreign(
-        options.program,
-        options.paths,
-        options.seed,
-        conditions(options.where),
-        options.without,
-        options.metric,
-        options.name,
-    )
+    foreign = read_source(options)
     require_factors(foreign.records)
     rows, columns = ([name for name in text.split(",") if name] for text in (options.rows, options.columns))
     table = draft(foreign.records, rows, columns, options.metric)

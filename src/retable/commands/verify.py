@@ -123,7 +123,10 @@ def again(
         config = config | {"trainer": config["trainer"] | {"max_epochs": epochs}}
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / directory.name
-        progress = _progress(config["trainer"]["max_epochs"])
+
+        def progress(row: dict[str, Any]) -> None:
+            print(f"epoch {row['epoch']}/{config['trainer']['max_epochs']}", flush=True)
+
         if ((files.read_result(directory) or {}).get("execution") or {}).get("fused"):
             _train_fused(config, target, on_epoch=progress)  # the same arithmetic, whatever its company was
         else:
@@ -170,10 +173,3 @@ def _both_are_nan(was: float, now: float | None) -> bool:
 def _without_test(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     """Rows without the metrics of the test set, which the last epoch alone has."""
     return [{key: value for key, value in row.items() if not key.startswith("test/")} for row in rows]
-
-
-def _progress(epochs: int) -> Any:
-    def epoch(row: dict[str, Any]) -> None:
-        print(f"epoch {row['epoch']}/{epochs}", flush=True)
-
-    return epoch

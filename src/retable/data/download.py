@@ -1,11 +1,10 @@
 """Downloads that leave either the whole set or nothing where the readers look."""
 
-import contextlib
 import os
 import shutil
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +49,10 @@ def fetch(name: str, folder: Path, wanted: list[Path], get: Callable[[Path], Any
 def _fill(folder: Path, wanted: list[Path], get: Callable[[Path], Any]) -> None:
     for left in folder.glob(".download-*"):  # by a process that was killed: nobody else has the lock
         shutil.rmtree(left, ignore_errors=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".download-"))
+    temporary, before = Path(tempfile.mkdtemp(dir=folder, prefix=".download-")), socket.getdefaulttimeout()
     try:
-        with _timeout():
-            get(temporary)
+        socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none, and a dead connection would hang for ever
+        get(temporary)
         absent = [file.name for file in wanted if not (temporary / file.relative_to(folder)).is_file()]
         if absent:
             raise RuntimeError(f"it brought no {', '.join(absent)}")
@@ -62,14 +61,5 @@ def _fill(folder: Path, wanted: list[Path], get: Callable[[Path], Any]) -> None:
             if not file.exists():
                 os.replace(temporary / file.relative_to(folder), file)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _timeout() -> Iterator[None]:
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT)  # torchvision sets none, and a dead connection would hang for ever
-    try:
-        yield
-    finally:
         socket.setdefaulttimeout(before)
+        shutil.rmtree(temporary, ignore_errors=True)
