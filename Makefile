@@ -33,7 +33,7 @@ QUICK_receptive := --top 3 --stride 32
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-pythons test-integrations test-pages test-browser test-slow test-slow-short test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
+.PHONY: help install demo test test-pythons compose-pythons test-lowest test-integrations test-pages test-browser test-slow test-slow-short test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
 	sweep-receptive sweep-all view tensorboard docs lint format clean
 
 help: ## List the targets
@@ -60,6 +60,14 @@ test-pythons: ## Run the fast tests on each of PYTHONS that is installed, in .ve
 	  if ! python$$version -c '' 2>/dev/null; then echo "Python $$version: not installed here, left out"; continue; fi; \
 	  echo "Python $$version"; $(MAKE) test VENV=.venv-$$version PYTHON=python$$version || exit 1; \
 	done
+
+compose-pythons: install ## Compose all of conf/ on each of PYTHONS that is installed and by Hydra's pre-release (23 MB each)
+	$(PY) -m tests.composed --pythons $(PYTHONS) --next
+
+test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml allows, in .venv-lowest (5.5 GB)
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e '.[dev]'
+	.venv-lowest/bin/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
 # The tests of what other packages do with a run; one that is skipped fails, as all of them are installed here.
 INTEGRATIONS := tests/run/test_loggers.py tests/sweep/test_search.py tests/sweep/test_launchers.py tests/test_every_yaml.py
