@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+import warnings
 
+import numpy as np
 import pytest
 import torch
 
+from retable.data.loader import DeviceLoader, enlarged
 from retable.errors import ConfigError, DataError
 from retable.run.assemble import make_data
 from retable.run.execute import execute
@@ -48,6 +51,44 @@ def test_on_a_cpu_the_processes_of_a_machine_share_images_unless_each_is_to_have
     for _ in data.train_dataloader():
         pass
     assert (data.splits.train.images == before).all()
+
+
+@pytest.mark.parametrize(
+    "overrides", [("task=mnist",), ("task=brain",), ("task=wildlife",), ("task=mnist", "data.resident=true")]
+)
+def test_a_batch_may_be_written_to_and_the_set_stays_as_it_is(compose, overrides):
+    """As a module or a callback of one's own may: in a map it would be a segmentation fault."""
+    data = make_data(compose(*overrides))
+    data.setup()
+    loader = data.val_dataloader()
+    kept = [loader.images.untyped_storage().data_ptr(), loader.targets.untyped_storage().data_ptr()]
+    for images, targets in loader:
+        assert images.untyped_storage().data_ptr() not in kept
+        assert targets.untyped_storage().data_ptr() not in kept
+        images.zero_()
+        targets.zero_()
+
+
+def test_augmentation_of_ones_own_may_write_to_what_it_is_given():
+    images, masks = np.full((3, 1, 2, 2), 0.5, np.float32), np.ones((3, 2, 2), np.uint8)
+    images.flags.writeable = masks.flags.writeable = False
+    with warnings.catch_warnings(action="ignore"):
+        held = torch.from_numpy(images), torch.from_numpy(masks)
+
+    def fly(images, generator, masks):
+        return images.add_(1), masks.zero_()
+
+    def copies(images, seed, masks):
+        return [(images.add_(1), masks.zero_())]
+
+    (found,) = DeviceLoader(*held, 3, lambda images: images, shuffle=False, augment=fly)
+    assert (found[0] == 1.5).all()
+    assert (found[1] == 0).all()
+    more, more_masks = enlarged(*held, copies, 0)
+    assert more[:, 0, 0, 0].tolist() == [0.5, 0.5, 0.5, 1.5, 1.5, 1.5]
+    assert more_masks[:, 0, 0].tolist() == [1, 1, 1, 0, 0, 0]
+    assert (images == 0.5).all()
+    assert (masks == 1).all()
 
 
 def test_copies_are_made_beside_them(compose):
