@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retable.commands.evaluate import add_trust, count
+from retable.config.stepping import of_planned, planned_epochs
 from retable.errors import ConfigError, DataError
 from retable.run import files
 
@@ -123,7 +124,7 @@ def again(
         config = config | {"trainer": config["trainer"] | {"max_epochs": epochs}}
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / directory.name
-        progress = _progress(config["trainer"]["max_epochs"])
+        progress = _progress(planned_epochs(config["trainer"]))
         if ((files.read_result(directory) or {}).get("execution") or {}).get("fused"):
             _train_fused(config, target, on_epoch=progress)  # the same arithmetic, whatever its company was
         else:
@@ -172,8 +173,8 @@ def _without_test(rows: list[dict[str, float]]) -> list[dict[str, float]]:
     return [{key: value for key, value in row.items() if not key.startswith("test/")} for row in rows]
 
 
-def _progress(epochs: int) -> Any:
+def _progress(epochs: int | None) -> Any:
     def epoch(row: dict[str, Any]) -> None:
-        print(f"epoch {row['epoch']}/{epochs}", flush=True)
+        print(f"epoch {of_planned(row['epoch'], epochs)}", flush=True)
 
     return epoch
