@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -47,6 +48,7 @@ def test_on_a_cpu_the_processes_of_a_machine_share_images_unless_each_is_to_have
     data.setup()
     assert data.train_images.data_ptr() == data.splits.train.images.ctypes.data  # the cache's map itself
     assert data.resident_on(torch.device("cpu"))["val"][0].data_ptr() == data.splits.val.images.ctypes.data
+    assert data.is_shared(torch.device("cpu"))
     before = data.splits.train.images.copy()
     for _ in data.train_dataloader():
         pass
@@ -89,6 +91,30 @@ def test_augmentation_of_ones_own_may_write_to_what_it_is_given():
     assert more_masks[:, 0, 0].tolist() == [1, 1, 1, 0, 0, 0]
     assert (images == 0.5).all()
     assert (masks == 1).all()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data.resident=true",),
+        ("data.resident=false",),
+        ("augment=copies", "augment.transforms=[hflip]"),
+        ("data.fraction=0.5",),
+    ],
+)
+def test_what_each_process_has_for_itself(compose, overrides):
+    data = make_data(compose("task=cifar", *overrides))
+    assert not data.is_shared(torch.device("cpu"))
+
+
+def test_arrays_that_run_backwards_are_taken(compose):
+    """As a class typed into a notebook may give them, which the cache does not hold."""
+    data = make_data(compose("task=mnist"))
+    splits, kept = data.splits, data._resident.on(torch.device("cpu"))["val"]
+    backwards = replace(splits.val, images=splits.val.images[:, :, ::-1], targets=splits.val.targets[::-1])
+    images, targets = replace(data._resident, splits=replace(splits, val=backwards)).mapped()["val"]
+    assert torch.equal(images, kept[0].flip(2))
+    assert torch.equal(targets, kept[1].flip(0))
 
 
 def test_copies_are_made_beside_them(compose):

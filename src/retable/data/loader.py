@@ -203,7 +203,7 @@ class Resident:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not writable.*")
             return {
-                name: (torch.from_numpy(split.images), torch.from_numpy(split.targets))
+                name: tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in (split.images, split.targets))
                 for name, split in self.splits.by_name.items()
             }
 
