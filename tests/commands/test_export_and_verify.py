@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from retable import cli
-from retable.commands.verify import compared
+from retable.commands.verify import _progress, compared
 from retable.run import files
 from retable.run.execute import execute
 from tests.report.test_receptive_page import STUDY
@@ -77,6 +77,12 @@ def test_an_exported_run_comes_out_the_same(exported, capsys):
     assert "the same, bit for bit" in capsys.readouterr().out
     cli.main(["verify", str(exported), "--epochs", "1"])
     assert "figures of 1 epochs" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("epochs", "shown"), [(20, "epoch 3/20\n"), (None, "epoch 3\n")])
+def test_where_a_verification_is_among_epochs_that_something_else_may_end(capsys, epochs, shown):
+    _progress(epochs)({"epoch": 3})
+    assert capsys.readouterr().out == shown
 
 
 def test_another_figure_is_found(exported, tmp_path, capsys):

@@ -2,10 +2,14 @@
 
 import subprocess
 import sys
+import warnings
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
+from retable.data.loader import DeviceLoader, enlarged
 from retable.errors import ConfigError, DataError
 from retable.run.assemble import make_data
 from retable.run.execute import execute
@@ -44,10 +48,73 @@ def test_on_a_cpu_the_processes_of_a_machine_share_images_unless_each_is_to_have
     data.setup()
     assert data.train_images.data_ptr() == data.splits.train.images.ctypes.data  # the cache's map itself
     assert data.resident_on(torch.device("cpu"))["val"][0].data_ptr() == data.splits.val.images.ctypes.data
+    assert data.is_shared(torch.device("cpu"))
     before = data.splits.train.images.copy()
     for _ in data.train_dataloader():
         pass
     assert (data.splits.train.images == before).all()
+
+
+@pytest.mark.parametrize(
+    "overrides", [("task=mnist",), ("task=brain",), ("task=wildlife",), ("task=mnist", "data.resident=true")]
+)
+def test_a_batch_may_be_written_to_and_the_set_stays_as_it_is(compose, overrides):
+    """As a module or a callback of one's own may: in a map it would be a segmentation fault."""
+    data = make_data(compose(*overrides))
+    data.setup()
+    loader = data.val_dataloader()
+    kept = [loader.images.untyped_storage().data_ptr(), loader.targets.untyped_storage().data_ptr()]
+    for images, targets in loader:
+        assert images.untyped_storage().data_ptr() not in kept
+        assert targets.untyped_storage().data_ptr() not in kept
+        images.zero_()
+        targets.zero_()
+
+
+def test_augmentation_of_ones_own_may_write_to_what_it_is_given():
+    images, masks = np.full((3, 1, 2, 2), 0.5, np.float32), np.ones((3, 2, 2), np.uint8)
+    images.flags.writeable = masks.flags.writeable = False
+    with warnings.catch_warnings(action="ignore"):
+        held = torch.from_numpy(images), torch.from_numpy(masks)
+
+    def fly(images, generator, masks):
+        return images.add_(1), masks.zero_()
+
+    def copies(images, seed, masks):
+        return [(images.add_(1), masks.zero_())]
+
+    (found,) = DeviceLoader(*held, 3, lambda images: images, shuffle=False, augment=fly)
+    assert (found[0] == 1.5).all()
+    assert (found[1] == 0).all()
+    more, more_masks = enlarged(*held, copies, 0)
+    assert more[:, 0, 0, 0].tolist() == [0.5, 0.5, 0.5, 1.5, 1.5, 1.5]
+    assert more_masks[:, 0, 0].tolist() == [1, 1, 1, 0, 0, 0]
+    assert (images == 0.5).all()
+    assert (masks == 1).all()
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("data.resident=true",),
+        ("data.resident=false",),
+        ("augment=copies", "augment.transforms=[hflip]"),
+        ("data.fraction=0.5",),
+    ],
+)
+def test_what_each_process_has_for_itself(compose, overrides):
+    data = make_data(compose("task=cifar", *overrides))
+    assert not data.is_shared(torch.device("cpu"))
+
+
+def test_arrays_that_run_backwards_are_taken(compose):
+    """As a class typed into a notebook may give them, which the cache does not hold."""
+    data = make_data(compose("task=mnist"))
+    splits, kept = data.splits, data._resident.on(torch.device("cpu"))["val"]
+    backwards = replace(splits.val, images=splits.val.images[:, :, ::-1], targets=splits.val.targets[::-1])
+    images, targets = replace(data._resident, splits=replace(splits, val=backwards)).mapped()["val"]
+    assert torch.equal(images, kept[0].flip(2))
+    assert torch.equal(targets, kept[1].flip(0))
 
 
 def test_copies_are_made_beside_them(compose):

@@ -305,6 +305,7 @@ def test_what_makes_another_run():
     [
         ("trainer.precision=bf16", "precision", "bf16-mixed"),
         ("trainer.precision=32-true", "precision", 32),
+        ("trainer.precision='32'", "precision", 32),
         ("trainer.precision=64", "precision", "64-true"),
         ("trainer.gradient_clip_val=0", "gradient_clip_val", None),
         ("trainer.gradient_clip_val=0.0", "gradient_clip_val", None),
@@ -322,9 +323,41 @@ def test_forms_that_lightning_takes_for_one_value_are_one_run(compose, typed, ke
     assert run_name(one) == run_name(other)
 
 
-def test_a_time_of_other_units_is_refused_by_its_key(compose):
+def test_several_such_forms_make_the_name_of_their_own():
+    forms = ("trainer.max_epochs=null", "trainer.max_time={minutes:90}", "optimizer.lr=0.5", "trainer.precision=64")
+    own = ("trainer.max_epochs=-1", "trainer.max_time=00:01:30:00", "optimizer.lr=0.5", "trainer.precision=64-true")
+    one, other = (Composer().compose(("task=mnist", *words)) for words in (forms, own))
+    assert list(one.deviations.items()) == list(other.deviations.items())
+    assert run_name(one) == run_name(other)
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ((), "00:12:00:00"),
+        (("trainer.max_time=null",), None),
+        (("trainer.max_time=00:00:05:00",), "00:00:05:00"),
+        (("trainer.max_time={hours:1}",), "00:01:00:00"),
+    ],
+)
+def test_such_forms_in_a_file_of_ones_own(tmp_path, monkeypatch, typed, kept):
+    local = tmp_path / "conf/local/default.yaml"
+    local.parent.mkdir(parents=True)
+    local.write_text("# @package _global_\ntrainer: {max_time: {hours: 12}, max_epochs: null, precision: 64}\n")
+    monkeypatch.chdir(tmp_path)
+    found = Composer().compose(("task=mnist", *typed))
+    trainer = found.config["trainer"]
+    assert (trainer["max_time"], trainer["max_epochs"], trainer["precision"]) == (kept, -1, "64-true")
+    assert found.deviations == ({"trainer.max_time": kept} if typed else {})
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"), [("fortnights:1", "'fortnights': 1"), ("seconds:nan", "'seconds': nan"), ("weeks:1e12", None)]
+)
+def test_a_time_that_is_none_is_refused_by_its_key(compose, typed, shown):
     said = "accepted: days:hours:minutes:seconds, e.g. 00:12:00:00, or null"
-    assert refusal(compose(*TINY, "trainer.max_time={fortnights:1}")) == f"trainer.max_time={{'fortnights': 1}}: {said}"
+    shown = shown or "'weeks': 1000000000000.0"
+    assert refusal(compose(*TINY, f"trainer.max_time={{{typed}}}")) == f"trainer.max_time={{{shown}}}: {said}"
 
 
 @pytest.mark.parametrize("epochs", ["-1", "null"])

@@ -20,15 +20,17 @@ def plan(*tasks: str, resident: object = "auto") -> SimpleNamespace:
 
 def test_the_data_a_line_a_set():
     found = {
-        "mnist": {"data_mb": 52.94, "resident": True, "gpu_mb": None},
-        "fcn": {"data_mb": 40_000.0, "resident": False, "gpu_mb": None},
-        "cifar": {"data_mb": 29.4, "resident": True, "gpu_mb": 300.0},
+        "mnist": {"data_mb": 52.94, "resident": True, "shared": True, "gpu_mb": None},
+        "fcn": {"data_mb": 40_000.0, "resident": False, "shared": False, "gpu_mb": None},
+        "cifar": {"data_mb": 29.4, "resident": True, "shared": False, "gpu_mb": 300.0},
+        "gland": {"data_mb": 9.0, "resident": True, "shared": False, "gpu_mb": None},  # with augment=copies, say
         "leaves": {},  # a set of somebody's own, whose size nobody knows
     }
     assert about_data(plan(*found), found) == [
         "data of task=mnist: 52.9 MiB, kept in memory, which the workers share (data.resident=auto)",
         "data of task=fcn: 40,000.0 MiB, streamed from the cache's files (data.resident=auto)",
         "data of task=cifar: 29.4 MiB, kept in memory, once a GPU (data.resident=auto)",
+        "data of task=gland: 9.0 MiB, kept in memory, once a worker (data.resident=auto)",
     ]
     assert about_data(plan("fcn", "fcn", resident=False), found) == [
         "data of task=fcn: 40,000.0 MiB, streamed from the cache's files (data.resident=false)"
@@ -38,10 +40,14 @@ def test_the_data_a_line_a_set():
 def test_the_time_of_what_is_left_and_of_no_workers_where_a_queue_trains(monkeypatch):
     monkeypatch.setattr(devices, "gpus", lambda: ())
     runs = [SimpleNamespace(status=status) for status in ("finished", "new", "new", "new")]
-    left = SimpleNamespace(runs=runs, settings={"workers": 2, "threads": 1})
+    left = SimpleNamespace(runs=runs, pending=runs[1:], settings={"workers": 2, "threads": 1})
     rows = [{"seconds": None}, {"seconds": 60.0}, {"seconds": 60.0}, {"seconds": 120.0}]
     assert about_time(left, rows, queued=False) == "1 finished, 3 new; about 2m00s with 2 workers"
     assert about_time(left, rows, queued=True) == "1 finished, 3 new; 4m00s one after another, by steps on this host"
+    some = [*rows[:3], {"seconds": None}]  # early stopping alone ends it, say
+    assert about_time(left, some, queued=False) == "1 finished, 3 new; more than 1m00s with 2 workers"
+    none = [{"seconds": None}] * 4
+    assert about_time(left, none, queued=False) == "1 finished, 3 new; how long is not known"
 
 
 def test_bf16_where_it_was_measured_to_be_faster():

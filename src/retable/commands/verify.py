@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retable.commands.evaluate import add_trust, count
+from retable.config.stepping import of_planned, planned_epochs
 from retable.errors import ConfigError, DataError
 from retable.run import files
 
@@ -125,7 +126,7 @@ def again(
         target = Path(scratch) / directory.name
 
         def progress(row: dict[str, Any]) -> None:
-            print(f"epoch {row['epoch']}/{config['trainer']['max_epochs']}", flush=True)
+            print(f"epoch {of_planned(row['epoch'], planned_epochs(config['trainer']))}", flush=True)
 
         if ((files.read_result(directory) or {}).get("execution") or {}).get("fused"):
             _train_fused(config, target, on_epoch=progress)  # the same arithmetic, whatever its company was

@@ -167,7 +167,8 @@ class Composer:
         unresolved, defaults, deviations = self._reference(choices)
         resolved = flatten(config)
         for key in defaults:
-            if below(key, _NEEDED) and lookup(config, key, missing) is missing:
+            replaced = not isinstance(lookup(config, key.rpartition(".")[0], {}), dict)  # e.g. a mapping by null
+            if below(key, _NEEDED) and lookup(config, key, missing) is missing and not replaced:
                 raise ConfigError(f"~{key}: cannot be left out; accepted: {key}=<value>")
         for key in _differences(OmegaConf.to_container(raw), unresolved):
             if key not in defaults or resolved[key] != defaults[key]:

@@ -19,7 +19,10 @@ def _time(value: Any) -> Any:
     numbers = isinstance(value, dict) and all(type(number) in (int, float) for number in value.values())
     if not numbers or not value or not set(value) <= set(_UNITS):
         return value
-    seconds = round(timedelta(**value).total_seconds())
+    try:
+        seconds = round(timedelta(**value).total_seconds())
+    except (ValueError, OverflowError):  # not a number, or one beyond all times
+        return value
     minutes, hours = seconds // 60, seconds // 3600
     return f"{hours // 24:02d}:{hours % 24:02d}:{minutes % 60:02d}:{seconds % 60:02d}"
 
@@ -55,8 +58,7 @@ def settle(config: dict[str, Any], deviations: dict[str, Any], defaults: dict[st
     """
     absent = object()
     for path, form in FORMS.items():
-        if defaults.get(path, absent) is not absent:
-            defaults[path] = form(defaults[path])
+        _settle_default(defaults, path, form)
         given = lookup(config, path, absent)
         if given is absent:
             continue
@@ -65,7 +67,21 @@ def settle(config: dict[str, Any], deviations: dict[str, Any], defaults: dict[st
             continue
         section, _, key = path.partition(".")
         config[section][key] = settled
-        for name in [name for name in deviations if below(name, [path])]:
-            del deviations[name]
-        if settled != defaults.get(path, absent):
-            deviations[path] = settled
+        kept = {path if below(name, [path]) else name: value for name, value in deviations.items()}  # order is kept
+        if path in kept:
+            kept[path] = settled
+        if settled == defaults.get(path, absent):
+            kept.pop(path, None)
+        deviations.clear()
+        deviations.update(kept)
+
+
+def _settle_default(defaults: dict[str, Any], path: str, form: Callable[[Any], Any]) -> None:
+    if path in defaults:
+        defaults[path] = form(defaults[path])
+    inner = {name: value for name, value in defaults.items() if name.startswith(f"{path}.")}
+    mapping = {name.removeprefix(f"{path}."): value for name, value in inner.items()}
+    if inner and (settled := form(mapping)) is not mapping:
+        for name in inner:
+            del defaults[name]
+        defaults[path] = settled

@@ -32,7 +32,7 @@ _BY_WORK = {
 }
 _LIGHTNINGS = {"32": "32-true", "tf32": "32-true"}  # where its names are others than ours
 # Lightning's further names of a precision, each with the one that a run's config has.
-_OURS = {"16": "16-mixed", "bf16": "bf16-mixed", "32-true": 32, "64": "64-true"}
+_OURS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": 32, "32-true": 32, "64": "64-true"}
 NAMES = ("auto", "32", "tf32", "64-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", *_BY_WORK)
 MIXED = ("bf16-mixed", "16-mixed")
 

@@ -142,8 +142,8 @@ class DeviceLoader:
             epoch = getattr(self.sampler, "epoch", 0)
             generator = torch.Generator(device).manual_seed(mixed_seed(self.seed, epoch, 1))
         for start in range(0, len(self.targets), step):
-            if order is None:
-                images, targets = self.images[start : start + step], self.targets[start : start + step]
+            if order is None:  # copies, as what is done to a batch must not reach the set, which may be a read-only map
+                images, targets = (of[start : start + step].clone() for of in (self.images, self.targets))
             else:
                 index = order[start : start + step]
                 images, targets = self.images.index_select(0, index), self.targets.index_select(0, index)
@@ -203,7 +203,7 @@ class Resident:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*not writable.*")
             return {
-                name: (torch.from_numpy(split.images), torch.from_numpy(split.targets))
+                name: tuple(torch.from_numpy(np.ascontiguousarray(array)) for array in (split.images, split.targets))
                 for name, split in self.splits.by_name.items()
             }
 
@@ -287,7 +287,7 @@ def enlarged(
     masks = targets.ndim == 3
     image_parts, mask_parts = [images], [targets]
     for number, start in enumerate(range(0, len(images), COPY_SLICE)):
-        part, labels = images[start : start + COPY_SLICE], targets[start : start + COPY_SLICE]
+        part, labels = (of[start : start + COPY_SLICE].clone() for of in (images, targets))
         if images.dtype == torch.uint8:
             part = part.to(torch.float32).div_(255)
         seed_here = mixed_seed(seed, number, 2)

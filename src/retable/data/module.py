@@ -182,10 +182,18 @@ class ImageData(Reading, pl.LightningDataModule):
         return self._fits[device]
 
     def resident_on(self, device: torch.device) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-        """Images and targets of each split, as read, on a device; on a CPU those that all processes of the machine
-        share, unless data.resident=true."""
-        shared = device.type == "cpu" and self.resident == "auto"
-        return self._resident.mapped() if shared else self._resident.on(device)
+        """Images and targets of each split, as read, on a device; on a CPU those of the cache's files, unless
+        data.resident=true."""
+        return self._resident.mapped() if self._takes_maps(device) else self._resident.on(device)
+
+    def is_shared(self, device: torch.device) -> bool:
+        """Whether the processes of a machine share the training images that are kept in memory: not copies that are
+        added to them, and not data.fraction of them, which each makes for itself."""
+        mapped = not self.splits.train.images.flags.writeable
+        return self._takes_maps(device) and mapped and self.augment_mode != "copies"
+
+    def _takes_maps(self, device: torch.device) -> bool:
+        return device.type == "cpu" and self.resident == "auto"
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 images, or float images in [0, 1], (N, C, H, W) -> float32 as the model takes them (see `scale`)."""

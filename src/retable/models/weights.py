@@ -3,7 +3,6 @@
 Every model with a pretrained encoder takes `weights`: "none", "imagenet", or the path of a .pth file with a state dict.
 """
 
-import contextlib
 import errno
 import hashlib
 import os
@@ -11,17 +10,17 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torchvision
 from torch import nn
 
 from retable import checks
 from retable.errors import DataError, first_line
+from retable.models import plain_numpy
 
 ACCEPTED = "none, imagenet, or the path of a .pth file with a state dict"
 _SUFFIXES = (".pth", ".pt")
@@ -88,21 +87,12 @@ def saved(path: Path, what: str = "checkpoint", fault: str = "it is no plain che
                     raise ValueError("parts of it are compressed")
             if broken := damage(path):
                 raise ValueError(broken)
-        with numpy_accepted():
+        with plain_numpy.accepted():
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DataError(f"{path}: refused, {fault} and could execute code") from error
     except Exception as error:  # a damaged file can raise nearly anything
         raise DataError(f"{path}: not a whole {what} ({first_line(error)})") from error
-
-
-@contextlib.contextmanager
-def numpy_accepted() -> Iterator[None]:
-    """Let checkpoints hold NumPy's arrays and numbers, which are data as tensors are, where no code is executed."""
-    make = np._core.multiarray
-    kinds = {type(np.dtype(code)) for code in np.typecodes["All"] if code != "O"}
-    with torch.serialization.safe_globals([make._reconstruct, make.scalar, np.ndarray, np.dtype, *kinds]):
-        yield
 
 
 def damage(path: Path) -> str | None:

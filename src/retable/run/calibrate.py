@@ -74,6 +74,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
         "gpu_mb": memory["gpu"],
         "data_mb": data.nbytes / 2**20,
         "resident": data.is_resident(torch.device(kind)),
+        "shared": data.is_shared(torch.device(kind)),
         "bf16_share": share,
     }
 

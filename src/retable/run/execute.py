@@ -20,7 +20,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
 from retable.errors import RetableError
-from retable.models.weights import numpy_accepted
+from retable.models import plain_numpy
 from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign_train, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
@@ -259,7 +259,7 @@ def fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, found: Path 
     if found is None and config["trainer"].get("validate_first"):
         trainer.validate(task, datamodule=data, verbose=False)
         record.before_training(task.epoch_metrics)
-    with numpy_accepted():  # of callbacks, say
+    with plain_numpy.accepted():  # of callbacks, say
         trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
     if not task.has_seen("val"):  # training was finished before: figures and counts want predictions all the same
         trainer.validate(task, datamodule=data, verbose=False)

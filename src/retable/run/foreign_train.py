@@ -25,7 +25,7 @@ from retable import atomic
 from retable.config.identity import identity
 from retable.data.loader import mixed_seed
 from retable.errors import RetableError
-from retable.models.weights import numpy_accepted
+from retable.models import plain_numpy
 from retable.run import beside, checkpoints, ddp, files, foreign_ranks
 from retable.run.foreign import check_metric, declared_directions, make_data, make_module, scalars
 from retable.run.foreign_data import fingerprint, same_items
@@ -211,7 +211,7 @@ def _fit(
     seeded()
     if config["trainer"]["precision"] == "64-true":
         module.double()  # as Lightning will; it reads a checkpoint's weights before, though
-    with numpy_accepted():
+    with plain_numpy.accepted():
         trainer.fit(module, datamodule=data, ckpt_path=found, weights_only=True)
     if not record.rows:
         return

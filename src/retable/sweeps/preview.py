@@ -68,6 +68,10 @@ def about_time(plan: Plan, rows: list[dict[str, Any]], queued: bool) -> str:
         status: sum(run.status == status for run in plan.runs) for status in dict.fromkeys(r.status for r in plan.runs)
     }
     seconds = sum(row["seconds"] or 0 for row in rows)
+    left = set(map(id, plan.pending))
+    unknown = any(row["seconds"] is None for run, row in zip(plan.runs, rows, strict=True) if id(run) in left)
+    if unknown and not seconds:
+        return f"{_counted(counts)}; how long is not known"
     if queued:
         return f"{_counted(counts)}; {duration(seconds)} one after another, by steps on this host"
     workers = plan.settings["workers"]
@@ -75,7 +79,8 @@ def about_time(plan: Plan, rows: list[dict[str, Any]], queued: bool) -> str:
         workers = max(1, devices.cores() // plan.settings["threads"])
         if devices.gpus():
             return f"{_counted(counts)}; {duration(seconds)} one after another, less as they share the GPU's memory"
-    return f"{_counted(counts)}; about {duration(seconds / max(1, min(workers, len(rows))))} with {workers} workers"
+    about = "more than" if unknown else "about"
+    return f"{_counted(counts)}; {about} {duration(seconds / max(1, min(workers, len(rows))))} with {workers} workers"
 
 
 def about_data(plan: Plan, estimates: dict[str, dict[str, Any]]) -> list[str]:
@@ -95,7 +100,7 @@ def about_data(plan: Plan, estimates: dict[str, dict[str, Any]]) -> list[str]:
         elif found.get("gpu_mb"):
             how = "kept in memory, once a GPU"
         else:
-            how = "kept in memory, " + ("which the workers share" if asked == "auto" else "once a worker")
+            how = "kept in memory, " + ("which the workers share" if found["shared"] else "once a worker")
         name = run.config["task"]["name"]
         lines[f"data of task={name}: {found['data_mb']:,.1f} MiB, {how} (data.resident={asked})"] = None
     return list(lines)
