@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from retable import cli
-from retable.commands.verify import _progress, compared
+from retable.commands.verify import compared
 from retable.run import files
 from retable.run.execute import execute
 from tests.report.test_receptive_page import STUDY
@@ -79,10 +79,19 @@ def test_an_exported_run_comes_out_the_same(exported, capsys):
     assert "figures of 1 epochs" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("epochs", "shown"), [(20, "epoch 3/20\n"), (None, "epoch 3\n")])
-def test_where_a_verification_is_among_epochs_that_something_else_may_end(capsys, epochs, shown):
-    _progress(epochs)({"epoch": 3})
-    assert capsys.readouterr().out == shown
+def test_where_a_verification_is_among_epochs_that_something_else_may_end(compose, tmp_path, capsys):
+    words = ("task=mnist", "model.width=2", "trainer.max_steps=8", "trainer.limit_train_batches=4")
+    for epochs, shown in (("3", "epoch 1/3\nepoch 2/3\n"), ("-1", "epoch 1\nepoch 2\n")):
+        config = compose(*words, f"trainer.max_epochs={epochs}")
+        kept = {key: value for key, value in config.items() if key not in ("sweep", "table", "seeds", "resume")}
+        directory = tmp_path / epochs
+        directory.mkdir()
+        run = {"name": "a", "task": "mnist", "config": kept, "overrides": []}
+        (directory / files.RUN).write_text(json.dumps(run))
+        execute(kept, directory)
+        capsys.readouterr()
+        cli.main(["verify", str(directory)])
+        assert shown in capsys.readouterr().out
 
 
 def test_another_figure_is_found(exported, tmp_path, capsys):
