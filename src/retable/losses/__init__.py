@@ -1,4 +1,4 @@
-"""Losses, one an option of conf/loss: `pixel` by pixel, `overlap` by region, `combined` both, `boxes` of objects.
+"""Losses, one an option of conf/loss: of `masks` by pixel, by region or both, of `boxes` of objects.
 
 All of masks share `base.ImageLoss`: a loss an image, averaged over the batch. `smp` holds those that
 segmentation-models-pytorch computes; it is not listed here because importing that library takes seconds.
@@ -11,9 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "boxes": ["Boxes"],
-        "combined": ["CrossEntropyDice", "DiceBCE", "Switching"],
-        "overlap": ["Dice", "InverseDice"],
-        "pixel": ["Focal", "PixelCrossEntropy"],
+        "masks": ["PixelCrossEntropy", "Focal", "Dice", "InverseDice", "CrossEntropyDice", "DiceBCE", "Switching"],
         "smp": ["Lovasz", "Tversky"],
     },
 )

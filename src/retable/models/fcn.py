@@ -11,8 +11,7 @@ from torch.nn import functional as F
 
 from retable import checks
 from retable.models.backbones import backbone as make_backbone
-from retable.models.parts import Dropout
-from retable.models.segmenter import ColourSegmenter
+from retable.models.parts import ColourSegmenter, Dropout
 
 
 class FCN(ColourSegmenter):

@@ -4,8 +4,7 @@ import torch
 from torch import nn
 
 from retable import checks
-from retable.models.parts import Activation, Dropout, MaxPool2x2
-from retable.models.segmenter import Segmenter
+from retable.models.parts import Activation, Dropout, MaxPool2x2, Segmenter
 
 
 class SmallFCN(Segmenter):

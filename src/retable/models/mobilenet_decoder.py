@@ -8,8 +8,7 @@ from torch.nn import functional as F
 
 from retable import checks
 from retable.models.backbones import backbone
-from retable.models.parts import Activation, Dropout
-from retable.models.segmenter import ColourSegmenter
+from retable.models.parts import Activation, ColourSegmenter, Dropout
 
 
 class MobileNetDecoder(ColourSegmenter):

@@ -10,8 +10,7 @@ import torch
 from torch import nn
 
 from retable import checks
-from retable.models.parts import Activation
-from retable.models.segmenter import Segmenter, conv_block
+from retable.models.parts import Activation, Segmenter, conv_block
 
 # The blocks behind which the map is halved, counted from zero, and before whose mirror image it is doubled again.
 _HALVED_BEHIND = (0, 2, 4)

@@ -15,7 +15,7 @@ from torch import nn
 from retable import checks
 from retable.errors import DataError, first_line
 from retable.models import weights as pretrained
-from retable.models.segmenter import Segmenter
+from retable.models.parts import Segmenter
 
 ARCHITECTURES = tuple(library.MODEL_ARCHITECTURES_MAPPING)
 # Arguments of an architecture that are ours to set, or that would change what it puts out.

@@ -8,8 +8,7 @@ import torch
 from torch import nn
 
 from retable import checks
-from retable.models.parts import Activation, Dropout, MaxPool2x2
-from retable.models.segmenter import Segmenter, conv_block
+from retable.models.parts import Activation, Dropout, MaxPool2x2, Segmenter, conv_block
 
 
 class UNet(Segmenter):
