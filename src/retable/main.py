@@ -89,6 +89,20 @@ def _refuse_unknown_keys_of_hydra(words: list[str]) -> None:
                 if part not in types:
                     raise ConfigError(f"{word}: Hydra has no such key; accepted: {', '.join(types)}")
                 kind = types[part]
+        elif word.startswith(("+hydra/", "++hydra/")) and key_of(word).split("/")[1] not in (
+            known := _groups_of_hydra()
+        ):
+            groups = ", ".join(f"hydra/{name}" for name in known)
+            raise ConfigError(f"{word}: there is no such group; accepted: {groups}")
+
+
+def _groups_of_hydra() -> list[str]:
+    """The groups below hydra/: Hydra's own, those of installed plugins, and those of this package and of the user's."""
+    Plugins.instance()  # registers what plugins bring
+    stored = {name for name, node in ConfigStore.instance().repo["hydra"].items() if isinstance(node, dict)}
+    places = [Path(hydra.__file__).parent / "conf", folders.config_dir(), *folders.project_folders()]
+    found = {path.name for place in places for path in (place / "hydra").glob("[!_]*/")}
+    return sorted(stored | found)
 
 
 def _with_task(words: list[str]) -> list[str]:

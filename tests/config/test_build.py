@@ -36,7 +36,7 @@ def _importable(monkeypatch):
 
 
 def node(name, **keys):
-    return {"name": "never passed on", "_target_": f"fixtures_of_build.{name}", **keys}
+    return {"_target_": f"fixtures_of_build.{name}", **keys}
 
 
 def test_keys_and_context_are_passed_on():
@@ -108,3 +108,8 @@ def test_a_library_s_own_refusal_is_one_line():
 def test_a_missing_key_is_named():
     with pytest.raises(ConfigError, match=r"^model\.width: missing; fixtures_of_build\.Buggy needs it$"):
         build(node("Buggy"), "model")
+
+
+@pytest.mark.parametrize(("path", "passed"), [("model", False), ("data", True), ("logger.mine", True)])
+def test_a_name_is_an_options_or_an_argument(path, passed):
+    assert build(node("anything", p=1) | {"name": "x"}, path) == ({"name": "x"} if passed else {}) | {"p": 1}

@@ -106,10 +106,18 @@ def test_cifar_refuses(compose, overrides):
     assert refusal(compose("task=cifar", *overrides.split(" "))) == REFUSED[overrides]
 
 
-@pytest.mark.parametrize("key", ["trainer.name", "dropout.name", "sweep.name", "logger.name"])
+@pytest.mark.parametrize("key", ["trainer.name", "dropout.name", "sweep.name", "logger.name", "data.name"])
 def test_a_name_that_no_option_of_a_group_has(compose, key):
     said = refusal(compose("task=mnist", f"+{key}=x"))
     assert said.startswith(f"{key}: no such key; accepted: ")
+
+
+@pytest.mark.parametrize("section", ["optimizer", "model", "task"])
+def test_the_name_of_an_option_chooses_none(compose, section):
+    """optimizer.name=adam trained with another optimizer, and stood in tables as Adam."""
+    with pytest.raises(ConfigError) as refused:
+        compose("task=mnist", f"++{section}.name=adam")
+    assert str(refused.value) == f"++{section}.name=adam: names what is chosen otherwise; accepted: {section}=<option>"
 
 
 @pytest.mark.parametrize(

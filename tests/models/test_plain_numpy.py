@@ -21,6 +21,9 @@ KEPT = {
     "text": np.array(["a", "bcd"]),
     "bytes": np.array([b"ab", b"c"]),
     "days": np.array(["2020-01-02", "NaT"], "M8[D]"),
+    "records": np.array([(1, 2.5, [1, 2]), (3, 4.5, [3, 4])], [("a", "i4"), ("b", "f8"), ("c", "u1", (2,))]),
+    "gaps": np.array([(7,)], {"names": ["a"], "formats": ["i2"], "offsets": [6], "itemsize": 16}),
+    "raw": np.array([b"\x01\x02"], "V2"),
     "steps": np.array([5], "m8[25s]"),
 }
 NUMBERS = [np.float32(1.5), np.int64(-3), np.bool_(True), np.str_("x"), np.str_(""), np.datetime64("2020-01-02")]
@@ -70,6 +73,10 @@ HOSTILE = {
     "a number of pointers": Told(MAKE.scalar, (void(*POINTER), b"A" * 8)),
     "an object": Told(MAKE.scalar, (np.dtype("O"), b"A" * 8)),
     "fields of a plain type": array(Told(np.dtype, ("f8", False, True), (3, "<", None, *FAR, 8, 1, 0))),
+    "a subarray of objects": array(
+        Told(np.dtype, ("V8", False, True), (3, "|", (np.dtype("O"), (1,)), None, None, 8, 1, 0))
+    ),
+    "a field before its element": array(void(("a",), {"a": (np.dtype("f8"), -8)})),
     "another class": Told(MAKE._reconstruct, (np.dtype, (0,), b"b")),
     "too few bytes": array(np.dtype("f8"), (10**6,)),
     "a negative length": array(np.dtype("f8"), (-1, -1)),

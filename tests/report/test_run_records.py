@@ -1,6 +1,7 @@
 """Run directories as records, broken ones by their reason, and records as cells."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -95,3 +96,11 @@ def test_a_run_in_two_cells_is_a_fault_of_the_table(make_table, make_run, data):
     data["cells"]["c"] = {"match": {"model.name": "a"}}
     with pytest.raises(ConfigError, match="meets the cells a, c; accepted is one cell a run"):
         assign(make_table(), Runs((make_run("a", [0.5, 0.5]),), ()))
+
+
+@pytest.mark.parametrize("kept", [32, "32", "32-true"])
+@pytest.mark.parametrize(("asked", "met"), [(32, True), ("32", True), ("32-true", True), ("bf16", False)])
+def test_a_cell_is_of_a_value_in_any_of_lightnings_forms(kept, asked, met):
+    cell = SimpleNamespace(name="full", match={"trainer.precision": asked})
+    found = cells_of(SimpleNamespace(cells={"full": cell}), {"trainer": {"precision": kept}})
+    assert found == ["full"] * met

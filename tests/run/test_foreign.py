@@ -236,6 +236,8 @@ def test_parts_that_are_objects(project):
     ("overrides", "message"),
     [
         (["+module.depth=3"], "module.depth: no such key; accepted: lr, width, dropout, activation, diverge"),
+        (["+module.name=x"], "module.name: no such key; accepted: lr, width, dropout, activation, diverge"),
+        (["+data.name=x"], "data.name: no such key; accepted: batch_size, workers"),
         (["+data.shuffle=true"], "data.shuffle: no such key; accepted: batch_size, workers"),
         (["task.metric=val_accuracy"], "task.metric=val_accuracy: is not logged; accepted: "),
         (["task.metric=val_loss"], "task.mode: val_loss does not say which of its values is the better; accepted: max"),

@@ -32,12 +32,17 @@ OTHERS = {"basic": ["hydra/launcher=basic"], "workers": []}
             "+hydra.run.foo=1: Hydra has no such key; accepted: dir",
         ),
         (
+            "+hydra/foo=1",
+            "+hydra/foo=1: there is no such group; accepted: hydra/env, hydra/help, hydra/hydra_help,"
+            " hydra/hydra_logging, hydra/job_logging, hydra/launcher, hydra/output, hydra/sweeper",
+        ),
+        (
             "hydra.searchpath=[file:///nowhere]",
             "hydra.searchpath: file:///nowhere: no such folder; accepted: a folder, file://FOLDER, pkg://PACKAGE",
         ),
         (
             "--config-path nowhere",
-            "--config-dir: nowhere: no such folder; accepted: a folder, file://FOLDER, pkg://PACKAGE",
+            "--config-path: nowhere: no such folder; accepted: a folder, file://FOLDER, pkg://PACKAGE",
         ),
         (
             "--config-name mine",
@@ -91,13 +96,16 @@ def test_a_file_of_ones_own_chooses_the_launcher_unless_the_command_does(command
     assert command(*BASE)[0] == 2
 
 
-@pytest.mark.parametrize("named", ["--config-dir {}", "--config-path {}", "hydra.searchpath=[file://{}]", "-cp {}"])
+@pytest.mark.parametrize(
+    "named", ["--config-dir {}", "--config-path {}", "hydra.searchpath=[file://{}]", "-cp {}", "-cd={}"]
+)
 def test_folders_of_options_by_each_of_hydras_means(command, tmp_path_factory, monkeypatch, named):
     monkeypatch.setenv("RETABLE_CONF", "")
     folder = tmp_path_factory.mktemp("options")
     (folder / "model").mkdir()
     (folder / "model/mine.yaml").write_text("_target_: retable.models.FNN\nname: mine\nhidden: 7\n")
-    code, shown = command("task=mnist", "model=mine", *named.format(folder).split(), "--cfg", "job", "-p", "model")
+    words = ["task=mnist", *named.format(folder).split(), "model=mine", "--cfg", "job", "-p", "model"]
+    code, shown = command(*words)
     assert (code, "hidden: 7" in shown) == (0, True)
     base = [word for word in BASE if not word.startswith("model.")]
     words = [*base, "model=mine", "trainer.max_epochs=1", "dropout=none", *named.format(folder).split()]

@@ -10,13 +10,12 @@ from typing import Any
 
 from hydra.utils import get_object
 
+from retable.config.keys import LABELLED
 from retable.config.one_lightning import unite
 from retable.errors import ConfigError, RetableError, first_line, in_one_line
 
 # Whose targets refuse a value by an error of their own, and are not to be mended by the user: one line tells all.
 LIBRARIES = ("retable", "torch", "torchvision", "lightning", "pytorch_lightning", "segmentation_models_pytorch", "timm")
-# Keys of a node that speak of the node itself and are not passed on.
-_OWN = {"name", "_target_"}
 
 unite()  # before anything that a config names is imported
 
@@ -67,7 +66,7 @@ def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...
     """Call a node's target with the node's keys and with what the context adds.
 
     Args:
-        node: resolved config node; `name` and the keys in `ignore` are not passed on.
+        node: resolved config node; the `name` of an option and the keys in `ignore` are not passed on.
         path: where the node stands in the config, for messages.
         args: positional arguments, e.g. an optimizer's parameters.
         context: keyword arguments that no config holds, e.g. the number of classes; those that the target does not
@@ -82,7 +81,8 @@ def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...
     target = target_of(node, path)
     known = parameters(target)
     takes_any = _takes_any(target)
-    given = {key: value for key, value in node.items() if key not in _OWN and key not in ignore}
+    own = ("_target_", "name") if path in LABELLED else ("_target_",)
+    given = {key: value for key, value in node.items() if key not in own and key not in ignore}
     positional = set(list(known)[: len(args)])
     for key in given:
         if key not in known and not takes_any:

@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 
 from retable.config import lightning_forms
 from retable.config.folders import config_dir, project_folders
-from retable.config.keys import CHOOSING, STEERING, below, flatten, lookup
+from retable.config.keys import CHOOSING, LABELLED, STEERING, below, flatten, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import override_text, translate
 from retable.errors import ConfigError
@@ -147,6 +147,7 @@ class Composer:
             for override in files:
                 self._check_choice(override)
         merged, choices = self._merge(key)
+        _refuse_names(values)
         if (plain := self._plainly(key, values)) is not None:
             return plain
         raw = pickle.loads(merged)
@@ -256,6 +257,15 @@ class Composer:
             several = {g: tuple(c) for g, c in defaults.overrides.override_choices.items() if isinstance(c, list)}
             self._merged[files] = pickle.dumps(cfg), choices | several
         return self._merged[files]
+
+
+def _refuse_names(values: Sequence[Override]) -> None:
+    """Raises: ConfigError for an option's name without its class: `optimizer.name=adam` would train with another."""
+    keys = {override.key_or_group for override in values}
+    for override in values:
+        section, _, inner = override.key_or_group.partition(".")
+        if section in LABELLED and inner == "name" and f"{section}._target_" not in keys and not override.is_delete():
+            raise ConfigError(f"{override.input_line}: names what is chosen otherwise; accepted: {section}=<option>")
 
 
 def _check_added(override: Override, raw: Any) -> None:

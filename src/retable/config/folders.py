@@ -36,7 +36,8 @@ def note(words: Sequence[str]) -> list[str]:
     `--config-dir DIR`, `--config-path DIR` (the same, as what is there already stays there), `hydra.searchpath=[...]`.
 
     Returns:
-        The words that are left to Hydra, which would take `--config-path` in place of the package's folder.
+        The words that are left to Hydra, which would take `--config-path` in place of the package's folder, and no
+        overrides behind a `--config-dir` that others stand before.
 
     Raises:
         ConfigError: for a folder that is not there, and for `--config-name`, as there is one configuration.
@@ -44,14 +45,15 @@ def note(words: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-path", "-cp", action="append", default=[])
     parser.add_argument("--config-name", "-cn", default="config")
+    parser.add_argument("--config-dir", "-cd", action="append", default=[])
     found, rest = parser.parse_known_args(list(words))
     if found.config_name not in ("config", "config.yaml"):
         raise ConfigError(
             f"--config-name={found.config_name}: accepted: config; settings of your own for every run stand in"
             " conf/local/default.yaml"
         )
-    parser.add_argument("--config-dir", "-cd", action="append", default=[])
-    add([*parser.parse_known_args(rest)[0].config_dir, *found.config_path], "--config-dir")
+    add(found.config_path, "--config-path")
+    add(found.config_dir, "--config-dir")
     searched = {word: match[1] for word in rest if (match := _SEARCHPATH.fullmatch(word))}
     for entries in searched.values():
         add(filter(None, (entry.strip("'\" ") for entry in entries.split(","))), "hydra.searchpath")

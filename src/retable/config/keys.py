@@ -42,6 +42,8 @@ NEUTRAL = {
 # Keys that make a run smaller than it was published: a table says that a cell has runs of another scale.
 SCALE = ("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches", "trainer.limit_val_batches")
 SCALE += ("trainer.limit_test_batches", "data.fraction", "data.source")
+# Groups whose options have a name, which is no argument of their class.
+LABELLED = ("task", "model", "activation", "init", "loss", "optimizer", "scheduler", "augment", "early_stop")
 # Callbacks that only show or keep something.
 _SHOWING = ("LearningRateMonitor", "RichProgressBar", "TQDMProgressBar", "DeviceStatsMonitor", "ModelCheckpoint")
 _SHOWING += ("ModelSummary", "RichModelSummary", "ThroughputMonitor")

@@ -43,6 +43,15 @@ FORMS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def settled(path: str, value: Any) -> Any:
+    """The value of a dotted key in the form that a run's config has.
+
+    >>> settled("trainer.precision", "32"), settled("seed", "32")
+    (32, '32')
+    """
+    return FORMS[path](value) if path in FORMS else value
+
+
 def settle(config: dict[str, Any], deviations: dict[str, Any], defaults: dict[str, Any]) -> None:
     """Bring a composed config to the one form, in place.
 
@@ -62,15 +71,15 @@ def settle(config: dict[str, Any], deviations: dict[str, Any], defaults: dict[st
         given = lookup(config, path, absent)
         if given is absent:
             continue
-        settled = form(given)
-        if settled is given:
+        value = form(given)
+        if value is given:
             continue
         section, _, key = path.partition(".")
-        config[section][key] = settled
-        kept = {path if below(name, [path]) else name: value for name, value in deviations.items()}  # order is kept
+        config[section][key] = value
+        kept = {path if below(name, [path]) else name: each for name, each in deviations.items()}  # order is kept
         if path in kept:
-            kept[path] = settled
-        if settled == defaults.get(path, absent):
+            kept[path] = value
+        if value == defaults.get(path, absent):
             kept.pop(path, None)
         deviations.clear()
         deviations.update(kept)
@@ -81,7 +90,7 @@ def _settle_default(defaults: dict[str, Any], path: str, form: Callable[[Any], A
         defaults[path] = form(defaults[path])
     inner = {name: value for name, value in defaults.items() if name.startswith(f"{path}.")}
     mapping = {name.removeprefix(f"{path}."): value for name, value in inner.items()}
-    if inner and (settled := form(mapping)) is not mapping:
+    if inner and (value := form(mapping)) is not mapping:
         for name in inner:
             del defaults[name]
-        defaults[path] = settled
+        defaults[path] = value

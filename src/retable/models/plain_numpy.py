@@ -2,7 +2,7 @@
 
 What NumPy itself unpickles with is no safe part of `torch.load(weights_only=True)`: a type whose fields lie outside its
 elements, or whose bytes are taken for pointers to objects, ends the process, or worse, where an element is looked at.
-Here a type is made by its code, of numbers, text and times alone; arrays of records and of objects are refused.
+Here a type is made by its code, of numbers, text, times and records of them; arrays of objects are refused.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
-_CODES = re.compile(r"b1|[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[mM]8|[SU]\d{1,9}")
+_CODES = re.compile(r"b1|[iu][1248]|f(?:2|4|8|12|16)|c(?:8|16|24|32)|[mM]8|[SUV]\d{1,9}")
 
 
 @contextlib.contextmanager
@@ -40,13 +40,10 @@ class _Type:
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, order, *inner = state
-        if order not in ("<", ">", "|", "=") or any(part is not None for part in inner[:3]):
+        try:
+            self.dtype = _completed(self.dtype, *state)
+        except (TypeError, ValueError, LookupError, AttributeError, OverflowError):
             _refuse(state)
-        if self.dtype.kind in "mM":
-            unit, number, *_ = state[8][1]
-            self.dtype = np.dtype(f"{self.dtype.kind}8[{int(number)}{unit.decode()}]")
-        self.dtype = self.dtype.newbyteorder(order)
 
 
 class _Array(np.ndarray):
@@ -58,9 +55,7 @@ class _Array(np.ndarray):
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, by_columns, data = state
         sizes = isinstance(shape, tuple) and all(type(size) is int and size >= 0 for size in shape)
-        if not sizes or type(kind) is not _Type or type(data) is not bytes:
-            _refuse(state)
-        if math.prod(shape) * kind.dtype.itemsize != len(data):
+        if not sizes or type(data) is not bytes or math.prod(shape) * _plain(kind).itemsize != len(data):
             _refuse(shape)
         super().__setstate__((1, shape, kind.dtype, bool(by_columns), data))
 
@@ -71,6 +66,27 @@ class _Array(np.ndarray):
         return self.view(np.ndarray).__reduce_ex__(protocol)
 
 
+def _completed(
+    kind: np.dtype, _: int, order: str, repeated: Any, names: Any, fields: Any, size: int, *rest: Any
+) -> np.dtype:
+    if repeated is not None:
+        inner, shape = repeated
+        return np.dtype((_plain(inner), shape))
+    if names is not None:
+        kinds, places = zip(*(fields[name][:2] for name in names), strict=True)
+        formats = [_plain(kind) for kind in kinds]
+        # Told so, NumPy looks that each of them lies within its record.
+        return np.dtype({"names": list(names), "formats": formats, "offsets": list(places), "itemsize": size})
+    if kind.kind in "mM":
+        unit, number, *_ = rest[2][1]
+        kind = np.dtype(f"{kind.kind}8[{int(number)}{unit.decode()}]")
+    return kind.newbyteorder(order)
+
+
+def _plain(kind: object) -> np.dtype:
+    return kind.dtype if type(kind) is _Type else _refuse(kind)
+
+
 def _begin(kind: object, *_: object) -> np.ndarray:
     if kind is not _Array:
         _refuse(kind)
@@ -78,7 +94,7 @@ def _begin(kind: object, *_: object) -> np.ndarray:
 
 
 def _scalar(kind: object, data: object) -> Any:
-    if type(kind) is not _Type or type(data) is not bytes or len(data) != kind.dtype.itemsize:
+    if type(data) is not bytes or len(data) != _plain(kind).itemsize:
         _refuse(kind)
     return np.ndarray((), kind.dtype, data)[()]
 
@@ -88,7 +104,9 @@ def _nothing() -> bytes:
 
 
 def _refuse(given: object) -> NoReturn:
-    raise pickle.UnpicklingError(f"NumPy's {given!r:.80}: accepted: arrays of numbers, text and times")
+    raise pickle.UnpicklingError(
+        f"NumPy's {given!r:.80}: accepted: arrays of numbers, text, times and records of these"
+    )
 
 
 _FUNCTIONS = {"_reconstruct": _begin, "scalar": _scalar}

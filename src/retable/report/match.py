@@ -16,6 +16,7 @@ from typing import Any
 from retable.config.compose import Composer
 from retable.config.identity import identity, same_run
 from retable.config.keys import CHOOSING, SCALE, is_part_of_a_run, key_of, lookup
+from retable.config.lightning_forms import settled
 from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
@@ -127,7 +128,7 @@ def alternatives(table: Table, chosen: Group, others: Sequence[Group]) -> dict[s
 
 def meets(record: RunRecord, where: Mapping[str, Any]) -> bool:
     absent = object()
-    return all(equal(lookup(record.config, key, absent), value) for key, value in where.items())
+    return all(equal(settled(key, lookup(record.config, key, absent)), settled(key, v)) for key, v in where.items())
 
 
 def notes(chosen: Group, others: Sequence[Group]) -> tuple[Remark, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from retable.atomic import json_of, read_bytes
 from retable.config.keys import SCALE, canonical, lookup
+from retable.config.lightning_forms import settled
 from retable.config.stepping import planned_epochs
 from retable.errors import ConfigError, in_one_line
 from retable.experiment.table import Table
@@ -231,7 +232,7 @@ def cells_of(table: Table, config: Mapping[str, Any]) -> list[str]:
     return [
         cell.name
         for cell in table.cells.values()
-        if all(equal(lookup(config, key, absent), value) for key, value in cell.match.items())
+        if all(equal(settled(key, lookup(config, key, absent)), settled(key, v)) for key, v in cell.match.items())
     ]
 
 

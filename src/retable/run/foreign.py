@@ -57,8 +57,7 @@ def _build(config: dict[str, Any], section: str, kind: type) -> Any:
         given = {key: instantiate(v, _convert_="all") if isinstance(v, dict | list) else v for key, v in node.items()}
     except HydraException as error:
         raise ConfigError(f"{section}: {first_line(error)}") from error
-    # A node's name is a label elsewhere; here it may be an argument.
-    return build(given, section, **({"name": node["name"]} if "name" in node else {}))
+    return build(given, section)
 
 
 def _optimizers(config: dict[str, Any], module: pl.LightningModule) -> dict[str, Any]:
