@@ -261,12 +261,11 @@ REFUSED = [
     (
         "task=cifar optimizer.lrr=1",
         "optimizer.lrr: no such key; did you mean optimizer.lr? accepted: optimizer.lr, optimizer.momentum,"
-        " optimizer.name, optimizer.weight_decay",
+        " optimizer.weight_decay",
     ),
     (
         "task=cifar optimizer=adam optimizer.momentum=0.9",
-        "optimizer.momentum: no such key; accepted: optimizer.betas, optimizer.lr, optimizer.name,"
-        " optimizer.weight_decay",
+        "optimizer.momentum: no such key; accepted: optimizer.betas, optimizer.lr, optimizer.weight_decay",
     ),
     ("task=cifar sede=1", f"sede: no such key; did you mean seed? accepted: {TOP}"),
     ("task=cifar modl=cnn", f"modl: no such key; did you mean model? accepted: {TOP}"),

@@ -205,3 +205,11 @@ def test_every_check_speaks_of_a_key_in_conf(compose):
 
 def test_sections_that_are_absent_are_not_checked():
     validate({"seed": 1})
+
+
+def test_the_name_of_an_option_is_not_among_the_keys_that_are_accepted(compose):
+    with pytest.raises(ConfigError) as refused:
+        compose("task=mnist", "optimizer.rate=1")
+    assert str(refused.value).startswith("optimizer.rate: no such key; ")
+    assert "optimizer.lr" in str(refused.value)
+    assert "optimizer.name" not in str(refused.value)

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from retable.config.instead import refusal
+from retable.config.keys import LABELLED
 from retable.errors import shortened
 
 CONFIG_ERRORS = (HydraException, OmegaConfBaseException)
@@ -48,6 +49,7 @@ def _near(key: str, cfg: DictConfig | None) -> str:
     if not isinstance(node, DictConfig):
         node, parent, leaf = cfg, "", key.split(".")[0]
     known = sorted(str(name) for name in node if not str(name).startswith("_") and name != "hydra")
+    known = [name for name in known if name != "name" or parent not in LABELLED]
     prefix = f"{parent}." if parent else ""
     return f"{suggestion(leaf, known, prefix)} accepted: {', '.join(prefix + name for name in known)}"
 
