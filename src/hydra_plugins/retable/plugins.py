@@ -79,8 +79,8 @@ def conventions(settings: Any) -> list[str]:
 
 def _as_overrides(params: Mapping[str, Any]) -> list[str]:
     """hydra.sweeper.params, a mapping of keys, or of nested ones, to values in Hydra's grammar."""
-    nested = OmegaConf.to_container(OmegaConf.create(dict(params)))
-    return [f"{key}={value}" for key, value in flatten(nested).items() if key]
+    plain: Any = OmegaConf.to_container(OmegaConf.create(dict(params)), resolve=True)  # nested ones come as configs
+    return [f"{key}={value}" for key, value in flatten(plain).items() if key]
 
 
 class _Plugin:
