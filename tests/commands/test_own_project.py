@@ -98,6 +98,20 @@ def test_its_task_model_and_experiment_join_the_packaged_ones(project):
     assert "leaves/width" in again.stdout
 
 
+@pytest.mark.parametrize("name", ["mine/exp", "flat"])
+def test_a_table_may_lie_in_a_folder_of_any_name(project, name):
+    own = project / "conf/experiment" / f"{name}.yaml"
+    own.parent.mkdir(exist_ok=True)
+    own.write_text((project / "conf/experiment/leaves/width.yaml").read_text())
+    done = retable(project, "sweep", f"experiment={name}", "logger=none")
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = retable(project, "report", "multirun")
+    assert again.returncode == 0, again.stdout + again.stderr
+    made = (project / f"multirun/tables/{name}/report.md").read_text()
+    assert "missing" not in made
+    assert name in again.stdout
+
+
 def test_one_run(project):
     done = retable(project, "train", "task=leaves", "model.width=2", "logger=none")
     assert done.returncode == 0, done.stdout + done.stderr

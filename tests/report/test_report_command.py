@@ -73,6 +73,15 @@ def test_a_run_belongs_where_its_identity_does(run_sweep, composer, tmp_path):
     assert cells(found, "cifar/dropout") == {"none": [0, 1], "all 0.3": [0, 1, 7]}
 
 
+def test_a_run_by_hand_is_beside_those_of_the_settings_that_it_has(run_sweep, composer, tmp_path):
+    """As a sweep of the experiment takes it for finished, and trains the others alone."""
+    run_sweep("task=cifar", "model.width=8", "dropout=0.3", "dropout.where=all")
+    run_sweep("experiment=cifar/dropout", "model.width=8", only=few(0.0, 0.5))
+    found = tables_of(read_runs([tmp_path]), ["cifar/dropout"], composer=composer)
+    assert cells(found, "cifar/dropout") == {"none": [0], "all 0.3": [0], "all 0.5": [0]}
+    assert found[0][1].notes == ("Set for every run beside the experiment: model.width=8.",)
+
+
 def test_a_shared_run_is_in_both_tables_and_a_baseline_alone_is_no_table(run_sweep, composer, tmp_path):
     run_sweep("experiment=cifar/dropout", only=few(0.0, 0.3))
     runs = read_runs([tmp_path])

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import omegaconf
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.defaults_list import create_defaults_list
@@ -43,7 +44,10 @@ def pretrained(weights: str, *, _root_: Any) -> str:
     return "none" if OmegaConf.select(_root_, "data.source") == "sample" else weights
 
 
-OmegaConf.register_new_resolver("retable.pretrained", pretrained, replace=True)
+# OmegaConf 2.4 has given its registration the name that an older one had, and warns of the one that it has in 2.3.
+_NEWER = tuple(map(int, omegaconf.__version__.split(".")[:2])) >= (2, 4)
+_register = OmegaConf.register_resolver if _NEWER else OmegaConf.register_new_resolver
+_register("retable.pretrained", pretrained, replace=True)
 
 
 @dataclass(frozen=True)

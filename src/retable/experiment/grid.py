@@ -110,7 +110,7 @@ def _table_of(experiment: str, composer: Composer) -> tuple[dict[str, Any], Any]
     table = config.get("table")
     if not isinstance(table, dict) or not isinstance(table.get("grid"), list):
         raise ConfigError(f"experiment={experiment}: its file has no table.grid; accepted: a list of blocks")
-    return table, config.get("seeds")
+    return {"task": config["task"]["name"]} | table, config.get("seeds")
 
 
 def _expand_table(experiment: str, table: dict[str, Any], composer: Composer, path: tuple[str, ...]) -> list[list[str]]:

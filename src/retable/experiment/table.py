@@ -36,7 +36,7 @@ from retable.experiment.shown import Beside, ClassTable, Compare, parse_class_ta
 TABLE_KEYS = (
     *("source", "title", "assumed", "notes", "published_epochs", "grid"),
     *("rows", "columns", "labels", "metrics", "baseline", "ranked", "cells", "claims"),
-    *("class_tables", "pictures", "compare"),
+    *("class_tables", "pictures", "compare", "task"),
 )
 
 
@@ -59,6 +59,7 @@ class Cell:
 @dataclass(frozen=True)
 class Table:
     name: str
+    task: str
     source: str
     title: str
     published_epochs: int
@@ -77,10 +78,6 @@ class Table:
     class_tables: tuple[ClassTable, ...] = ()
     pictures: tuple[Beside, ...] = ()
     compare: tuple[Compare, ...] = ()
-
-    @property
-    def task(self) -> str:
-        return self.name.split("/")[0]
 
 
 def parse_table(data: Any, name: str, origin: str | None = None) -> Table:
@@ -101,6 +98,7 @@ def parse_table(data: Any, name: str, origin: str | None = None) -> Table:
         raise fields.fault("columns", "only with rows; leave both out for a plain list of the cells")
     return Table(
         name=name,
+        task=fields.text("task") if fields.has("task") else name.split("/")[0],
         source=fields.text("source"),
         title=fields.text("title"),
         published_epochs=epochs,
@@ -130,7 +128,10 @@ def load_table(path: Path | str) -> Table:
         raise ConfigError(f"{path}: cannot be read as YAML: {in_one_line(error)}") from None
     if not isinstance(data, Mapping) or not isinstance(data.get("table"), Mapping):
         raise ConfigError(f"{path}: holds no table; accepted is a mapping under the key table")
-    return parse_table(data["table"], name_of(path), str(path))
+    defaults = data.get("defaults")
+    named = [entry for entry in defaults if isinstance(entry, Mapping)] if isinstance(defaults, list) else []
+    task = next((entry["override /task"] for entry in named if "override /task" in entry), None)
+    return parse_table({"task": task} | dict(data["table"]), name_of(path), str(path))
 
 
 def name_of(path: Path | str) -> str:

@@ -205,7 +205,8 @@ class Matcher:
         taken: set[int] = set()
         settings = {number: self.setting(self.records[number]) for number in wanted}
         for setting in dict.fromkeys([(), *settings.values()]):
-            left = [n for n in wanted if n not in taken and (not setting or settings[n] == setting)]
+            # A run without an experiment may have any setting: the same command has taken it for finished.
+            left = [n for n in wanted if n not in taken and (not setting or settings[n] in (setting, ()))]
             points = self.points(name, setting) if left else []
             for number in left:
                 record = self.records[number]
