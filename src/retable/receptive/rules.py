@@ -215,7 +215,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("chunk", "split", "split_with_sizes"), chunks),
     **dict.fromkeys(("dropout", "feature_dropout", "alpha_dropout", "contiguous", "alias", "detach"), same),
     **dict.fromkeys(("channel_shuffle", "clone", "to", "_to_copy", "lift_fresh"), same),
-    **dict.fromkeys(("hardswish", "prelu", "rrelu"), same),
+    # Which torch does not call pointwise, of some in 2.11 the form that writes in place.
+    **dict.fromkeys(("hardswish", "prelu", "rrelu", "threshold", "relu6", "hardtanh", "leaky_relu"), same),
+    **dict.fromkeys(("elu", "celu", "selu"), same),
 }
 
 
