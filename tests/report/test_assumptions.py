@@ -8,7 +8,8 @@ from retable.config.compose import Composer
 from retable.config.keys import lookup
 from retable.errors import ConfigError
 from retable.experiment.grid import expand
-from retable.report.alternatives import Alternative, under
+from retable.experiment.table import load_table
+from retable.report.alternatives import Alternative, Variation, under
 from retable.report.evaluated import evaluate
 from retable.report.markdown import report
 from retable.report.match import tables_of
@@ -200,3 +201,16 @@ def test_a_table_under_its_own_assumptions_alone_says_nothing_of_others(run_swee
     (pair,) = tables_of(read_runs([tmp_path]), ["cifar/activation"], composer=composer)
     found = evaluate(*pair)
     assert (found.variations, found.verdicts[0].under) == ((), "")
+
+
+def test_what_is_nearest_is_said_of_values_with_the_same_cells(composer):
+    """Of two cells of five the mean distance is another thing than of all."""
+
+    def value(size, cells, distance):
+        return Alternative(f"data.batch_size={size}", size == 32, cells, ("holds",), {}, {"val": distance})
+
+    assumption = load_table(composer.path("experiment", "cifar/blocks")).assumptions[3]
+    assert assumption.key == "data.batch_size"
+    whole, part, other = value(32, 5, 3.0), value(64, 2, 1.0), value(100, 5, 4.0)
+    assert Variation(assumption, (whole, part, other)).nearest == {"val": whole}
+    assert Variation(assumption, (whole, part)).nearest == {}  # nothing to compare

@@ -47,10 +47,13 @@ class Variation:
 
     @property
     def nearest(self) -> dict[str, Alternative]:
-        """By metric, the nearest value; only metrics that have a distance under every value that was trained."""
-        run = [one for one in self.values if one.cells]
-        shared = set.intersection(*(set(one.distance) for one in run)) if run else set()
-        names = [name for name in run[0].distance if name in shared] if run else []
+        """By metric, the nearest value: of those trained in the most cells, where these are several, as others'
+        distances are means over other cells. Only metrics that have a distance under each of them."""
+        most = max((one.cells for one in self.values), default=0)
+        run = [one for one in self.values if one.cells == most]
+        if not most or len(run) < 2:
+            return {}
+        names = [name for name in run[0].distance if all(name in one.distance for one in run)]
         return {name: min(run, key=lambda one: one.distance[name]) for name in names}
 
 
