@@ -11,6 +11,7 @@ from retable.experiment.grid import expand
 from retable.experiment.table import load_table
 from retable.report.alternatives import Alternative, Variation, under
 from retable.report.evaluated import evaluate
+from retable.report.html import table_page
 from retable.report.markdown import report
 from retable.report.match import tables_of
 from retable.report.runs import read_runs
@@ -176,6 +177,9 @@ def test_the_page_says_under_which_assumptions_a_claim_holds(run_sweep, composer
     assert "| 32 (assumed) | 3 | holds |" in section
     assert "| 128 | 3 | does not hold |" in section
     assert "Nearest to the published figures: " in section
+    page = table_page(found, tmp_path, "").text
+    assert page.count('<td class="text">all augmentation, dropout 0.3') == 4  # one of each batch size, with its run
+    assert '<td class="text">all augmentation, dropout 0.3, data.batch_size=128</td>' in page
     left = "data.files=[data_batch_2]; data.split_seed=1 and 2; optimizer=adam; model.width=16 and 64"
     assert f"Not trained: {left}; augment.noise.sigma=0.05 and 0.2." in section
 

@@ -63,6 +63,13 @@ def table_page(found: Evaluated, folder: Path, index: str, swept: "Swept | None"
     """
     table, runs = found.table, found.runs
     used = [record for records in runs.cells.values() for record in records]
+    listed = [(cell, record) for cell, records in runs.cells.items() for record in records]
+    listed += [
+        (f"{cell}, {setting}", record)
+        for setting, under in runs.alternatives.items()
+        for cell, records in under.cells.items()
+        for record in records
+    ]
     statuses = Counter(record.status for record in used)
     broken = tuple((relative(Path(one.path), folder), one.reason) for one in runs.broken)
     text = (
@@ -97,9 +104,9 @@ def table_page(found: Evaluated, folder: Path, index: str, swept: "Swept | None"
             markdown=markdown_table(found),
             beside=beside(found, folder),
             pictures=pictures(found, folder),
-            runs=[run_line(found, cell, run, folder) for cell, records in runs.cells.items() for run in records],
+            runs=[run_line(found, cell, run, folder) for cell, run in listed],
             metrics=[heading(metric) for metric in found.metrics],
-            versions=versions(used),
+            versions=versions([run for _, run in listed]),
             statuses=[(status_text(status), count) for status, count in sorted(statuses.items())],
             others=len(runs.others),
         )
