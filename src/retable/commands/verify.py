@@ -123,10 +123,10 @@ def again(
     if epochs is not None:
         config = config | {"trainer": config["trainer"] | {"max_epochs": epochs}}
     with tempfile.TemporaryDirectory() as scratch:
-        target = Path(scratch) / directory.name
+        target, planned = Path(scratch) / directory.name, planned_epochs(config["trainer"]["max_epochs"])
 
         def progress(row: dict[str, Any]) -> None:
-            print(f"epoch {of_planned(row['epoch'], planned_epochs(config['trainer']))}", flush=True)
+            print(f"epoch {of_planned(row['epoch'], planned)}", flush=True)
 
         if ((files.read_result(directory) or {}).get("execution") or {}).get("fused"):
             _train_fused(config, target, on_epoch=progress)  # the same arithmetic, whatever its company was

@@ -274,12 +274,14 @@ def seconds_left(runs: "Sequence[Progress]") -> float | None:
     from retable.run.files import INTERRUPTED, NEW, RUNNING
 
     running = [run for run in runs if run.status == RUNNING]
-    times = epoch_seconds(running) or epoch_seconds(runs)
-    if not times or not running:
+    if not running:  # before any history is read
         return None
     going = [run for run in runs if run.status in (RUNNING, INTERRUPTED, NEW)]
     if not all(run.epochs for run in going):
         return None  # nobody knows how many epochs max_steps or max_time leave
+    times = epoch_seconds(running) or epoch_seconds(runs)
+    if not times:
+        return None
     left = sum(max(0, run.epochs - run.epoch) for run in going)
     return (left * fmean(times) + len(going) * seconds_beside(runs)) / len(running)
 

@@ -1,6 +1,6 @@
 """What a run's `trainer` says of the course of its training: whether single steps matter, how long, by how many."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 # Keys of trainer with the values under which no single step of a training matters.
@@ -56,14 +56,13 @@ def counting_steps(trainer: dict[str, Any]) -> Iterator[str]:
         yield f"trainer.limit_train_batches={limit}"
 
 
-def planned_epochs(trainer: Mapping[str, Any]) -> int | None:
-    """How many epochs a run is to train; None where max_steps, max_time or a rule ends it, whatever their number.
+def planned_epochs(max_epochs: int | None) -> int | None:
+    """How many epochs trainer.max_epochs means; None where max_steps, max_time or a rule ends a run instead.
 
-    >>> planned_epochs({"max_epochs": 20}), planned_epochs({"max_epochs": -1})
+    >>> planned_epochs(20), planned_epochs(-1)
     (20, None)
     """
-    planned = trainer.get("max_epochs")
-    return None if planned == -1 else planned
+    return None if max_epochs == -1 else max_epochs
 
 
 def of_planned(epoch: int, planned: int | None) -> str:

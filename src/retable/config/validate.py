@@ -222,8 +222,6 @@ def validate(config: dict[str, Any]) -> None:
                 raise ConfigError(refusal)
             if key not in known and (section, key) != ("checkpoint", "name"):
                 raise ConfigError(f"{section}.{key}: no such key; accepted: {', '.join(known)}")
-    if "name" in (config.get("dropout") or {}):
-        raise ConfigError("dropout.name: no such key; accepted: p, where, channels")
     for section in ("scheduler", "early_stop"):
         node = config.get(section) or {}
         if node.get("_target_") is None and (unread := [key for key in node if key not in ("name", "_target_")]):

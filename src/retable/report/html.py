@@ -62,8 +62,8 @@ def table_page(found: Evaluated, folder: Path, index: str, swept: "Swept | None"
         swept: where the table is of what varied in a sweep, more of it.
     """
     table, runs = found.table, found.runs
-    used = [record for records in runs.cells.values() for record in records]
     listed = [(cell, record) for cell, records in runs.cells.items() for record in records]
+    used = [record for _, record in listed]
     listed += [
         (f"{cell}, {setting}", record)
         for setting, under in runs.alternatives.items()

@@ -15,12 +15,11 @@ from typing import Any
 
 from retable.config.compose import Composer
 from retable.config.identity import identity, same_run
-from retable.config.keys import CHOOSING, SCALE, is_part_of_a_run, key_of, lookup
-from retable.config.lightning_forms import settled
+from retable.config.keys import CHOOSING, SCALE, is_part_of_a_run, key_of
 from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
-from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, equal
+from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, meets
 from retable.run.files import FINISHED
 
 # May differ between the runs of a group: seeds are averaged, and a table of several precisions says so.
@@ -95,7 +94,7 @@ def tables_of(
     for name in experiments:
         if name not in known:
             raise ConfigError(f"--experiment {name}: no such experiment; accepted: {', '.join(known)}")
-    matcher = Matcher((r for r in runs.records if r.identity and meets(r, where or {})), composer)
+    matcher = Matcher((r for r in runs.records if r.identity and meets(r.config, where or {})), composer)
     wanted = set(map(os.path.realpath, shown))
     found = []
     for name in experiments or known:
@@ -124,11 +123,6 @@ def alternatives(table: Table, chosen: Group, others: Sequence[Group]) -> dict[s
             if group:
                 found[text] = group
     return found
-
-
-def meets(record: RunRecord, where: Mapping[str, Any]) -> bool:
-    absent = object()
-    return all(equal(settled(key, lookup(record.config, key, absent)), settled(key, v)) for key, v in where.items())
 
 
 def notes(chosen: Group, others: Sequence[Group]) -> tuple[Remark, ...]:

@@ -62,8 +62,7 @@ class RunRecord:
     @property
     def planned_epochs(self) -> int | None:
         """How many epochs were asked for; None where nothing says it."""
-        trainer = {"max_epochs": lookup(self.config, "trainer.max_epochs")}
-        planned = self.result.get("config_epochs") or planned_epochs(trainer)
+        planned = self.result.get("config_epochs") or planned_epochs(lookup(self.config, "trainer.max_epochs"))
         return int(planned) if planned else None
 
     @property
@@ -228,12 +227,13 @@ def equal(left: Any, right: Any) -> bool:
 
 def cells_of(table: Table, config: Mapping[str, Any]) -> list[str]:
     """Names of the cells whose match a resolved config meets."""
+    return [cell.name for cell in table.cells.values() if meets(config, cell.match)]
+
+
+def meets(config: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a config has these values, by dotted key, in whatever form Lightning takes them."""
     absent = object()
-    return [
-        cell.name
-        for cell in table.cells.values()
-        if all(equal(settled(key, lookup(config, key, absent)), settled(key, v)) for key, v in cell.match.items())
-    ]
+    return all(equal(settled(key, lookup(config, key, absent)), settled(key, v)) for key, v in wanted.items())
 
 
 def assign(table: Table, runs: Runs) -> Assigned:

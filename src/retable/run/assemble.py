@@ -1,6 +1,5 @@
 """From a config to its parts: data, task, rules. Also how a config is checked before anything runs."""
 
-import inspect
 import math
 import os
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from retable import checks
 from retable.config import precisions
-from retable.config.build import build, target_of
+from retable.config.build import build, parameters, target_of
 from retable.config.keys import is_foreign
 from retable.config.stepping import by_several, planned_epochs
 from retable.errors import ConfigError, first_line, in_one_line
@@ -68,7 +67,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         check_loggers(config, make_callbacks(config, None, Path()))
         make_plugins(config["trainer"])
         make_profiler(config["trainer"], Path())
-        if ddp.is_asked_for(config):
+        if by_several(config["trainer"]):
             ddp.check(config, None)
         return foreign.check(config)
     if config["trainer"]["device"] == "cpu":  # before data are read, which may mean to download them
@@ -86,7 +85,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     task.configure_optimizers()
     if config["trainer"].get("cuda_graph") and not task.fixed_work:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
-    if ddp.is_asked_for(config):
+    if by_several(config["trainer"]):
         ddp.check(config, task)
     _check_shares(config, data)
     make_early_stop(config, task)
@@ -106,7 +105,7 @@ def _work(config: dict[str, Any], data: Any, operations: float) -> dict[str, flo
     trainer, batch = config["trainer"], config["data"]["batch_size"]
     batches = math.ceil(data.counts.get("train", 0) / batch)
     limit = trainer["limit_train_batches"]
-    epochs = planned_epochs(trainer) or math.inf
+    epochs = planned_epochs(trainer["max_epochs"]) or math.inf
     steps = max(1, batches * limit if isinstance(limit, float) else min(batches, limit)) * epochs
     steps = steps if trainer["max_steps"] == -1 else min(steps, trainer["max_steps"])
     step = precision.PASSES * operations * batch
@@ -324,7 +323,7 @@ def make_profiler(node: dict[str, Any], directory: Path) -> profilers.Profiler |
             f"trainer.profiler._target_={named['_target_']}: accepted: a class derived from Lightning's Profiler"
         )
     places = {"dirpath": directory, "filename": "profile"}
-    taken = {key: value for key, value in places.items() if key in inspect.signature(target).parameters}
+    taken = {key: value for key, value in places.items() if key in parameters(target)}
     return build(taken | named, "trainer.profiler")
 
 

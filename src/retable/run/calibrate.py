@@ -82,7 +82,7 @@ def calibrate(config: dict[str, Any]) -> dict[str, float | None]:
 def _whole(trainer: dict[str, Any], steps: float, epoch: float) -> float | None:
     """Seconds of a training whose epochs have so many steps and last so long; None where neither epochs, steps nor time
     end it."""
-    epochs = planned_epochs(trainer) or math.inf
+    epochs = planned_epochs(trainer["max_epochs"]) or math.inf
     if trainer["max_steps"] != -1:
         epochs = min(epochs, trainer["max_steps"] / steps)
     seconds = epochs * epoch

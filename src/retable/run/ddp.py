@@ -27,7 +27,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 from torch import distributed
 
-from retable.config.stepping import DDP, by_several
+from retable.config.stepping import DDP
 from retable.data.loader import mixed_seed
 from retable.errors import ConfigError, RetableError, ending, first_line
 from retable.run import devices, nodes
@@ -45,11 +45,6 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 class LostProcess(RuntimeError):
     """One of the processes that train a run together has ended before the run has."""
-
-
-def is_asked_for(config: dict[str, Any]) -> bool:
-    """Whether a run is trained by several processes."""
-    return by_several(config["trainer"])
 
 
 def check(config: dict[str, Any], task: Task | None) -> None:

@@ -19,6 +19,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from retable import atomic
 from retable.config.identity import identity
 from retable.config.keys import is_foreign
+from retable.config.stepping import by_several
 from retable.errors import RetableError
 from retable.models import plain_numpy
 from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign_train, lease, precision, steps
@@ -146,7 +147,7 @@ def _execute(
     config = _with_precision(config, devices.precision(config["trainer"]["precision"], kind, capabilities))
     facts.reset_peak_memory(kind)
     meeting = None
-    if ddp.is_asked_for(config):
+    if by_several(config["trainer"]):
         meeting = ddp.Meeting(ddp.first_environment(config))  # before anything else, as other nodes wait for it
     if is_foreign(config):
         hooks = {"on_epoch": on_epoch, "on_chunk": on_chunk, "should_interrupt": should_interrupt}
@@ -185,7 +186,7 @@ def _execute(
         on_epoch=on_epoch,
         early_stop=make_early_stop(config, task),
         keep_best=kept["best"],
-        every=checkpoints.interval(kept.get("every", "auto"), kind, alone=not ddp.is_asked_for(config)),
+        every=checkpoints.interval(kept.get("every", "auto"), kind, alone=not by_several(config["trainer"])),
         asked=should_interrupt,
     )
     callbacks = make_callbacks(config, task, directory)

@@ -219,7 +219,7 @@ def execute_logged(config: dict[str, Any], directory: Path, **hooks: Any) -> dic
 def _execute(config: dict[str, Any], directory: Path) -> None:
     import_all()
     _use_threads(config)
-    progress = _Progress(planned_epochs(config["trainer"]), directory)
+    progress = _Progress(planned_epochs(config["trainer"]["max_epochs"]), directory)
     words = "\nStopping; the checkpoint of the last epoch is kept. Once more: stop at once."
     with _interruptible(sys.exit, words) as asked:
         try:

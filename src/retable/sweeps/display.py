@@ -72,7 +72,7 @@ class Clock:
 
     def __init__(self, runs: list[Run]) -> None:
         self.start = time.monotonic()
-        self._left = {run.directory: _number(planned_epochs(run.config["trainer"])) for run in runs}
+        self._left = {run.directory: _number(planned_epochs(run.config["trainer"]["max_epochs"])) for run in runs}
         self._begun: dict[Any, tuple[float, float]] = {}
         self._started: dict[Any, float] = {}
         self._measured: dict[Any, float] = {}  # seconds of a run that were counted as epochs
@@ -253,9 +253,8 @@ class Display:
         """How far a run is, its loss, the task's own metric after its last epoch, and how long it has left."""
         if not event:
             return "starting"
-        text = f"epoch {of_planned(event['epoch'], event['epochs'])}" + (
-            f" +{event['steps']} steps" if event.get("steps") else ""
-        )
+        text = f"epoch {of_planned(event['epoch'], event['epochs'])}"
+        text += f" +{event['steps']} steps" if event.get("steps") else ""
         text += f"  loss {event['loss']:.4f}" if event.get("loss") is not None else ""
         text += "".join(f"  {name} {value:.4f}" for name, value in (event.get("score") or {}).items())
         left = self.clock.left_of(run)

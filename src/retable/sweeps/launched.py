@@ -21,7 +21,7 @@ from retable.run.result import describe, write_failure
 from retable.run.single import Stopped
 from retable.sweeps.plan import Plan, Run
 from retable.sweeps.pool import Outcome, StopRules
-from retable.sweeps.session import check_in_worker, prepare
+from retable.sweeps.session import check_in_worker, handling, prepare
 from retable.sweeps.store import status_of
 
 _AGAIN = 60.0  # seconds after which jobs that have not stopped are told again: as they start they may not listen
@@ -54,13 +54,16 @@ class _Launched:
         self.launched = 0
 
     def train(self) -> Outcome:
+        signals = _Signals()
         try:
-            with _Signals() as signals:
+            with handling(dict.fromkeys((signal.SIGTERM, signal.SIGUSR1), signals.stop)):
                 while self.batches and not self.outcome.stopped_by and not signals.asked:
                     self._try(self.batches.popleft(), signals)
                 self.outcome.interrupted = signals.asked
         except KeyboardInterrupt:
             self.outcome.interrupted = True
+        finally:
+            signals.over.set()
         return self.outcome
 
     def _try(self, batch: list[Run], signals: "_Signals") -> None:
@@ -123,26 +126,14 @@ class _Launched:
 
 class _Signals:
     """Passes SIGTERM, and SLURM's SIGUSR1, on to what the launcher has started, and lets that end; a second one leaves
-    at once. Ctrl-C of a terminal reaches all of them by itself."""
+    at once. Ctrl-C of a terminal reaches all of them by itself. over: set once nothing is left to be told."""
 
     def __init__(self) -> None:
         self.asked = False
         self._others = set(_children())
-        self._old: dict[int, Any] = {}
-        self._over = threading.Event()
+        self.over = threading.Event()
 
-    def __enter__(self) -> "_Signals":
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            with contextlib.suppress(ValueError):  # not in the main thread: the caller handles signals
-                self._old[number] = signal.signal(number, self._stop)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        for number, handler in self._old.items():
-            signal.signal(number, handler)
-
-    def _stop(self, number: int, frame: FrameType | None) -> None:
+    def stop(self, number: int, frame: FrameType | None) -> None:
         started = set(_children()) - self._others
         if self.asked or not started:
             _tell(started)
@@ -154,7 +145,7 @@ class _Signals:
     def _keep_telling(self) -> None:
         while True:
             _tell(set(_children()) - self._others)
-            if self._over.wait(_AGAIN):
+            if self.over.wait(_AGAIN):
                 return
 
 

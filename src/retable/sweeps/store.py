@@ -85,7 +85,7 @@ def _read_stated(directory: Path) -> dict[str, Any] | str:
         return run
     kept = {key: run.get(key) for key in ("identity", "fingerprint", "task")}
     asked = [text for text in map(str, run.get("overrides", [])) if text.startswith("experiment=")]
-    return kept | {"asked": asked, "epochs": planned_epochs({"max_epochs": lookup(run, "config.trainer.max_epochs")})}
+    return kept | {"asked": asked, "epochs": planned_epochs(lookup(run, "config.trainer.max_epochs"))}
 
 
 def _read_state(directory: Path) -> tuple[str, str]:

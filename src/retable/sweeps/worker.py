@@ -119,7 +119,7 @@ class Worker:
             with output():
                 try:
                     config = files.read_run(directory)["config"]
-                    progress = _Progress(self, str(directory), planned_epochs(config["trainer"]))
+                    progress = _Progress(self, str(directory), planned_epochs(config["trainer"]["max_epochs"]))
                     result = execute.execute(
                         config,
                         directory,
