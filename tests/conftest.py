@@ -29,6 +29,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _own_environment(_own_cache: None) -> Generator[None, None, None]:
+    """What a test leaves in the environment (Lightning: MASTER_ADDR, one of SLURM's nodes) misleads no later test."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of the real sets; tests that need it are skipped without one."""
