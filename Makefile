@@ -33,7 +33,7 @@ QUICK_receptive := --top 3 --stride 32
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-pythons compose-pythons test-lowest test-integrations test-pages test-browser test-slow test-slow-short test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
+.PHONY: help install demo test test-pythons compose-pythons sweep-pythons test-lowest test-integrations test-pages test-browser test-slow test-slow-short test-faults test-cluster fuzz test-gpu sweep-cifar sweep-mnist sweep-seg $(SEG:%=sweep-%) sweep-detect \
 	sweep-receptive sweep-all view tensorboard docs lint format clean
 
 help: ## List the targets
@@ -63,6 +63,9 @@ test-pythons: ## Run the fast tests on each of PYTHONS that is installed, in .ve
 
 compose-pythons: install ## Compose all of conf/ on each of PYTHONS that is installed and by Hydra's pre-release (23 MB each)
 	$(PY) -m tests.composed --pythons $(PYTHONS) --next
+
+sweep-pythons: install ## Sweep and make a table on each of PYTHONS that is installed: the same figures (1.5 GB each for a minute)
+	$(PY) -m tests.swept --pythons $(PYTHONS)
 
 test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml allows, in .venv-lowest (5.5 GB)
 	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
