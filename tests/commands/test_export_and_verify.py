@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from retable import cli
-from retable.commands.verify import compared
+from retable.commands.verify import again, compared
+from retable.errors import DataError
 from retable.run import files
 from retable.run.execute import execute
 from tests.report.test_receptive_page import STUDY
@@ -92,6 +93,43 @@ def test_where_a_verification_is_among_epochs_that_something_else_may_end(compos
         capsys.readouterr()
         cli.main(["verify", str(directory)])
         assert shown in capsys.readouterr().out
+
+
+def trained(config, directory):
+    kept = {key: value for key, value in config.items() if key not in ("sweep", "table", "seeds", "resume")}
+    directory.mkdir()
+    run = {"name": "a", "task": "mnist", "config": kept, "overrides": []}
+    (directory / files.RUN).write_text(json.dumps(run))
+    return execute(kept, directory)
+
+
+@pytest.mark.parametrize("scheduler", ["one_cycle", "warmup_cosine"])
+def test_the_first_epochs_have_the_whole_trainings_learning_rates(compose, tmp_path, capsys, scheduler):
+    words = ("task=mnist", "model.width=2", "trainer.max_epochs=3", "trainer.limit_train_batches=4")
+    trained(compose(*words, f"scheduler={scheduler}"), tmp_path / "run")
+    capsys.readouterr()
+    cli.main(["verify", str(tmp_path / "run"), "--epochs", "2"])
+    assert re.search(r"the same, bit for bit: \d+ figures of 2 epochs", capsys.readouterr().out)
+
+
+def test_a_run_that_a_time_ended_is_compared_in_its_whole_epochs(compose, tmp_path, capsys):
+    words = ("task=mnist", "data.fraction=0.2", "model.width=2", "trainer.max_epochs=-1", "scheduler=step")
+    result = trained(compose(*words, "trainer.max_time={seconds: 2}"), tmp_path / "run")
+    rows = files.read_history(tmp_path / "run" / files.HISTORY)
+    whole = result["step"] // 13
+    assert (whole >= 1, rows[0]["step"]) == (True, 13)
+    capsys.readouterr()
+    cli.main(["verify", str(tmp_path / "run")])
+    assert re.search(rf"the same, bit for bit: \d+ figures of {whole} epochs", capsys.readouterr().out)
+
+
+def test_a_run_that_a_time_ended_within_its_first_epoch(compose, tmp_path):
+    trained(compose("task=mnist", "data.fraction=0.2", "model.width=2", "trainer.max_steps=5"), tmp_path / "run")
+    run = json.loads((tmp_path / "run" / files.RUN).read_text())
+    run["config"]["trainer"] |= {"max_time": "00:00:00:01", "max_steps": -1}
+    (tmp_path / "run" / files.RUN).write_text(json.dumps(run))
+    with pytest.raises(DataError, match=r"run: trainer.max_time ended it within its first epoch; accepted: a longer"):
+        again(tmp_path / "run")
 
 
 def test_another_figure_is_found(exported, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import itertools
 import math
 import tempfile
 from collections.abc import Sequence
@@ -95,6 +96,8 @@ def again(
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """A run's history, and the one that its recorded config gives now; the first `epochs` of both.
 
+    Of a run that trainer.max_time may have ended, the epochs that it trained to their end.
+
     What an exported run leaves out (where data lie, which device) is as it is set here, and so is the cache, which is
     never a folder that somebody else's run names.
 
@@ -120,21 +123,37 @@ def again(
     cache = {"cache": locations["cache"]} if "cache" in locations else {}
     config = {"logger": defaults["logger"]} | config | {"data": locations | config["data"] | cache}
     files.check(config, directory / files.RUN)
-    if epochs is not None:
-        config = config | {"trainer": config["trainer"] | {"max_epochs": epochs}}
+    old = files.read_history(directory / files.HISTORY)
+    planned, until = planned_epochs(config["trainer"]["max_epochs"]), epochs
+    if config["trainer"].get("max_time") is not None:  # no two runs come equally far in a time
+        config = config | {"trainer": config["trainer"] | {"max_time": None}}
+        if planned is None or old[-1]["epoch"] < planned:
+            whole = _whole_epochs(old)
+            until = min(whole, until or whole)
     with tempfile.TemporaryDirectory() as scratch:
-        target, planned = Path(scratch) / directory.name, planned_epochs(config["trainer"]["max_epochs"])
+        target, done = Path(scratch) / directory.name, []
 
         def progress(row: dict[str, Any]) -> None:
+            done.append(row["epoch"])
             print(f"epoch {of_planned(row['epoch'], planned)}", flush=True)
 
+        # Interrupted, not given fewer epochs: the schedule of the learning rate may depend on how many there are.
+        hooks = {"on_epoch": progress, "should_interrupt": lambda: until is not None and until in done}
         if ((files.read_result(directory) or {}).get("execution") or {}).get("fused"):
-            _train_fused(config, target, on_epoch=progress)  # the same arithmetic, whatever its company was
+            _train_fused(config, target, **hooks)  # the same arithmetic, whatever its company was
         else:
-            execute(config, target, on_epoch=progress)
+            execute(config, target, **hooks)
         new = files.read_history(target / files.HISTORY)
-    old = files.read_history(directory / files.HISTORY)
-    return (old, new) if epochs is None else (_without_test(old[: len(new)]), _without_test(new))
+    if until == 1 and old[-1]["step"] < new[-1]["step"]:
+        raise DataError(f"{directory}: trainer.max_time ended it within its first epoch; accepted: a longer run")
+    return (old, new) if until is None else (_without_test(old, until), _without_test(new, until))
+
+
+def _whole_epochs(rows: list[dict[str, float]]) -> int:
+    """How many epochs were trained to their end."""
+    steps = [0.0, *(row["step"] for row in rows if row["epoch"] > 0)]
+    lengths = [later - earlier for earlier, later in itertools.pairwise(steps)]
+    return len(lengths) - (bool(lengths) and lengths[-1] < lengths[0])
 
 
 def compared(old: list[dict[str, float]], new: list[dict[str, float]], cell: Sequence[Path]) -> tuple[str, bool]:
@@ -171,6 +190,7 @@ def _both_are_nan(was: float, now: float | None) -> bool:
     return now is not None and math.isnan(was) and math.isnan(now)
 
 
-def _without_test(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Rows without the metrics of the test set, which the last epoch alone has."""
+def _without_test(rows: list[dict[str, float]], until: float) -> list[dict[str, float]]:
+    """Rows of the first epochs, without the metrics of the test set, which a run's last epoch alone has."""
+    rows = [row for row in rows if row["epoch"] <= until]
     return [{key: value for key, value in row.items() if not key.startswith("test/")} for row in rows]
