@@ -237,3 +237,11 @@ def test_a_name_that_is_too_long_keeps_what_tells_a_sweeps_runs_apart(compose):
     short = [compose("data.fraction=0.5", f"dropout={p}") for p in (0.2, 0.3)]
     wanted = ["data.fraction-0.5__dropout-0.2__seed-0", "data.fraction-0.5__dropout-0.3__seed-0"]
     assert [run_name(run, None, (), shared_deviations(short)) for run in short] == wanted
+
+
+@pytest.mark.parametrize("option", ["cpu", "gpu", "ddp", "ddp_sim"])
+def test_where_a_run_is_trained_is_no_part_of_its_name(compose, option):
+    plain, there = compose(), compose(f"trainer={option}")
+    assert run_name(there) == run_name(plain) == "default__seed-0"
+    assert identity(there.config) == identity(plain.config)
+    assert there.config["trainer"] != plain.config["trainer"]

@@ -66,6 +66,10 @@ REFUSED = {
     "scheduler=step scheduler.step_size=0": "scheduler.step_size=0: accepted: a whole number of at least 1",
     "scheduler=step scheduler.step_size=a": "scheduler.step_size=a: accepted: a whole number of at least 1",
     "scheduler=step scheduler.gamma=0": "scheduler.gamma=0: accepted: a number in (0, inf)",
+    "scheduler=cosine trainer.max_epochs=-1 trainer.max_steps=9": (
+        "scheduler.T_max=-1: it follows trainer.max_epochs=-1, which is no length; accepted: a whole"
+        " number of at least 1"
+    ),
     "scheduler=cosine scheduler.T_max=0": "scheduler.T_max=0: accepted: a whole number of at least 1",
     "scheduler=plateau scheduler.factor=1": "scheduler.factor=1: accepted: a number in (0, 1)",
     "scheduler=plateau scheduler.patience=-1": "scheduler.patience=-1: accepted: a whole number of at least 0",

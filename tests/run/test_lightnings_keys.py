@@ -338,6 +338,8 @@ def test_several_such_forms_make_the_name_of_their_own():
         (("trainer.max_time=null",), None),
         (("trainer.max_time=00:00:05:00",), "00:00:05:00"),
         (("trainer.max_time={hours:1}",), "00:01:00:00"),
+        (("trainer.max_time={minutes:5}",), "00:00:05:00"),
+        (("trainer.max_time.hours=2",), "00:02:00:00"),
     ],
 )
 def test_such_forms_in_a_file_of_ones_own(tmp_path, monkeypatch, typed, kept):
@@ -387,7 +389,10 @@ def test_training_that_time_or_a_rule_ends(compose, tmp_path):
         " early_stop=... or callbacks=early_stopping"
     )
     cosine = compose(*words, "trainer.max_steps=30", "scheduler=cosine")
-    assert refusal(cosine) == "scheduler.T_max=-1: accepted: a whole number of at least 1"
+    assert refusal(cosine) == (
+        "scheduler.T_max=-1: it follows trainer.max_epochs=-1, which is no length; accepted: a whole number of at least"
+        " 1"
+    )
 
 
 def test_a_mean_from_a_share_of_the_epochs_wants_their_number(compose, tmp_path):

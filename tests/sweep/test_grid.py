@@ -140,6 +140,12 @@ def test_glob_over_experiments(composer):
     [
         (["task=cifar", "seeds=0"], "seeds=0: accepted: a number of seeds (3 is 0, 1, 2), or a list like [0,7]"),
         (["task=cifar", "seeds=0,7"], "seeds=0,7: accepted: a number of seeds (3 is 0, 1, 2), or a list like [0,7]"),
+        (["task=cifar", "sweep.dir=a,b"], "sweep.dir=a,b: a sweep has one; accepted: one value"),
+        (
+            ["task=cifar", "sweep.workers=choice(1,2)"],
+            "sweep.workers=choice(1,2): a sweep has one; accepted: one",
+        ),
+        (["task=cifar", "table.name=a,b"], "table.name=a,b: a sweep has one; accepted: one value"),
         (["task=cifar", "seeds=3", "seed=1"], "seeds=3: seed= is given, too; accepted: one of them"),
         (["task=cifar", "optimizer.lr=interval(0,1)"], "optimizer.lr=interval(0,1): accepted: a discrete sweep"),
         (["experiment=glob(nope/*)"], "experiment=glob(nope/*): no such experiment; accepted: brain/"),

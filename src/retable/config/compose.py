@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 
 from retable.config import lightning_forms
 from retable.config.folders import config_dir, project_folders
-from retable.config.keys import CHOOSING, LABELLED, STEERING, below, flatten, lookup
+from retable.config.keys import CHOOSING, LABELLED, PLACES, STEERING, below, flatten, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import override_text, translate
 from retable.errors import ConfigError
@@ -160,6 +160,8 @@ class Composer:
                 _check_added(override, raw)
         before = {section: raw[section].get("_target_") for section in _BUILT if raw.get(section) is not None}
         try:
+            for key in lightning_forms.FORMS.keys() & {o.key_or_group for o in values if isinstance(o.value(), dict)}:
+                OmegaConf.update(raw, key, None)  # a mapping stands in place of a file's, of which it is no part
             ConfigLoaderImpl._apply_overrides_to_config(values, raw)
             given = {k: v for o in values if not o.is_delete() for k, v in flatten(o.value(), o.key_or_group).items()}
             retargeted = [s for s, t in before.items() if given.get(f"{s}._target_", t) != t]
@@ -172,7 +174,8 @@ class Composer:
         unresolved, defaults, deviations = self._reference(choices)
         resolved = flatten(config)
         for key in defaults:
-            replaced = not isinstance(lookup(config, key.rpartition(".")[0], {}), dict)  # e.g. a mapping by null
+            parent = key.rpartition(".")[0]  # may be replaced as a whole, e.g. a mapping by null
+            replaced = parent in lightning_forms.FORMS or not isinstance(lookup(config, parent, {}), dict)
             if below(key, _NEEDED) and lookup(config, key, missing) is missing and not replaced:
                 raise ConfigError(f"~{key}: cannot be left out; accepted: {key}=<value>")
         for key in _differences(OmegaConf.to_container(raw), unresolved):
@@ -229,7 +232,7 @@ class Composer:
         """The task's defaults under the same choices, flat, unresolved and resolved; and the choices not its own."""
         task = choices["task"]
         _, own = self._merge((f"task={task}",))
-        own_groups = {g: c for g, c in choices.items() if g not in CHOOSING and c is not None}
+        own_groups = {g: c for g, c in choices.items() if g not in CHOOSING and c is not None and (g, c) not in PLACES}
         changed = {group: choice for group, choice in own_groups.items() if own.get(group) != choice}
         files = (f"task={task}", *(override_text(group, choice) for group, choice in changed.items()))
         if files not in self._references:

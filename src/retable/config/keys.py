@@ -50,6 +50,9 @@ _SHOWING += ("ModelSummary", "RichModelSummary", "ThroughputMonitor")
 # Groups that only say which of the other keys are meant.
 CHOOSING = ("experiment", "task", "debug", "local", "hydra")
 
+# Options that set nothing but where a run is trained, which is no part of what it is.
+PLACES = {("trainer", option) for option in ("cpu", "gpu", "ddp", "ddp_sim")}
+
 
 def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """Keys that differ between settings, or that only some of them have, in order of appearance; None is a value.

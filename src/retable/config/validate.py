@@ -65,6 +65,13 @@ def _max_epochs(key: str, value: object) -> None:
         checks.integer(key, value, 1)
 
 
+def _cosine(key: str, value: object) -> None:
+    if value == -1:  # conf/scheduler/cosine.yaml
+        accepted = "it follows trainer.max_epochs=-1, which is no length; accepted: a whole number of at least 1"
+        raise ValueError(f"{key}={value}: {accepted}")
+    checks.integer(key, value, 1)
+
+
 def _profiler(key: str, value: object) -> None:
     if not isinstance(value, dict) or "_target_" not in value:
         checks.one_of(key, value, (None, "simple", "advanced", "pytorch"))
@@ -116,7 +123,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "optimizer.momentum": lambda k, v: checks.number(k, v, 0, 1, open_high=True),
     "optimizer.betas": _betas,
     "scheduler.interval": lambda k, v: checks.one_of(k, v, ("epoch", "step")),
-    "scheduler.T_max": lambda k, v: checks.integer(k, v, 1),
+    "scheduler.T_max": _cosine,
     "scheduler.eta_min": lambda k, v: checks.number(k, v, 0),
     "scheduler.step_size": lambda k, v: checks.integer(k, v, 1),
     "scheduler.gamma": lambda k, v: checks.number(k, v, 0, open_low=True),

@@ -18,12 +18,14 @@ from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import HydraException
 
 from retable.config.compose import Composer
+from retable.config.keys import below
 from retable.config.overrides import override_text
 from retable.errors import ConfigError
 from retable.experiment.assumptions import parse_assumed
 from retable.experiment.fields import Fields
 
 MOST = 100_000  # runs of a sweep: more are a slip of the keyboard
+_SHARED = ("sweep", "table", "output", "resume", "trust")
 
 
 @dataclass
@@ -55,6 +57,9 @@ def expand(arguments: Sequence[str], composer: Composer) -> Grid:
         for o in parsed
     }
     swept = [key for key, values in choices.items() if len(values) > 1]
+    for override in parsed:
+        if override.get_key_element() in swept:
+            refuse_of_a_sweep(override)
     experiments = [text.partition("=")[2] for text in choices.pop("experiment", ["experiment=null"])]
     seeds = choices.pop("seeds", None) or choices.pop("+seeds", None) or choices.pop("++seeds", None)
     if seeds and len(seeds) > 1:
@@ -77,6 +82,12 @@ def expand(arguments: Sequence[str], composer: Composer) -> Grid:
                 grid.points += points
                 grid.owners += [experiment if named else None] * len(points)
     return grid
+
+
+def refuse_of_a_sweep(override: Override) -> None:
+    """Raises: ConfigError for several values of a key that all runs of a sweep share, such as where they are kept."""
+    if below(override.key_or_group, _SHARED):
+        raise ConfigError(f"{override.input_line}: a sweep has one; accepted: one value")
 
 
 def _alternatives(experiment: str, table: dict[str, Any], choices: dict[str, list[str]]) -> list[dict[str, list[str]]]:

@@ -16,6 +16,7 @@ from retable.config.compose import Composer
 from retable.config.keys import differing, key_of
 from retable.config.overrides import override_text
 from retable.errors import ConfigError
+from retable.experiment.grid import refuse_of_a_sweep
 from retable.run import devices, files
 from retable.sweeps import results, store
 from retable.sweeps.finish import failures
@@ -111,6 +112,7 @@ def _space(arguments: Sequence[str], composer: Composer) -> tuple[list[str], lis
             raise ConfigError(f"{text}: hydra/sweeper=optuna trains one run a trial; accepted: seed=0")
         parsed = composer.parse([text])
         if parsed and parsed[0].is_sweep_override():
+            refuse_of_a_sweep(parsed[0])
             space += parsed
         else:
             fixed.append(text)
