@@ -55,11 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _complete(words: list[str]) -> None:
     """Hydra's completion for a shell: `eval "$(retable -sc install=bash)"`, then keys, groups and commands."""
     from retable.config import completion
-    from retable.config.compose import Composer
     from retable.main import main as train
 
     names = [*TRAINING, *(command.__name__.rpartition(".")[2] for command in COMMANDS)]
-    if completion.prepare(Composer(), names):
+    if completion.prepare(names):
         sys.argv = ["retable", *words]
         train()
 

@@ -39,7 +39,7 @@ def main() -> None:
     with lasting_output(), ending_the_program(), lazy_help_accepted():
         sys.argv[1:] = folders.note(sys.argv[1:])
         _refuse_unknown_keys_of_hydra(sys.argv[1:])
-        if completion.is_asked_for(sys.argv[1:]) and not completion.prepare(Composer()):
+        if completion.is_asked_for(sys.argv[1:]) and not completion.prepare():
             return
         sys.argv[1:] = _with_task(translate(sys.argv[1:]))
         _prefer_own_sweeper()

@@ -58,6 +58,21 @@ def test_keys_options_and_commands(completed, line, words):
     assert completed(line) == words
 
 
+@pytest.mark.parametrize("option", ["--config-dir", "-cd", "--config-path"])
+def test_options_of_a_folder_that_the_line_names(completed, tmp_path, monkeypatch, option):
+    folder = tmp_path / "theirs"
+    (folder / "dropout").mkdir(parents=True)
+    (folder / "dropout/noisy.yaml").write_text("p: 0.4\n")
+    (folder / "experiment").mkdir()
+    (folder / "experiment/mine.yaml").write_text("# @package _global_\ndefaults: [{override /task: mnist}]\n")
+    monkeypatch.setenv("RETABLE_CONF", "")  # so that it is as it was afterwards
+    named = f"retable train {option} {folder}"
+    assert completed(f"{named} task=mnist dropout=no") == ["dropout=noisy", "dropout=none"]
+    assert completed(f"{named} experiment=mi") == ["experiment=mine"]
+    assert completed(f"retable train {option} ") == []  # names of files, which the shell knows
+    assert completed(f"retable train {option} {folder}/nowhere task=mn") == ["task=mnist"]
+
+
 def test_all_commands_are_offered(completed):
     assert {"train", "sweep", "report", "status", "init"} <= set(completed("retable "))
 

@@ -1,11 +1,14 @@
 """What a shell has typed so far, as Hydra's completion takes it."""
 
+import contextlib
 import os
 from collections.abc import Collection, Sequence
 from pathlib import PurePath
 
+from retable.config import folders
 from retable.config.compose import Composer
 from retable.config.overrides import translate
+from retable.errors import ConfigError
 
 _LINE = "COMP_LINE"  # what bash, zsh and fish say the line is
 _EXPERIMENT = "experiment="
@@ -16,11 +19,12 @@ def is_asked_for(words: Sequence[str]) -> bool:
     return bool({"-sc", "--shell-completion"} & set(words))
 
 
-def prepare(composer: Composer, commands: Collection[str] = ()) -> bool:
+def prepare(commands: Collection[str] = ()) -> bool:
     """Have Hydra complete the keys of a line in which no task is chosen, or a command of `retable` stands.
 
+    Where no task is chosen the keys of the first one are shown. Options of the folders that the line names are offered.
+
     Args:
-        composer: knows the tasks, of which the first one's keys are shown where none is chosen, and the experiments.
         commands: those of `retable` that Hydra's grammar does not know; their names are completed here.
 
     Returns:
@@ -42,6 +46,11 @@ def prepare(composer: Composer, commands: Collection[str] = ()) -> bool:
             return False  # the shell completes names of files
         rest = (["-m"] if command == "sweep" else []) + rest
     last = [] if new or not rest else [rest.pop()]
+    if rest[-1:] and rest[-1] in (*folders.PATH, *folders.DIR):
+        return False  # the shell completes names of files
+    with contextlib.suppress(ConfigError):  # which the command itself will say
+        rest = folders.note(rest)
+    composer = Composer()
     if last and last[0].startswith(_EXPERIMENT):  # Hydra does not look into a group's folders
         options = (f"{_EXPERIMENT}{name}" for name in composer.options("experiment"))
         print(" ".join(option for option in options if option.startswith(last[0])))

@@ -10,6 +10,7 @@ from pathlib import Path
 from retable.errors import ConfigError
 
 CONF_VARIABLE = "RETABLE_CONF"  # folders beside the package's, as PATH lists them; the command line adds to it
+PATH, DIR = ("--config-path", "-cp"), ("--config-dir", "-cd")  # options of Hydra's that name a folder
 
 _SEARCHPATH = re.compile(r"\+{0,2}hydra\.searchpath=\[?(.*?)\]?", re.DOTALL)
 
@@ -43,9 +44,9 @@ def note(words: Sequence[str]) -> list[str]:
         ConfigError: for a folder that is not there, and for `--config-name`, as there is one configuration.
     """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--config-path", "-cp", action="append", default=[])
+    parser.add_argument(*PATH, action="append", default=[])
     parser.add_argument("--config-name", "-cn", default="config")
-    parser.add_argument("--config-dir", "-cd", action="append", default=[])
+    parser.add_argument(*DIR, action="append", default=[])
     found, rest = parser.parse_known_args(list(words))
     if found.config_name not in ("config", "config.yaml"):
         raise ConfigError(
