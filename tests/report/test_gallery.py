@@ -58,6 +58,23 @@ def value(run, name, metrics, epoch=None):
     return (found[0] - found[1] if "difference" in metric else fmean(found)) * scale
 
 
+def of_the_table(page):
+    """The finished runs that a page lists under the table's own assumptions, by cell, and the figures of each."""
+    cells = experiment(page)["cells"]
+    return {cell: runs for cell, runs in runs_on(page).items() if cell in cells}
+
+
+def of_alternatives(page):
+    """Those under other assumptions: (key, value) -> cell -> runs."""
+    cells, found = experiment(page)["cells"], {}
+    for label, runs in runs_on(page).items():
+        if label not in cells:
+            cell, _, setting = label.rpartition(", ")
+            key, _, text = setting.partition("=")
+            found.setdefault((key, yaml.safe_load(text)), {})[cell] = runs
+    return found
+
+
 def runs_on(page):
     """The finished runs that a page lists, by cell, from its links; and the figures that it gives of each."""
     text = (page / "index.html").read_text()
@@ -85,9 +102,8 @@ def test_there_are_pages():
 def test_every_figure_is_what_the_runs_recorded(page):
     table = experiment(page)
     metrics = {name: metric for name, metric in table["metrics"].items() if metric.get("shown", True)}
-    runs = runs_on(page)
+    runs = of_the_table(page)
     assert runs
-    assert set(runs) <= set(table["cells"])
     shown = list(csv.DictReader((page / "report.csv").open()))
     assert [(line["cell"], line["metric"]) for line in shown if line["cell"] == shown[0]["cell"]] == [
         (shown[0]["cell"], name) for name in metrics
@@ -121,11 +137,21 @@ def test_every_figure_is_what_the_runs_recorded(page):
 def test_the_html_page_has_the_same_figures(page):
     table = experiment(page)
     metrics = [name for name, metric in table["metrics"].items() if metric.get("shown", True)]
-    for cell, runs in runs_on(page).items():
+    assumed = {key: entry[key] for entry in table.get("assumed", []) if isinstance(entry, dict) for key in entry}
+    listed = [({}, cell, runs) for cell, runs in of_the_table(page).items()]
+    for setting, cells in of_alternatives(page).items():
+        listed += [(dict([setting]), cell, runs) for cell, runs in cells.items()]
+    for given, cell, runs in listed:
         for folder, figures in runs:
             config = json.loads((folder / "run.json").read_text())["config"]
             wanted = table["cells"][cell]["match"]
             assert {key: at(config, key) for key in wanted} == wanted
+            settings = {key: value for key, value in assumed.items() if key not in ("or", "note")} | given
+            named = {key: at(config, key) for key in settings}
+            named = {key: value["name"] if isinstance(value, dict) else value for key, value in named.items()}
+            assert {key: value for key, value in named.items() if key not in wanted} == {
+                key: value for key, value in settings.items() if key not in wanted
+            }
             own = [value(folder, name, table["metrics"]) for name, text in zip(metrics, figures, strict=False) if text]
             figures = [text for text in figures[: len(metrics)] if text]
             assert all(map(equal, own, map(float, figures))), (cell, own, figures)
@@ -138,13 +164,46 @@ def test_the_html_page_has_the_same_figures(page):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if (page / "epochs.csv").exists()])
 def test_every_epoch_is_what_the_runs_recorded(page):
-    table, runs = experiment(page), runs_on(page)
+    table, runs = experiment(page), of_the_table(page)
     for line in csv.DictReader((page / "epochs.csv").open()):
         if line["mean"]:
             values = [
                 value(run, line["metric"], table["metrics"], float(line["epoch"])) for run, _ in runs[line["cell"]]
             ]
             assert equal(float(line["mean"]), fmean(values))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_what_an_assumption_moves_is_what_the_runs_recorded(page):
+    """Of each metric the mean change over the cells that were trained both ways, and the mean distance from the
+    published figures."""
+    table, base, alternatives = experiment(page), of_the_table(page), of_alternatives(page)
+    lines = (page / "report.md").read_text().partition("## Under other assumptions")[2].splitlines()
+    rows = {}
+    for line in lines:
+        words = [word.strip() for word in line.strip("|").split("|")]
+        if len(words) < 3 or set(words[0]) == {"-"}:
+            continue
+        if words[1] == "cells":
+            header = words
+        else:
+            rows[header[0], yaml.safe_load(words[0].removesuffix("(assumed)"))] = dict(zip(header, words, strict=True))
+    assert {setting for setting, row in rows.items() if row["cells"] != "0"} >= set(alternatives)
+    for setting, cells in alternatives.items():
+        row = rows[setting]
+        assert row["cells"] == str(len(cells))
+        for name, metric in table["metrics"].items():
+            digits, shown = metric.get("digits", 2), row[name.replace("_", " ")]
+            after, before = (
+                {cell: fmean(value(run, name, table["metrics"]) for run, _ in found[cell]) for cell in found}
+                for found in (cells, {cell: base[cell] for cell in cells if cell in base})
+            )
+            change = fmean(after[cell] - before[cell] for cell in before)
+            published = {cell: (table["cells"][cell].get("published") or {}).get(name) for cell in after}
+            wanted = [f"{change:+.{digits}f}"]
+            if far := [abs(after[cell] - figure) for cell, figure in published.items() if figure is not None]:
+                wanted.append(f"{fmean(far):.{digits}f} from published")
+            assert shown == ", ".join(wanted), (setting, name)
 
 
 @pytest.mark.parametrize("hardware", sorted({name.split("/")[0] for name in NAMES}))
