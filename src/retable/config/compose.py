@@ -3,13 +3,12 @@
 A config is made of group choices (which files) and of values. Grids vary values far more often than files, so the files
 of one set of choices are merged once and the values are set on a copy: about 5 ms a run in place of 130 ms. Where the
 values are plain ones at keys that are there, and what other keys take from them is plain, too, the copy is one of plain
-containers (`_Plain`): 0.2 ms. The merging is Hydra's own; this module alone touches Hydra's internals (1.3).
+containers (retable.config.plain): 0.2 ms. The merging is Hydra's own; this module alone touches Hydra's internals.
 """
 
 import copy
 import os
 import pickle
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,7 @@ from hydra._internal.defaults_list import create_defaults_list
 from hydra._internal.utils import create_config_search_path
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
@@ -32,6 +31,7 @@ from retable.config.folders import config_dir, project_folders
 from retable.config.keys import CHOOSING, LABELLED, PLACES, STEERING, below, flatten, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import override_text, translate
+from retable.config.plain import Plain
 from retable.errors import ConfigError
 
 # What every run or sweep reads from its config; a model's or loss's own keys have defaults in the code.
@@ -91,7 +91,7 @@ class Composer:
         self._references: dict[tuple[str, ...], tuple[dict[str, Any], dict[str, Any]]] = {}
         self._parsed: dict[str, list[Override]] = {}
         self._groups: dict[str, bool] = {}
-        self._plain: dict[tuple[str, ...], _Plain] = {}
+        self._plain: dict[tuple[str, ...], Plain] = {}
 
     def parse(self, overrides: Sequence[str]) -> list[Override]:
         """Overrides in Hydra's grammar, the dropout shorthand translated; hydra.* ones are left out."""
@@ -193,10 +193,11 @@ class Composer:
             merged, choices = self._merge(key)
             unresolved, defaults, deviations = self._reference(choices)
             try:
-                self._plain[key] = _Plain(pickle.loads(merged), unresolved, defaults, deviations)
+                self._plain[key] = Plain(pickle.loads(merged), unresolved, defaults, deviations, _NEEDED)
             except CONFIG_ERRORS:
                 return None  # it takes a value to resolve it
-        return self._plain[key].compose(values)
+        found = self._plain[key].compose(values)
+        return None if found is None else Composition(*found, dict(self._plain[key].defaults))
 
     def _check_choice(self, override: Override) -> None:
         group, text = override.key_or_group, override.input_line
@@ -298,86 +299,6 @@ def _leave_out_the_options(node: Any, section: str, given: Mapping[str, Any]) ->
         if not any(below(name, [f"{section}.{key}"]) for name in given):
             del node[key]
     node.setdefault("name", str(node["_target_"]).rpartition(".")[2])
-
-
-_SCALAR = (int, float, str, bool, type(None))
-_LINK = re.compile(r"\$\{(?:oc\.select:)?([A-Za-z_][\w.]*)(?:,[^${}]*)?\}")
-_VARIABLE = re.compile(r"\$\{oc\.env:(\w+)(?:,[^${}]*)?\}")
-
-
-class _Plain:
-    """The merged files of one set of choices, resolved once, to set plain values on.
-
-    Args:
-        raw: the merged files.
-        reference: the task's defaults under the same choices, flat, unresolved.
-        defaults: the same, resolved.
-        choices: deviations that the choices are, by group.
-    """
-
-    def __init__(self, raw: Any, reference: dict[str, Any], defaults: dict[str, Any], choices: dict[str, Any]) -> None:
-        flat = flatten(OmegaConf.to_container(raw))
-        config = OmegaConf.to_container(raw, resolve=True)
-        resolved, missing = flatten(config), object()
-        self._flat, self._reference, self._defaults, self._choices = flat, reference, defaults, choices
-        self._config = pickle.dumps(config)
-        self._place = {key: place for place, key in enumerate(flat)}
-        self._differs = {key: resolved[key] for key, value in flat.items() if reference.get(key, missing) != value}
-        self._differs = {k: v for k, v in self._differs.items() if k not in defaults or v != defaults[k]}
-        texts = {key: text for key, text in flat.items() if "${" in str(text)}
-        names = {name for text in texts.values() for name in _VARIABLE.findall(str(text))}
-        self._variables = {name: os.environ.get(name) for name in names}
-        links = {key: link for key, text in texts.items() if (link := _LINK.fullmatch(str(text)))}
-        self._targets = {key: link[1] for key, link in links.items()}
-        self._same = {key for key, link in links.items() if link[0] == f"${{{link[1]}}}"}
-        complete = all(not below(key, _NEEDED) or lookup(config, key, missing) is not missing for key in defaults)
-        self._usable = complete and all(_VARIABLE.fullmatch(str(texts[key])) for key in texts.keys() - links.keys())
-
-    @property
-    def is_out_of_date(self) -> bool:
-        """Whether a variable of the environment that stands in it has changed."""
-        return any(os.environ.get(name) != value for name, value in self._variables.items())
-
-    def compose(self, values: Sequence[Override]) -> Composition | None:
-        """The config with values set; None where one is not plain, or changes more than is known here."""
-        if not self._usable:
-            return None
-        changed: dict[str, Any] = {}
-        for override in values:
-            key, value = override.key_or_group, override.value()
-            old = self._flat.get(key, self)
-            plain = type(value) in _SCALAR and type(old) in _SCALAR and "${" not in str(value)
-            if override.type != OverrideType.CHANGE or override.package or not plain or value == old == "???":
-                return None
-            if isinstance(value, str) and (value == "???" or old == "???"):
-                return None
-            changed[key] = value
-        followed = dict(changed)
-        for key, target in self._targets.items():
-            if key in changed:
-                continue
-            touching = [other for other in followed if below(other, [target]) or below(target, [other])]
-            if touching and (key not in self._same or touching != [target]):
-                return None
-            if touching:
-                if any(target_of == key for target_of in self._targets.values()):
-                    return None  # a link to a link
-                followed[key] = followed[target]
-        config = pickle.loads(self._config)
-        for key, value in followed.items():
-            *parents, leaf = key.split(".")
-            node = config
-            for parent in parents:
-                node = node[parent]
-            node[leaf] = value
-        missing = object()
-        differs = {key: value for key, value in self._differs.items() if key not in followed}
-        for key, value in followed.items():
-            unresolved = value if key in changed else self._flat[key]
-            if self._reference.get(key, missing) != unresolved and self._defaults.get(key, missing) != value:
-                differs[key] = value
-        ordered = {key: differs[key] for key in sorted(differs, key=self._place.__getitem__)}
-        return Composition(config, self._choices | ordered, dict(self._defaults))
 
 
 def _differences(raw: Any, old: dict[str, Any]) -> list[str]:
