@@ -193,7 +193,7 @@ def test_remarks_speak_of_claims_and_published_figures_where_there_are_some(
                 (False, False): "Made from sample data.",
             }[bool(claims), published]
         )
-        assert of_scale == "Reduced scale: sample data, 1 of 2 epochs."
+        assert of_scale == "Reduced scale: 1 of 2 epochs."
     else:
         assert of_data is None
         assert (

@@ -17,7 +17,7 @@ from retable.report.reproduce import commit, device, sweep_command
 from retable.report.resolution import RESOLVED, UNPAIRED
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
 from retable.report.runs import Assigned, Remark
-from retable.report.scale import alike, scale_of
+from retable.report.scale import SAMPLE, alike, scale_of
 from retable.report.settings import differing
 from retable.report.unpaired import of_two, seeded
 from retable.report.verdicts import Verdict, evaluate_claims
@@ -182,7 +182,7 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
         parts = ["no claim is judged"] if table.claims else []
         parts += ["nothing is compared with published figures"] if published else []
         listed.append(Remark(f"Made from sample data{': ' if parts else ''}{' and '.join(parts)}.", "data"))
-    scales = sorted({row.scale for row in rows if row.scale and row.scale != "sample data"})
+    scales = sorted({row.scale.removeprefix(f"{SAMPLE}, ") for row in rows if row.scale not in ("", SAMPLE)})
     if scales:
         text = f"Reduced scale: {'; '.join(scales)}."
         parts = ["thresholds"] if table.claims else []
