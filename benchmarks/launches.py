@@ -32,7 +32,7 @@ from retable.tasks.chunks import ChunkSteps
 
 CASES = {
     "B1.2": ("task=mnist",),
-    "A1": ("task=cifar", "model.blocks=3"),
+    "A1": ("task=cifar", "model.blocks=3", "model.width=32", "data.batch_size=32"),
 }
 FORMS = {
     "eager": (),

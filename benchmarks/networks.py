@@ -137,7 +137,15 @@ def adam(rate: float) -> Callable[..., torch.optim.Optimizer]:
 
 CASES = {
     "B1.2": Case(("task=mnist",), digits, sgd(0.1), batch=32, width=8, size=28, classes=10),
-    "A1": Case(("task=cifar", "model.blocks=3"), blocks, sgd(0.001, 0.9), batch=32, width=32, size=32, classes=10),
+    "A1": Case(
+        ("task=cifar", "model.blocks=3", "model.width=32", "data.batch_size=32"),
+        blocks,
+        sgd(0.001, 0.9),
+        batch=32,
+        width=32,
+        size=32,
+        classes=10,
+    ),
     "B2.2": Case(("task=gland", "model=fcn_small_bn"), small_fcn, adam(0.001), 32, 8, 128, masks=True),
     "E": Case(
         ("task=ventricle", "data.subfolder=rvsc_png"),

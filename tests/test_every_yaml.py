@@ -48,8 +48,8 @@ PAIRS += [(task, "seed=1") for task in ("brain", "lesion", "fcn", "ventricle", "
 PARAMETERS = {
     ("cifar", "model=cnn_digits"): 80 + 16 * 9 + 1168 + 4640 + 32 * 8 * 8 * 10 + 10,
     ("cifar", "model=fnn"): 3072 * 800 + 800 + 8010,
-    ("cifar", None): 299_158,
-    ("mnist", "model=cnn"): 320 + 18_496 + 73_856 + 128 * 3 * 3 * 100 + 100 + 1010,
+    ("cifar", None): 448 + 4640 + 18_496 + 64 * 4 * 4 * 100 + 100 + 1010,
+    ("mnist", "model=cnn"): 160 + 4640 + 18_496 + 64 * 3 * 3 * 100 + 100 + 1010,
     ("mnist", "model=fnn"): 636_010,
     ("cifar", "model=numpy_fnn"): 3072 * 800 + 800 + 8010,
     ("mnist", "model=numpy_fnn"): 636_010,

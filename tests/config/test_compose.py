@@ -35,7 +35,7 @@ OPTIONS = {
         "both": {"checkpoint.last": True, "checkpoint.best": True},
         "none": {"checkpoint.last": False, "checkpoint.best": False},
     },
-    "data": {"real": {"data.source": "real"}, "sample": {"data.source": "sample", "data.batch_size": 32}},
+    "data": {"real": {"data.source": "real"}, "sample": {"data.source": "sample", "data.batch_size": 64}},
     "debug": {
         "fast": {"trainer.max_epochs": 1, "trainer.limit_train_batches": 2, "trainer.limit_val_batches": 2},
         "overfit": {"trainer.overfit_batches": 3, "sweep.dir": "multirun/debug"},
@@ -73,7 +73,7 @@ OPTIONS = {
     },
     "loss": {"cross_entropy": {"loss._target_": "torch.nn.CrossEntropyLoss", "loss.l1": 0.0}},
     "model": {
-        "cnn": {"model.width": 32, "model.hidden": 100, "model.pool": "each"},
+        "cnn": {"model.width": 16, "model.hidden": 100, "model.pool": "each"},
         "cnn_digits": {"model.width": 8, "model.hidden": None, "model.pool": "between"},
         "fnn": {"model.hidden": 800},
         "numpy_fnn": {"model._target_": "retable.models.NumpyFNN", "model.hidden": 800},
@@ -168,7 +168,8 @@ def test_defaults_of_cifar(flat):
         "data.files": ["data_batch_1"],
         "data.val_share": 0.2,
         "data.scale": "unit",
-        "data.batch_size": 32,
+        "data.batch_size": 64,
+        "model.width": 16,
         "dropout.p": 0.0,
         "dropout.where": "all",
         "trainer.max_epochs": 100,

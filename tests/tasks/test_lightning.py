@@ -168,6 +168,7 @@ def test_the_rate_that_is_found_on_real_data_is_that_of_a_plain_module_and_can_b
     """About 100 mini-batches; without learning the accuracy is 0.1, of ten classes. Of CIFAR's network so few steps say
     little: what Lightning suggests, of either, is too high to learn by."""
     words = ["data=real", f"data.root={data_root}", f"data.fraction={fraction}", "model.width=8", "dropout=none"]
+    words += ["data.batch_size=32"]
     config = compose(f"task={name}", *words)
     torch.manual_seed(0)
     data = make_data(config)
