@@ -49,8 +49,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-demo: install ## Sweep dropout on built-in sample data: a table, curves and figures in about two minutes
-	$(PY) train.py -m task=cifar data=sample dropout=0.2,0.3,0.5 optimizer.lr=0.01 trainer.max_epochs=6 $(ARGS)
+demo: install ## Sweep dropout on built-in sample data: a table, curves and figures in about a minute
+	$(PY) train.py -m task=cifar data=sample dropout=0.2,0.3,0.5 optimizer.lr=0.02 trainer.max_epochs=10 $(ARGS)
 
 test: install ## Run the fast tests
 	$(PY) -m pytest -q -n 2 --dist loadfile $(ARGS)
