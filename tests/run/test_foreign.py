@@ -225,6 +225,34 @@ def test_a_scheduler_of_ours_that_counts_steps(project):
     )  # behind each epoch's last step
 
 
+def test_a_plateau_of_ours_knows_which_values_of_the_metric_are_better(project):
+    """torch's own takes less for better: each rise of an accuracy cut the learning rate to a tenth."""
+    words = ("module._target_=stranger.Bare", "optimizer=adam", "optimizer.lr=0.01", "scheduler=plateau")
+    words = (*words, "scheduler.patience=0")
+    with pytest.raises(ConfigError, match=r"^task.mode: scheduler=plateau asks .* val_acc .*; accepted: max, min"):
+        check(composed(*words))
+    execute(composed(*words, "+task.mode=max", "trainer.max_epochs=6"), project / "run")
+    rate, best, rates = 0.01, -1.0, []
+    for row in history(project / "run"):
+        gained = row["val_acc"] > best * (1 + 1e-4)  # torch's threshold
+        rate, best = (rate, row["val_acc"]) if gained else (rate * 0.1, best)
+        rates.append(rate)
+    assert [row["lr"] for row in history(project / "run")] == pytest.approx(rates)
+    assert rates[2] == 0.01  # the accuracy has risen
+
+
+def test_a_resumed_plateau_goes_on_seeing_what_was_validated_before(project):
+    """Lightning counts an epoch without validation by the metric of an earlier one, which a checkpoint has not."""
+    config = composed("trainer.check_val_every_n_epoch=3", "module.lr=0.05", "trainer.max_epochs=5")
+    execute(config, project / "whole")
+    with pytest.raises(Stopped):
+        execute(config, project / "parts", on_epoch=stop_after(4))
+    files.remove([project / "parts" / files.RESULT])
+    execute(config, project / "parts")
+    assert history(project / "parts") == history(project / "whole")
+    assert [row["lr"] for row in history(project / "whole")] == pytest.approx([0.05] * 3 + [0.005, 0.0005])
+
+
 def test_parts_that_are_objects(project):
     config = composed("+module.activation={_target_: torch.nn.Tanh}", "trainer.max_epochs=1")
     assert type(foreign.make_module(config).net[1]).__name__ == "Tanh"

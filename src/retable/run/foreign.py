@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from retable.config.build import build, target_of
 from retable.config.one_lightning import is_of_the_other
@@ -38,7 +39,7 @@ def make_module(config: dict[str, Any]) -> pl.LightningModule:
             " or an option of optimizer, e.g. optimizer=adam"
         )
     if not own:
-        module.configure_optimizers = functools.partial(_optimizers, config, module)
+        module.configure_optimizers = functools.partial(_optimizers, config, module, _direction(config))
     return module
 
 
@@ -60,16 +61,36 @@ def _build(config: dict[str, Any], section: str, kind: type) -> Any:
     return build(given, section)
 
 
-def _optimizers(config: dict[str, Any], module: pl.LightningModule) -> dict[str, Any]:
-    """What configure_optimizers gives for a module that has none."""
+def _optimizers(config: dict[str, Any], module: pl.LightningModule, direction: dict[str, str]) -> dict[str, Any]:
+    """What configure_optimizers gives for a module that has none. Args: direction: see `_direction`."""
     optimizer = build(config["optimizer"], "optimizer", [p for p in module.parameters() if p.requires_grad])
     node = config.get("scheduler") or {}
     if not node.get("_target_"):
         return {"optimizer": optimizer}
     interval = node.get("interval", "epoch")
-    scheduler = build(node, "scheduler", optimizer, ignore=("interval",), **length_of(interval, module._trainer))
+    known = length_of(interval, module._trainer) | direction
+    scheduler = build(node, "scheduler", optimizer, ignore=("interval",), **known)
     settings = {"scheduler": scheduler, "interval": interval, "monitor": config["task"]["metric"]}
     return {"optimizer": optimizer, "lr_scheduler": settings}
+
+
+def _direction(config: dict[str, Any]) -> dict[str, str]:
+    """Which values of `task.metric` are the better, for a scheduler that waits for them; torch's takes the lower ones.
+
+    Raises:
+        ConfigError: where nothing says it before the first step.
+    """
+    node = config.get("scheduler") or {}
+    target = target_of(node, "scheduler") if node.get("_target_") else None
+    if "mode" in node or not (isinstance(target, type) and issubclass(target, ReduceLROnPlateau)):
+        return {}
+    mode = config["task"].get("mode")
+    if mode is None:
+        raise ConfigError(
+            f"task.mode: scheduler={node.get('name')} asks which values of {config['task']['metric']} are the better"
+            " before the first is logged; accepted: max, min"
+        )
+    return {"mode": mode}
 
 
 def check(config: dict[str, Any]) -> dict[str, Any]:

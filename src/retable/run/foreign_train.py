@@ -76,6 +76,7 @@ class Logged(Record):
         self._before: set[str] = set()
         self._validated = False
         self._plateaus: list[tuple[Any, int]] = []
+        self._watched: dict[str, torch.Tensor] = {}  # what plateaus are judged by, also in epochs without validation
         self._seconds = {"train": 0.0, "val": 0.0}
         self._clock = 0.0
 
@@ -147,8 +148,10 @@ class Logged(Record):
     def metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
         """An epoch's row: what was logged in it, learning rate, seconds."""
         for config, frequency in self._plateaus:
-            if (trainer.current_epoch + 1) % frequency == 0 and config.monitor in trainer.callback_metrics:
-                pl_module.lr_scheduler_step(config.scheduler, trainer.callback_metrics[config.monitor])
+            if config.monitor in trainer.callback_metrics:
+                self._watched[config.monitor] = trainer.callback_metrics[config.monitor]
+            if (trainer.current_epoch + 1) % frequency == 0 and config.monitor in self._watched:
+                pl_module.lr_scheduler_step(config.scheduler, self._watched[config.monitor])
         if self.higher_is_better is None:
             self.higher_is_better = declared_directions(trainer).get(self.metric)
         self._seconds["train"] += time.perf_counter() - self._clock
@@ -160,11 +163,12 @@ class Logged(Record):
         return row | {f"seconds/{part}": value for part, value in self._seconds.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"higher_is_better": self.higher_is_better}
+        return super().state_dict() | {"higher_is_better": self.higher_is_better, "watched": self._watched}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
         self.higher_is_better = state_dict["higher_is_better"]
+        self._watched = dict(state_dict.get("watched", {}))
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
