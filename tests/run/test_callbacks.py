@@ -19,7 +19,7 @@ from retable.run.assemble import make_data, make_task
 from retable.run.execute import execute
 from retable.run.restore import load
 from tests.checking import refusal
-from tests.runs import interrupted_after
+from tests.runs import history, interrupted_after
 
 TINY = ("task=mnist", "data.fraction=0.2", "model.width=4", "model.batch_norm=true", "trainer.device=cpu")
 pytestmark = [pytest.mark.usefixtures("no_figures"), pytest.mark.filterwarnings("ignore")]
@@ -134,6 +134,19 @@ def test_early_stopping_follows_the_metrics_own_direction_and_stays_stopped(comp
     assert len(accuracies) == result["epochs"] == first + 1 < 30
     (tmp_path / "run" / files.RESULT).unlink()
     assert execute(config, tmp_path / "run")["epochs"] == result["epochs"]
+
+
+def test_a_run_that_is_stopped_before_its_first_step_since_it_was_resumed(compose, tmp_path):
+    """It had no learning rate to note, and failed, which the undisturbed run does not."""
+    words = ("callbacks=early_stopping", "callbacks.early_stopping.patience=2", "trainer.accumulate_grad_batches=2")
+    words = (*words, "trainer.overfit_batches=2", "trainer.val_check_interval=0.5", "optimizer.lr=0.0")
+    words = (*words, "model.batch_norm=false")
+    config = compose(*TINY, "trainer.max_epochs=4", *words)
+    whole = execute(config, tmp_path / "whole")
+    assert (whole["epochs"], whole["step"]) == (2, 1)  # after the first batch of the second epoch
+    execute(config, tmp_path / "parts", **interrupted_after(1))
+    execute(config, tmp_path / "parts")
+    assert history(tmp_path / "parts") == history(tmp_path / "whole")
 
 
 def test_the_best_checkpoints_are_kept(compose, tmp_path):

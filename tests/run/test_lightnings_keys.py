@@ -15,7 +15,7 @@ from retable.config.instead import INSTEAD
 from retable.config.targets import check_targets
 from retable.config.validate import CHECKS
 from retable.errors import ConfigError, DataError
-from retable.run import ddp
+from retable.run import ddp, files
 from retable.run.assemble import make_data, make_plugins, trainer_arguments
 from retable.run.execute import execute
 from tests.checking import check, refusal
@@ -72,6 +72,32 @@ def test_limit_test_batches_is_of_the_test_set_alone(compose, tmp_path, single):
     assert every["test/loss"] == every["val/loss"] == first["val/loss"] != first["test/loss"]
     assert not [name for name in unused if name.startswith("test/")]
     assert none["status"] == "finished"
+
+
+def test_the_test_sets_figures_are_of_the_weights_that_are_kept(compose, tmp_path):
+    """Where an epoch's last validation came before its last step they were that validation's, of earlier weights."""
+    words = ["task=gland", "data.size=32", "data.batch_size=5", "trainer.max_epochs=2", "optimizer.lr=0.05"]
+    early = compose(*words, "trainer.val_check_interval=2")
+    execute(compose(*words), tmp_path / "at_the_end")
+    execute(early, tmp_path / "before")
+    with pytest.raises(ZeroDivisionError):  # between the last epoch and the test set
+        execute(early, tmp_path / "killed", on_epoch=lambda row: 1 / (2 - row["epoch"]))
+    files.remove([tmp_path / "killed" / files.RESULT])
+    execute(early, tmp_path / "killed")
+    at_the_end, before, killed = (history(tmp_path / name)[-1] for name in ("at_the_end", "before", "killed"))
+    assert at_the_end["step"] == before["step"] == 2 * 5  # validated after the fourth of five batches
+    assert at_the_end["test/loss"] == at_the_end["val/loss"] != before["val/loss"]
+    assert before["test/loss"] == at_the_end["test/loss"]
+    assert killed == before
+
+
+def test_the_test_set_is_whole_where_validation_is_of_few_batches(compose, tmp_path):
+    """overfit_batches leaves validation as few batches as training, and the test set as it is."""
+    words = ["task=gland", "data.size=32", "data.batch_size=8", "data.eval_batch_size=1", "trainer.max_epochs=1"]
+    result = execute(compose(*words, "trainer.overfit_batches=1"), tmp_path / "run")
+    pixels = {split: sum(map(sum, matrix)) for split, matrix in result["confusion"].items()}
+    assert pixels["val"] == 32 * 32
+    assert pixels["test"] == result["data"]["counts"]["test"] * 32 * 32
 
 
 def test_validation_that_counts_on_from_epoch_to_epoch(compose, tmp_path):

@@ -25,7 +25,6 @@ from retable.models import plain_numpy
 from retable.run import beside, checkpoints, ddp, devices, facts, files, foreign_train, lease, precision, steps
 from retable.run.assemble import (
     best_is_highest,
-    limit_of_test,
     make_callbacks,
     make_data,
     make_early_stop,
@@ -262,13 +261,14 @@ def fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, found: Path 
         record.before_training(task.epoch_metrics)
     with plain_numpy.accepted():  # of callbacks, say
         trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
+    measured = task.validated_at == trainer.global_step  # else some steps came after the last validation
     if not task.has_seen("val"):  # training was finished before: figures and counts want predictions all the same
         trainer.validate(task, datamodule=data, verbose=False)
-    limits = config["trainer"]["limit_val_batches"], limit_of_test(config["trainer"])
+    limits = trainer.limit_val_batches, trainer.limit_test_batches
     if not record.rows or data.splits.test is None or limits[1] == 0:
         return
     used = data.splits.test is data.splits.val and limits[0] == limits[1] and type(limits[0]) is type(limits[1])
-    if used and "val/loss" in record.rows[-1]:
+    if used and measured and "val/loss" in record.rows[-1]:
         last = {key.replace("val/", "test/", 1): v for key, v in record.rows[-1].items() if key.startswith("val/")}
     else:
         trainer.test(task, datamodule=data, verbose=False)

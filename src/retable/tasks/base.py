@@ -135,6 +135,7 @@ class Task(Measured):
         self._pending = []
         self._seconds = {"train": 0.0, "val": 0.0}
         self.epoch_metrics = {}
+        self._last_lr = self.optimizers(use_pl_optimizer=False).param_groups[0]["lr"]  # of an epoch without a step
         self._clock = time.perf_counter()
 
     def training_step(self, batch: Any, index: int) -> torch.Tensor | None:
@@ -182,6 +183,7 @@ class Task(Measured):
 
     def on_validation_epoch_end(self) -> None:
         metrics = self.metrics_of("val")
+        self.validated_at = self.trainer.global_step
         self.epoch_metrics |= metrics
         now = time.perf_counter()
         self._seconds["val"] += now - self._clock

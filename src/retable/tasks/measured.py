@@ -38,6 +38,7 @@ class Measured(pl.LightningModule):
         cuda_graph: on a GPU, record training steps and evaluations once and replay them (retable.training.captured).
         fixed_work: whether the work of a step depends on nothing but shapes, so that it can be recorded.
         ranks: None, or what these processes ask each other (retable.training.ranks).
+        validated_at: how many optimizer steps had been taken at the last validation; None before the first.
     """
 
     fixed_work = True
@@ -49,6 +50,7 @@ class Measured(pl.LightningModule):
         self.epoch_metrics: dict[str, float] = {}
         self.cuda_graph = False
         self.ranks: Ranks | None = None
+        self.validated_at: int | None = None
         self._losses: dict[str, torch.Tensor] = {}
         self._counts: dict[str, int] = {}
         self._sizes: dict[tuple[int, ...], torch.Tensor] = {}
@@ -183,10 +185,11 @@ class Measured(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the counts of training, which nothing gives again: validation can be done once more."""
+        checkpoint["validated_at"] = self.validated_at
         checkpoint["train_counts"] = self.split_counts("train") if self.has_seen("train") else self._trained
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._trained = checkpoint.get("train_counts")
+        self._trained, self.validated_at = checkpoint.get("train_counts"), checkpoint.get("validated_at")
 
     def start(self, split: str) -> None:
         """Forget what was accumulated of a split."""
