@@ -1,8 +1,10 @@
 """`retable report`: which runs make up which table, what is printed, and the same bytes from the same directories."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +30,14 @@ def composer():
 def run_sweep(composer, tmp_path):
     """Leaves the directories of a sweep, as if it had been trained; cells without a value get 0.4."""
 
-    def run(*arguments, only=lambda config: True, accuracy=lambda config: 0.4, status="finished", root="multirun"):
+    def run(
+        *arguments,
+        only=lambda config: True,
+        accuracy=lambda config: 0.4,
+        status="finished",
+        root="multirun",
+        data=None,
+    ):
         folders = []
         for number, overrides in enumerate(expand(arguments, composer).points):
             config = composer.compose(overrides).config
@@ -44,7 +53,8 @@ def run_sweep(composer, tmp_path):
             value = accuracy(config) + number / 1000
             rows = [f"1,{value + 0.1},{value}", f"2,{value + 0.1},{value}"]
             (folder / "history.csv").write_text("\n".join(["epoch,train/accuracy,val/accuracy", *rows, ""]))
-            result = {"status": status, "seed": config["seed"], "data": {"source": config["data"]["source"]}}
+            about = {"source": config["data"]["source"]} | ({"fingerprint": data} if data else {})
+            result = {"status": status, "seed": config["seed"], "data": about}
             (folder / "result.json").write_text(json.dumps(result))
             folders.append(folder)
         return folders
@@ -104,6 +114,34 @@ def test_scales_are_kept_apart_and_the_largest_is_shown(run_sweep, composer, tmp
     )
     found = tables_of(runs, ["cifar/dropout"], {"trainer.max_epochs": 5}, composer)
     assert cells(found, "cifar/dropout") == {"none": [0], "all 0.2": [0], "all 0.3": [0]}
+
+
+def test_runs_on_files_that_were_changed_are_no_part_of_one_table(run_sweep, composer, tmp_path):
+    """A sweep trains all runs anew then, beside the old ones, which the table went on showing."""
+    old = run_sweep("experiment=cifar/dropout", "seeds=2", only=few(0.0, 0.3), data="0ld" * 20)
+    for folder in old:
+        os.utime(folder / "result.json", (1e9, 1e9))
+    new = run_sweep("experiment=cifar/dropout", "seeds=2", only=few(0.0, 0.3), data="2ew" * 20)
+    ((_, assigned),) = tables_of(read_runs([tmp_path]), ["cifar/dropout"], composer=composer)
+    assert {Path(run.path) for found in assigned.cells.values() for run in found} == set(new)  # the later ones
+    assert assigned.notes == (
+        "Trained on other data, in files that have changed, and not in this table: 4 runs"
+        " (0ld0ld0l; 2ew2ew2e is shown).",
+    )
+    assert [note.kind for note in assigned.notes] == ["left out"]
+    ((_, assigned),) = tables_of(read_runs([tmp_path]), ["cifar/dropout"], composer=composer, shown=old[:1])
+    assert {Path(run.path) for found in assigned.cells.values() for run in found} == set(old)
+    (new[0] / "result.json").write_text('{"status": "failed", "reason": "x", "seed": 0}')
+    ((_, assigned),) = tables_of(read_runs([tmp_path]), ["cifar/dropout"], composer=composer)
+    assert {Path(run.path) for found in assigned.cells.values() for run in found} == set(old)  # more of them finished
+
+
+def test_cells_on_sets_of_their_own_are_of_different_data(run_sweep, composer, tmp_path):
+    run_sweep("experiment=gland/models", only=lambda config: not config["data"]["flips"], data="one1" * 16)
+    run_sweep("experiment=gland/models", only=lambda config: config["data"]["flips"], data="two2" * 16)
+    ((_, assigned),) = tables_of(read_runs([tmp_path]), ["gland/models"], composer=composer)
+    assert not [note for note in assigned.notes if note.startswith("Trained on other data")]
+    assert [len(found) for found in assigned.cells.values()] == [1, 1, 1]
 
 
 def test_the_end_of_a_sweep_shows_its_own_scale_by_the_same_rule(run_sweep, composer, tmp_path, capsys):

@@ -19,6 +19,7 @@ from retable.config.keys import CHOOSING, SCALE, is_part_of_a_run, key_of
 from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
+from retable.report.one_data import chosen_data, of_one_data
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, meets
 from retable.run.files import FINISHED
 
@@ -105,11 +106,15 @@ def tables_of(
         chosen, *others = groups or [Group((), ())]
         if not experiments and not matcher.is_made(name, table, chosen.cells):
             continue
-        assigned = assign(table, Runs(tuple(chosen.records), runs.broken))
         varied = alternatives(table, chosen, others)
         others = [group for group in others if not any(group is one for one in varied.values())]
-        under = {text: assign(table, Runs(tuple(group.records), ())) for text, group in varied.items()}
-        found.append((table, Assigned(assigned.cells, assigned.others, runs.broken, notes(chosen, others), under)))
+        data = chosen_data((r for group in varied.values() for r in group.records), wanted)
+        data |= chosen_data(chosen.records, wanted)
+        records, changed = of_one_data(chosen.records, data)
+        assigned = assign(table, Runs(tuple(records), runs.broken))
+        under = {t: assign(table, Runs(tuple(of_one_data(group.records, data)[0]), ())) for t, group in varied.items()}
+        remarks = (*notes(chosen, others), *changed)
+        found.append((table, Assigned(assigned.cells, assigned.others, runs.broken, remarks, under)))
     return found
 
 
