@@ -90,6 +90,10 @@ def test_fewer_epochs_decide_comparisons_at_this_scale_and_no_thresholds(make_ta
         ({"trainer": {"max_epochs": 2, "limit_train_batches": 2}}, "trainer.limit_train_batches=2"),
         ({"trainer": {"max_epochs": 2, "limit_val_batches": 0.5}}, "trainer.limit_val_batches=0.5"),
         ({"trainer": {"max_epochs": 2, "max_steps": 7}}, "trainer.max_steps=7"),
+        ({"trainer": {"max_epochs": 2, "overfit_batches": 3}}, "trainer.overfit_batches=3"),
+        ({"trainer": {"max_epochs": 2, "overfit_batches": 0.0}}, ""),
+        ({"trainer": {"max_epochs": 9, "max_time": "00:00:00:05"}}, "trainer.max_time=00:00:00:05"),
+        ({"trainer": {"max_epochs": 2, "max_time": "00:00:00:05"}}, ""),  # it came to its end in that time
         ({"trainer": {"max_epochs": 2, "limit_train_batches": 1.0, "max_steps": -1}}, ""),
     ],
 )

@@ -62,6 +62,10 @@ def scale_of(record: RunRecord, published_epochs: int, published_fraction: float
         # A whole number is a number of batches, also 1; a float is a share.
         if isinstance(value, int) or (value is not None and value < 1):
             limits.append(f"{key}={value}")
+    if lookup(config, "trainer.overfit_batches"):
+        limits.append(f"trainer.overfit_batches={lookup(config, 'trainer.overfit_batches')}")
+    if lookup(config, "trainer.max_time") and record.planned_epochs and record.trained_epochs < record.planned_epochs:
+        limits.append(f"trainer.max_time={lookup(config, 'trainer.max_time')}")
     if (lookup(config, "trainer.max_steps", -1) or -1) > 0:
         limits.append(f"trainer.max_steps={lookup(config, 'trainer.max_steps')}")
     return Scale(
