@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from retable.errors import ConfigError
+from retable.report.evaluated import evaluate
 from retable.report.runs import Runs, assign, cells_of, read_runs
 
 
@@ -35,6 +36,23 @@ def test_an_empty_value_is_an_epoch_without_one(make_run, write_run, tmp_path):
     values = read_runs([tmp_path]).records[0].history["val/accuracy"]
     assert values[0] == 0.4
     assert values[1] != values[1]
+
+
+def test_a_figure_that_has_become_no_number_is_not_the_one_before_it(make_table, make_run, write_run, tmp_path):
+    """An empty cell is an epoch without validation, of which the last one's figure stands; nan and inf are figures."""
+    table = make_table(
+        {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"},
+        metrics={key: {"column": f"{key}/accuracy"} for key in ("train", "val")}
+        | {"best": {"column": "val/accuracy", "reach": 0.4}},
+    )
+    for cell, last in (("a", ""), ("b", "nan"), ("c", "inf")):
+        path = write_run(make_run(cell, [0.4, 0.5])) / "history.csv"
+        path.write_text(f"epoch,val/accuracy\n1,0.4\n2,{last}\n")
+    found = evaluate(table, assign(table, read_runs([tmp_path])))
+    shown = [(row.entries["val"].mean, row.entries["val"].words) for row in found.rows]
+    assert shown == [(0.4, ""), (None, "not a number"), (None, "not a number")]
+    assert [row.entries["best"].mean for row in found.rows] == [1, 1, 1]
+    assert found.verdicts[0].line == "undecided: b: val/accuracy is not a number at epoch 2"
 
 
 @pytest.mark.parametrize(

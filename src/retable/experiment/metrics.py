@@ -19,14 +19,21 @@ class NotThere(Exception):
     """A value that does not exist, with the reason: the claim that needs it is undecided."""
 
 
+class NotANumber(NotThere):
+    """A figure that was recorded as nan or infinite."""
+
+
 class Recorded(Protocol):
     """What a run has recorded.
 
     history: column -> a value a row, nan where the row has none; epochs are in the column `epoch`. result: result.json.
+    spoilt: column -> the last epoch in which what was recorded is nan.
     """
 
     @property
     def history(self) -> Mapping[str, list[float]]: ...
+    @property
+    def spoilt(self) -> Mapping[str, int]: ...
     @property
     def result(self) -> Mapping[str, Any]: ...
 
@@ -144,7 +151,7 @@ class Metric:
     def value(self, run: Recorded, metrics: Mapping[str, "Metric"], when: When = FINAL) -> float:
         """One value of one run in the published unit; infinite where a threshold is never reached.
 
-        Raises: NotThere.
+        Raises: NotThere; NotANumber where the last epoch that has one has no finite one.
         """
         if self.result:
             if not when.final:
@@ -158,7 +165,12 @@ class Metric:
             return (left - right) * self.scale
         if self.mean and when.final:
             return fmean(metrics[name].value(run, metrics) for name in self.mean) * self.scale
-        return when.of(self.curve(run, metrics), self.name)
+        curve = self.curve(run, metrics)
+        value, last = when.of(curve, self.name), max(curve)
+        spoilt = run.spoilt.get(self.column or "", 0) if when.final else 0
+        if spoilt > last or (when.final and math.isinf(value)):
+            raise NotANumber(f"{self.column} is not a number at epoch {max(spoilt, last)}")
+        return value
 
     def spell(self, value: float, digits: int | None = None) -> str:
         """A value as text, `never` for an infinite one; zero has no sign. Args: digits: in place of the metric's."""

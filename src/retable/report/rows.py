@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 
-from retable.experiment.metrics import FINAL, Metric, NotThere, Published, When
+from retable.experiment.metrics import FINAL, Metric, NotANumber, NotThere, Published, When
 from retable.experiment.table import Cell, Table
 from retable.report.runs import Assigned, RunRecord
 from retable.report.scale import Scale, alike, describe, scale_of
 from retable.run.files import FINISHED
 
-MISSING, NOT_RECORDED = "missing", "not recorded"
+MISSING, NOT_RECORDED, NO_NUMBER = "missing", "not recorded", "not a number"
 
 
 @dataclass(frozen=True)
@@ -141,16 +141,16 @@ def entry(
         published, when = None if printed is None else Published(printed), When(at=epoch)
     sample = any(scale.sample for scale in scales)
     comparable = all(scale.full for scale in scales)
-    values, absent = [], 0
+    values, lacking = [], Counter()
     for record in finished:
         try:
             values.append(metric.value(record, table.metrics, when))
-        except NotThere:
-            absent += 1
+        except NotThere as reason:
+            lacking[NO_NUMBER if isinstance(reason, NotANumber) else NOT_RECORDED] += 1
     never = values.count(float("inf"))
     remarks = list(words)
-    if absent:
-        remarks.append(NOT_RECORDED if absent == len(finished) else f"{NOT_RECORDED} in {absent} of {len(finished)}")
+    for what, count in lacking.items():
+        remarks.append(what if count == len(finished) else f"{what} in {count} of {len(finished)}")
     if 0 < never < len(values):
         remarks.append(f"never reached in {never} of {len(values)}")
     elif never:

@@ -37,6 +37,7 @@ class RunRecord:
     overrides: what was asked for, e.g. `experiment=cifar/dropout`, `dropout.p=0.3`.
     summary: whether its end alone was recorded, and no epoch on the way.
     seeded: whether it has a seed. Without one `seed` only numbers the runs of a cell, and pairs it with no other.
+    spoilt: column -> the last epoch in which what was recorded is nan, as a loss that is none any more.
     """
 
     seed: int
@@ -51,6 +52,7 @@ class RunRecord:
     overrides: tuple[str, ...] = ()
     summary: bool = False
     seeded: bool = True
+    spoilt: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def source(self) -> str:
@@ -158,7 +160,7 @@ def read_run(folder: Path) -> RunRecord:
         for key in keys:
             if not is_number(value := lookup(values, key)):
                 raise ValueError(f"{name}: {key}={str(value)[:_LONGEST]!r} is no number")
-    history = read_history(folder / HISTORY) if (folder / HISTORY).exists() else {}
+    history, spoilt = read_history(folder / HISTORY) if (folder / HISTORY).exists() else ({}, {})
     if fault := history_fault(history.get("epoch", ()), status == FINISHED):
         raise ValueError(f"{HISTORY} {fault}")
     seed = result.get("seed", config.get("seed", 0))
@@ -176,6 +178,7 @@ def read_run(folder: Path) -> RunRecord:
         path=folder.as_posix(),
         identity=run["identity"] if isinstance(run.get("identity"), Mapping) else None,
         overrides=tuple(map(str, run["overrides"])) if isinstance(run.get("overrides"), list) else (),
+        spoilt=spoilt,
     )
 
 
@@ -198,13 +201,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return data
 
 
-def read_history(path: Path) -> dict[str, list[float]]:
+def read_history(path: Path) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """`RunRecord.history` and `RunRecord.spoilt` of a file.  Raises: ValueError, with the reason."""
     rows = list(csv.reader(io.StringIO(read_bytes(path).decode("utf-8"), newline="")))
     if not rows:
-        return {}
+        return {}, {}
     columns: dict[str, list[float]] = {name: [] for name in rows[0]}
     if "epoch" not in columns:
         raise ValueError(f"{path.name} has no column epoch")
+    spoilt: dict[str, int] = {}
     for number, row in enumerate(rows[1:], 2):
         if len(row) != len(rows[0]):
             raise ValueError(f"{path.name}, line {number}: {len(row)} values for {len(rows[0])} columns")
@@ -213,7 +218,10 @@ def read_history(path: Path) -> dict[str, list[float]]:
                 columns[name].append(float(text) if text else math.nan)
             except ValueError:
                 raise ValueError(f"{path.name}, line {number}: {name}={text!r} is no number") from None
-    return columns
+        at = columns["epoch"][-1]
+        nans = [name for name, text in zip(rows[0], row, strict=True) if text and math.isnan(columns[name][-1])]
+        spoilt |= dict.fromkeys(nans, int(at)) if math.isfinite(at) else {}
+    return columns, spoilt
 
 
 def equal(left: Any, right: Any) -> bool:
