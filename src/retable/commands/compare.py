@@ -100,7 +100,7 @@ def compare(
     """Draw the `each` best and worst images by the second model's dice: input, truth, both predictions.
 
     Args:
-        location, split, settings: as for `evaluate`.
+        location, split, settings: as for `evaluate`, of the second model's own data.
         output: the PNG to write.
 
     Returns:
@@ -109,6 +109,8 @@ def compare(
     Raises:
         ConfigError: models that are not both of segmentation; DataError: see `evaluate`.
     """
+    from dataclasses import replace
+
     import numpy as np
     import torch
 
@@ -119,6 +121,7 @@ def compare(
     for model in (first, second):
         if not isinstance(getattr(model, "task", None), Segmentation):
             raise ConfigError(f"{model.name}: no segmentation model; accepted: runs of a task of segmentation")
+    first = replace(first, config=first.config | {"data": second.config["data"]})  # which images a split has
     found = [evaluate(model, location, split, settings) for model in (first, second)]
     dice = [ranked(m.task.matrices(f.split), m.task.scored)[1] for m, f in zip((first, second), found, strict=True)]
     order, _ = ranked(second.task.matrices(found[1].split), second.task.scored)
