@@ -39,7 +39,7 @@ def make_module(config: dict[str, Any]) -> pl.LightningModule:
             " or an option of optimizer, e.g. optimizer=adam"
         )
     if not own:
-        module.configure_optimizers = functools.partial(_optimizers, config, module, _direction(config))
+        module.configure_optimizers = functools.partial(_optimizers, config, module)
     return module
 
 
@@ -61,14 +61,14 @@ def _build(config: dict[str, Any], section: str, kind: type) -> Any:
     return build(given, section)
 
 
-def _optimizers(config: dict[str, Any], module: pl.LightningModule, direction: dict[str, str]) -> dict[str, Any]:
-    """What configure_optimizers gives for a module that has none. Args: direction: see `_direction`."""
+def _optimizers(config: dict[str, Any], module: pl.LightningModule) -> dict[str, Any]:
+    """What configure_optimizers gives for a module that has none."""
     optimizer = build(config["optimizer"], "optimizer", [p for p in module.parameters() if p.requires_grad])
     node = config.get("scheduler") or {}
     if not node.get("_target_"):
         return {"optimizer": optimizer}
     interval = node.get("interval", "epoch")
-    known = length_of(interval, module._trainer) | direction
+    known = length_of(interval, module._trainer) | _direction(config)
     scheduler = build(node, "scheduler", optimizer, ignore=("interval",), **known)
     settings = {"scheduler": scheduler, "interval": interval, "monitor": config["task"]["metric"]}
     return {"optimizer": optimizer, "lr_scheduler": settings}
@@ -104,6 +104,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     """
     if config["trainer"].get("cuda_graph"):
         raise ConfigError("trainer.cuda_graph=true: accepted with a module of somebody's own: false")
+    _direction(config)
     module = make_module(config)
     tried = (config["module"]["_target_"], config["data"]["_target_"], *sorted(config["task"].items()))
     if tried not in _TRIED:
