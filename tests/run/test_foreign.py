@@ -253,6 +253,20 @@ def test_a_resumed_plateau_goes_on_seeing_what_was_validated_before(project):
     assert [row["lr"] for row in history(project / "whole")] == pytest.approx([0.05] * 3 + [0.005, 0.0005])
 
 
+def test_a_scheduler_that_a_callback_has_put_in_a_plateaus_place_has_the_rates(project):
+    """The plateau went on cutting them, until the run was interrupted."""
+    swa = "+callbacks.swa={_target_: pytorch_lightning.callbacks.StochasticWeightAveraging, swa_lrs: 0.02,"
+    swa += " swa_epoch_start: 2, annealing_epochs: 1}"
+    config = composed(swa, "trainer.check_val_every_n_epoch=2", "module.lr=0.05", "trainer.max_epochs=6")
+    execute(config, project / "whole")
+    with pytest.raises(Stopped):
+        execute(config, project / "parts", on_epoch=stop_after(3))
+    files.remove([project / "parts" / files.RESULT])
+    execute(config, project / "parts")
+    assert history(project / "parts") == history(project / "whole")
+    assert [row["lr"] for row in history(project / "whole")][2:] == pytest.approx([0.02] * 4)
+
+
 def test_parts_that_are_objects(project):
     config = composed("+module.activation={_target_: torch.nn.Tanh}", "trainer.max_epochs=1")
     assert type(foreign.make_module(config).net[1]).__name__ == "Tanh"
@@ -275,6 +289,7 @@ def test_parts_that_are_objects(project):
             "model=unet: task=leaves is a LightningModule of its own, which takes none; accepted: ",
         ),
         (["+task.classes=3"], "task.classes: no such key; accepted: name, metric, mode"),
+        (["scheduler=cosine"], "scheduler=cosine: LitNet has its own (configure_optimizers); accepted: none"),
         (["trainer.cuda_graph=true"], "trainer.cuda_graph=true: accepted with a module of somebody's own: false"),
         (["trainer.compile=true"], "trainer.compile=true: task=leaves is a LightningModule of its own; accepted: "),
         (

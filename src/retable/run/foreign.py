@@ -104,8 +104,11 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     """
     if config["trainer"].get("cuda_graph"):
         raise ConfigError("trainer.cuda_graph=true: accepted with a module of somebody's own: false")
+    module, scheduler = make_module(config), config.get("scheduler") or {}
+    if scheduler.get("_target_") and not config.get("optimizer"):
+        has = f"{type(module).__name__} has its own (configure_optimizers)"
+        raise ConfigError(f"scheduler={scheduler.get('name')}: {has}; accepted: none")
     _direction(config)
-    module = make_module(config)
     tried = (config["module"]["_target_"], config["data"]["_target_"], *sorted(config["task"].items()))
     if tried not in _TRIED:
         metrics, directions = _try(config, module, make_data(config))

@@ -148,6 +148,8 @@ class Logged(Record):
     def metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
         """An epoch's row: what was logged in it, learning rate, seconds."""
         for config, frequency in self._plateaus:
+            if not any(config is one for one in trainer.lr_scheduler_configs):
+                continue  # a callback has put another in its place
             if config.monitor in trainer.callback_metrics:
                 self._watched[config.monitor] = trainer.callback_metrics[config.monitor]
             if (trainer.current_epoch + 1) % frequency == 0 and config.monitor in self._watched:
