@@ -136,6 +136,21 @@ def test_runs_on_files_that_were_changed_are_no_part_of_one_table(run_sweep, com
     assert {Path(run.path) for found in assigned.cells.values() for run in found} == set(old)  # more of them finished
 
 
+def test_runs_that_stand_twice_with_other_figures_are_named(run_sweep, composer, tmp_path):
+    """The first by their path were shown without a word, whichever folder was named first."""
+    first = run_sweep("experiment=cifar/dropout", only=few(0.0, 0.3), root="cpu")
+    second = run_sweep("experiment=cifar/dropout", only=few(0.0, 0.3), root="gpu", accuracy=lambda config: 0.6)
+    ((_, assigned),) = tables_of(read_runs([tmp_path / "gpu", tmp_path / "cpu"]), ["cifar/dropout"], composer=composer)
+    shown = {Path(run.path) for found in assigned.cells.values() for run in found}
+    assert shown == set(first)
+    left = ", ".join(path.as_posix() for path in second)
+    assert assigned.notes == (f"Trained more than once, with other figures, and shown once; left out: {left}.",)
+    for path, other in zip(first, second, strict=True):
+        (other / "history.csv").write_bytes((path / "history.csv").read_bytes())
+    ((_, assigned),) = tables_of(read_runs([tmp_path]), ["cifar/dropout"], composer=composer)
+    assert assigned.notes == ()  # the same figures: it does not matter which
+
+
 def test_cells_on_sets_of_their_own_are_of_different_data(run_sweep, composer, tmp_path):
     run_sweep("experiment=gland/models", only=lambda config: not config["data"]["flips"], data="one1" * 16)
     run_sweep("experiment=gland/models", only=lambda config: config["data"]["flips"], data="two2" * 16)

@@ -15,14 +15,15 @@ from typing import Any
 
 from retable.config.compose import Composer
 from retable.config.identity import identity, same_run
-from retable.config.keys import CHOOSING, SCALE, is_part_of_a_run, key_of
+from retable.config.keys import CHOOSING, SCALE, canonical, is_part_of_a_run, key_of
 from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
 from retable.report.one_data import chosen_data, of_one_data
 from retable.report.runs import Assigned, Remark, RunRecord, Runs, assign, cells_of, meets
-from retable.run.files import FINISHED
+from retable.run.files import FINISHED, metrics_of
 
+MOST_LISTED = 4  # directories that a remark names
 # May differ between the runs of a group: seeds are averaged, and a table of several precisions says so.
 _FREE = (*SCALE, "seed", "trainer.precision")
 # Overrides that change no result, or say which table was asked for.
@@ -113,7 +114,7 @@ def tables_of(
         records, changed = of_one_data(chosen.records, data)
         assigned = assign(table, Runs(tuple(records), runs.broken))
         under = {t: assign(table, Runs(tuple(of_one_data(group.records, data)[0]), ())) for t, group in varied.items()}
-        remarks = (*notes(chosen, others), *changed)
+        remarks = (*notes(chosen, others), *changed, *repeated(records, assigned))
         found.append((table, Assigned(assigned.cells, assigned.others, runs.broken, remarks, under)))
     return found
 
@@ -138,6 +139,25 @@ def notes(chosen: Group, others: Sequence[Group]) -> tuple[Remark, ...]:
         counted = "; ".join(f"{len(group.records)} with {group.text}" for group in others)
         remarks.append(Remark(f"Not in this table, of other data, scale or settings: {counted} (runs).", "left out"))
     return tuple(remarks)
+
+
+def repeated(records: Iterable[RunRecord], assigned: Assigned) -> list[Remark]:
+    """A remark on finished runs that are left out since the same run stands elsewhere, with other figures."""
+    shown = {canonical(run.identity): run for found in (*assigned.cells.values(), assigned.others) for run in found}
+    left = []
+    for record in records:
+        kept = shown.get(canonical(record.identity), record)
+        if kept is not record and record.status == FINISHED and figures(record) != figures(kept):
+            left.append(record.path)
+    if not left:
+        return []
+    listed = ", ".join(left[:MOST_LISTED]) + (f" and {len(left) - MOST_LISTED} more" if left[MOST_LISTED:] else "")
+    return [Remark(f"Trained more than once, with other figures, and shown once; left out: {listed}.", "left out")]
+
+
+def figures(record: RunRecord) -> str:
+    """The metrics of all epochs."""
+    return canonical(metrics_of(record.history))
 
 
 class Matcher:
