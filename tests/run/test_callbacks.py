@@ -206,6 +206,10 @@ REFUSED = {
         "callbacks.early_stopping.monitor=val/acuracy: accepted: val/loss, val/accuracy, train/loss, train/accuracy"
     ),
     "callbacks=ema callbacks.ema.decay=1": "callbacks.ema.decay=1: accepted: a number in [0, 1)",
+    "callbacks=ema trainer.precision=bf16-true trainer.device=cpu": (
+        "callbacks.ema: accepted with trainer.precision=bf16-true: none, as a mean of bf16-true weights loses small"
+        " steps; bf16-mixed keeps weights in float32"
+    ),
     "callbacks=swa +callbacks.swa.lr=1": "callbacks.swa.lr: no such key; accepted: start",
     "callbacks=early_stopping callbacks.early_stopping.mode=up": (
         "callbacks.early_stopping: `mode` can be min, max, got up"

@@ -25,8 +25,10 @@ from retable.run.loggers import check_loggers
 from retable.tasks.base import Task
 from retable.tasks.build import make_task
 from retable.training.augment import make_augment
+from retable.training.averaging import Averaging
 
 _FLOAT_BYTES = 4
+_HALF = ("bf16-true", "16-true")  # weights of 16 bits
 # Keys of trainer that may be a share of the batches, with the parts of the set that they are a share of.
 _SHARES = {
     "limit_train_batches": ("train",),
@@ -227,6 +229,12 @@ def make_callbacks(config: dict[str, Any], task: Task | None, directory: Path) -
             raise ConfigError(f"{key}._target_={node['_target_']}: accepted: a class derived from Lightning's Callback")
         if issubclass(target, ModelCheckpoint) and given.get("dirpath") is None:
             given["dirpath"] = directory / "checkpoints"
+        precision_name = str(config["trainer"]["precision"])
+        if issubclass(target, Averaging) and precision_name in _HALF:
+            raise ConfigError(
+                f"{key}: accepted with trainer.precision={precision_name}: none, as a mean of {precision_name} weights"
+                f" loses small steps; {precision_name.replace('true', 'mixed')} keeps weights in float32"
+            )
         try:
             made.append(build(given, key))
         except MisconfigurationException as error:

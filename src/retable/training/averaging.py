@@ -16,7 +16,9 @@ from retable import checks
 from retable.errors import ConfigError
 
 
-class _Averaging(WeightAveraging):
+class Averaging(WeightAveraging):
+    """What EMA and SWA have in common."""
+
     @property
     def _begun(self) -> bool:
         return self._average_model is not None and int(self._average_model.n_averaged) > 0
@@ -50,7 +52,7 @@ class _Averaging(WeightAveraging):
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
 
-class EMA(_Averaging):
+class EMA(Averaging):
     """An exponential moving average: after each step, average = decay * average + (1 - decay) * weights.
 
     Args:
@@ -71,7 +73,7 @@ class EMA(_Averaging):
         return step_idx is not None and step_idx + 1 >= self.from_step
 
 
-class SWA(_Averaging):
+class SWA(Averaging):
     """Stochastic weight averaging: the mean of the weights after each epoch from `start` on.
 
     The mean is taken before the epoch's validation, so that an epoch's values are those of the weights that are kept.
