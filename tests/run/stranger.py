@@ -59,6 +59,21 @@ class Tested(LitNet):
         self.log("test_loss", self.criterion(self(batch[0]), batch[1]))
 
 
+class Nameless(LitNet):
+    """Its metrics are called neither train's nor val's."""
+
+    def training_step(self, batch, batch_idx):
+        loss = self.criterion(self(batch[0]), batch[1])
+        self.log("g_loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log_dict({"recon": self(batch[0]).square().mean(), "val_loss/of_the_first": self(batch[0]).mean()})
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=self.hparams.lr)
+
+
 class Alternating(LitNet):
     """A second head that no loss reaches."""
 

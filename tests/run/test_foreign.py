@@ -18,6 +18,7 @@ import retable
 from retable.cli import main as cli
 from retable.config.compose import Composer
 from retable.errors import ConfigError, DataError, RetableError
+from retable.figures import saving
 from retable.run import files, foreign, foreign_data
 from retable.run.calibrate import calibrate
 from retable.run.execute import execute
@@ -283,7 +284,7 @@ def test_parts_that_are_objects(project):
         (["+data.shuffle=true"], "data.shuffle: no such key; accepted: batch_size, workers"),
         (["task.metric=val_accuracy"], "task.metric=val_accuracy: is not logged; accepted: "),
         (["task.metric=val_loss"], "task.mode: val_loss does not say which of its values is the better; accepted: max"),
-        (["+task.mode=highest"], "task.mode=highest: accepted: "),
+        (["task.mode=highest"], "task.mode=highest: accepted: "),
         (
             ["model=unet"],
             "model=unet: task=leaves is a LightningModule of its own, which takes none; accepted: ",
@@ -337,6 +338,19 @@ def test_events_and_curves_are_written(project):
     events = EventAccumulator(str(project / "run/train")).Reload()
     rows = history(project / "run")
     assert [e.value for e in events.Scalars("val_acc")] == pytest.approx([row["val_acc"] for row in rows])
+
+
+def test_metrics_of_any_name_have_a_curve(project):
+    """A run whose metrics were none of train's and val's failed at its end, when its picture was drawn."""
+    config = composed("module._target_=stranger.Nameless", "task.metric=recon", "task.mode=min", "trainer.max_epochs=2")
+    check(config)
+    drawn = []
+    with saving.elsewhere(lambda figure, path: drawn.append(figure)):
+        assert execute(config, project / "run")["status"] == "finished"
+    rows = history(project / "run")
+    assert {axis.get_ylabel(): list(axis.lines[0].get_ydata()) for axis in drawn[0].axes} == {
+        name.replace("_", " "): [row[name] for row in rows] for name in ("recon", "g_loss", "val_loss/of_the_first")
+    }
 
 
 # What is done with a trained one --------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ Drawn from the history and from the counts of the last epoch, with matplotlib's 
 state and so is safe in a worker.
 """
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import wrap
@@ -16,24 +17,43 @@ from matplotlib.ticker import MaxNLocator
 from retable.figures.saving import save
 
 MOST_LAYERS = 16
+MOST_PANELS, MOST_IN_A_ROW = 18, 6
 
 TRAIN, VAL = "#0072B2", "#D55E00"  # the colour-blind see them differ too (Okabe and Ito)
 
 
-def curves(rows: list[dict[str, Any]], path: Path, title: str) -> None:
-    """Every metric that has a train or a val column, an axis each, train and validation together."""
-    keys = (key.split("/") for row in rows for key in row if key.startswith(("train/", "val/")))
+def curves(rows: list[dict[str, Any]], path: Path, title: str, others: Sequence[str] = ()) -> None:
+    """Every metric that has a train or a val column, an axis each, train and validation together.
+
+    Args:
+        rows: a history's.
+        path: of the PNG; none is written where no metric is drawn.
+        title: above the axes.
+        others: columns that get an axis each besides.
+    """
+    keys = (key.split("/") for row in rows for key in row if key.startswith(("train/", "val/")) and key not in others)
     names = list(dict.fromkeys(parts[1] for parts in keys if len(parts) == 2))  # dice/<class> would fill the page
-    figure = Figure(figsize=(4.6 * len(names), 3.4), layout="constrained")
-    for index, name in enumerate(names):
-        axis = figure.add_subplot(1, len(names), index + 1)
-        for split, colour in (("train", TRAIN), ("val", VAL)):
-            keyed = ((row["epoch"], row.get(f"{split}/{name}")) for row in rows)
+    panels = {name: [(f"{split}/{name}", split) for split in ("train", "val")] for name in names}
+    panels |= {name: [(name, "")] for name in others}
+    if not panels:
+        return
+    if len(panels) > MOST_PANELS:
+        title += f" · {MOST_PANELS} of {len(panels)} metrics"
+        panels = dict(itertools.islice(panels.items(), MOST_PANELS))
+    columns = len(panels) if len(panels) <= MOST_IN_A_ROW else MOST_IN_A_ROW
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.6 * columns, 3.4 * lines), layout="constrained")
+    for index, (name, drawn) in enumerate(panels.items()):
+        axis = figure.add_subplot(lines, columns, index + 1)
+        for column, split in drawn:
+            keyed = ((row["epoch"], row.get(column)) for row in rows)
             points = [(epoch, value) for epoch, value in keyed if value is not None]
             if points:
+                colour = VAL if split == "val" else TRAIN
                 axis.plot(*zip(*points, strict=True), color=colour, label=split, marker="o" * (len(points) < 2))
         _label(axis, name.replace("_", " "))
-        axis.legend(frameon=False)
+        if name not in others:
+            axis.legend(frameon=False)
     _entitle(figure, title)
     save(figure, path)
 

@@ -348,8 +348,10 @@ def follow(
 
 
 def _draw(directory: Path, record: Logged, config: dict[str, Any]) -> None:
-    """Curves, train_loss and val_loss in one panel as train/loss and val/loss are."""
+    """Curves, train_loss and val_loss in one panel as train/loss and val/loss are; what has no such name in its own."""
     from retable.figures.classification import curves
 
-    rows = [{_SPLIT.sub(r"\1/", name): value for name, value in row.items()} for row in record.rows]
-    curves(rows, directory / files.FIGURES / "curves.png", f"{config['task']['name']} · {directory.name}")
+    rows = [{_SPLIT.sub(r"\1/", name): value for name, value in row.items()} | row for row in record.rows]
+    logged = dict.fromkeys(name for row in record.rows for name in files.metrics_of(row))
+    others = [name for name in logged if not re.fullmatch(r"(train|val)/[^/]+|test/.*", _SPLIT.sub(r"\1/", name))]
+    curves(rows, directory / files.FIGURES / "curves.png", f"{config['task']['name']} · {directory.name}", others)
