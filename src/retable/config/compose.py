@@ -28,6 +28,7 @@ from omegaconf import OmegaConf
 
 from retable.config import lightning_forms
 from retable.config.folders import config_dir, project_folders
+from retable.config.instead import refusal
 from retable.config.keys import CHOOSING, LABELLED, PLACES, STEERING, below, flatten, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import override_text, translate
@@ -280,6 +281,8 @@ def _check_added(override: Override, raw: Any) -> None:
     """Raises: ConfigError for an added key that nothing reads, whatever the run is."""
     section, _, inner = override.key_or_group.partition(".")
     if section not in raw:
+        if (refused := refusal(override.key_or_group)) is not None:
+            raise ConfigError(refused)
         raise ConfigError(f"{override.input_line}: nothing reads {section}; accepted: {', '.join(map(str, raw))}")
     if inner and section in _WHOLE:
         raise ConfigError(f"{override.input_line}: nothing reads {override.key_or_group}; accepted: {section}=<value>")

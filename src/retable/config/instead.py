@@ -1,4 +1,4 @@
-"""Keys of Lightning's Trainer that `trainer` does not have: what each is for has a key or a group of its own here."""
+"""Keys of Lightning's Trainer and of lightning-hydra-template that no config has here, and what does the same."""
 
 INSTEAD = {
     "accelerator": "trainer.device=auto, cpu, cuda",
@@ -12,6 +12,17 @@ INSTEAD = {
     "model_registry": "logger=mlflow or logger=wandb, and checkpoint=best",
 }
 
+# Of lightning-hydra-template's top level.
+TEMPLATES = {
+    "ckpt_path": "resume=<a run's folder> to go on with it, or retable evaluate <a run's folder>",
+    "train": "retable train, which trains, and retable evaluate <a run's folder>, which does not",
+    "test": "no key: a test set is used once, after training; trainer.limit_test_batches=0 leaves it out",
+    "task_name": "task.name in the task's file, and tags=[...]",
+    "optimized_metric": "task.metric",
+    "paths": "data.root=..., output=... and sweep.dir=...",
+    "extras": "tags=[...]; a run's config is printed by --cfg job, and lies in its config.yaml",
+}
+
 
 def refusal(key: str) -> str | None:
     """The message that refuses such a key, e.g. `trainer.logger`; None for any other.
@@ -20,6 +31,8 @@ def refusal(key: str) -> str | None:
     ('trainer.fast_dev_run: not a key here; accepted: debug=fast', None)
     """
     section, _, name = key.partition(".")
+    if section in TEMPLATES:
+        return f"{key}: not a key here; accepted: {TEMPLATES[section]}"
     if section != "trainer" or name not in INSTEAD:
         return None
     return f"{key}: not a key here; accepted: {INSTEAD[name]}"

@@ -44,14 +44,19 @@ def one_line(error: BaseException, cfg: DictConfig | None = None) -> str:
 def _near(key: str, cfg: DictConfig | None) -> str:
     if cfg is None:
         return ""
-    parent, _, leaf = key.rpartition(".")
-    node = OmegaConf.select(cfg, parent, throw_on_resolution_failure=False) if parent else cfg
-    if not isinstance(node, DictConfig):
-        node, parent, leaf = cfg, "", key.split(".")[0]
+    parent, leaf, node = key, "", None
+    while not isinstance(node, DictConfig):  # the innermost that there is
+        parent, _, leaf = parent.rpartition(".")
+        node = OmegaConf.select(cfg, parent, throw_on_resolution_failure=False) if parent else cfg
     known = sorted(str(name) for name in node if not str(name).startswith("_") and name != "hydra")
     known = [name for name in known if name != "name" or parent not in LABELLED]
     prefix = f"{parent}." if parent else ""
-    return f"{suggestion(leaf, known, prefix)} accepted: {', '.join(prefix + name for name in known)}"
+    hint = suggestion(leaf, known, prefix)
+    target = str(node.get("_target_", "retable."))
+    more = f", and as +{prefix}{leaf} any other argument of {target}"
+    if target.startswith("retable.") or "?" in hint:  # of this package's own classes the files name every argument
+        more = ""
+    return f"{hint} accepted: {', '.join(prefix + name for name in known) or 'none'}{more}"
 
 
 def suggestion(word: str, known: Iterable[str], prefix: str = "") -> str:
