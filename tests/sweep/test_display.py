@@ -218,6 +218,34 @@ def test_an_ended_run_says_the_tasks_own_metric(halfway, runs, capsys, name):
     assert "other" not in output
 
 
+@pytest.mark.parametrize(
+    ("best_by", "shown"),
+    [("val_acc", "train_acc 0.9000  val_acc 0.7500"), ("recon", "recon 0.2500"), ("valid", "valid 0.5000")],
+)
+def test_so_does_one_of_a_module_of_ones_own(halfway, runs, capsys, best_by, shown):
+    final = {"train_acc": 0.9, "val_acc": 0.75, "recon": 0.25, "valid": 0.5, "trainid": 0.1}
+    result = {"status": "finished", "metrics": {"final": final, "best": final, "best_by": best_by}}
+    runs[0].directory.mkdir()
+    Path(runs[0].directory / files.RESULT).write_text(json.dumps(result))
+    halfway.ended(runs[0], 0, "finished", None)
+    assert f"finished     {runs[0].name}  {shown}  20s" in capsys.readouterr().out
+
+
+def test_metrics_of_any_name_have_four_places_and_settings_as_they_are():
+    row = {"module.lr": 0.05, "acc": 0.57, "recon": 0.000012345, "val_r2": 0.0, "val/loss": 0.5, "status": "finished"}
+    console = Console(file=io.StringIO(), width=200)
+    console.print(results.as_rich([row | {"directory": "runs/a"}], "toy", 200))
+    (line,) = [line for line in console.file.getvalue().splitlines() if line.startswith("│")]
+    assert line.strip("│ ").replace(" ", "").split("│") == [
+        "0.05",
+        "0.5700",
+        "1.23e-05",
+        "0.0000",
+        "0.5000",
+        "finished",
+    ]
+
+
 ROWS = [
     {"optimizer.lr": lr, "train/dice": dice, "train/iou": 0.6, "train/accuracy": 0.8, "val/dice": dice - 0.1}
     | {"val/iou": 0.5, "val/accuracy": 0.7, "train/loss": 0.5, "val/loss": 0.6}

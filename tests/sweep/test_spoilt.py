@@ -74,3 +74,21 @@ def test_what_a_run_needs_of_a_gpu_is_reported_from_its_first_validation_on(monk
     progress.epoch({"epoch": 1, "train/loss": 0.5})
     progress.chunk(64, 0.5)
     assert events == [(None, 5120), (3072, 5120), (3072, 5120)]
+
+
+@pytest.mark.parametrize(
+    ("metric", "row", "score"),
+    [
+        ("recon", {"val_acc": 0.5, "recon": 0.25}, {"recon": 0.25}),
+        ("val/dice", {"val/loss": 0.1, "val/accuracy": 0.5, "val/dice": 0.75}, {"val/dice": 0.75}),
+        ("val/dice", {"val/accuracy": 0.5, "val/dice": float("nan")}, {"val/accuracy": 0.5}),
+        ("recon", {"epoch": 1}, {}),
+    ],
+)
+def test_a_runs_progress_tells_the_tasks_own_metric(monkeypatch, metric, row, score):
+    one = worker.Worker(io.StringIO(), io.StringIO())
+    events = []
+    monkeypatch.setattr(one, "_say", lambda **event: events.append(event))
+    progress = worker._Progress(one, "here", 2, metric)
+    progress.epoch(row | {"epoch": 1})
+    assert events[-1]["score"] == score

@@ -212,6 +212,16 @@ def metrics_of(row: Mapping[str, Any]) -> dict[str, Any]:
     return {key: v for key, v in row.items() if key not in _NO_METRIC and not key.startswith(_NO_METRICS)}
 
 
+def beside_training(metric: str) -> list[str]:
+    """A metric, behind that of training which is named like it.
+
+    >>> beside_training("val/accuracy"), beside_training("val_acc"), beside_training("recon")
+    (['train/accuracy', 'val/accuracy'], ['train_acc', 'val_acc'], ['recon'])
+    """
+    name = metric.removeprefix("val")
+    return [f"train{name}", metric] if name != metric and name.startswith(("/", "_")) else [metric]
+
+
 def sweep_up(directory: Path) -> None:
     """Delete what writers that were killed have left in a run's directory."""
     for path in directory.glob(".*.tmp-*"):

@@ -182,8 +182,8 @@ class Display:
         parts = [f"[{done}/{self.total}]", f"{status:<11}", run.name]
         result = files.read_result(run.directory) or {}
         metrics = result.get("metrics") or {}
-        final, name = metrics.get("final") or {}, str(metrics.get("best_by") or "").partition("/")[2]
-        shown = {key: final.get(key) for key in (f"train/{name}", f"val/{name}")}
+        final = metrics.get("final") or {}
+        shown = {key: final.get(key) for key in files.beside_training(str(metrics.get("best_by") or ""))}
         parts += [f"{key} {value:.4f}" for key, value in shown.items() if value is not None]
         if run.directory in self.begun:
             parts.append(duration(time.monotonic() - self.begun[run.directory]))

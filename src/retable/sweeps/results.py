@@ -138,9 +138,9 @@ def _text(key: str, value: Any) -> str:
         return "–"
     if key == "seconds":
         return f"{value:.0f} s"
-    if isinstance(value, float):
-        return f"{value:.4f}" if "/" in key else f"{value:g}"
-    return str(value)
+    if isinstance(value, float) and ("/" in key or "." not in key):  # a metric; settings of numbers are in sections
+        return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.3g}"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _metric_order(key: str) -> tuple[int, int]:

@@ -119,7 +119,8 @@ class Worker:
             with output():
                 try:
                     config = files.read_run(directory)["config"]
-                    progress = _Progress(self, str(directory), planned_epochs(config["trainer"]["max_epochs"]))
+                    epochs = planned_epochs(config["trainer"]["max_epochs"])
+                    progress = _Progress(self, str(directory), epochs, (config.get("task") or {}).get("metric"))
                     result = execute.execute(
                         config,
                         directory,
@@ -202,8 +203,8 @@ def _fault(do: Callable[[], Any]) -> str | None:
 class _Progress:
     """Turns what a run tells about itself into events, not too many."""
 
-    def __init__(self, worker: Worker, directory: str, epochs: int | None) -> None:
-        self.worker, self.directory, self.epochs = worker, directory, epochs
+    def __init__(self, worker: Worker, directory: str, epochs: int | None, metric: str | None = None) -> None:
+        self.worker, self.directory, self.epochs, self.metric = worker, directory, epochs, metric
         self.done, self.steps, self.last = 0, 0, 0.0
         self.score: dict[str, float] = {}
 
@@ -216,8 +217,9 @@ class _Progress:
         print(f"epoch {of_planned(row['epoch'], self.epochs)}  {shown}", flush=True)
         # The task's own metric comes first of those on validation data: accuracy, dice, mAP.
         scores = ((k, v) for k, v in row.items() if k.startswith("val/") and not k.endswith("loss") and v == v)
-        self.score = dict(list(scores)[:1])
-        self._report(row.get("train/loss"))
+        own = ((k, row[k]) for k in (self.metric,) if row.get(k) is not None and row[k] == row[k])
+        self.score = dict([*own, *scores][:1])
+        self._report(row.get("train/loss", row.get("train_loss")))
 
     def chunk(self, steps: int, loss: float) -> None:
         self.steps += steps
