@@ -56,6 +56,30 @@ def test_times_are_no_metrics_of_a_table(make_run):
     assert list(metrics_of(runs, ["seconds/val"])) == ["seconds_val"]
 
 
+def test_a_sweep_is_rated_by_its_tasks_metric_whatever_its_name_and_direction(make_run):
+    """An autoencoder's `recon`, of which less is better, was left out, and the seconds of an epoch were rated."""
+    runs = []
+    for latent, recon in ((2, 3.0), (4, 1.0)):
+        judged = {"best_by": "recon", "higher_is_better": False, "final": {}, "best": {}}
+        run = make_run("a", [0.1, 0.5], config={"module": {"latent": latent}}, metrics=judged)
+        history = {
+            "epoch": [1.0],
+            "g_loss": [0.5],
+            "psnr": [9.0],
+            "recon": [recon],
+            "lr": [0.1],
+            "seconds/train": [9.0],
+        }
+        runs.append(replace(run, history=history))
+    found = sweep_of(runs, [{"module.latent": 2}, {"module.latent": 4}], "toy/sweep")
+    assert [metric.column for metric in found.found.metrics] == ["recon", "psnr", "g_loss"]
+    assert [(metric.column, metric.better) for metric in found.found.metrics][:2] == [
+        ("recon", "lower"),
+        ("psnr", "higher"),
+    ]
+    assert sections(found)["best"][0]["settings"] == ["4"]
+
+
 def test_two_factors_are_rows_and_columns_and_one_heat_map(swept):
     value = {("sgd", 1): 0.1, ("sgd", 2): 0.3, ("sgd", 3): 0.5, ("adam", 1): 0.6, ("adam", 2): 0.7, ("adam", 3): 0.2}
     found = swept({"optimizer": ["sgd", "adam"], "depth": [1, 2, 3]}, lambda s, seed: value[s["optimizer"], s["depth"]])

@@ -13,6 +13,7 @@ from retable.report.layout import short
 from retable.report.runs import RunRecord
 from retable.report.settings import factors, is_measure, varied
 from retable.report.sources.base import is_seed
+from retable.run import files
 
 _LESS = ("loss", "error", "err", "mse", "mae", "rmse", "perplexity", "ppl", "wer", "fid", "time", "seconds")
 _MOST = 4  # metrics of a draft for which nobody asked
@@ -108,15 +109,20 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
     for name in asked:
         if name not in columns:
             raise ConfigError(f"--metric {name}: is no figure of the runs; accepted: {listed(columns)}")
+    own = _judged_by(records)
     found = list(asked)
-    if not found:
+    if not found and own:
+        columns = list(files.metrics_of(dict.fromkeys(columns)))
+    elif not found:
         columns = [c for c in columns if is_measure(c, [record.config.get(c) for record in records])] or [
             c for c in columns if not is_seed(c)
         ]
+    if not found:
         held_out = [
             c for c in columns if _HELD_OUT & (words := set(re.split(r"[/_.\s-]", c.lower()))) and not words & _TIMES
         ]
-        found = sorted(held_out or columns, key=_is_less)[:_MOST]
+        rest = sorted(held_out or columns, key=_is_less)
+        found = list(dict.fromkeys([*(c for c in own if c in columns), *rest]))[:_MOST]
     if not found:
         raise ConfigError("the runs have recorded no figure")
     metrics: dict[str, Any] = {}
@@ -125,8 +131,20 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
             "column": column,
             "digits": digits([r.history[column][-1] for r in records if r.history.get(column)]),
         }
-        metrics[column.replace("/", "_").replace(".", "_")] = spec | ({"better": "lower"} if _is_less(column) else {})
+        less = _is_less(column) if own.get(column) is None else not own[column]
+        metrics[column.replace("/", "_").replace(".", "_")] = spec | ({"better": "lower"} if less else {})
     return metrics
+
+
+def _judged_by(records: Sequence[RunRecord]) -> dict[str, bool | None]:
+    """What this project's runs are judged by, and whether more of it is better; nothing of other programs' runs."""
+    said: dict[str, bool | None] = {}
+    for record in records:
+        metrics = record.result.get("metrics")
+        if isinstance(metrics, Mapping) and isinstance(metrics.get("best_by"), str):
+            higher = metrics.get("higher_is_better")
+            said[metrics["best_by"]] = higher if isinstance(higher, bool) else None
+    return said
 
 
 def digits(values: Sequence[float]) -> int:
