@@ -146,6 +146,16 @@ class Predicted(LeavesData):
         return DataLoader(self.train.dataset.tensors[0], batch_size=64)
 
 
+class ByPosition(LeavesData):
+    def predict_dataloader(self):
+        return DataLoader(self.train.dataset.tensors[0], 64)
+
+
+class Noted(LitNet):
+    def predict_step(self, batch, batch_idx):
+        return {"logits": self(batch), "note": "hello"}
+
+
 class Named(LitNet):
     def predict_step(self, batch, batch_idx):
         logits = self(batch)

@@ -25,6 +25,14 @@ REFUSED = [
     ("-m task=mnist dropout=0.1,0.2 hydra.foo=1", "Could not override 'hydra.foo'."),
     ("-m task=mnist dropout=0.1,0.2 modl=cnn", "modl: no such key; did you mean model? accepted: "),
     ("task=mnist optimizer.lr=0.1,0.2", "optimizer.lr=0.1,0.2: several values are a sweep; accepted: one, or"),
+    (
+        "experiment=cifar/dropout data=sample",
+        "experiment=cifar/dropout is a sweep; accepted: retable sweep experiment=cifar/dropout data=sample, or table",
+    ),
+    (
+        "task=mnist seeds=2",
+        "seeds: only a sweep has several; accepted: retable sweep task=mnist seeds=2, or one by seed=0",
+    ),
     ("task=mnist dropout=glob(*)", "dropout.p=glob(*): several values are a sweep; accepted: one, or start it with -m"),
     ("-m task=mnist dropout=glob(*)", "dropout.p=glob(*): chooses nothing; accepted: one value or more"),
     ("task=mnist output=null", "output=None: accepted: a folder"),

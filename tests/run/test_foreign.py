@@ -443,6 +443,35 @@ def test_predict_writes_what_predict_step_gives(project, in_process):
     assert np.array_equal(retable.predict(retable.load(project / "part"))["predictions"], found[:128])
 
 
+@pytest.mark.parametrize(
+    ("data", "module", "message"),
+    [
+        (
+            "ByPosition",
+            "LitNet",
+            "run: Lightning's predict takes a DataLoader whose batch_size is given by name, as batch_s",
+        ),
+        (
+            "Predicted",
+            "Noted",
+            "run: its predict_step gives dict (logits: Tensor, note: str); accepted: a tensor, or seve",
+        ),
+    ],
+)
+def test_what_predict_cannot_take_is_said_in_a_line(project, in_process, data, module, message):
+    classes = [f"data._target_=stranger.{data}", f"module._target_=stranger.{module}"]
+    execute(composed("trainer.max_epochs=1", *classes), project / "run")
+    code, shown = in_process("predict", "run")
+    assert (code, shown.startswith(message), len(shown.splitlines())) == (2, True, 1), shown
+
+
+def test_a_single_run_says_what_came_out_on_the_test_set(project, capsys):
+    words = ["task=leaves", "module._target_=stranger.Tested", "trainer.max_epochs=1", "logger=none"]
+    run_single(Composer().compose(words).config, words, project / "run")
+    tested = history(project / "run")[-1]["test_loss"]
+    assert f"\non the test set, once: test_loss {tested:.4f}\n" in capsys.readouterr().out
+
+
 def test_compare_puts_what_both_log_side_by_side(project, in_process):
     for name, rate in (("slow", 0.0001), ("fast", 0.1)):
         execute(composed(f"module.lr={rate}", "trainer.max_epochs=2"), project / name)

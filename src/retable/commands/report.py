@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retable.commands.table import add_source, conditions, read_source, report_command
+from retable.config.folders import train_command
 
 if TYPE_CHECKING:
     from retable.report.evaluated import Evaluated
@@ -110,7 +111,7 @@ def make_pages(
     if not entries:
         raise ConfigError(
             f"{shown}: none of {len(runs.records)} runs{' so chosen' if where else ''} is of a table in"
-            " conf/experiment; accepted: runs of python train.py -m experiment=..."
+            f" conf/experiment; accepted: runs of {' '.join(train_command(many=True))} experiment=..."
         )
     if len(paths) == 2:
         _compare(paths, names, where, folder)

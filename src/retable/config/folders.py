@@ -21,6 +21,16 @@ def config_dir() -> Path:
     return here if (here / "base.yaml").exists() else Path(__file__).parents[1] / "conf"
 
 
+def train_command(many: bool = False) -> list[str]:
+    """The words that train a run, or a sweep, in the working directory.
+
+    A checkout has a script for it; a project of one's own has none.
+    """
+    if Path("train.py").is_file():
+        return ["python", "train.py", *(["-m"] if many else [])]
+    return ["retable", "sweep" if many else "train"]
+
+
 def project_folders() -> list[Path]:
     """A project's own folders of options: those that RETABLE_CONF names, then conf/ in the working directory.
 

@@ -8,20 +8,15 @@ asks for no grid: one run, the same config.
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
+from retable.config.folders import train_command
 from retable.config.keys import STEERING, below, key_of
 from retable.report.runs import RunRecord
 
 
 def sweep_command(experiment: str) -> str:
     """The shell command that trains a table, as it is called in the working directory."""
-    return f"python train.py -m experiment={experiment}" if _script() else f"retable sweep experiment={experiment}"
-
-
-def _script() -> bool:
-    """Whether the working directory is a checkout, with a script that trains; a project of one's own has none."""
-    return Path("train.py").is_file()
+    return " ".join([*train_command(many=True), f"experiment={experiment}"])
 
 
 def command(overrides: Sequence[str], seed: int) -> str | None:
@@ -30,8 +25,7 @@ def command(overrides: Sequence[str], seed: int) -> str | None:
     >>> command(["experiment=mnist/cnn", "model=fnn", "sweep.workers=1"], 1)
     'python train.py experiment=mnist/cnn table=null model=fnn seed=1'
     """
-    start = ["python", "train.py"] if _script() else ["retable", "train"]
-    return shlex.join([*start, *single(overrides, seed)]) if overrides else None
+    return shlex.join([*train_command(), *single(overrides, seed)]) if overrides else None
 
 
 def product_command(points: Sequence[Sequence[str]]) -> str:
@@ -46,7 +40,7 @@ def product_command(points: Sequence[Sequence[str]]) -> str:
             key, _, value = text.partition("=")
             values.setdefault(key, {})[value] = None
     words = [f"{key}={','.join(found)}" for key, found in values.items()]
-    return shlex.join([*(["python", "train.py", "-m"] if _script() else ["retable", "sweep"]), *words])
+    return shlex.join([*train_command(many=True), *words])
 
 
 def single(overrides: Sequence[str], seed: int) -> list[str]:

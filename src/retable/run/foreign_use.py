@@ -9,11 +9,12 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.model_helpers import is_overridden
 
 from retable.config import precisions
 from retable.config.targets import check_targets
-from retable.errors import ConfigError, DataError, first_line
+from retable.errors import ConfigError, DataError, first_line, shortened
 from retable.run import devices, foreign
 from retable.run.foreign_train import merged
 from retable.run.output import quieten_lightning
@@ -101,7 +102,13 @@ def predictions(trained: TrainedModule, settings: Mapping[str, Any] | None = Non
     data = _data(trained, settings)
     if not is_overridden("predict_dataloader", data):
         raise ConfigError(f"{trained.name}: its {type(data).__name__} has no predict_dataloader")
-    found = _trainer(trained).predict(trained.module, datamodule=data) or []
+    try:
+        found = _trainer(trained).predict(trained.module, datamodule=data) or []
+    except MisconfigurationException as error:
+        reason = first_line(error)
+        if "`batch_size" in reason:  # Lightning makes the loader of a prediction anew
+            reason = "Lightning's predict takes a DataLoader whose batch_size is given by name, as batch_size=32"
+        raise ConfigError(f"{trained.name}: {reason}") from error
     several = found and isinstance(found[0], list)  # loaders
     arrays: dict[str, np.ndarray] = {}
     for number, batches in enumerate(found if several else [found]):
@@ -114,8 +121,8 @@ def _joined(trained: TrainedModule, batches: list[Any]) -> dict[str, np.ndarray]
     named = [_named(batch) for batch in batches]
     if not named or any(batch is None or batch.keys() != named[0].keys() for batch in named):
         raise ConfigError(
-            f"{trained.name}: its predict_step gives {type(batches[0]).__name__ if batches else 'nothing'};"
-            " accepted: a tensor, or several in a tuple, a list or a dictionary"
+            f"{trained.name}: its predict_step gives {_kinds(batches[0]) if batches else 'nothing'};"
+            " accepted: a tensor, or several in a tuple, a list or a dictionary, with nothing else"
         )
     try:
         return {
@@ -124,6 +131,13 @@ def _joined(trained: TrainedModule, batches: list[Any]) -> dict[str, np.ndarray]
         }
     except RuntimeError as error:
         raise ConfigError(f"{trained.name}: its predictions do not fit one array ({first_line(error)})") from error
+
+
+def _kinds(batch: Any) -> str:
+    """What a batch's prediction is, and of what: `dict (p: Tensor, note: str)`."""
+    parts = batch.items() if isinstance(batch, Mapping) else enumerate(batch) if isinstance(batch, list | tuple) else ()
+    inner = ", ".join(f"{name}: {type(value).__name__}" for name, value in parts)
+    return type(batch).__name__ + (f" ({shortened(inner)})" if inner else "")
 
 
 def _named(batch: Any) -> dict[str, torch.Tensor] | None:

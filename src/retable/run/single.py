@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from retable.config.compose import Composer, Composition
+from retable.config.folders import train_command
 from retable.config.identity import run_name
 from retable.config.keys import own
 from retable.config.stepping import by_several, of_planned, planned_epochs
@@ -237,7 +238,7 @@ def _execute(config: dict[str, Any], directory: Path) -> None:
             print(f"The run failed: {describe(error)}. The traceback above is in {directory / files.LOG}, too.")
             sys.exit(1)
     if result["status"] == files.INTERRUPTED:
-        print(f"interrupted; go on with: {shlex.join(['python', 'train.py', f'resume={directory}'])}")
+        print(f"interrupted; go on with: {shlex.join([*train_command(), f'resume={directory}'])}")
         sys.exit(130)
     _summarise(result, directory)
 
@@ -291,9 +292,11 @@ def _resumed(directory: Path, overrides: Sequence[str], trust: bool) -> dict[str
 def _refuse_sweeps(config: dict[str, Any], overrides: Sequence[str]) -> None:
     if config["table"] is not None:
         name = next((text.partition("=")[2] for text in overrides if text.startswith("experiment=")), "...")
-        raise ConfigError(f"experiment={name} is a sweep; start it with -m: python train.py -m {' '.join(overrides)}")
+        again = shlex.join([*train_command(many=True), *overrides])
+        raise ConfigError(f"experiment={name} is a sweep; accepted: {again}, or table=null for one run")
     if config["seeds"] is not None:
-        raise ConfigError("seeds: only a sweep has several; start it with -m, or give one by seed=0")
+        again = shlex.join([*train_command(many=True), *overrides])
+        raise ConfigError(f"seeds: only a sweep has several; accepted: {again}, or one by seed=0")
 
 
 class _Progress:
@@ -336,6 +339,10 @@ def _summarise(result: dict[str, Any], directory: Path) -> None:
         last = result["metrics"]["final"].get(name)
         shown = "none" if last is None else f"{last:.4f}"
         print(f"best {name} {best[name]:.4f} at epoch {best['epoch']}; last {shown}")
+    final = result["metrics"]["final"]
+    tested = [key for key in final if key.startswith(("test/", "test_")) and key.count("/") <= 1]
+    if tested and result["status"] == files.FINISHED:
+        print("on the test set, once: " + "  ".join(f"{key} {final[key]:.4f}" for key in tested))
     if result["data"]["source"] == "sample":
         print("Made from synthetic sample data: for trying things out, not comparable with anything.")
     print(f"result:  {directory / files.RESULT}")
