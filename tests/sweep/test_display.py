@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -252,6 +253,31 @@ ROWS = [
     | {"epochs": 3, "status": "finished", "seconds": 94.0, "directory": "runs/a"}
     for lr, dice in ((0.01, 0.75), (0.001, 0.5))
 ]
+
+
+def seeds(*values, **more):
+    return [
+        {"seed": seed, "val/dice": value, "epochs": 3, "status": "finished", "seconds": 9.0, "directory": "a"} | more
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_of_one_settings_seeds_the_mean_and_the_spread_are_said(tmp_path):
+    assert results.over_seeds(seeds(0.5, 0.6, 0.7)) == "over 3 seeds: val/dice 0.6000 ± 0.1000"
+    (other,) = seeds(0.9, status="failed")
+    assert results.over_seeds([*seeds(0.5, 0.7), other]) == "over 2 seeds: val/dice 0.6000 ± 0.1414"
+    assert results.over_seeds(seeds(0.5, 0.7, lost=None, odd=float("inf"))) == "over 2 seeds: val/dice 0.6000 ± 0.1414"
+    plan = SimpleNamespace(label="toy", runs=[])
+    assert results.as_markdown(seeds(0.5, 0.6, 0.7), plan).endswith("\n\nover 3 seeds: val/dice 0.6000 ± 0.1000\n")
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[], seeds(0.5), [*seeds(0.5, 0.6, **{"dropout.p": 0.1}), *seeds(0.5, **{"dropout.p": 0.2})], ROWS],
+    ids=["none", "one", "two settings", "no seed"],
+)
+def test_of_anything_else_it_is_not(rows):
+    assert results.over_seeds(rows) is None
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,8 @@ def finish(plan: Plan, outcome: Outcome) -> None:
         page = _sweep_page(plan)
     console = results.show(plan, found)
     say = console.out
+    if (means := results.over_seeds(found)) is not None:
+        say(means, highlight=False)
     failed = failures(plan, outcome)
     for run, reason in failed:
         word = files.BROKEN if store.status_of(run.directory) == files.BROKEN else files.FAILED

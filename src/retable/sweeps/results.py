@@ -2,8 +2,10 @@
 
 import csv
 import io
+import math
 import sys
 from collections.abc import Sequence
+from statistics import mean, stdev
 from typing import Any
 
 from retable import atomic
@@ -31,6 +33,24 @@ def rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
         row |= {"seconds": end.get("seconds"), "directory": str(run.directory)}
         found.append(row)
     return found
+
+
+def over_seeds(found: Sequence[dict[str, Any]]) -> str | None:
+    """Each metric's mean ± sample standard deviation over finished runs of one setting; None for anything else.
+
+    >>> over_seeds([{"seed": n, "val/loss": v, "status": "finished"} for n, v in ((0, 0.5), (1, 1.0), (2, 1.5))])
+    'over 3 seeds: val/loss 1.0000 ± 0.5000'
+    """
+    ended = [row for row in found if row["status"] == FINISHED]
+    beside = ("epochs", "status", "seconds", "directory")
+    metrics = [key for key in (found[0] if found else ()) if key not in ("seed", *beside) and "." not in key]
+    metrics = [key for key in metrics if all(isinstance(row.get(key), float | None) for row in ended)]
+    if len(ended) < 2 or set(found[0]) - {"seed", *beside, *metrics} or "seed" not in found[0]:
+        return None
+    values = {key: [row[key] for row in ended] for key in metrics}
+    whole = {key: v for key, v in values.items() if all(one is not None and math.isfinite(one) for one in v)}
+    parts = [f"{key} {_text(key, mean(v))} ± {_text(key, stdev(v))}" for key, v in whole.items()]
+    return f"over {len(ended)} seeds: {'  '.join(parts)}" if parts else None
 
 
 def write(plan: Plan, found: Sequence[dict[str, Any]]) -> None:
@@ -68,6 +88,8 @@ def as_markdown(found: Sequence[dict[str, Any]], plan: Plan) -> str:
     lines.append("| " + " | ".join(columns) + " |")
     lines.append("|" + "|".join("---" for _ in columns) + "|")
     lines += ["| " + " | ".join(_text(key, row.get(key)) for key in columns) + " |" for row in found]
+    if (means := over_seeds(found)) is not None:
+        lines += ["", means]
     return "\n".join(lines) + "\n"
 
 
