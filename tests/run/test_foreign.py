@@ -298,6 +298,14 @@ def test_parts_that_are_objects(project):
             "module._target_=stranger.LeavesData: is no pytorch_lightning.",
         ),
         (["data._target_=stranger.LitNet"], "data._target_=stranger.LitNet: is no pytorch_lightning.LightningDataMod"),
+        (
+            ["~data._target_"],
+            "data: task=leaves names none; accepted: a LightningDataModule, as data: {_target_: file.Class} (a mo",
+        ),
+        (
+            ["~module._target_"],
+            "module: task=leaves names none; accepted: a LightningModule, as module: {_target_: file.",
+        ),
         (["module._target_=stranger.Nothing"], "module._target_=stranger.Nothing: cannot be imported"),
     ],
 )

@@ -50,6 +50,11 @@ def make_data(config: dict[str, Any]) -> pl.LightningDataModule:
 
 def _build(config: dict[str, Any], section: str, kind: type) -> Any:
     node = config.get(section) or {}
+    if not node.get("_target_"):
+        raise ConfigError(
+            f"{section}: task={config['task'].get('name')} names none; accepted: a {kind.__name__}, as {section}:"
+            " {_target_: file.Class}" + (" (a module's own loaders are not used)" if section == "data" else "")
+        )
     target = target_of(node, section)
     if not (isinstance(target, type) and issubclass(target, kind)):
         hint = "; `lightning` was imported before retable, which makes the two one" if is_of_the_other(target) else ""
@@ -109,7 +114,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         has = f"{type(module).__name__} has its own (configure_optimizers)"
         raise ConfigError(f"scheduler={scheduler.get('name')}: {has}; accepted: none")
     _direction(config)
-    tried = (config["module"]["_target_"], config["data"]["_target_"], *sorted(config["task"].items()))
+    tried = (config["module"]["_target_"], (config["data"] or {}).get("_target_"), *sorted(config["task"].items()))
     if tried not in _TRIED:
         metrics, directions = _try(config, module, make_data(config))
         check_metric(config, metrics, directions)
