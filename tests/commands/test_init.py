@@ -85,6 +85,7 @@ def test_names_follow_the_folders(tmp_path, of_a_module):
         ("torch", "Python has a module torch"),
         ("csv", "Python has a module csv"),
         ("2026", "letters, digits and _, no digit first"),
+        ("été", "ASCII letters, digits and _, no digit first"),
         ("class", "letters, digits and _, no digit first"),
     ],
 )
@@ -95,6 +96,15 @@ def test_a_name_that_would_hide_another_is_refused(name, why, tmp_path, capsys):
     assert not (tmp_path / name).exists()
     cli.main(["init", str(tmp_path / name), "--name", "shells"])
     assert (tmp_path / name / "conf/task/shells.yaml").exists()
+
+
+def test_what_it_says_to_type_may_be_typed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cli.main(["init", "sea shells"])
+    assert capsys.readouterr().out.splitlines()[1:3] == [
+        "  cd 'sea shells'",
+        "  retable sweep experiment=sea_shells/width data=sample   # its table, on drawn pictures",
+    ]
 
 
 def test_a_module_knows_nothing_of_this_project(project, of_a_module):

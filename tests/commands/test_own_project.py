@@ -149,6 +149,7 @@ def test_help_names_its_options(project):
     shown = retable(project, "train", "--help")
     assert shown.returncode == 0
     groups = shown.stdout.partition("== Configuration")[0]
+    assert "\n  retable sweep experiment=cifar/dropout\n" in groups  # here is no train.py
     assert "leaves" in groups
     assert "mine" in groups
 

@@ -3,6 +3,7 @@
 import argparse
 import keyword
 import re
+import shlex
 import shutil
 import sys
 from importlib.metadata import packages_distributions
@@ -36,7 +37,7 @@ def _init(options: argparse.Namespace) -> None:
     name = options.name or re.sub(r"\W", "_", options.folder.resolve().name)
     write_project(options.folder, name, OF_A_MODULE if options.module else TEMPLATE)
     print(f"{options.folder} is a project; now:")
-    print(f"  cd {options.folder}")
+    print(f"  cd {shlex.quote(str(options.folder))}")
     sample = "data.source=sample" if options.module else "data=sample"
     print(f"  retable sweep experiment={name}/width {sample}   # its table, on drawn pictures")
     print("  README.md says the rest")
@@ -53,8 +54,9 @@ def write_project(folder: Path, name: str, template: Path = TEMPLATE) -> None:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder}: is not empty; accepted: a new or empty folder")
-    if not name.isidentifier() or keyword.iskeyword(name):
-        raise ConfigError(f"{name}: accepted as a task's name: letters, digits and _, no digit first; --name sets it")
+    if not (name.isascii() and name.isidentifier()) or keyword.iskeyword(name):  # Hydra's overrides take no others
+        accepted = "ASCII letters, digits and _, no digit first"
+        raise ConfigError(f"{name}: accepted as a task's name: {accepted}; --name sets it")
     if taken := _taken(name, template):
         raise ConfigError(f"{name}: {taken}, which a task of this name would hide; --name sets another")
     try:
