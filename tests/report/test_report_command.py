@@ -178,14 +178,14 @@ def test_the_end_of_a_sweep_shows_its_own_scale_by_the_same_rule(run_sweep, comp
 
 
 def test_what_a_command_set_for_all_runs_is_a_setting_of_its_own(run_sweep, composer, tmp_path):
-    run_sweep("experiment=cifar/dropout", "model.width=16", "trainer.max_epochs=3", only=few(0.0, 0.3))
+    run_sweep("experiment=cifar/dropout", "model.width=24", "trainer.max_epochs=3", only=few(0.0, 0.3))
     found = tables_of(read_runs([tmp_path]), composer=composer)
     assert cells(found, "cifar/dropout") == {"none": [0], "all 0.3": [0]}
-    assert found[0][1].notes == ("Set for every run beside the experiment: model.width=16.",)
+    assert found[0][1].notes == ("Set for every run beside the experiment: model.width=24.",)
     run_sweep("experiment=cifar/dropout", "trainer.max_epochs=2", only=few(0.0, 0.4))
     found = tables_of(read_runs([tmp_path]), composer=composer)
     assert cells(found, "cifar/dropout") == {"none": [0], "all 0.4": [0]}
-    assert "2 with trainer.max_epochs=3 model.width=16" in found[0][1].notes[0]
+    assert "2 with trainer.max_epochs=3 model.width=24" in found[0][1].notes[0]
 
 
 def test_a_share_of_the_data_that_the_grid_varies_is_no_reduction(run_sweep, composer, tmp_path):
