@@ -132,6 +132,23 @@ def test_a_run_that_a_time_ended_within_its_first_epoch(compose, tmp_path):
         again(tmp_path / "run")
 
 
+def test_data_that_have_changed_are_named(compose, tmp_path, capsys):
+    words = ("task=gland", "data._target_=tests.tasks.squares.Squares", "data.batch_size=8", "model=fcn_small_bn")
+    folder = tmp_path / "squares"
+    folder.mkdir()
+    (folder / "seed.txt").write_text("7")
+    result = trained(
+        compose(*words, "trainer.max_epochs=1", "data.source=real", f"data.root={tmp_path}"), tmp_path / "run"
+    )
+    cli.main(["verify", str(tmp_path / "run")])
+    assert "other data" not in capsys.readouterr().out
+    (folder / "seed.txt").write_text("8")  # it says nothing of the images, which are the same
+    cli.main(["verify", str(tmp_path / "run")])
+    shown = capsys.readouterr().out
+    was = result["data"]["fingerprint"][:8]
+    assert re.search(rf"\nother data: their fingerprint was {was} and is (?!{was})[0-9a-f]{{8}}, so that the", shown)
+
+
 def test_another_figure_is_found(exported, tmp_path, capsys):
     changed = tmp_path / "a"
     changed.mkdir()

@@ -1,5 +1,6 @@
 """Every kind of claim on figures for which the verdict can be computed by hand."""
 
+import math
 from dataclasses import dataclass
 
 import pytest
@@ -190,3 +191,19 @@ def test_a_new_kind_is_one_class(make_table, make_run, assigned):
     (found,) = evaluate_claims(make_table(claim), runs)
     assert (found.verdict, found.numbers) == ("does not hold", "b 70.00 against c 40.00")
     assert evaluate_claims(make_table({**claim, "less": 10}), runs)[0].verdict == "holds"
+
+
+def test_a_gap_is_of_one_epoch_where_not_every_epoch_is_validated(make_table, make_run, assigned):
+    # Three epochs, of which the second alone has a validation: 90 - 50 there, and not 99 - 50.
+    run = make_run("a", [math.nan, 0.5, math.nan], train=[0.8, 0.9, 0.99])
+    for metric, shown in (("gap", "a 40.00 > 0"), ("middle", "a 70.00 > 0")):
+        claim = {"text": "x", "kind": "at_least", "metric": metric, "of": ["a"], "value": 0}
+        (found,) = evaluate_claims(make_table(claim), assigned(run))
+        assert found.numbers == shown
+
+
+def test_a_gap_to_what_is_measured_once_after_the_training(make_table, make_run, assigned):
+    run = make_run("a", [math.nan, math.nan, 0.5], train=[0.8, 0.9, math.nan])
+    claim = {"text": "x", "kind": "at_least", "metric": "gap", "of": ["a"], "value": 0}
+    (found,) = evaluate_claims(make_table(claim), assigned(run))
+    assert found.numbers == "a 40.00 > 0"

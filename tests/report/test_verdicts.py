@@ -5,6 +5,7 @@ import pytest
 from retable.report.verdicts import evaluate_claims, evaluate_published
 
 BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
+TIMER = {"_target_": "pytorch_lightning.callbacks.Timer", "duration": "00:00:00:05", "interval": "step"}
 REACHES = {"text": "b reaches 55", "kind": "at_least", "metric": "val", "of": ["b"], "value": 55}
 
 
@@ -94,6 +95,9 @@ def test_fewer_epochs_decide_comparisons_at_this_scale_and_no_thresholds(make_ta
         ({"trainer": {"max_epochs": 2, "overfit_batches": 0.0}}, ""),
         ({"trainer": {"max_epochs": 9, "max_time": "00:00:00:05"}}, "trainer.max_time=00:00:00:05"),
         ({"trainer": {"max_epochs": 2, "max_time": "00:00:00:05"}}, ""),  # it came to its end in that time
+        ({"trainer": {"max_epochs": 9}, "callbacks": {"timer": TIMER}}, "callbacks.timer.duration=00:00:00:05"),
+        ({"trainer": {"max_epochs": 9}, "callbacks": {"timer": TIMER | {"duration": None}}}, ""),  # it only times
+        ({"trainer": {"max_epochs": 2}, "callbacks": {"timer": TIMER}}, ""),
         ({"trainer": {"max_epochs": 2, "limit_train_batches": 1.0, "max_steps": -1}}, ""),
     ],
 )

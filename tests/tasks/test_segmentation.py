@@ -79,6 +79,17 @@ def test_evaluate_repeats_the_figures_of_the_run(finished):
     assert found.by_class["class"].tolist() == ["dark", "bright"]
 
 
+def test_evaluate_takes_the_training_images_that_the_run_had(compose, tmp_path):
+    execute(compose(*SQUARES, "trainer.max_epochs=1", "data.fraction=0.25"), tmp_path / "run")
+    trained = load(tmp_path / "run")
+    folder = next(path for path in _folders(trained.config["data"]["cache"]) if path.name.startswith("squares"))
+    found = evaluate(trained, folder, "train")
+    assert len(found.by_image) == 6  # of 24
+    assert found.counts["reasons"]["data.fraction"] == 18
+    assert len(evaluate(trained, folder, "train", {"fraction": 1.0}).by_image) == 24
+    assert len(evaluate(trained, folder, "all").by_image) == 40
+
+
 def _folders(cache):
     from pathlib import Path
 

@@ -228,7 +228,8 @@ def evaluate(
         task = trained.config["task"]["name"]
         raise DataError(f"{location}: no such file or folder; accepted: a set in the format of task={task}")
     check_targets(trained.config, trained.path, ("data",), trained.trust, HINT)
-    given = {key: value for key, value in trained.config["data"].items() if key not in ("fraction", "cache")}
+    left = ("cache",) if split == "train" else ("cache", "fraction")  # the training images are those of data.fraction
+    given = {key: value for key, value in trained.config["data"].items() if key not in left}
     if "RETABLE_CACHE" in os.environ:
         given["cache"] = os.environ["RETABLE_CACHE"]  # never a folder that the checkpoint names
     data = build(given | {"source": "real"} | dict(settings or {}), "data", seed=0, augment=None)

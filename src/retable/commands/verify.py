@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retable.commands.evaluate import add_trust, count
-from retable.config.stepping import of_planned, planned_epochs
+from retable.config.stepping import limits_in_time, of_planned, planned_epochs, without_limits_in_time
 from retable.errors import ConfigError, DataError
 from retable.run import files
 
@@ -96,7 +96,7 @@ def again(
 ) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     """A run's history, and the one that its recorded config gives now; the first `epochs` of both.
 
-    Of a run that trainer.max_time may have ended, the epochs that it trained to their end.
+    Of a run that a time may have ended, the epochs that it trained to their end.
 
     What an exported run leaves out (where data lie, which device) is as it is set here, and so is the cache, which is
     never a folder that somebody else's run names.
@@ -125,8 +125,8 @@ def again(
     files.check(config, directory / files.RUN)
     old = files.read_history(directory / files.HISTORY)
     planned, until = planned_epochs(config["trainer"]["max_epochs"]), epochs
-    if config["trainer"].get("max_time") is not None:  # no two runs come equally far in a time
-        config = config | {"trainer": config["trainer"] | {"max_time": None}}
+    if limits := limits_in_time(config):  # no two runs come equally far in a time
+        config = without_limits_in_time(config)
         if planned is None or old[-1]["epoch"] < planned:
             whole = _whole_epochs(old)
             until = min(whole, until or whole)
@@ -144,9 +144,23 @@ def again(
         else:
             execute(config, target, **hooks)
         new = files.read_history(target / files.HISTORY)
-    if until == 1 and old[-1]["step"] < new[-1]["step"]:
-        raise DataError(f"{directory}: trainer.max_time ended it within its first epoch; accepted: a longer run")
+        if line := _other_data(directory, target):
+            print(line)
+    if limits and until == 1 and old[-1]["step"] < new[-1]["step"]:
+        key = limits[0].partition("=")[0]
+        raise DataError(f"{directory}: {key} ended it within its first epoch; accepted: a longer run")
     return (old, new) if until is None else (_without_test(old, until), _without_test(new, until))
+
+
+def _other_data(directory: Path, again: Path) -> str:
+    """What there is to say of the data of a run and of the one that repeats it; "" where they are the same."""
+    from retable.run.foreign_data import same_items
+
+    runs = [files.described(path) for path in (directory, again)]
+    was, now = (str(run.get("fingerprint") or "") if isinstance(run, dict) else "" for run in runs)
+    if not was or not now or same_items(was, now):
+        return ""
+    return f"other data: their fingerprint was {was[:8]} and is {now[:8]}, so that the files are not those of the run"
 
 
 def _whole_epochs(rows: list[dict[str, float]]) -> int:

@@ -1,6 +1,6 @@
 """What a run's `trainer` says of the course of its training: whether single steps matter, how long, by how many."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 # Keys of trainer with the values under which no single step of a training matters.
@@ -54,6 +54,36 @@ def counting_steps(trainer: dict[str, Any]) -> Iterator[str]:
     limit = trainer["limit_train_batches"]
     if not is_whole(limit):
         yield f"trainer.limit_train_batches={limit}"
+
+
+def limits_in_time(config: Mapping[str, Any]) -> list[str]:
+    """The settings under which a time may end a run, as `key=value`.
+
+    >>> limits_in_time({"trainer": {"max_time": "00:12:00:00"}, "callbacks": {"timer": {"duration": None}}})
+    ['trainer.max_time=00:12:00:00']
+    """
+    found = [("trainer.max_time", (config.get("trainer") or {}).get("max_time"))]
+    found += [(f"callbacks.{name}.duration", duration) for name, duration in _timers(config).items()]
+    return [f"{key}={value}" for key, value in found if value]
+
+
+def without_limits_in_time(config: dict[str, Any]) -> dict[str, Any]:
+    """A config of which no time ends the run."""
+    callbacks = config.get("callbacks")
+    timeless = {name: {**callbacks[name], "duration": None} for name in _timers(config)}
+    config = config | {"callbacks": {**callbacks, **timeless}} if timeless else config
+    return config | {"trainer": config["trainer"] | {"max_time": None}}
+
+
+def _timers(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The duration of each callback that is Lightning's Timer, by the callback's name."""
+    callbacks = config.get("callbacks")
+    nodes = callbacks.items() if isinstance(callbacks, Mapping) else ()
+    return {
+        name: node.get("duration")
+        for name, node in nodes
+        if isinstance(node, Mapping) and str(node.get("_target_")).rpartition(".")[2] == "Timer"
+    }
 
 
 def planned_epochs(max_epochs: int | None) -> int | None:

@@ -123,6 +123,26 @@ class Metric:
         """Whether one value is better than another; the epoch in which a rule would have stopped is not."""
         return not (self.result or "").startswith("early_stop")
 
+    @property
+    def parts(self) -> tuple[str | float, ...]:
+        """What it is the difference or the mean of."""
+        return self.difference or self.mean
+
+    def _ends(self, run: Recorded, metrics: Mapping[str, "Metric"]) -> list[float]:
+        """The values of its parts at the last epoch that each of them has: of the last validation, not of a later
+        training epoch. A part that has no value there (that of the test set, say) gives its own last one.
+
+        Raises: as `value`.
+        """
+        ends = [metrics[part].value(run, metrics) if isinstance(part, str) else part for part in self.parts]
+        named = [metrics[part] for part in self.parts if isinstance(part, str)]
+        if any(metric.result or metric.reach is not None for metric in named):
+            return ends
+        curves = [metric.curve(run, metrics) for metric in named]
+        if not all(curves) or any((last := min(map(max, curves))) not in curve for curve in curves):
+            return ends
+        return [metrics[part].curve(run, metrics)[last] if isinstance(part, str) else part for part in self.parts]
+
     def curve(self, run: Recorded, metrics: Mapping[str, "Metric"]) -> Curve:
         """Epoch -> value in the published unit, where the epoch has one. Args: metrics: the table's, by name.
 
@@ -160,11 +180,9 @@ class Metric:
         if self.reach is not None:
             reached = [epoch for epoch, value in self.curve(run, metrics).items() if value >= self.reach - 1e-9]
             return float(min(reached, default=math.inf))
-        if self.difference and when.final:
-            left, right = (metrics[p].value(run, metrics) if isinstance(p, str) else p for p in self.difference)
-            return (left - right) * self.scale
-        if self.mean and when.final:
-            return fmean(metrics[name].value(run, metrics) for name in self.mean) * self.scale
+        if self.parts and when.final:
+            found = self._ends(run, metrics)
+            return (found[0] - found[1] if self.difference else fmean(found)) * self.scale
         curve = self.curve(run, metrics)
         value, last = when.of(curve, self.name), max(curve)
         spoilt = run.spoilt.get(self.column or "", 0) if when.final else 0

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from retable.config.keys import SCALE, lookup
+from retable.config.stepping import limits_in_time
 from retable.report.runs import RunRecord
 
 SAMPLE = "sample data"
@@ -64,8 +65,8 @@ def scale_of(record: RunRecord, published_epochs: int, published_fraction: float
             limits.append(f"{key}={value}")
     if lookup(config, "trainer.overfit_batches"):
         limits.append(f"trainer.overfit_batches={lookup(config, 'trainer.overfit_batches')}")
-    if lookup(config, "trainer.max_time") and record.planned_epochs and record.trained_epochs < record.planned_epochs:
-        limits.append(f"trainer.max_time={lookup(config, 'trainer.max_time')}")
+    if record.planned_epochs and record.trained_epochs < record.planned_epochs:
+        limits += limits_in_time(config)
     if (lookup(config, "trainer.max_steps", -1) or -1) > 0:
         limits.append(f"trainer.max_steps={lookup(config, 'trainer.max_steps')}")
     return Scale(
