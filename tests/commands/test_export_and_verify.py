@@ -73,6 +73,40 @@ def test_pictures_are_made_smaller_once(exported, tmp_path):
     assert [path.name for path in target.iterdir()] == ["notes.txt"]
 
 
+def copy_of(exported, folder, **changes):
+    """A run's files without its figures. Args: changes: of result.json."""
+    shutil.copytree(exported, folder, ignore=shutil.ignore_patterns("figures"))
+    result = json.loads((folder / files.RESULT).read_text())
+    (folder / files.RESULT).write_text(json.dumps(result | changes))
+    return folder
+
+
+def test_two_runs_of_one_name_are_not_written_over_each_other(exported, tmp_path, capsys):
+    one, two = (copy_of(exported, tmp_path / f"runs/{name}/mnist/a") for name in ("one", "two"))
+    words = ["export", str(tmp_path / "runs"), str(tmp_path / "out"), "--pictures", "none"]
+    cli.main(words)  # the same run, copied: once is enough
+    assert capsys.readouterr().out.startswith("1 runs in ")
+    rows = (two / files.HISTORY).read_text().splitlines()
+    (two / files.HISTORY).write_text("\n".join(rows[:-1]) + "\n")
+    shutil.rmtree(tmp_path / "out")
+    with pytest.raises(SystemExit):
+        cli.main(words)
+    assert f"{one} and {two}: both would be {tmp_path}/out/mnist/a; accepted: folders of" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_runs_that_did_not_finish_are_named(exported, tmp_path, capsys):
+    """A table of the copy has not got them, which may decide a claim that the table of the runs leaves open."""
+    copy_of(exported, tmp_path / "runs/mnist/a")
+    failed = copy_of(exported, tmp_path / "runs/mnist/b", status="failed")
+    begun = copy_of(exported, tmp_path / "runs/mnist/c")
+    (begun / files.RESULT).unlink()
+    cli.main(["export", str(tmp_path / "runs"), str(tmp_path / "out"), "--pictures", "none"])
+    shown = capsys.readouterr()
+    assert shown.out.startswith("1 runs in ")
+    assert shown.err.splitlines() == [f"left out: {failed}: failed", f"left out: {begun}: unfinished"]
+
+
 def test_an_exported_run_comes_out_the_same(exported, capsys):
     cli.main(["verify", str(exported)])
     assert "the same, bit for bit" in capsys.readouterr().out

@@ -22,6 +22,7 @@ from retable.run import files
 
 PIXELS = 500_000  # of an exported picture, which a page shows at most 576 wide
 QUALITY = 40
+_SAME_RUN = (files.RESULT, files.HISTORY)  # what no two runs have alike
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -58,6 +59,9 @@ def _export(options: argparse.Namespace) -> None:
     studies = [path.parent for path in sorted(options.runs.rglob(SUMMARY))]
     if not done and not studies:
         raise ConfigError(f"{options.runs}: no finished run; accepted: folders with {files.RESULT} in them or below")
+    for directory in (directory for directory in found if directory not in done):
+        print(f"left out: {directory}: {results[directory].get('status', files.UNFINISHED)}", file=sys.stderr)
+    done = _each_once(done, options.folder)
     chosen = _chosen(options.runs, options.pictures, results)
     for directory in done:
         export_run(directory, options.folder, [path for path in chosen if path.parent.parent == directory])
@@ -66,6 +70,23 @@ def _export(options: argparse.Namespace) -> None:
     size = sum(file.stat().st_size for file in options.folder.rglob("*") if file.is_file())
     more = f" and {len(studies)} receptive fields" if studies else ""
     print(f"{len(done)} runs{more} in {options.folder}, {size / 1e6:.1f} MB")
+
+
+def _each_once(directories: Sequence[Path], folder: Path) -> list[Path]:
+    """The runs without copies of one another.  Raises: ConfigError where two runs would be written to one place."""
+    kept: dict[Path, Path] = {}
+    for directory in directories:
+        target = _target(directory, folder)
+        first = kept.setdefault(target, directory)
+        if any(atomic.read_bytes(first / name) != atomic.read_bytes(directory / name) for name in _SAME_RUN):
+            raise ConfigError(
+                f"{first} and {directory}: both would be {target}; accepted: folders of which no two runs have one name"
+            )
+    return list(kept.values())
+
+
+def _target(directory: Path, folder: Path) -> Path:
+    return folder / str((atomic.read_json(directory / files.RUN) or {}).get("task")) / directory.name
 
 
 def _fault(directory: Path) -> str:
@@ -106,7 +127,7 @@ def _chosen(runs: Path, which: str, results: Mapping[Path, Mapping[str, Any]]) -
 def export_run(directory: Path, folder: Path, pictures: Sequence[Path] = ()) -> Path:
     """Copy one finished run, and of its pictures those given, to <folder>/<task>/<name>; returns that directory."""
     run = atomic.read_json(directory / files.RUN) or {}
-    target = folder / str(run.get("task")) / directory.name
+    target = _target(directory, folder)
     atomic.write_json(target / files.RUN, portable(run))
     result = atomic.read_json(directory / files.RESULT) or {}
     atomic.write_json(target / files.RESULT, {key: value for key, value in result.items() if key != "log"})
