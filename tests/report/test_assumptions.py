@@ -1,5 +1,6 @@
 """Assumptions as data: read from the file, trained as a sweep, and what the page says of the table under each."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -94,6 +95,29 @@ def some_points(name):
     for block in table(name).grid:
         alone = replace(table(name), grid=(block,))
         yield next(points_of(name, alone))
+
+
+@pytest.mark.parametrize(
+    ("assumed", "message"),
+    [
+        ("{data.batch_size: 48, or: [64]}", "assumed: data.batch_size=48: its runs have data.batch_size=32"),
+        ("{optimizer: adam, or: [rmsprop]}", "assumed: optimizer=adam: its runs have optimizer=sgd"),
+        ("{dropout.p: 0.0, or: [0.1]}", "assumed: dropout.p is varied by the grid"),
+    ],
+)
+def test_what_is_assumed_is_what_the_runs_have(tmp_path, monkeypatch, assumed, message):
+    """A page would call a value assumed that no run has, or give one run for every value of the grid."""
+    folder = tmp_path / "conf/experiment/mnist"
+    folder.mkdir(parents=True)
+    head = "# @package _global_\ndefaults:\n  - override /task: mnist\ndata: {batch_size: 32}\n"
+    table = "table:\n  source: a\n  title: b\n  published_epochs: 1\n  metrics: {val: {column: val/accuracy}}\n"
+    cells = "  cells: {one: {match: {dropout.p: 0.0}}, two: {match: {dropout.p: 0.3}}}\n"
+    (folder / "own.yaml").write_text(f"{head}{table}  grid: [{{dropout.p: [0.0, 0.3]}}]\n{cells}")
+    included = f"{head}{table}  assumed: [{assumed}]\n  grid: [{{include: mnist/own}}]\n{cells}"
+    (folder / "other.yaml").write_text(included)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        expand(("experiment=mnist/other", "sweep.assumptions=true"), Composer())
 
 
 @pytest.mark.parametrize("name", WITH)

@@ -6,6 +6,7 @@ here by those programs themselves.
 
 import html
 import json
+import math
 import re
 import sqlite3
 import subprocess
@@ -23,12 +24,14 @@ import yaml
 
 from retable.cli import main
 from retable.errors import ConfigError, DataError
+from retable.experiment.metrics import Metric, NotANumber
 from retable.experiment.table import parse_table
 from retable.report.draft import draft
 from retable.report.evaluated import evaluate
 from retable.report.foreign import read_foreign, read_table, table_of
 from retable.report.sources import source
-from retable.report.sources.base import UNSEEDED, history_of, planned_epochs, seed_of
+from retable.report.sources.base import UNSEEDED, history_of, make_record, planned_epochs, seed_of
+from retable.report.sources.wandb import numbers_of
 from tests.report.recorded.make import FINAL, SETTINGS, runs
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -460,6 +463,44 @@ def test_rows_of_one_epoch_are_one_and_steps_stand_in_for_epochs():
     assert found["b"][0] == 5.0
     assert all(found[name][1] != found[name][1] for name in "ab")
     assert history_of([{"step": 50, "a": 1.0}, {"step": 100, "a": 2.0}]) == {"epoch": [50.0, 100.0], "a": [1.0, 2.0]}
+
+
+def test_what_a_program_recorded_as_nan_or_infinite_at_the_end_is_no_number(tmp_path):
+    """The loss of the last epoch is nan, and an error that was 3 is infinite: neither is the epoch's before it."""
+    metrics = {name: Metric(name, column=name) for name in ("loss", "error", "fine")}
+    folder = tmp_path / "mlruns/0/a"
+    (folder / "metrics").mkdir(parents=True)
+    (folder / "meta.yaml").write_text("run_name: a\nstatus: 3\nlifecycle_stage: active\n")
+    for name, last in (("loss", "nan"), ("error", "inf"), ("fine", "0.25")):
+        (folder / "metrics" / name).write_text(f"1 3.0 1\n2 {last} 2\n")
+    with sqlite3.connect(mlflow_database(tmp_path)) as database:
+        (run,) = database.execute("select run_uuid from runs order by name limit 1").fetchone()
+        largest = 1.7976931348623157e308  # as MLflow keeps an infinite one
+        for name, last, is_nan in (("loss", 0.0, True), ("error", largest, False), ("fine", 0.25, False)):
+            for step, value, nan in ((1, 3.0, False), (2, last, is_nan)):
+                row = {"key": name, "value": value, "timestamp": step, "run_uuid": run, "step": step, "is_nan": nan}
+                names = ", ".join(row)
+                database.execute(f"insert into metrics ({names}) values (?, ?, ?, ?, ?, ?)", tuple(row.values()))
+    items = [("loss", math.nan), ("error", math.inf), ("fine", 0.25), ("none", None), ("epoch", 2)]
+    online = [("loss", "NaN"), ("error", "Infinity"), ("fine", 0.25), ("epoch", 2)]
+    first = {"epoch": 1.0, "loss": 3.0, "error": 3.0, "fine": 3.0}
+    records = [
+        *source("mlflow").read(str(tmp_path / "mlruns")),
+        source("mlflow").read(str(tmp_path / "mlflow.db"))[0],
+        *(make_record("a", {}, [first, numbers_of(row, None)], "finished") for row in (items, online)),
+    ]
+    for record in records:
+        assert metrics["fine"].value(record, metrics) == 0.25
+        for name in ("loss", "error"):
+            with pytest.raises(NotANumber, match=f"{name} is not a number at epoch 2"):
+                metrics[name].value(record, metrics)
+
+
+def test_a_row_of_the_test_set_alone_is_no_epoch_that_was_planned():
+    """Lightning logs what `trainer.test` found at the epoch after the last one."""
+    rows = [{"epoch": 0, "train_loss": 2.0}, {"epoch": 1, "train_loss": 1.0}, {"epoch": 2, "test_loss": 1.5}]
+    assert make_record("a", {}, rows, "finished").planned_epochs == 2
+    assert make_record("a", {}, rows[:2], "finished").planned_epochs == 2
 
 
 def test_seeds_and_epochs_are_found_by_their_usual_names():

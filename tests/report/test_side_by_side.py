@@ -51,6 +51,16 @@ def test_cells_differences_and_what_changed(make_table, make_run, assigned, data
     assert side_by_side(("A", "B"), [evaluate(table, ours)], [evaluate(table, assigned())]) == ""
 
 
+def test_other_seeds_are_a_change(make_table, make_run, assigned, data):
+    cells = {name: {"match": cell["match"]} for name, cell in data["cells"].items()}
+    table = make_table(metrics=METRICS, cells=cells)
+    ours = assigned(make_run("a", [0.1, 0.5], 0), make_run("b", [0.1, 0.6], 0))
+    theirs = assigned(make_run("a", [0.1, 0.5], 0), make_run("a", [0.1, 0.7], 1), make_run("b", [0.1, 0.6], 0))
+    lines = side_by_side(("A", "B"), [evaluate(table, ours)], [evaluate(table, theirs)]).splitlines()
+    assert "| a | 50.00 | 60.00 ± 14.14 (2) | +10.00 | seeds: 0 → 0, 1 |" in lines
+    assert "| b | 60.00 | 60.00 | +0.00 | nothing |" in lines
+
+
 def test_the_command(run_sweep, tmp_path, capsys):  # noqa: F811
     for number, root in enumerate(("one", "two")):
         run_sweep("experiment=cifar/activation", root=root, accuracy=lambda config, n=number: 0.4 + n / 10)

@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import HydraException
 
 from retable.config.compose import Composer
-from retable.config.keys import below
+from retable.config.keys import below, canonical, lookup
 from retable.config.overrides import override_text
 from retable.errors import ConfigError
 from retable.experiment.assumptions import parse_assumed
@@ -76,7 +76,8 @@ def expand(arguments: Sequence[str], composer: Composer) -> Grid:
             grid.tables[experiment] = common[0]
         blocks = _expand_table(experiment, common[0], composer, ()) if named else [[]]
         fixed_seeds = _seeds(seeds[-1].partition("=")[2] if seeds else common[1], composer)
-        for other in [{}, *(_alternatives(experiment, common[0], choices) if assumptions and named else [])]:
+        others = _alternatives(experiment, common[0], choices, blocks, composer) if assumptions and named else []
+        for other in [{}, *others]:
             for block in blocks:
                 points = _on_top(block, {**other, **choices}, fixed_seeds if "seed" not in choices else None)
                 grid.points += points
@@ -90,8 +91,18 @@ def refuse_of_a_sweep(override: Override) -> None:
         raise ConfigError(f"{override.input_line}: a sweep has one; accepted: one value")
 
 
-def _alternatives(experiment: str, table: dict[str, Any], choices: dict[str, list[str]]) -> list[dict[str, list[str]]]:
-    """For each alternative to what the table assumes, the choice that sets it; not for what the command line sets."""
+def _alternatives(
+    experiment: str,
+    table: dict[str, Any],
+    choices: dict[str, list[str]],
+    blocks: Sequence[Sequence[str]],
+    composer: Composer,
+) -> list[dict[str, list[str]]]:
+    """For each alternative to what the table assumes, the choice that sets it; not for what the command line sets.
+
+    Raises:
+        ConfigError: where nothing can be varied, or what is assumed is not what the table's runs have.
+    """
     _, settings = parse_assumed(Fields(f"experiment={experiment}", table))
     if not settings:
         raise ConfigError(
@@ -99,6 +110,18 @@ def _alternatives(experiment: str, table: dict[str, Any], choices: dict[str, lis
             " {data.batch_size: 32, or: [64, 128]}"
         )
     given = {key.lstrip("+") for key in choices}
+    varied = {text.partition("=")[0].lstrip("+~") for block in blocks for text in block}
+    configs = [composer.compose(block).config for block in {block[0]: block for block in reversed(blocks)}.values()]
+    for one, config in itertools.product(settings, configs):
+        where = f"experiment={experiment}: assumed: "
+        if one.key in varied:
+            raise ConfigError(f"{where}{one.key} is varied by the grid; accepted: keys that all runs share")
+        found = lookup(config, one.key)
+        found = found.get("name") if isinstance(found, dict) else found
+        if found is not None and found != one.value and canonical(found) != canonical(one.value):
+            raise ConfigError(
+                f"{where}{one.override(one.value)}: its runs have {one.override(found)}; accepted: what they have"
+            )
     return [{one.key: [one.override(value)]} for one in settings if one.key not in given for value in one.alternatives]
 
 

@@ -56,6 +56,8 @@ def changed(left: Row, right: Row) -> str:
     changes = [
         f"{key}: {lookup(a.config, key, '–')} → {lookup(b.config, key, '–')}" for key in sorted(keys_that_differ(a, b))
     ]
+    seeds = [", ".join(str(run.seed) for run in row.finished if run.seeded) for row in (left, right)]
+    changes += [f"seeds: {seeds[0]} → {seeds[1]}"] if all(seeds) and seeds[0] != seeds[1] else []
     changes += [f"{name}: {ours[name] or '–'} → {theirs[name] or '–'}" for name in ours if ours[name] != theirs[name]]
     return "; ".join(changes)
 

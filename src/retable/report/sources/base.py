@@ -8,7 +8,7 @@ import ast
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -73,8 +73,8 @@ def make_record(
         status: finished, failed or unfinished.
         path: its directory, where pages link to it.
     """
-    config = nested(settings)
-    history = history_of(rows)
+    config, rows = nested(settings), list(rows)
+    history, spoilt = history_of(rows), spoilt_of(rows)
     seed = seed_of(config)
     result: dict[str, Any] = {"status": status}
     if seed != UNSEEDED:
@@ -88,7 +88,7 @@ def make_record(
     if reason:
         result["reason"] = reason
     history.pop("step", None)
-    return RunRecord(seed, status, history, result, config, name, "", path)
+    return RunRecord(seed, status, history, result, config, name, "", path, spoilt=spoilt)
 
 
 def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,22 +167,36 @@ def history_of(rows: Iterable[Row]) -> dict[str, list[float]]:
     Rows of one epoch are one; the later value stands. Where no row names an epoch, steps stand in for epochs; a row
     without either counts on from the one before.
     """
-    rows = [dict(row) for row in rows]
-    axis = "epoch" if any("epoch" in row for row in rows) else "step"
-    merged: dict[float, dict[str, float]] = {}
-    at = 0.0
-    for row in rows:
-        here = row.pop(axis, at if axis == "epoch" else at + 1)
-        if not math.isfinite(here):
-            continue  # at no epoch
-        at = here
-        kept = merged.setdefault(math.floor(at), {})
+    merged: dict[int, dict[str, float]] = {}
+    for epoch, row in by_epoch(rows):
+        kept = merged.setdefault(epoch, {})
         kept |= {key: value for key, value in row.items() if key != "epoch" and not math.isnan(value)}
     epochs = sorted(merged)
     columns = list(dict.fromkeys(key for epoch in epochs for key in merged[epoch]))
     return {"epoch": [float(epoch) for epoch in epochs]} | {
         column: [merged[epoch].get(column, math.nan) for epoch in epochs] for column in columns
     }
+
+
+def spoilt_of(rows: Iterable[Row]) -> dict[str, int]:
+    """Column -> the last epoch, as `history_of` counts them, in which a row says that it is nan."""
+    found: dict[str, int] = {}
+    for epoch, row in by_epoch(rows):
+        for key in (key for key, value in row.items() if math.isnan(value)):
+            found[key] = max(epoch, found.get(key, epoch))
+    return found
+
+
+def by_epoch(rows: Iterable[Row]) -> Iterator[tuple[int, dict[str, float]]]:
+    """Each row with its epoch, or what stands in for one, without those at no epoch."""
+    rows = [dict(row) for row in rows]
+    axis = "epoch" if any("epoch" in row for row in rows) else "step"
+    at = 0.0
+    for row in rows:
+        here = row.pop(axis, at if axis == "epoch" else at + 1)
+        if math.isfinite(here):
+            at = here
+            yield math.floor(at), row
 
 
 def is_seed(key: str) -> bool:
@@ -211,10 +225,18 @@ def planned_epochs(config: Mapping[str, Any], history: Mapping[str, list[float]]
         value = lookup(config, key)
         if isinstance(value, int | float) and 0 < number_of(value) < math.inf:
             return int(value)
-    epochs = history["epoch"]
+    epochs = trained(history)
     if not epochs or len(epochs) < int(epochs[-1] - epochs[0]) + 1:
         return 0
     return int(epochs[-1]) + (epochs[0] == 0)
+
+
+def trained(history: Mapping[str, list[float]]) -> list[float]:
+    """The epochs without those that have figures of a test set alone, which Lightning logs after the last one."""
+    columns = [values for key, values in history.items() if key not in ("epoch", "step") and key[:4].lower() != "test"]
+    if not columns:
+        return list(history["epoch"])
+    return [epoch for epoch, *own in zip(history["epoch"], *columns, strict=True) if not all(map(math.isnan, own))]
 
 
 def with_names(records: Sequence[RunRecord], pattern: str) -> list[RunRecord]:

@@ -4,7 +4,9 @@ Both are read as they lie, without MLflow, which would first bring a database to
 runs must not change them. The layout of both has been the same since MLflow 1.0 (mlflow/store/tracking/).
 """
 
+import math
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -85,7 +87,9 @@ def read_database(path: Path) -> list[RunRecord]:
             params = _by_run(database, "select run_uuid, key, value from params order by key")
             tags = _by_run(database, "select run_uuid, key, value from tags")
             points = _by_run(
-                database, "select run_uuid, key, step, value from metrics where not is_nan order by step, timestamp"
+                database,
+                "select run_uuid, key, step, case when is_nan then 'nan' else value end from metrics"
+                " order by step, timestamp",
             )
     except sqlite3.Error as error:
         raise DataError(f"{path}: is no database of MLflow: {error}") from None
@@ -93,7 +97,7 @@ def read_database(path: Path) -> list[RunRecord]:
         _record(
             name or dict(tags.get(run, ())).get(_NAME) or run,
             dict(params.get(run, ())),
-            points.get(run, []),
+            [(key, step, _stored(value)) for key, step, value in points.get(run, [])],
             status,
             dict(tags.get(run, ())).get(_COMMIT, ""),
             begun,
@@ -101,6 +105,12 @@ def read_database(path: Path) -> list[RunRecord]:
         )
         for run, name, status, begun, ended in runs
     ]
+
+
+def _stored(value: float | str) -> float:
+    """A value of the database, which has the largest number in place of an infinite one."""
+    number = float(value)
+    return math.copysign(math.inf, number) if abs(number) >= sys.float_info.max else number
 
 
 def _by_run(database: sqlite3.Connection, query: str) -> dict[str, list[Any]]:

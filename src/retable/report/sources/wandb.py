@@ -7,6 +7,7 @@ could be called, and none is needed: the few fields of a record that matter are 
 
 import functools
 import json
+import math
 import struct
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from retable.run.files import FAILED, FINISHED, UNFINISHED
 
 _MAGIC, _BLOCK, _HEAD = b":W&B", 32768, 7
 _FULL, _LAST = 1, 4  # kinds of a chunk that end a record; 0 is padding
+_NO_NUMBERS = ("NaN", "Infinity", "-Infinity")
 _STATES = {"finished": FINISHED, "crashed": FAILED, "failed": FAILED, "killed": FAILED}
 
 
@@ -98,16 +100,21 @@ def read_file(path: Path) -> tuple[str, RunRecord]:
 
 
 def numbers_of(items: Any, step: Any) -> dict[str, float]:
-    """The numbers of a row of W&B's history; a mapping's are called `val.accuracy`, as W&B calls them."""
+    """The numbers of a row of W&B's history; a mapping's are called `val.accuracy`, as W&B calls them.
+
+    What was logged as nan or infinite is one; W&B's server says it as a text. What is no number is left out.
+    """
     row: dict[str, float] = {} if step is None else {"step": float(step)}
     for key, value in items:
         if isinstance(value, Mapping):
-            row |= {
-                f"{key}.{name}": number for name, number in numbers_of(value.items(), None).items() if number == number
-            }
-        elif not key.startswith("_") and (number := number_of(value)) == number and not isinstance(value, str):
-            row[key] = number
+            row |= {f"{key}.{name}": number for name, number in numbers_of(value.items(), None).items()}
+        elif not key.startswith("_") and (value in _NO_NUMBERS if isinstance(value, str) else _is_number(value)):
+            row[key] = number_of(value)
     return row
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float) or not math.isnan(number_of(value))
 
 
 def _settings(config: Any) -> dict[str, Any]:
