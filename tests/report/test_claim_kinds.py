@@ -1,7 +1,7 @@
 """Every kind of claim on figures for which the verdict can be computed by hand."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -207,3 +207,19 @@ def test_a_gap_to_what_is_measured_once_after_the_training(make_table, make_run,
     claim = {"text": "x", "kind": "at_least", "metric": "gap", "of": ["a"], "value": 0}
     (found,) = evaluate_claims(make_table(claim), assigned(run))
     assert found.numbers == "a 40.00 > 0"
+
+
+def test_a_curve_that_ended_as_nan_does_not_fall(make_table, make_run, assigned):
+    claim = {"text": "x", "kind": "falls", "metric": "loss", "of": ["a"], "window": 1}
+    run = make_run("a", [0.1, 0.2, 0.3], loss=[3, 2, math.nan])
+    (found,) = evaluate_claims(make_table(claim), assigned(run))
+    assert found.verdict == "holds"  # nothing was recorded at the last epoch
+    (found,) = evaluate_claims(make_table(claim), assigned(replace(run, spoilt={"train/loss": 3})))
+    assert (found.verdict, found.reasons) == ("undecided", ("a: train/loss is not a number at epoch 3",))
+
+
+def test_one_of_several_that_has_other_epochs_leaves_the_others_to_decide(make_table, make_run, assigned):
+    claim = {"text": "x", "kind": "every_epoch", "metric": "val", "each": [{"right": "b"}, {"right": "c"}], "left": "a"}
+    runs = assigned(make_run("a", [0.1, 0.2]), make_run("b", [0.2, 0.3]), make_run("c", [0.1, math.nan]))
+    (found,) = evaluate_claims(make_table(claim), runs)
+    assert (found.verdict, found.reasons) == ("does not hold", ("the two have different epochs",))

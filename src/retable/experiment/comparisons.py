@@ -242,9 +242,7 @@ class EveryEpoch(Statement):
     operand_keys = ("left", "right")
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
-        left, right = (operand.curve(evidence.world) for operand in self.operands)
-        if set(left) != set(right):
-            raise NotThere("the two have different epochs")
+        left, right = self._curves(evidence)
         fails = [epoch for epoch in sorted(left) if not above(left[epoch], right[epoch])]
         labels = [evidence.label(operand) for operand in self.operands]
         at = f"; not at {some(fails)}" if fails else ""
@@ -257,8 +255,14 @@ class EveryEpoch(Statement):
         def margin(epoch: int, world: World) -> float:
             return left.curve(world)[epoch] - right.curve(world)[epoch]
 
-        epochs = sorted(left.curve(evidence.world))
+        epochs = sorted(self._curves(evidence)[0])
         return [Comparison(f"{label} at epoch {epoch}", left.metric, partial(margin, epoch)) for epoch in epochs]
+
+    def _curves(self, evidence: Evidence) -> tuple[Curve, Curve]:
+        left, right = (operand.curve(evidence.world) for operand in self.operands)
+        if set(left) != set(right):
+            raise NotThere("the two have different epochs")
+        return left, right
 
 
 def windows(curve: Curve, size: int) -> list[float]:

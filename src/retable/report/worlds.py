@@ -28,6 +28,8 @@ class RunsWorld:
         metrics = self.table.metrics
         try:
             curves = [metrics[operand.metric].curve(run, metrics) for run in self.runs[name]]
+            for run in self.runs[name]:
+                metrics[operand.metric].value(run, metrics)  # which says that a curve has ended as nan or infinite
         except NotThere as error:
             raise NotThere(f"{name}: {error}") from None
         if any(set(found) != set(curves[0]) for found in curves):
