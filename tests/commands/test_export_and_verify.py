@@ -146,9 +146,16 @@ def test_the_first_epochs_have_the_whole_trainings_learning_rates(compose, tmp_p
     assert re.search(r"the same, bit for bit: \d+ figures of 2 epochs", capsys.readouterr().out)
 
 
-def test_a_run_that_a_time_ended_is_compared_in_its_whole_epochs(compose, tmp_path, capsys):
-    words = ("task=mnist", "data.fraction=0.2", "model.width=2", "trainer.max_epochs=-1", "scheduler=step")
-    result = trained(compose(*words, "trainer.max_time={seconds: 2}"), tmp_path / "run")
+@pytest.mark.parametrize(
+    "limit",
+    [
+        ("trainer.max_epochs=-1", "trainer.max_time={seconds: 2}"),
+        ("trainer.max_epochs=9999", "callbacks=timer", "callbacks.timer.duration=00:00:00:02"),
+    ],
+)
+def test_a_run_that_a_time_ended_is_compared_in_its_whole_epochs(compose, tmp_path, capsys, limit):
+    words = ("task=mnist", "data.fraction=0.2", "model.width=2", "scheduler=step")
+    result = trained(compose(*words, *limit), tmp_path / "run")
     rows = files.read_history(tmp_path / "run" / files.HISTORY)
     whole = result["step"] // 13
     assert (whole >= 1, rows[0]["step"]) == (True, 13)
