@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from retable.commands import compare, evaluate, export, init, predict, receptive, report, status, table, verify, view
 from retable.config import folders
-from retable.errors import ending_the_program
+from retable.errors import ending_the_program, terminated_as_by_ctrl_c
 from retable.run.output import lasting_output
 from retable.version import __version__
 
@@ -65,7 +65,8 @@ def _complete(words: list[str]) -> None:
 
 def _train(words: list[str]) -> None:
     """Hand over to Hydra, with the working directory's modules as importable as they are to a script in it."""
-    from retable.main import main as train
+    with ending_the_program(), terminated_as_by_ctrl_c():
+        from retable.main import main as train
 
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())

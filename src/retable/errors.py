@@ -5,8 +5,10 @@ import errno
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
+from types import FrameType
 
 _LONGEST = 2000  # characters of a reason; whoever writes more has a log for it
 # Of a disk, a folder or a name that can't be written; nobody's bug.
@@ -111,6 +113,23 @@ def let_hydra_raise() -> None:
     """Have Hydra raise its errors in place of printing them itself; `wants_all` keeps what the user asked for."""
     os.environ.setdefault(_WISH, os.environ.get(_HYDRA, "0"))
     os.environ[_HYDRA] = "1"
+
+
+@contextlib.contextmanager
+def terminated_as_by_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM end the block by KeyboardInterrupt, where it would end the process without a word."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -20,7 +20,7 @@ from retable.config.compose import Composer
 from retable.config.keys import key_of
 from retable.config.messages import CONFIG_ERRORS, one_line
 from retable.config.overrides import translate
-from retable.errors import ConfigError, RetableError, ending_the_program, let_hydra_raise
+from retable.errors import ConfigError, RetableError, ending_the_program, let_hydra_raise, terminated_as_by_ctrl_c
 from retable.experiment.grid import expand
 from retable.run import files
 from retable.run.output import lasting_output
@@ -36,7 +36,9 @@ def main() -> None:
         print(f"retable {__version__}")
         return
     let_hydra_raise()
-    with lasting_output(), ending_the_program(), lazy_help_accepted():
+    many = {"-m", "--multirun"} & set(sys.argv)  # a sweep has its own ways to be stopped
+    stopped = contextlib.nullcontext() if many else terminated_as_by_ctrl_c()
+    with lasting_output(), ending_the_program(), stopped, lazy_help_accepted():
         sys.argv[1:] = folders.note(sys.argv[1:])
         _refuse_unknown_keys_of_hydra(sys.argv[1:])
         if completion.is_asked_for(sys.argv[1:]) and not completion.prepare():

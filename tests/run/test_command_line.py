@@ -142,3 +142,40 @@ def test_hydras_parser_is_made_though_argparse_looks_into_every_help(monkeypatch
         with pytest.raises(ValueError, match="unsupported format character"):
             parser().add_argument("-x", help="100%!")
     assert parser._check_help is look
+
+
+SIGNALLED = """
+import os, signal, sys
+import {module}
+taken = {module}.{name}
+def signalled(*arguments, **settings):
+    if {after}:
+        taken(*arguments, **settings)
+    os.kill(os.getpid(), signal.{signal})
+{module}.{name} = signalled
+from retable.cli import main
+main(["train", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "module", "name", "after", "more"),
+    [
+        ("SIGTERM", "retable.config.folders", "note", False, []),
+        ("SIGTERM", "retable.run.imports", "import_all", False, []),
+        ("SIGINT", "retable.run.imports", "import_all", False, ["hydra.run.dir=chosen"]),
+        ("SIGTERM", "retable.run.single", "write_plan", True, ["hydra.run.dir=chosen"]),
+        ("SIGINT", "retable.run.single", "write_plan", True, []),
+    ],
+    ids=["it begins", "it imports", "it imports with a chosen folder", "a chosen folder is written", "its is written"],
+)
+def test_a_run_that_is_stopped_in_its_first_seconds_says_so_and_leaves_nothing(
+    tmp_path, number, module, name, after, more
+):
+    code = SIGNALLED.format(module=module, name=name, after=after, signal=number)
+    words = ["task=mnist", *SMALL, "trainer.device=cpu", *more]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "interrupted")
+    assert list(tmp_path.iterdir()) == []

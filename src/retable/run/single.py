@@ -58,15 +58,15 @@ def run_single(config: dict[str, Any], overrides: Sequence[str], chosen: Path | 
         return
     try:
         directory, config = new_run(config, overrides, chosen)
-    except RetableError:
+    except (RetableError, KeyboardInterrupt):
         if chosen is not None:
             with contextlib.suppress(OSError):
                 chosen.rmdir()  # Hydra has made it, and nothing is in it
         raise
     try:
         _execute(config, directory)
-    except RetableError:
-        if not (directory / files.HISTORY).exists():  # refused: nothing ran in it
+    except (RetableError, KeyboardInterrupt):
+        if not (directory / files.HISTORY).exists():  # refused, or stopped before: nothing ran in it
             _take_away(directory, own=chosen is None)
         raise
 
@@ -82,6 +82,15 @@ def _take_away(directory: Path, own: bool) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             folder.rmdir()  # where nothing else is in it
+
+
+@contextlib.contextmanager
+def _taken_away_if_stopped(directory: Path, own: bool) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        _take_away(directory, own)
+        raise
 
 
 def new_run(
@@ -108,7 +117,8 @@ def new_run(
             raise ConfigError(
                 f"hydra.run.dir={chosen}: holds {taken[0]}, which a run would write; accepted: another one"
             )
-        write_plan(chosen, run_name(composition), config, asked)
+        with _taken_away_if_stopped(chosen, own=False):
+            write_plan(chosen, run_name(composition), config, asked)
         return chosen, config
     folder = Path(config["output"]).expanduser() / config["task"]["name"] / run_name(composition)
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
@@ -116,7 +126,8 @@ def new_run(
     while directory.exists():
         directory, count = folder / f"{stamp}_{count}", count + 1
     try:
-        write_plan(directory, run_name(composition), config, asked)
+        with _taken_away_if_stopped(directory, own=True):
+            write_plan(directory, run_name(composition), config, asked)
     except OSError as error:
         raise ConfigError(f"output={config['output']}: cannot be written ({error.strerror or error})") from error
     return directory, config
@@ -165,11 +176,25 @@ def _has_followed(config: dict[str, Any], overrides: Sequence[str]) -> bool:
         return True
     _use_threads(config)
     try:
-        rank.follow(env)
+        with _terminated_at_once():
+            rank.follow(env)
     except rank.Lost as error:  # no refusal: the run had begun
         print(error, file=sys.stderr)
         sys.exit(1)
     return True
+
+
+@contextlib.contextmanager
+def _terminated_at_once() -> Iterator[None]:
+    """Let SIGTERM end the process, which may be waiting for others where no handler of Python's would be called."""
+    before = None
+    with contextlib.suppress(ValueError):  # not in the main thread
+        before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _use_threads(config: dict[str, Any]) -> None:
