@@ -82,6 +82,17 @@ class Alternating(LitNet):
         self.unused = nn.Linear(width, 3)
 
 
+class Template(LitNet):
+    """Its optimizer comes as a partial, as in lightning-hydra-template."""
+
+    def __init__(self, optimizer, lr=1e-3, width=8, more=()):
+        super().__init__(lr=lr, width=width)
+        self.make_optimizer = optimizer
+
+    def configure_optimizers(self):
+        return self.make_optimizer(self.parameters())
+
+
 class Bare(LitNet):
     """Without an optimizer of its own."""
 

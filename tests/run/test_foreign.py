@@ -316,6 +316,39 @@ def test_refusals(project, overrides, message):
     assert "\n" not in str(refused.value)
 
 
+PARTIAL = "{_target_: torch.optim.SGD, _partial_: true, lr: 0.1}"
+SGDS = "params, lr, momentum, dampening, weight_decay, nesterov, "
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["+module.optimizer.epss=1"], f"module.optimizer.epss: no such key; accepted: {SGDS}"),
+        (
+            ["+module.more=[{_target_: torch.nn.ELU, _partial_: true, slope: 1}]"],
+            "module.more.0.slope: no such key; accepted: alpha, inplace",
+        ),
+        (
+            ["+module.more={act: {_target_: torch.nn.Softplus, slope: 1}}"],
+            "module.more.act.slope: no such key; accepted: beta, threshold",
+        ),
+        (["module.optimizer._target_=torch.optim.SGDD"], "module.optimizer._target_=torch.optim.SGDD: cannot be impor"),
+    ],
+)
+def test_an_argument_that_an_object_or_a_partial_of_the_module_does_not_take_is_refused(project, more, message):
+    config = composed("module._target_=stranger.Template", f"+module.optimizer={PARTIAL}", *more)
+    with pytest.raises(ConfigError) as refused:
+        check(config)
+    assert str(refused.value).startswith(message)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_partial_of_a_module_of_ones_own_trains(project):
+    config = composed("module._target_=stranger.Template", f"+module.optimizer={PARTIAL}", "trainer.max_epochs=1")
+    check(config)
+    assert execute(config, project / "run")["status"] == "finished"
+
+
 def test_a_named_metric_that_is_not_logged_lists_what_is(project):
     with pytest.raises(ConfigError, match=r"accepted: train_loss, val_loss, val_acc, train_acc$"):
         check(composed("task.metric=accuracy"))

@@ -17,6 +17,9 @@ from retable.errors import ConfigError, RetableError, first_line, in_one_line
 # Whose targets refuse a value by an error of their own, and are not to be mended by the user: one line tells all.
 LIBRARIES = ("retable", "torch", "torchvision", "lightning", "pytorch_lightning", "segmentation_models_pytorch", "timm")
 
+# What Hydra's `instantiate` takes of a node itself.
+_HYDRAS = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")
+
 unite()  # before anything that a config names is imported
 
 logging.getLogger("hydra.utils").setLevel(logging.CRITICAL)  # it prints what the ConfigError below says
@@ -60,6 +63,34 @@ def _takes_any(target: Callable[..., Any]) -> bool:
         if not any(p.kind is p.VAR_KEYWORD for p in last):
             return False
     return True
+
+
+def refuse_unknown_keys(node: Any, path: str) -> None:
+    """Refuse what the targets within a node don't take, of partials too, which are called long after the run began.
+
+    Args:
+        node: what Hydra's `instantiate` is given: a mapping or a list, or a plain value.
+
+    Raises:
+        ConfigError: one line, for an unknown key, and for a target that can't be imported.
+    """
+    if isinstance(node, list):
+        for number, part in enumerate(node):
+            refuse_unknown_keys(part, f"{path}.{number}")
+    if not isinstance(node, Mapping):
+        return
+    if "_target_" in node:
+        target = target_of(node, path)
+        try:
+            known, takes_any = list(parameters(target)), _takes_any(target)
+        except (TypeError, ValueError):  # written in C: its own error will tell
+            known, takes_any = [], True
+        for key in node:
+            if key not in known and not takes_any and key not in _HYDRAS:
+                raise ConfigError(f"{path}.{key}: no such key; accepted: {', '.join(known) or 'none'}")
+    if node.get("_recursive_") is not False:
+        for key, part in node.items():
+            refuse_unknown_keys(part, f"{path}.{key}")
 
 
 def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...] = (), **context: Any) -> Any:

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from retable.config.build import build, target_of
+from retable.config.build import build, refuse_unknown_keys, target_of
 from retable.config.one_lightning import is_of_the_other
 from retable.errors import ConfigError, first_line
 from retable.run import devices, facts
@@ -59,6 +59,8 @@ def _build(config: dict[str, Any], section: str, kind: type) -> Any:
     if not (isinstance(target, type) and issubclass(target, kind)):
         hint = "; `lightning` was imported before retable, which makes the two one" if is_of_the_other(target) else ""
         raise ConfigError(f"{section}._target_={node['_target_']}: is no pytorch_lightning.{kind.__name__}{hint}")
+    for key, value in node.items():
+        refuse_unknown_keys(value, f"{section}.{key}")
     try:
         given = {key: instantiate(v, _convert_="all") if isinstance(v, dict | list) else v for key, v in node.items()}
     except HydraException as error:
