@@ -1,4 +1,4 @@
-"""`retable table new`: a table's file drafted from runs that another program has recorded."""
+"""`retable table new`: a table's file drafted from finished runs, this project's or those of another program."""
 
 import argparse
 import shlex
@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from retable.commands.evaluate import values_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from retable.report.foreign import Foreign
+    from retable.report.runs import RunRecord
 
 
 def add(commands: argparse._SubParsersAction) -> None:
@@ -18,12 +21,19 @@ def add(commands: argparse._SubParsersAction) -> None:
     new = kinds.add_parser(
         "new",
         help="draft a table's file from what varies among runs",
-        description="Draft a table's file from what varies among runs that another program has recorded. Cells are"
-        " grouped by everything but the seed; published figures and claims are left to add.",
-        epilog="example: retable table new --from mlflow mlruns --rows dropout --columns optimizer --output table.yaml",
+        description="Draft a table's file from what varies among runs: those of a sweep, or with --from those that"
+        " another program has recorded. Cells are grouped by everything but the seed; published figures and claims are"
+        " left to add.",
+        epilog="examples: retable table new multirun --output conf/experiment/mnist/mine.yaml;"
+        " retable table new --from mlflow mlruns --rows dropout --columns optimizer --output table.yaml",
     )
-    add_source(new, required=True)
-    new.add_argument("paths", nargs="+", metavar="PLACE", help="where the program keeps its runs")
+    add_source(new)
+    new.add_argument(
+        "paths",
+        nargs="+",
+        metavar="PLACE",
+        help="a sweep's folder (multirun), a task's, or a run's; with --from: where that program keeps its runs",
+    )
     for name in ("rows", "columns"):
         new.add_argument(
             f"--{name}", default="", metavar="NAMES", help=f"settings that are the table's {name}, with commas between"
@@ -32,12 +42,11 @@ def add(commands: argparse._SubParsersAction) -> None:
     new.set_defaults(do=_new)
 
 
-def add_source(parser: argparse.ArgumentParser, required: bool = False) -> None:
+def add_source(parser: argparse.ArgumentParser) -> None:
     """Add the options that say whose runs are read, and which of them."""
     parser.add_argument(
         "--from",
         dest="program",
-        required=required,
         metavar="PROGRAM",
         help="whose runs lie at the places: csv, hydra, mlflow, tensorboard or wandb",
     )
@@ -83,25 +92,65 @@ def read_source(options: argparse.Namespace) -> "Foreign":
 def _new(options: argparse.Namespace) -> None:
     from retable import atomic
     from retable.errors import ConfigError
+    from retable.report.asked import settings_asked, trained_again
     from retable.report.draft import draft, draft_text
     from retable.report.foreign import require_factors
     from retable.report.settings import one_a_cell
 
     if options.output and options.output.exists():
         raise ConfigError(f"--output {options.output}: is there already; accepted: a file that is not")
-    foreign = read_source(options)
-    require_factors(foreign.records)
     rows, columns = ([name for name in text.split(",") if name] for text in (options.rows, options.columns))
-    table = draft(foreign.records, rows, columns, options.metric)
-    command = report_command(options, options.output or "table.yaml")
-    text = draft_text(table, len(foreign.records), options.program, command)
-    if hint := one_a_cell(foreign.records):
-        print(f"note: {hint}", file=sys.stderr)
+    if options.program is None:
+        records = _own_runs(options)
+        table = trained_again(draft(records, rows, columns, options.metric, settings_asked(records)))
+        command = shlex.join(["retable", "report", *options.paths, "--experiment", _experiment(options, records)])
+        text = draft_text(table, len(records), "retable", command, task=records[0].task)
+    else:
+        records = list(read_source(options).records)
+        require_factors(records)
+        table = draft(records, rows, columns, options.metric)
+        command = report_command(options, options.output or "table.yaml")
+        text = draft_text(table, len(records), options.program, command)
+        if hint := one_a_cell(records):
+            print(f"note: {hint}", file=sys.stderr)
     if options.output:
         atomic.write_text(options.output, text)
-        print(f"{len(table['cells'])} cells of {len(foreign.records)} runs: {options.output}")
+        print(f"{len(table['cells'])} cells of {len(records)} runs: {options.output}")
     else:
         print(text, end="")
+
+
+def _own_runs(options: argparse.Namespace) -> "list[RunRecord]":
+    """This project's runs at the places, those that `--where` chooses.  Raises: ConfigError."""
+    from retable.config.keys import lookup
+    from retable.errors import ConfigError
+    from retable.report.runs import equal, read_runs
+
+    for name in ("seed", "name", "without"):
+        if value := getattr(options, name):
+            raise ConfigError(f"--{name} {value[0] if isinstance(value, list) else value}: accepted: with --from")
+    accepted = "a sweep's folder, a task's, or a run's directory; with --from PROGRAM, another program's runs"
+    for path in options.paths:
+        if not Path(path).is_dir():
+            raise ConfigError(f"{path}: no such folder; accepted: {accepted}")
+    runs = read_runs(options.paths)
+    for broken in runs.broken:
+        print(f"broken, left out: {broken.path}: {broken.reason}", file=sys.stderr)
+    if not runs.records:
+        raise ConfigError(f"{', '.join(options.paths)}: no run of retable's; accepted: {accepted}")
+    where = conditions(options.where)
+    chosen = [one for one in runs.records if all(equal(lookup(one.config, k), v) for k, v in where.items())]
+    if not chosen:
+        raise ConfigError(f"--where: none of {len(runs.records)} runs is so")
+    return chosen
+
+
+def _experiment(options: argparse.Namespace, records: "Sequence[RunRecord]") -> str:
+    """The name by which a report knows the file, where it lies below conf/experiment."""
+    if options.output and "experiment" in options.output.parts[:-1]:
+        place = options.output.with_suffix("").parts
+        return "/".join(place[place.index("experiment") + 1 :])
+    return f"{records[0].task}/table"
 
 
 def report_command(options: argparse.Namespace, table: Path | str | None, folder: Path | None = None) -> str:

@@ -66,8 +66,13 @@ def draft(
     return table | {"metrics": metrics_of(records, metrics), "cells": cells, "claims": []}
 
 
-def draft_text(table: dict[str, Any], runs: int, program: str, command: str) -> str:
-    """The draft as YAML, with what is left to do. Args: command: makes the table's page from its file."""
+def draft_text(table: dict[str, Any], runs: int, program: str, command: str, task: str = "") -> str:
+    """The draft as YAML, with what is left to do.
+
+    Args:
+        command: makes the table's page from its file.
+        task: of this project's own runs: the file is an experiment of this task then.
+    """
     head = _HEAD.format(
         runs=runs,
         program=program,
@@ -75,6 +80,8 @@ def draft_text(table: dict[str, Any], runs: int, program: str, command: str) -> 
         first=next(iter(table["cells"])),
         metric=next(iter(table["metrics"])),
     )
+    if task:
+        head = f"# @package _global_\n{head}defaults:\n  - override /task: {task}\n"
     lines = ["table:"]
     for key, value in table.items():
         if key == "grid":
