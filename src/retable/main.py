@@ -124,7 +124,13 @@ def _run(cfg: DictConfig) -> Any:
     from hydra.types import RunMode
 
     settings = HydraConfig.get()
-    config = OmegaConf.to_container(cfg, resolve=True)
+    try:
+        config = OmegaConf.to_container(cfg, resolve=True)
+    except CONFIG_ERRORS as error:
+        if settings.mode == RunMode.MULTIRUN:
+            raise
+        with ending_the_program():  # as below
+            raise ConfigError(_explain(error) or one_line(error)) from error
     assert isinstance(config, dict)
     overrides = list(settings.overrides.task)
     from hydra_plugins.retable.plugins import conventions, is_ours, keys_given

@@ -35,6 +35,10 @@ REFUSED = [
     ),
     ("task=mnist dropout=glob(*)", "dropout.p=glob(*): several values are a sweep; accepted: one, or start it with -m"),
     ("-m task=mnist dropout=glob(*)", "dropout.p=glob(*): chooses nothing; accepted: one value or more"),
+    (
+        "task=mnist output=${oc.env:NOPE}",
+        "output: KeyError raised while resolving interpolation: \"Environment variable 'NOPE'",
+    ),
     ("task=mnist output=null", "output=None: accepted: a folder"),
     ("task=mnist output='~nobodyhere/x'", "output=~nobodyhere/x: accepted: a folder; there is no home that ~ could"),
     ("-m task=mnist data.cache='~nobodyhere/x'", "data.cache=~nobodyhere/x: accepted: a folder; there is no home that"),
