@@ -150,6 +150,7 @@ def test_hydras_parser_is_made_though_argparse_looks_into_every_help(monkeypatch
 
 SIGNALLED = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # where the tests run in the background it is ignored
 import {module}
 taken = {module}.{name}
 def signalled(*arguments, **settings):
