@@ -67,8 +67,8 @@ def _max_epochs(key: str, value: object) -> None:
 
 def _cosine(key: str, value: object) -> None:
     if value == -1:  # conf/scheduler/cosine.yaml
-        accepted = "it follows trainer.max_epochs=-1, which is no length; accepted: a whole number of at least 1"
-        raise ValueError(f"{key}={value}: {accepted}")
+        reason = "it follows trainer.max_epochs=-1, which is no length; accepted: a whole number of at least 1"
+        raise ValueError(f"{key}={value}: {reason}")
     checks.integer(key, value, 1)
 
 

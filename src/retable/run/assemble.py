@@ -305,7 +305,7 @@ def trainer_arguments(node: dict[str, Any], directory: Path) -> dict[str, Any]:
         directory: the run's, where a profiler writes.
     """
     given = _BEFORE | {key: node[key] for key in _TRAINERS if key in node}
-    given |= {"limit_test_batches": limit_of_test(node)}
+    given |= {"limit_test_batches": _limit_of_test(node)}
     given |= {"precision": precisions.lightnings(node["precision"])}
     given["profiler"] = make_profiler(node, directory)
     given["plugins"] = make_plugins(node)
@@ -335,7 +335,7 @@ def make_profiler(node: dict[str, Any], directory: Path) -> profilers.Profiler |
     return build(taken | named, "trainer.profiler")
 
 
-def limit_of_test(node: dict[str, Any]) -> float:
+def _limit_of_test(node: dict[str, Any]) -> float:
     """Batches of the test set that are used, or a share: as of the validation set where trainer does not say it."""
     limit = node.get("limit_test_batches")
     return node["limit_val_batches"] if limit is None else limit
