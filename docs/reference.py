@@ -81,7 +81,8 @@ def first_comment(path: Path) -> str:
 for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"):
     target = "benchmarks.md" if name.startswith("benchmarks") else name.lower()
     with mkdocs_gen_files.open(target, "w") as page:
-        page.write((ROOT / name).read_text(encoding="utf-8"))
+        text = (ROOT / name).read_text(encoding="utf-8")
+        page.write(re.sub(r"\]\((\.\./)?docs/", "](", text))  # links as the repository has them, from the site's root
 
 with mkdocs_gen_files.open("explain/assumed.md", "w") as page:
     print("# What is assumed in each report\n", file=page)

@@ -152,6 +152,16 @@ def test_files_that_contributing_names_exist() -> None:
     assert [name for name in named if not (ROOT / name).exists() and not (ROOT / "src/retable" / name).exists()] == []
 
 
+def test_links_of_pages_that_the_site_copies_lead_into_docs() -> None:
+    """The site has no other folders, and docs/reference.py shortens the links that lead there."""
+    for name in re.search(r"for name in (\(.*?\)):", (DOCS / "reference.py").read_text())[1].split('"')[1::2]:
+        page = ROOT / name
+        for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            target = (page.parent / link).resolve()
+            assert target.exists(), f"{name}: {link}"
+            assert target.is_relative_to(DOCS), f"{name}: {link}"
+
+
 def test_every_kind_of_claim_is_described() -> None:
     from retable.experiment.claims import KINDS
 
