@@ -208,6 +208,17 @@ def test_the_page_says_under_which_assumptions_a_claim_holds(run_sweep, composer
     assert f"Not trained: {left}; augment.noise.sigma=0.05 and 0.2." in section
 
 
+def test_runs_by_hand_are_of_the_alternative_that_they_have(run_sweep, composer, tmp_path):  # noqa: F811
+    """They name no experiment; a run with settings that no assumption has stays beside the table."""
+    run_sweep("experiment=cifar/activation")
+    run_sweep("task=cifar", "dropout=0.3", "activation=relu,none", "data.batch_size=128")
+    run_sweep("task=cifar", "dropout=0.3", "activation=relu", "optimizer=adam")
+    run_sweep("task=cifar", "dropout=0.3", "activation=relu", "data.batch_size=48")
+    (pair,) = tables_of(read_runs([tmp_path]), ["cifar/activation"], composer=composer)
+    under = {text: [bool(runs) for runs in found.cells.values()] for text, found in pair[1].alternatives.items()}
+    assert under == {"optimizer=adam": [True, False], "data.batch_size=128": [True, True]}
+
+
 @pytest.mark.parametrize(
     ("own", "others", "message"),
     [

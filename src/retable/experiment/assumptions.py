@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from retable.config.keys import lookup
 from retable.config.overrides import override_text
 from retable.errors import ConfigError
 from retable.experiment.fields import Fields, is_list
@@ -34,6 +35,11 @@ class Assumption:
 
     def override(self, value: Any) -> str:
         return override_text(self.key, value)
+
+    def found(self, config: Mapping[str, Any]) -> Any:
+        """The value that a config has, of a group the option's name; None without the key."""
+        value = lookup(config, self.key)
+        return value.get("name") if isinstance(value, Mapping) else value
 
 
 def parse_assumed(table: Fields) -> tuple[tuple[str, ...], tuple[Assumption, ...]]:

@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import HydraException
 
 from retable.config.compose import Composer
-from retable.config.keys import below, canonical, lookup
+from retable.config.keys import below, canonical
 from retable.config.overrides import override_text
 from retable.errors import ConfigError
 from retable.experiment.assumptions import parse_assumed
@@ -116,8 +116,7 @@ def _alternatives(
         where = f"experiment={experiment}: assumed: "
         if one.key in varied:
             raise ConfigError(f"{where}{one.key} is varied by the grid; accepted: keys that all runs share")
-        found = lookup(config, one.key)
-        found = found.get("name") if isinstance(found, dict) else found
+        found = one.found(config)
         if found is not None and found != one.value and canonical(found) != canonical(one.value):
             raise ConfigError(
                 f"{where}{one.override(one.value)}: its runs have {one.override(found)}; accepted: what they have"

@@ -223,7 +223,14 @@ class Matcher:
         groups: dict[str, Group] = {}
         taken: set[int] = set()
         settings = {number: self.setting(self.records[number]) for number in wanted}
-        for setting in dict.fromkeys([(), *settings.values()]):
+        free = [self.records[number].config for number in wanted if not settings[number]]
+        assumed = [
+            (one.override(value),)
+            for one in table.assumptions
+            for value in one.alternatives
+            if any(canonical(one.found(config)) == canonical(value) for config in free)
+        ]
+        for setting in dict.fromkeys([(), *settings.values(), *assumed]):
             # A run without an experiment may have any setting: the same command has taken it for finished.
             left = [n for n in wanted if n not in taken and (not setting or settings[n] in (setting, ()))]
             points = self.points(name, setting) if left else []
