@@ -262,7 +262,7 @@ def fit(trainer: pl.Trainer, task: Task, data: Any, record: Record, found: Path 
     with plain_numpy.accepted():  # of callbacks, say
         trainer.fit(task, datamodule=data, ckpt_path=found, weights_only=True)
     measured = task.validated_at == trainer.global_step  # else some steps came after the last validation
-    if not task.has_seen("val"):  # training was finished before: figures and counts want predictions all the same
+    if not (measured and task.has_seen("val")):  # figures and counts are of the last weights, also when called again
         trainer.validate(task, datamodule=data, verbose=False)
     limits = trainer.limit_val_batches, trainer.limit_test_batches
     if not record.rows or data.splits.test is None or limits[1] == 0:
