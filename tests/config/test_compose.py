@@ -274,6 +274,12 @@ REFUSED = [
         "task=cifar ckpt_path=x.ckpt",
         "ckpt_path: not a key here; accepted: resume=<a run's folder> to go on with it, or ",
     ),
+    ("task=cifar hparams_search=mnist_optuna", "hparams_search: not a key here; accepted: hydra/sweeper=optuna, with "),
+    (
+        "task=cifar hydra/launcher=joblib",
+        "hydra/launcher=joblib: no such option; accepted: basic, ray, slurm, workers; joblib comes with: pip install"
+        " hydra-joblib-launcher",
+    ),
     ("task=cifar +optimized_metric=val/acc", "optimized_metric: not a key here; accepted: task.metric"),
     (
         "task=cifar paths.data_dir=x",

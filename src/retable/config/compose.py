@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 
 from retable.config import lightning_forms
 from retable.config.folders import config_dir, project_folders
-from retable.config.instead import refusal
+from retable.config.instead import plugin, refusal
 from retable.config.keys import CHOOSING, LABELLED, PLACES, STEERING, below, flatten, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import override_text, translate
@@ -213,7 +213,7 @@ class Composer:
         for option in value if isinstance(value, list) else [value]:
             if option not in options:
                 hint = suggestion(str(option), options)
-                raise ConfigError(f"{text}: no such option{hint} accepted: {', '.join(options)}")
+                raise ConfigError(f"{text}: no such option{hint} accepted: {', '.join(options)}{plugin(text)}")
             self._check_hidden(text, group, str(option))
 
     def _check_hidden(self, text: str, group: str, option: str) -> None:

@@ -20,8 +20,29 @@ TEMPLATES = {
     "task_name": "task.name in the task's file, and tags=[...]",
     "optimized_metric": "task.metric",
     "paths": "data.root=..., output=... and sweep.dir=...",
+    "hparams_search": "hydra/sweeper=optuna, with hydra.sweeper.params in the experiment's file or on the line",
     "extras": "tags=[...]; a run's config is printed by --cfg job, and lies in its config.yaml",
 }
+
+# Hydra's own plugins, by the option that each brings.
+PLUGINS = {
+    "hydra/launcher=joblib": "hydra-joblib-launcher",
+    "hydra/launcher=rq": "hydra-rq-launcher",
+    "hydra/launcher=submitit_local": "hydra-submitit-launcher",
+    "hydra/launcher=submitit_slurm": "hydra-submitit-launcher",
+    "hydra/launcher=ray_aws": "hydra-ray-launcher",
+    "hydra/sweeper=ax": "hydra-ax-sweeper",
+    "hydra/sweeper=nevergrad": "hydra-nevergrad-sweeper",
+}
+
+
+def plugin(choice: str) -> str:
+    """How an option that isn't there comes to be, behind a message that refuses it; empty where nothing is known.
+
+    >>> plugin("hydra/launcher=joblib"), plugin("hydra/launcher=foo")
+    ('; joblib comes with: pip install hydra-joblib-launcher', '')
+    """
+    return f"; {choice.partition('=')[2]} comes with: pip install {PLUGINS[choice]}" if choice in PLUGINS else ""
 
 
 def refusal(key: str) -> str | None:

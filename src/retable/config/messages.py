@@ -8,7 +8,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
-from retable.config.instead import refusal
+from retable.config.instead import plugin, refusal
 from retable.config.keys import LABELLED
 from retable.errors import shortened
 
@@ -32,7 +32,8 @@ def one_line(error: BaseException, cfg: DictConfig | None = None) -> str:
     if match := re.search(r"Could not find '([^']+)'\s*\n+\s*Available options in '([^']+)':(.*)", detail, re.DOTALL):
         options = [line.strip() for line in match[3].splitlines() if line.strip() and ":" not in line]
         name = match[1].removeprefix(match[2]).strip("/")
-        return f"{match[2]}={name}: no such option; accepted: {', '.join(options)}"
+        choice = f"{match[2]}={name}"
+        return f"{choice}: no such option; accepted: {', '.join(options)}{plugin(choice)}"
     if match := re.search(r"You must specify '([^']+)', e\.?g,? [^\n]*\nAvailable options:(.*)", detail, re.DOTALL):
         return f"{match[1]}: not given; accepted: {', '.join(match[2].split())}"
     lines = [line.strip() for line in detail.splitlines()]
