@@ -61,6 +61,16 @@ def test_other_seeds_are_a_change(make_table, make_run, assigned, data):
     assert "| b | 60.00 | 60.00 | +0.00 | nothing |" in lines
 
 
+def test_what_changed_is_said_of_all_runs_of_a_cell(make_table, make_run, assigned, data):
+    cells = {name: {"match": cell["match"]} for name, cell in data["cells"].items()}
+    table = make_table(metrics=METRICS, cells=cells)
+    cpu, gpu = {"device": {"kind": "cpu", "name": "Small"}}, {"device": {"kind": "cuda", "name": "Big"}}
+    ours = assigned(make_run("a", [0.1, 0.5], 0, **cpu), make_run("a", [0.1, 0.5], 1, **cpu))
+    theirs = assigned(make_run("a", [0.1, 0.5], 0, **cpu), make_run("a", [0.1, 0.5], 1, **gpu))
+    lines = side_by_side(("A", "B"), [evaluate(table, ours)], [evaluate(table, theirs)]).splitlines()
+    assert lines[-1] == "| a | 50.00 (2) | 50.00 (2) | +0.00 | device: Small (cpu) → Small (cpu), Big (cuda) |"
+
+
 def test_the_command(run_sweep, tmp_path, capsys):  # noqa: F811
     for number, root in enumerate(("one", "two")):
         run_sweep("experiment=cifar/activation", root=root, accuracy=lambda config, n=number: 0.4 + n / 10)

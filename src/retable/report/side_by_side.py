@@ -1,6 +1,6 @@
 """Two folders of runs side by side (two machines, two versions of the code): cell by cell, with what changed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from retable.config.keys import lookup
 from retable.experiment.metrics import Metric
@@ -52,24 +52,26 @@ def cells(names: tuple[str, str], left: Evaluated, right: Evaluated) -> str:
 def changed(left: Row, right: Row) -> str:
     """What tells one side's runs from the other's, e.g. `optimizer.lr: 0.1 → 0.2; device: A (cpu) → B (cuda)`."""
     a, b = left.finished[0], right.finished[0]
-    ours, theirs = facts(a), facts(b)
+    ours, theirs = facts(left.finished), facts(right.finished)
     changes = [
         f"{key}: {lookup(a.config, key, '–')} → {lookup(b.config, key, '–')}" for key in sorted(keys_that_differ(a, b))
     ]
     seeds = [", ".join(str(run.seed) for run in row.finished if run.seeded) for row in (left, right)]
     changes += [f"seeds: {seeds[0]} → {seeds[1]}"] if all(seeds) and seeds[0] != seeds[1] else []
-    changes += [f"{name}: {ours[name] or '–'} → {theirs[name] or '–'}" for name in ours if ours[name] != theirs[name]]
+    changes += [f"{name}: {ours[name]} → {theirs[name]}" for name in ours if ours[name] != theirs[name]]
     return "; ".join(changes)
 
 
-def facts(record: RunRecord) -> Mapping[str, str]:
-    return {
-        "device": device(record),
-        "precision": record.precision,
-        "versions": versions_text(record),
-        "commit": commit(record),
-        "data": record.fingerprint,
+def facts(records: Sequence[RunRecord]) -> dict[str, str]:
+    """How runs came to be, each fact with all the values that it has among them."""
+    known: dict[str, Callable[[RunRecord], str | None]] = {
+        "device": device,
+        "precision": lambda run: run.precision,
+        "versions": versions_text,
+        "commit": commit,
+        "data": lambda run: run.fingerprint,
     }
+    return {name: ", ".join(dict.fromkeys(value(run) or "–" for run in records)) for name, value in known.items()}
 
 
 def claims(names: tuple[str, str], left: Evaluated, right: Evaluated) -> list[str]:
