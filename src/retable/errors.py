@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import FrameType
 
 _LONGEST = 2000  # characters of a reason; whoever writes more has a log for it
@@ -158,3 +158,13 @@ def ending_the_program() -> Iterator[None]:
         else:
             traceback.print_exc()
         sys.exit(1)
+
+
+def in_words(names: Iterable[str]) -> str:
+    """Names in a sentence.
+
+    >>> in_words(["net"]), in_words(["blocks", "loss", "net"])
+    ('net', 'blocks, loss and net')
+    """
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from retable.commands.evaluate import add_trust, count
 from retable.config.stepping import limits_in_time, of_planned, planned_epochs, without_limits_in_time
-from retable.errors import ConfigError, DataError
+from retable.errors import ConfigError, DataError, in_words
 from retable.run import files
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def again(
         else:
             execute(config, target, **hooks)
         new = files.read_history(target / files.HISTORY)
-        if line := _other_data(directory, target):
+        for line in _other_sources(directory, target):
             print(line)
     if limits and until == 1 and old[-1]["step"] < new[-1]["step"]:
         key = limits[0].partition("=")[0]
@@ -152,15 +152,21 @@ def again(
     return (old, new) if until is None else (_without_test(old, until), _without_test(new, until))
 
 
-def _other_data(directory: Path, again: Path) -> str:
-    """What there is to say of the data of a run and of the one that repeats it; "" where they are the same."""
+def _other_sources(directory: Path, again: Path) -> list[str]:
+    """What there is to say of the data, and of the user's own code, of a run and of the one that repeats it."""
+    from retable.config import own_code
     from retable.run.foreign_data import same_items
 
-    runs = [files.described(path) for path in (directory, again)]
-    was, now = (str(run.get("fingerprint") or "") if isinstance(run, dict) else "" for run in runs)
-    if not was or not now or same_items(was, now):
-        return ""
-    return f"other data: their fingerprint was {was[:8]} and is {now[:8]}, so that the files are not those of the run"
+    found = [files.described(path) for path in (directory, again)]
+    before, after = (run if isinstance(run, dict) else {} for run in found)
+    lines = []
+    was, now = (str(run.get("fingerprint") or "") for run in (before, after))
+    if was and now and not same_items(was, now):
+        marks = f"was {was[:8]} and is {now[:8]}"
+        lines.append(f"other data: their fingerprint {marks}, so that the files are not those of the run")
+    if "code" in before and (modules := own_code.changed(before["code"], after.get("code", {}))):
+        lines.append(f"other code: {in_words(modules)} changed since the run was trained")
+    return lines
 
 
 def _whole_epochs(rows: list[dict[str, float]]) -> int:

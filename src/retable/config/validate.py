@@ -183,6 +183,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "sweep.same_reason_limit": _optional(lambda k, v: checks.integer(k, v, 1)),
     "sweep.threads": lambda k, v: checks.integer(k, v, 1),
     "sweep.retry_failed": checks.boolean,
+    "sweep.retrain_changed": checks.boolean,
     "sweep.preview": checks.boolean,
     "sweep.wait": checks.boolean,
     "sweep.cancel_removed": checks.boolean,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from retable.errors import in_words
 from retable.experiment.assumptions import Assumption
 from retable.experiment.metrics import Metric
 from retable.experiment.table import Table
@@ -128,8 +129,7 @@ def untried(table: Table, found: Sequence[Variation]) -> str:
     lines = []
     for one in table.assumptions:
         left = [text for text in map(one.override, one.alternatives) if not trained.get(text)]
-        values = [text.partition("=")[2] for text in left]
-        lines += [f"{one.key}={' and '.join(filter(None, (', '.join(values[:-1]), values[-1])))}"] if left else []
+        lines += [f"{one.key}={in_words(text.partition('=')[2] for text in left)}"] if left else []
     return f"Not trained: {'; '.join(lines)}." if lines else ""
 
 

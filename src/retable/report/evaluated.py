@@ -1,10 +1,12 @@
 """A table with its runs, evaluated once: what every page of it shows, whatever its format. Renderers only draw it."""
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from retable.config.precisions import is_full
+from retable.errors import in_words
 from retable.experiment.metrics import Metric
 from retable.experiment.table import Table
 from retable.report.alternatives import Variation, nearest_text, untried, variation_lines, variations, with_assumptions
@@ -16,7 +18,7 @@ from retable.report.layout import Layout, layout
 from retable.report.reproduce import commit, device, sweep_command
 from retable.report.resolution import RESOLVED, UNPAIRED
 from retable.report.rows import ByEpoch, Row, table_rows, tables_by_epoch
-from retable.report.runs import Assigned, Remark
+from retable.report.runs import Assigned, Remark, RunRecord
 from retable.report.scale import SAMPLE, alike, scale_of
 from retable.report.settings import differing
 from retable.report.unpaired import of_two, seeded
@@ -172,6 +174,21 @@ def difference(table: Table, row: Row, base: Row, metric: Metric) -> Interval:
     return replace(made, differs=differing(table, [base.finished, row.finished]).text)
 
 
+def other_codes(used: Sequence[RunRecord]) -> list[Remark]:
+    """Whether runs were trained by different versions of the user's own modules, between them or one by itself."""
+    codes = [record.result.get("code") or {} for record in used]
+    listed = []
+    for name in sorted({name for code in codes for name in code}):
+        counted = Counter(code[name] for code in codes if name in code)
+        if len(counted) > 1:
+            each = ", ".join(f"{version} ({count} run{'s' if count > 1 else ''})" for version, count in counted.items())
+            listed.append(Remark(f"The runs come from different versions of {name}: {each}.", "code"))
+    for record in used:
+        if modules := record.result.get("code_changed"):
+            listed.append(Remark(f"{in_words(modules)} changed while {record.name} was being trained.", "code"))
+    return listed
+
+
 def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
     """What a reader must know before the values: other data, reduced scale, mixed devices, broken directories."""
     used = [record for row in rows for record in row.runs]
@@ -203,7 +220,7 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
             listed.append(Remark(f"{words}: {', '.join(found) if kind != 'device' else '; '.join(found)}.", kind))
         elif kind == "precision" and found and not is_full(found[0]):
             listed.append(Remark(f"Trained in {found[0]}, not in float32.", kind))
-    listed += runs.notes
+    listed += other_codes(used) + list(runs.notes)
     if table.assumed:
         listed.append(Remark(f"Assumed: {'; '.join(table.assumed)}.", "assumed"))
     listed += [Remark(f"{note[0].upper()}{note[1:]}.", "note") for note in table.notes]

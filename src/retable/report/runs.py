@@ -86,7 +86,7 @@ class RunRecord:
 class Remark(str):
     """A sentence that a reader must know, and its kind.
 
-    kind: data, scale, device, precision, commit, setting, left out, recorded, assumed, note, broken.
+    kind: data, scale, device, precision, commit, code, setting, left out, recorded, assumed, note, broken.
     """
 
     kind: str

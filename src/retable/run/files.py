@@ -50,13 +50,13 @@ _NO_METRICS = ("grad_norm/", "seconds/")
 
 _ABANDONED = 3600  # seconds after which a temporary file has lost its writer
 _RUN_ENTRIES = {"name": str, "task": str, "config": dict, "identity": dict, "overrides": list}
-_RUN_ENTRIES |= {"fingerprint": str | None}
+_RUN_ENTRIES |= {"fingerprint": str | None, "code": dict, "code_changed": list}
 _ABSENT = object()
 # Of a config what nothing stands in for, and what it has beside where its module is no LightningModule of its own.
 _NEEDED = ("seed", "task.name", "data._target_", "trainer.max_epochs", "trainer.device", "trainer.precision")
 _NEEDED_OF_OURS = ("task.metric", "model", "loss", "optimizer", "scheduler", "init", "dropout", "activation")
 _RESULT_ENTRIES = dict.fromkeys(("metrics", "seconds", "data", "peak_memory_mb"), dict | None)
-_RESULT_ENTRIES |= {"reason": str | None, "epochs": int | None}
+_RESULT_ENTRIES |= {"reason": str | None, "epochs": int | None, "code": dict | None, "code_changed": list | None}
 
 
 def read_run(directory: Path) -> dict[str, Any]:

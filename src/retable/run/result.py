@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from retable import atomic
-from retable.config import precisions
+from retable.config import own_code, precisions
 from retable.config.identity import identity
 from retable.config.keys import own
-from retable.errors import RetableError, first_line, out_of_memory
+from retable.errors import RetableError, first_line, in_words, out_of_memory
 from retable.run import facts, files
 
 if TYPE_CHECKING:
@@ -38,8 +38,21 @@ def note_start(directory: Path, run: dict[str, Any], config: dict[str, Any], dat
     """Add to run.json what was unknown when the run was planned: its data."""
     run |= {"config": config, "identity": identity(config), "fingerprint": data.fingerprint, "counts": data.counts}
     run.setdefault("name", directory.name)
+    _note_code(directory, run, own_code.versions(config))
     atomic.write_json(directory / files.RUN, run)
     atomic.sync(directory)  # what a run leaves is of no use without it
+
+
+def _note_code(directory: Path, run: dict[str, Any], now: dict[str, str]) -> None:
+    """Add the versions of the user's own modules that train from here on, and which of them had trained it before."""
+    before = run.get("code", {})
+    if not (directory / files.CHECKPOINT).exists():
+        run.pop("code_changed", None)
+    elif "code" in run and (others := own_code.changed(before, now)):
+        print(f"code: {in_words(others)} changed since this run was begun", flush=True)
+        run["code_changed"] = sorted({*run.get("code_changed", []), *others})
+    if now or before:
+        run["code"] = now
 
 
 def about_data(data: Any) -> str:
@@ -108,6 +121,7 @@ def result_of(
             # Of whole volumes (A2); those of the patches are the rows of the confusion matrices.
             **{key: data.splits.extra[key] for key in ("class_counts",) if key in data.splits.extra},
         },
+        **{key: run[key] for key in ("code", "code_changed") if run.get(key)},
         "git": facts.git(),
         "versions": facts.versions(),
     }

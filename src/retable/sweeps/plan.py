@@ -13,13 +13,13 @@ from retable.config.keys import CHOOSING, is_foreign, is_part_of_a_run, key_of, 
 from retable.config.stepping import by_several
 from retable.config.validate import validate
 from retable.data.fingerprints import has_changed, recall
-from retable.errors import ConfigError
+from retable.errors import ConfigError, in_words
 from retable.experiment.grid import expand
 from retable.experiment.table import parse_table
 from retable.run import devices, files
-from retable.run.files import DONE, RUNNING
+from retable.run.files import DONE, INTERRUPTED, NEW, RUNNING
 from retable.run.result import write_plan
-from retable.sweeps.store import Store, status_of
+from retable.sweeps.store import Store, other_code, status_of
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Run:
         varied: resolved value by key of what the overrides set.
         status: how far it was when the sweep was planned.
         tables: the experiments of this sweep that ask for it.
+        other_code: modules of the user's own that are others now than those that have trained it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Run:
     varied: dict[str, Any]
     status: str
     tables: list[str] = field(default_factory=list)
+    other_code: list[str] = field(default_factory=list)
 
     @property
     def processes(self) -> int:
@@ -73,6 +75,21 @@ class Plan:
     def folder(self) -> Path:
         """Where the sweep's own table goes."""
         return Path(self.settings["dir"]) / "tables" / self.label
+
+    @property
+    def about_code(self) -> str:
+        """Which runs were trained by code of the user's own that has changed since; empty where there is none."""
+        runs = [run for run in self.runs if run.other_code]
+        if not runs:
+            return ""
+        modules = in_words(sorted({name for run in runs for name in run.other_code}))
+        many = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
+        if self.settings["retrain_changed"]:
+            return f"{modules} changed since {many} had been trained or begun: trained anew"
+        return (
+            f"{modules} changed since {many} had been trained or begun: kept as they are;"
+            " sweep.retrain_changed=true trains them anew"
+        )
 
     @property
     def pending(self) -> list[Run]:
@@ -140,6 +157,10 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         kept = own(config)
         run = Run(directory.name, directory, kept, overrides, _varied(overrides, config), status_of(directory))
         run.tables += [owner] if owner else []
+        if run.status in (*DONE, INTERRUPTED):
+            run.other_code = other_code(directory, config)
+            if run.other_code and settings["retrain_changed"]:
+                run.status = NEW
         taken[directory] = run
         runs.append(run)
     for store in stores.values():

@@ -40,6 +40,8 @@ def sweep(
     if plan.unread and not plan.settings["preview"]:
         read_data(plan)
         plan = make_plan(arguments)
+    if plan.about_code:
+        print(plan.about_code, flush=True)
     if plan.settings["preview"]:
         from retable.sweeps.preview import preview
 
@@ -170,7 +172,10 @@ def train_in_workers(plan: Plan, todo: list[Run]) -> Outcome:
 
 
 def prepare(plan: Plan, todo: list[Run]) -> None:
-    """Write the configs of new runs; clear the results of those to be tried again."""
+    """Write the configs of new runs; clear the results of those to be tried again, or trained anew."""
+    for run in todo:
+        if run.other_code and run.status == files.NEW:
+            store.start_over(run.directory, run.config)
     try:
         write_runs(todo)
     except OSError as error:

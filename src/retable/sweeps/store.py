@@ -3,11 +3,14 @@
 import contextlib
 import itertools
 import os
+import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from retable import atomic
+from retable.config import own_code
 from retable.config.identity import digest, identity, same_run, settled
 from retable.config.keys import lookup
 from retable.config.stepping import planned_epochs
@@ -79,11 +82,18 @@ def identity_and_metrics(directory: Path) -> tuple[dict[str, Any], dict[str, Any
     return stated["identity"] if isinstance(stated, dict) else {}, (summary(directory) or {}).get("final", {})
 
 
+def other_code(directory: Path, config: Mapping[str, Any]) -> list[str]:
+    """The user's own modules that are others now than those that a run was trained by, as far as it noted them."""
+    stated = _stated(directory)
+    code = stated.get("code") if isinstance(stated, dict) else None
+    return [] if code is None else own_code.changed(code, own_code.versions(config))
+
+
 def _read_stated(directory: Path) -> dict[str, Any] | str:
     run = files.described(directory)
     if isinstance(run, str):
         return run
-    kept = {key: run.get(key) for key in ("identity", "fingerprint", "task")}
+    kept = {key: run.get(key) for key in ("identity", "fingerprint", "task", "code")}
     asked = [text for text in map(str, run.get("overrides", [])) if text.startswith("experiment=")]
     return kept | {"asked": asked, "epochs": planned_epochs(lookup(run, "config.trainer.max_epochs"))}
 
@@ -170,6 +180,18 @@ def clear_failure(directory: Path) -> None:
     with contextlib.suppress(lease.Taken, OSError), lease.lock(directory):
         if status_of(directory) in (FAILED, BROKEN):
             files.remove([directory / files.RESULT])
+
+
+def start_over(directory: Path, config: Mapping[str, Any]) -> None:
+    """Forget all that a run of other code has come to, unless another sweep is at it, or has trained it anew by now."""
+    with contextlib.suppress(lease.Taken, OSError), lease.lock(directory):
+        if not other_code(directory, config):
+            return
+        kept = {directory / name for name in (files.RUN, files.CONFIG, files.LOCK)} | {*files.leases(directory)}
+        rest = sorted({*directory.iterdir()} - kept, key=lambda path: path.name != files.RESULT)
+        files.remove(path for path in rest if not path.is_dir())
+        for folder in filter(Path.is_dir, rest):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @dataclass
