@@ -103,6 +103,8 @@ class WorkersLauncher(_Plugin, Launcher):
         plans = [make_plan(list(overrides)) for overrides in job_overrides]
         merged = plans[0]
         merged.runs = list({run.directory: run for plan in plans for run in plan.runs}.values())
+        if merged.about_code:
+            print(merged.about_code, flush=True)
         if todo := merged.pending:
             (self.train or train_in_workers)(merged, todo)
         returns = []

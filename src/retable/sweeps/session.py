@@ -128,6 +128,8 @@ def run_trial(overrides: Sequence[str]) -> float | None:
     if len(plan.runs) != 1:
         raise ConfigError(f"{len(plan.runs)} runs in one trial; accepted: one, so no experiment= and no seeds=")
     (run,) = plan.runs
+    if plan.about_code:
+        print(plan.about_code, flush=True)
     if plan.pending:
         prepare(plan, [run])
     elif run.status not in files.DONE:
