@@ -65,10 +65,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
-# What the CUDA runtime, cuBLAS, cuDNN and their kin, and torch's CPU allocator say when memory is short. A cuBLAS
-# handle that can't be made wants for the same: its workspace is the first thing that it allocates.
+# What the CUDA runtime, cuBLAS, cuDNN and their kin, and torch's CPU allocator say when memory is short. A handle of
+# cuBLAS or cuDNN that can't be made wants for the same: its workspace is the first thing that it allocates. Where NVML
+# gives no answer (slim containers, MIG), torch fails as it makes the message of its own error (pytorch#112377).
 _SHORT_OF_MEMORY = ("out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "not enough memory", "can't allocate memory")
-_SHORT_OF_MEMORY += ("CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate",)
+_SHORT_OF_MEMORY += ("CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate", "CUDNN_STATUS_NOT_INITIALIZED")
+_SHORT_OF_MEMORY += ("NVML_SUCCESS == ",)
 
 
 def out_of_memory(error: BaseException | None) -> BaseException | None:
