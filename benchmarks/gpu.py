@@ -8,7 +8,8 @@
              (trainer.cuda_graph), a plain loop, the plain loop with a network by hand, the template's way
     run      B1.2 as it is published, 20 epochs: one command, and the run's own seconds. Aim: 4 s
     packed   16 runs of B1.2 by 1, 2, 4, 8 and 16 workers on the one GPU; whole commands
-    A1, B1   every cell of the report as published; whole commands, tables included. Aim for A1: 60 s
+    A1, B1   every cell of the report as published, with recorded steps, then fused; whole commands, tables included.
+             Aim for A1: 60 s
     fused    ten seeds of B1.2 fused, one by one, and one seed alone. Aim: ten for the price of two
 
 What does not fit the time is named in the file under `left_out`. Without a GPU it says so and measures nothing.
@@ -41,6 +42,7 @@ LIMIT = 520  # seconds of a part
 GRAPH = "trainer.cuda_graph=true"
 GPU_SIDES = SIDES | {"recorded": ("own.py", (GRAPH,))}
 GRIDS = {"A1": "glob(cifar/*)", "B1": "glob(mnist/*)"}
+GRID_FORMS = {"recorded": (GRAPH,), "fused": ("sweep.fuse=auto",)}  # fused runs' steps are not recorded
 RUN = ("task=mnist", "trainer.max_epochs=20")
 
 
@@ -89,7 +91,7 @@ class Ledger:
         signal.setitimer(signal.ITIMER_REAL, max(1.0, self.seconds_left))
         try:
             self.note(name, work())
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # the latter is how a side says that it has ended early
             self.leave_out(name, f"{type(error).__name__}: {error}")
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -118,10 +120,12 @@ def command(words: Sequence[str], limit: float) -> tuple[float, str]:
     child = subprocess.Popen(words, cwd=ROOT, env=environment, start_new_session=True, **pipe)
     try:
         printed, _ = child.communicate(timeout=max(1.0, limit))
-    except subprocess.TimeoutExpired:
+    except BaseException as error:  # also that a part's time is up: nothing of it may run beside the next one
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
-        raise RuntimeError(f"took longer than {limit:.0f} s") from None
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise RuntimeError(f"took longer than {limit:.0f} s") from None
+        raise
     if child.returncode:
         raise RuntimeError(f"exit code {child.returncode}: {printed[-500:]}")
     return time.perf_counter() - start, printed
@@ -132,6 +136,11 @@ def train(words: Sequence[str], limit: float) -> float:
     return command([sys.executable, "train.py", *words], limit)[0]
 
 
+def gpu_tests() -> list[Path]:
+    """The files of the tests that need a CUDA device: the others may import what such a machine has not."""
+    return sorted(path for path in (ROOT / "tests").rglob("test_*.py") if "pytest.mark.gpu" in path.read_text())
+
+
 def tests(ledger: Ledger) -> None:
     """What only the machine can tell, and the tests that need it."""
     for name, probe in PROBES.items():
@@ -139,7 +148,7 @@ def tests(ledger: Ledger) -> None:
         ledger.measure(name, lambda asked=asked: json.loads(command(asked, 90)[1].splitlines()[-1]), probe.needs)
 
     def pytest() -> dict[str, Any]:
-        words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+        words = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *map(str, gpu_tests())]
         try:
             seconds, printed = command(words, ledger.seconds_left - 10)
         except RuntimeError as error:
@@ -159,20 +168,21 @@ def steps(ledger: Ledger, rounds: int = 3, small: bool = False) -> None:
 def run(ledger: Ledger, repetitions: int = 3, words: Sequence[str] = RUN) -> None:
     """One run, eager and recorded in turns: seconds of the whole command, and of its training and validation."""
     found: dict[str, dict[str, list[float]]] = {"eager": {}, "recorded": {}}
+
+    def work(side: str, extra: Sequence[str]) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            where = (f"trainer.device={ledger.device}", f"output={folder}")
+            seconds = train([*words, *extra, *where], ledger.seconds_left)
+            (path,) = Path(folder).glob("*/*/*/result.json")
+            its_own = json.loads(path.read_text())["seconds"]
+        figures = {"command": seconds, "epochs": its_own["train"] + its_own["val"]}
+        for name, value in figures.items():
+            found[side].setdefault(name, []).append(value)
+        return {name: spread(values) for name, values in found[side].items()}
+
     for _ in range(repetitions):
         for side, extra in (("eager", ()), ("recorded", (GRAPH,))):
-            if ledger.seconds_left < 30:
-                ledger.leave_out(side, "no time was left for another repetition")
-                return
-            with tempfile.TemporaryDirectory() as folder:
-                where = (f"trainer.device={ledger.device}", f"output={folder}")
-                seconds = train([*words, *extra, *where], ledger.seconds_left)
-                (path,) = Path(folder).glob("*/*/*/result.json")
-                its_own = json.loads(path.read_text())["seconds"]
-            figures = {"command": seconds, "epochs": its_own["train"] + its_own["val"]}
-            for name, value in figures.items():
-                found[side].setdefault(name, []).append(value)
-            ledger.note(side, {name: spread(values) for name, values in found[side].items()})
+            ledger.measure(side, lambda side=side, extra=extra: work(side, extra), 30)
 
 
 def packed(
@@ -195,22 +205,24 @@ def packed(
 
 
 def grid(ledger: Ledger, experiment: str, words: Sequence[str] = ()) -> None:
-    """A whole report's tables: seconds of the command and of its runs, and what did not finish in the time."""
-    with tempfile.TemporaryDirectory() as folder:
-        budget = f"sweep.budget={int(ledger.seconds_left - 60)}s"
-        given = [f"experiment={experiment}", GRAPH, f"trainer.device={ledger.device}", f"sweep.dir={folder}", budget]
-        try:
-            seconds, why = train(["-m", *given, *words], ledger.seconds_left - 10), None
-        except RuntimeError as error:  # also of a sweep whose budget was spent
-            seconds, why = LIMIT - ledger.seconds_left, str(error)
-        results = [json.loads(path.read_text()) for path in Path(folder).glob("*/*/result.json")]
-    done = [result["seconds"]["total"] for result in results if result["status"] == "finished"]
-    ledger.note("command", {"seconds": round(seconds, 1), "whole": why is None})
-    ledger.note("runs", {"finished": len(done), "others": len(results) - len(done)})
-    if done:
-        ledger.note("run_seconds", spread(done))
-    if why is not None:
-        ledger.leave_out("the rest", why)
+    """A whole report's tables in each form: seconds of the command and of its runs, and what did not finish in time."""
+    for number, (form, own) in enumerate(GRID_FORMS.items()):
+        limit, start = ledger.seconds_left / (len(GRID_FORMS) - number), time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            budget = f"sweep.budget={max(1, int(limit - 60))}s"
+            given = [f"experiment={experiment}", *own, f"trainer.device={ledger.device}", f"sweep.dir={folder}", budget]
+            try:
+                train(["-m", *given, *words], limit - 10)
+                why = None
+            except RuntimeError as error:  # also of a sweep whose budget was spent
+                why = str(error)
+            results = [json.loads(path.read_text()) for path in Path(folder).glob("*/*/result.json")]
+        done = [result["seconds"]["total"] for result in results if result["status"] == "finished"]
+        figures: dict[str, Any] = {"seconds": round(time.monotonic() - start, 1), "whole": why is None}
+        figures |= {"finished": len(done), "others": len(results) - len(done)}
+        ledger.note(form, figures | ({"run_seconds": spread(done)} if done else {}))
+        if why is not None:
+            ledger.leave_out(f"the rest, {form}", why)
 
 
 def fused(ledger: Ledger, seeds: int = 10, words: Sequence[str] = RUN) -> None:

@@ -16,6 +16,7 @@ An epoch is training and validation. An epoch beside which other processes worke
 """
 
 import argparse
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -28,6 +29,7 @@ from turns import Side
 from retable.run import devices
 
 HERE = Path(__file__).parent
+ENDING = 10.0  # seconds in which all sides are to end: benchmarks/gpu.py has few to spare
 SIDES: dict[str, tuple[str, Sequence[str]]] = {
     "retable": ("own.py", ()),
     "plain": ("plain.py", ()),
@@ -72,7 +74,10 @@ def measure(
                 rows[name].append(row)
     finally:
         for side in started.values():
-            side.close()
+            side.let_go()
+        deadline = time.monotonic() + ENDING
+        for side in started.values():
+            side.close(max(0.0, deadline - time.monotonic()))
     return summary(rows) | {"rounds": rounds, "rounds_measured_again": again, "small": small}
 
 

@@ -71,7 +71,11 @@ class Side:
         self._screen: list[bytes] = []
         self._reader = threading.Thread(target=self._drain, args=(screen,), daemon=True)
         self._reader.start()
-        self.first = self._row()  # warms the side up
+        try:
+            self.first = self._row()  # warms the side up
+        except BaseException:  # nobody has it yet who could close it
+            self._process.kill()
+            raise
 
     def epoch(self) -> dict[str, Any]:
         """Let it train one epoch more: its figures."""
@@ -79,11 +83,15 @@ class Side:
         self._process.stdin.flush()
         return self._row()
 
-    def close(self) -> None:
-        """End it between two epochs."""
+    def let_go(self) -> None:
+        """Have it end after its epoch."""
         self._process.stdin.close()
+
+    def close(self, patience: float) -> None:
+        """Wait so many seconds for its end, then end it."""
+        self.let_go()
         try:
-            self._process.wait(60)
+            self._process.wait(patience)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -112,6 +112,88 @@ def test_a_figure_that_takes_longer_than_its_part_has_is_left_out(module, tmp_pa
     assert ledger.left_out == {"hung": "TimeoutError: the part's time is up"}
 
 
+def test_what_runs_as_a_part_s_time_is_up_is_ended(module, tmp_path):
+    gpu = module("gpu")
+    ledger = gpu.Ledger(tmp_path / "packed.json", "cpu", limit=1.5)
+    note = tmp_path / "child"
+    words = ["bash", "-c", f"sleep 60 & echo $! > {note}; wait"]
+    ledger.measure("hung", lambda: gpu.command(words, 60), 1)
+    assert ledger.left_out == {"hung": "TimeoutError: the part's time is up"}
+    assert not ended_late(int(note.read_text()))
+
+    class Hung(module("turns").Side):
+        def _row(self):
+            note.write_text(str(self._process.pid))
+            time.sleep(60)
+
+    ledger = gpu.Ledger(tmp_path / "steps.json", "cpu", limit=1.5)
+    ledger.measure("hung", lambda: Hung(BENCHMARKS / "own.py", ["--help"]), 1)
+    assert not ended_late(int(note.read_text()))
+
+
+def ended_late(pid):
+    """Whether a process is there some seconds later."""
+    deadline = time.monotonic() + 5
+    while (Path("/proc") / str(pid)).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return (Path("/proc") / str(pid)).exists()
+
+
+def test_sides_that_hang_take_no_time_beyond_their_part_s(module, monkeypatch):
+    """The part has twenty seconds more than its own limit; there are five sides."""
+    step = module("step")
+    closed = []
+
+    class Hung:
+        def __init__(self, script, words, environment):
+            if len(closed) == 0 and len(made) == 4:
+                raise TimeoutError("the part's time is up")
+            made.append(self)
+
+        def let_go(self):
+            closed.append("told")
+
+        def close(self, patience):
+            closed.append(patience)
+            time.sleep(min(patience, 0.5))
+
+    made = []
+    monkeypatch.setattr(step, "Side", Hung)
+    with pytest.raises(TimeoutError):
+        step.measure("B1.2", 1, "cpu", small=False, sides=module("gpu").GPU_SIDES)
+    assert closed[:4] == ["told"] * 4
+    assert closed[4] <= 10
+    assert closed[4:] == sorted(closed[4:], reverse=True)
+    assert closed[7] < closed[4]  # what one has waited the others need not wait again
+
+
+def test_a_part_notes_what_fails_and_ends(module, tmp_path, monkeypatch):
+    gpu = module("gpu")
+
+    def fails(*_, **__):
+        raise SystemExit("own.py: ended early")
+
+    ledger = gpu.Ledger(tmp_path / "steps.json", "cpu")
+    monkeypatch.setattr(gpu, "measure", fails)
+    gpu.steps(ledger)
+    assert set(ledger.left_out) == {"B1.2", "A1", "B2.2", "E"}
+    ledger = gpu.Ledger(tmp_path / "run.json", "cpu")
+    monkeypatch.setattr(gpu, "command", lambda *_: (_ for _ in ()).throw(RuntimeError("exit code 1: no")))
+    gpu.run(ledger)
+    assert ledger.left_out == dict.fromkeys(("eager", "recorded"), "RuntimeError: exit code 1: no")
+    ledger = gpu.Ledger(tmp_path / "A1.json", "cpu")
+    gpu.grid(ledger, "glob(cifar/*)")
+    assert ledger.found.keys() == {"recorded", "fused"}
+    assert not any(form["whole"] for form in ledger.found.values())
+    assert ledger.left_out == {f"the rest, {form}": "exit code 1: no" for form in ("recorded", "fused")}
+
+
+def test_the_tests_of_a_gpu_are_asked_for_by_their_files(module):
+    """What the other files import need not be there."""
+    found = module("gpu").gpu_tests()
+    assert {path.name for path in found} == {"test_captured.py", "test_execute.py"}
+
+
 def test_a_command_that_takes_too_long_is_ended_with_what_it_started(module):
     begin = time.monotonic()
     with pytest.raises(RuntimeError, match=r"^took longer than 1 s$"):
@@ -146,7 +228,8 @@ def test_the_parts_of_the_gpu_benchmark_on_a_cpu(module, tmp_path):
     gpu.packed(packed, (2, 1), 2, words)
     assert set(packed.found) == {"1", "2"}
     gpu.grid(grid, "gland/models", ("data=sample", "debug=fast"))
-    assert grid.found["runs"] == {"finished": 3, "others": 0}
+    for form in ("recorded", "fused"):
+        assert (grid.found[form]["finished"], grid.found[form]["others"], grid.found[form]["whole"]) == (3, 0, True)
     assert not (run.left_out | packed.left_out | grid.left_out)
 
 
