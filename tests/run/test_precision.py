@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from retable.config import precisions
 from retable.run import devices, precision
 from retable.run import execute as execution
 from retable.run.assemble import make_data, make_task
@@ -47,6 +48,8 @@ def test_a1_and_b12_are_light_and_large_networks_are_not(compose):
         config = compose(*words)
         assert settled(config, "bf16-auto") == ("bf16-mixed" if mixed else "tf32")
         assert settled(config, "16-auto") == ("16-mixed" if mixed else "32")
+    for asked, found in (("bf16-auto", ("tf32", "bf16-mixed")), ("16-auto", ("32", "16-mixed"))):
+        assert tuple(precisions.by_work(asked, operations, False) for operations in (19.9e9, 20e9)) == found
     assert settled(config, "bf16-mixed") == "bf16-mixed"
     config["trainer"]["cuda_graph"] = True
     assert settled(config, "16-auto") == "32"  # a scaler's steps can't be recorded

@@ -61,7 +61,19 @@ def test_a_worker_whose_cuda_context_may_have_failed_is_replaced(ended, words, c
     assert event["reason"] == f"RuntimeError: {words}"
 
 
-def test_what_a_run_needs_of_a_gpu_is_reported_from_its_first_validation_on(monkeypatch):
+@pytest.mark.parametrize(
+    ("trainer", "settled"),
+    [
+        ({}, 1),
+        ({"check_val_every_n_epoch": 1, "cuda_graph": False}, 1),
+        ({"check_val_every_n_epoch": 2}, 2),
+        ({"check_val_every_n_epoch": None}, 1),  # val_check_interval says when, in batches
+        # Of an epoch with one mini-batch, in training or validation, three are eager and the fourth is recorded.
+        ({"cuda_graph": True}, 4),
+        ({"check_val_every_n_epoch": 2, "cuda_graph": True}, 8),
+    ],
+)
+def test_what_a_run_needs_of_a_gpu_is_reported_once_it_has_validated_and_recorded(monkeypatch, trainer, settled):
     events = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 3 << 30)
@@ -69,11 +81,12 @@ def test_what_a_run_needs_of_a_gpu_is_reported_from_its_first_validation_on(monk
     monkeypatch.setattr(worker, "_PROGRESS_EVERY", -1)
     one = worker.Worker(io.StringIO(), io.StringIO())
     monkeypatch.setattr(one, "_say", lambda **event: events.append((event.get("gpu_mb"), event["free_mb"])))
-    progress = worker._Progress(one, "here", 2)
+    progress = worker._Progress(one, "here", 60, settled=worker.settled_after(trainer))
+    for epoch in range(settled):
+        progress.chunk(64, 0.5)
+        progress.epoch({"epoch": 50 + epoch, "train/loss": 0.5})  # it goes on from its checkpoint
     progress.chunk(64, 0.5)
-    progress.epoch({"epoch": 1, "train/loss": 0.5})
-    progress.chunk(64, 0.5)
-    assert events == [(None, 5120), (3072, 5120), (3072, 5120)]
+    assert events == [(None, 5120)] * (2 * settled - 1) + [(3072, 5120)] * 2
 
 
 @pytest.mark.parametrize(

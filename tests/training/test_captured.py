@@ -6,6 +6,7 @@ from torch import nn
 
 from retable.config.compose import Composer
 from retable.errors import RetableError
+from retable.run import steps
 from retable.run.execute import execute
 from retable.training.captured import BLOCK, WARM_UP, CapturedStep, keep_on_device
 from retable.training.rates import RatesOnDevice
@@ -153,6 +154,22 @@ def test_a_fused_optimizer_counts_its_steps_where_its_weights_are():
     optimizer.state[weight]["step"] = torch.zeros((), device="meta")
     keep_on_device(optimizer, False)  # as when a run goes on from its checkpoint
     assert optimizer.state[weight]["step"].device.type == "meta"
+
+
+def test_a_recorded_run_s_checkpoint_goes_on_by_single_steps_on_a_cpu(compose, tmp_path, monkeypatch):
+    """As one does that was begun on a GPU, when something now asks for single steps."""
+    words = ("task=mnist", "data.fraction=0.02", "model.width=2", "trainer.max_epochs=2", "trainer.device=cpu")
+    config = compose(*words, "optimizer=adam")
+    rows = []
+    stop = {"on_epoch": rows.append, "should_interrupt": lambda: bool(rows)}
+    execute(config, tmp_path / "run", **stop)
+    path = tmp_path / "run" / "last.ckpt"
+    content = torch.load(path, weights_only=True)
+    for group in content["optimizer_states"][0]["param_groups"]:
+        group["capturable"] = True
+    torch.save(content, path)
+    monkeypatch.setattr(steps, "_reasons", lambda *_: iter(["a test"]))
+    assert execute(config, tmp_path / "run")["status"] == "finished"
 
 
 def test_on_cpu_it_is_the_same_run(compose, tmp_path):

@@ -120,6 +120,29 @@ def test_thirty_steps_together_equal_those_alone(model: str, optimizer: str) -> 
             torch.testing.assert_close(one, other, rtol=within, atol=within)
 
 
+def test_in_float32_losses_differ_by_no_more_than_between_memory_layouts() -> None:
+    """Of all models with maps together: of some of them a layout changes no bit."""
+
+    def laid_out(model: str, optimizer: str, layout: torch.memory_format) -> torch.Tensor:
+        run = OneRun(model, optimizer, 0, torch.float32)  # without dropout, whose masks a layout changes
+        run.model.to(memory_format=layout)
+        run.images = tuple(images.contiguous(memory_format=layout) for images in run.images)
+        return torch.tensor(run.alone(range(STEPS))[0])
+
+    def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+        return float(((one - other).abs() / other.abs()).max())
+
+    spread, ours = [], []
+    for model in ("cnn", "cnn, batch norm", "cnn, pool first", "cnn_digits"):
+        for optimizer in ("sgd, momentum", "adam"):
+            both = [laid_out(model, optimizer, of) for of in (torch.channels_last, torch.contiguous_format)]
+            fused = together([OneRun(model, optimizer, number, torch.float32) for number in (0, 1)], range(STEPS))[0][0]
+            spread.append(apart(*both))
+            ours.append(min(apart(fused, alone) for alone in both))
+    assert 0 < max(spread) < 1e-6
+    assert max(ours) <= 2 * max(spread)
+
+
 @pytest.mark.parametrize("model", ["cnn", "fnn"])
 def test_in_mixed_precision_losses_are_those_of_each_run_alone(model: str) -> None:
     """Also of a last layer that is kept in float32, as runs have it."""

@@ -119,8 +119,9 @@ class Worker:
             with output():
                 try:
                     config = files.read_run(directory)["config"]
-                    epochs = planned_epochs(config["trainer"]["max_epochs"])
-                    progress = _Progress(self, str(directory), epochs, (config.get("task") or {}).get("metric"))
+                    trainer, metric = config["trainer"], (config.get("task") or {}).get("metric")
+                    epochs = planned_epochs(trainer["max_epochs"])
+                    progress = _Progress(self, str(directory), epochs, metric, settled_after(trainer))
                     result = execute.execute(
                         config,
                         directory,
@@ -200,19 +201,37 @@ def _fault(do: Callable[[], Any]) -> str | None:
     return None
 
 
-class _Progress:
-    """Turns what a run tells about itself into events, not too many."""
+def settled_after(trainer: dict[str, Any]) -> int:
+    """After how many epochs of a process a run holds all the memory that it will: of validation, and of recordings.
 
-    def __init__(self, worker: Worker, directory: str, epochs: int | None, metric: str | None = None) -> None:
+    Args:
+        trainer: the config's.
+    """
+    from retable.training.captured import WARM_UP
+
+    recorded = WARM_UP + 1 if trainer.get("cuda_graph") else 1  # at the latest, of epochs of one mini-batch
+    return (trainer.get("check_val_every_n_epoch") or 1) * recorded
+
+
+class _Progress:
+    """Turns what a run tells about itself into events, not too many.
+
+    Args:
+        settled: epochs after which its need of a GPU's memory is known.
+    """
+
+    def __init__(
+        self, worker: Worker, directory: str, epochs: int | None, metric: str | None = None, settled: int = 1
+    ) -> None:
         self.worker, self.directory, self.epochs, self.metric = worker, directory, epochs, metric
-        self.done, self.steps, self.last = 0, 0, 0.0
+        self.done, self.steps, self.last, self.unsettled = 0, 0, 0.0, settled
         self.score: dict[str, float] = {}
 
     def epoch(self, row: dict[str, Any]) -> None:
         from retable.config.stepping import of_planned
         from retable.run import files
 
-        self.done, self.steps = row["epoch"], 0
+        self.done, self.steps, self.unsettled = row["epoch"], 0, self.unsettled - 1
         shown = "  ".join(f"{k} {v:.4f}" for k, v in files.metrics_of(row).items())
         print(f"epoch {of_planned(row['epoch'], self.epochs)}  {shown}", flush=True)
         # The task's own metric comes first of those on validation data: accuracy, dice, mAP.
@@ -232,7 +251,7 @@ class _Progress:
         self.last = time.monotonic()
         where: dict[str, Any] = {"epoch": self.done, "epochs": self.epochs, "steps": self.steps, "score": self.score}
         if torch.cuda.is_initialized():
-            if self.done:  # what a run needs is known when it has trained and validated once, and recorded its steps
+            if self.unsettled <= 0:
                 where["gpu_mb"] = torch.cuda.max_memory_reserved() / 2**20
             where["free_mb"] = torch.cuda.mem_get_info()[0] / 2**20
         self.worker._say(event="progress", directory=self.directory, **where, loss=loss)

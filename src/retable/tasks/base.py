@@ -121,11 +121,11 @@ class Task(Measured):
             keep_freed_memory()
         self._norms = GradientNorms(self.model)
         self._losses_seen = LossesSeen(self._diverge, self.on_chunk)
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        recorded = self.cuda_graph and self.device.type == "cuda" and not self.automatic_optimization
+        keep_on_device(optimizer, recorded)
         if self.automatic_optimization:
             return
-        optimizer = self.optimizers(use_pl_optimizer=False)
-        recorded = self.cuda_graph and self.device.type == "cuda"
-        keep_on_device(optimizer, recorded)
         self._chunks = ChunkSteps(self, optimizer, recorded)
 
     def on_train_epoch_start(self) -> None:
