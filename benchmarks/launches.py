@@ -2,6 +2,7 @@
 
     python benchmarks/launches.py                       B1.2 and A1, in float32 and bf16, eager and recorded
     python benchmarks/launches.py --case A1 --epochs 5
+    python benchmarks/launches.py --fused 1 29          steps of so many runs of A1 and B1.2 as one model
 
 Counted by a stand-in for CUDA's libraries (the environment that its `env.sh` makes), which computes nothing: counts are
 the same each time, and no machine is needed. They say what a step costs the host and where it waits, not how long.
@@ -29,6 +30,7 @@ from retable.run.execute import execute
 from retable.run.record import Record
 from retable.tasks.base import Task
 from retable.tasks.chunks import ChunkSteps
+from retable.training.fused import Member, train_together
 
 CASES = {
     "B1.2": ("task=mnist",),
@@ -144,6 +146,34 @@ def measure(words: tuple[str, ...], epochs: int) -> dict[str, dict[str, float]]:
     return {name: _medians(calls, epochs) for name, calls in counted.found.items()}
 
 
+def measure_fused(words: tuple[str, ...], runs: int) -> dict[str, dict[str, float]]:
+    """Counts of a step of several runs as one model, and of what a chunk has beside its steps. Half have dropout."""
+    from retable.run.assemble import make_data, make_task
+
+    counted, found = Counted(), []
+    configs = [
+        Composer().compose([*words, f"seed={number}", *(["dropout=0.3"] if number % 2 else [])]).config
+        for number in range(runs)
+    ]
+    data = make_data(configs[0])
+    tasks = [make_task(config, data).to("cuda").train() for config in configs]
+    optimizers = [task.configure_optimizers()["optimizer"] for task in tasks]
+    size = configs[0]["data"]["batch_size"]
+    images = torch.zeros(size, *data.image_shape, device="cuda")
+    targets = torch.zeros(size, dtype=torch.int64, device="cuda")
+    for steps in (3, 1, 11):  # the first ones allocate what lasts
+        members = [
+            Member(task.model, optimizer, [images] * steps, [targets] * steps, 0.0, (), lambda: None, random)
+            for task, optimizer, random in zip(tasks, optimizers, [torch.cuda.get_rng_state()] * runs, strict=True)
+        ]
+        before = counted.now()
+        train_together(members, tasks[0].loss, tasks[0].autocast)
+        found.append([b - a for a, b in zip(before, counted.now(), strict=True)])
+    _, one, eleven = ({name: sum(counts[place] for place in places) for name, places in SHOWN.items()} for counts in found)
+    step = {name: (eleven[name] - one[name]) / 10 for name in SHOWN}
+    return {"step": step, "chunk, beside its steps": {name: one[name] - step[name] for name in SHOWN}}
+
+
 def _medians(calls: list[tuple[int, list[int]]], epochs: int) -> dict[str, float]:
     late = [counts for epoch, counts in calls if 0 < epoch < epochs - 1] or [counts for _, counts in calls[:1]]
     return {
@@ -158,19 +188,25 @@ def main() -> None:
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--form", nargs="+", choices=FORMS, default=list(FORMS))
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--fused", nargs="+", type=int, metavar="RUNS", help="count steps of so many runs as one model")
     options = parser.parse_args()
     if counters() is None:
         print("launches: skipped, this process runs on no stand-in for a GPU")
         return
     found: dict[str, Any] = {}
-    for case in options.case:
+    for case in options.case if options.fused else ():
+        for runs in options.fused:
+            for name, counts in measure_fused((*CASES[case], "logger=none"), runs).items():
+                print(f"{case:5} {runs:3} runs  {name:24} {counts}", flush=True)
+    for case in options.case if not options.fused else ():
         for form in options.form:
             one = found.setdefault(case, {})[form] = measure(
                 (*CASES[case], "logger=none", *FORMS[form]), options.epochs
             )
             for name, counts in one.items():
                 print(f"{case:5} {form:15} {name:24} {counts}", flush=True)
-    print(json.dumps(found))
+    if found:
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

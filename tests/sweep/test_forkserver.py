@@ -115,12 +115,18 @@ def test_forked_and_new_processes_train_the_same(base, monkeypatch, tmp_path, th
     assert histories[0] == histories[1]
 
 
-def test_no_worker_is_forked_beside_a_thread(monkeypatch, tmp_path):
-    # Python runs this at its start: the forking process has a second thread from then on.
+# Python runs these at its start, in the forking process: it has a second thread from then on, or a GPU's file open.
+UNCLEAN = {
+    "thread": "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()",
+    "GPU": "import os; link = os.readlink;"
+    " os.readlink = lambda path: '/dev/nvidia0' if str(path).startswith('/proc/self/fd') else link(path)",
+}
+
+
+@pytest.mark.parametrize("what", UNCLEAN)
+def test_no_worker_is_forked_beside_a_thread_or_a_gpu_in_use(monkeypatch, tmp_path, what):
     (tmp_path / "sitecustomize.py").write_text(
-        "import sys, threading, time\n"
-        "if 'retable.sweeps.forkserver' in sys.orig_argv:\n"
-        "    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+        f"import sys\nif 'retable.sweeps.forkserver' in sys.orig_argv:\n    {UNCLEAN[what]}\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     server = ForkServer()
@@ -132,7 +138,7 @@ def test_no_worker_is_forked_beside_a_thread(monkeypatch, tmp_path):
         server.close()
 
 
-def test_no_worker_is_forked_where_a_gpu_is_in_use(monkeypatch, tmp_path):
+def test_a_gpu_in_use_is_seen(monkeypatch, tmp_path):
     (tmp_path / "0").symlink_to("/dev/null")
     assert not forkserver._has_used_a_gpu(tmp_path)
     (tmp_path / "1").symlink_to("/dev/nvidiactl")

@@ -113,3 +113,17 @@ print(json.dumps(measure(words, 4)))
     assert found["chunk"]["waits"] == found["validation batch"]["waits"] == 0
     assert found["checkpoint and history"]["waits"] == 0  # no checkpoint until half a minute is over
     assert found["chunk"]["launches"] < 50  # what is around them: copies in and out, counts, norms of gradients
+
+
+@pytest.mark.parametrize("optimizer", ["sgd optimizer.momentum=0.9", "adam"])
+def test_a_chunk_of_several_runs_waits_for_nothing(optimizer):
+    code = f"""
+import json, sys
+sys.path.insert(0, "benchmarks")
+from launches import measure_fused
+words = ("task=mnist", "data=sample", "data.batch_size=20", "model.width=4", "logger=none")
+words += tuple("optimizer={optimizer}".split())
+print(json.dumps(measure_fused(words, 3)))
+"""
+    found = json.loads(on_stand_in("-c", code).splitlines()[-1])
+    assert [counts["waits"] for counts in found.values()] == [0.0, 0.0]  # of a step, and of what is around them

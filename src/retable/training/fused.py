@@ -97,7 +97,7 @@ def train_together(
     """
     model, steps = Stacked([member.model for member in members]), len(members[0].images)
     update = update_of([member.optimizer for member in members], model.parameters, model.flat_SP, steps)
-    l1_S = torch.tensor([member.l1 for member in members], dtype=model.flat_SP.dtype, device=model.flat_SP.device)
+    l1_S = fused_update.beside([member.l1 for member in members], model.flat_SP)
     masks = _Masks(members, model.layers)
     losses, predicted = [], []
     for step in range(steps):

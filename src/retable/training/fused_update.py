@@ -48,8 +48,14 @@ def split(flat_SP: torch.Tensor, shapes: Sequence[torch.Size]) -> list[torch.Ten
     return [part.unflatten(-1, shape) for part, shape in zip(parts, shapes, strict=True)]
 
 
-def unpack(flat_SP: torch.Tensor, tensors: Sequence[Sequence[torch.Tensor]]) -> None:
-    """Copy (S, P) back to where `flat` took it from."""
+def beside(values: Sequence[Any], other: torch.Tensor) -> torch.Tensor:
+    """Numbers as a tensor of another's kind, where that is; a GPU is not waited for."""
+    found = torch.tensor(values, dtype=other.dtype)
+    return found.pin_memory().to(other.device, non_blocking=True) if other.is_cuda else found.to(other.device)
+
+
+def unpack(flat_SP: torch.Tensor | Sequence[torch.Tensor], tensors: Sequence[Sequence[torch.Tensor]]) -> None:
+    """Copy (S, P), or its rows, back to where `flat` took it from."""
     shapes = [as_kept(one).shape for one in tensors[0]]
     with torch.no_grad():
         found = [[as_given(part) for part in split(row, shapes)] for row in flat_SP]
@@ -91,7 +97,7 @@ class Update:
 
     def _column(self, values: Sequence[float]) -> torch.Tensor:
         """A number a run, to multiply rows by: (S, 1)."""
-        return torch.tensor(values, dtype=self._flat_SP.dtype, device=self._flat_SP.device)[:, None]
+        return beside(values, self._flat_SP)[:, None]
 
     def _taken(self, name: str) -> torch.Tensor:
         """An entry of the optimizers' state as (S, P); 0 where there is none yet."""
@@ -112,7 +118,7 @@ class Update:
                     state[parameter][name] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
             tensors.append([state[parameter][name] for parameter in self._parameters[place]])
         if tensors:
-            unpack(flat_SP[list(whose)], tensors)
+            unpack([flat_SP[place] for place in whose], tensors)
 
 
 class _SGD(Update):
@@ -154,9 +160,8 @@ class _Adam(Update):
         for step in range(1, self._steps + 1):
             sizes.append([-g["lr"] / (1 - self._beta1 ** (t + step)) for g, t in zip(self._groups, begun, strict=True)])
             roots.append([(1 - self._beta2 ** (t + step)) ** 0.5 for t in begun])
-        like = {"dtype": self._flat_SP.dtype, "device": self._flat_SP.device}
-        self._size_KS1 = torch.tensor(sizes, **like)[..., None]
-        self._root_KS1 = torch.tensor(roots, **like)[..., None]
+        self._size_KS1 = beside(sizes, self._flat_SP)[..., None]
+        self._root_KS1 = beside(roots, self._flat_SP)[..., None]
         decays = [g["weight_decay"] for g in self._groups]
         kept = [1 - g["lr"] * g["weight_decay"] for g in self._groups]
         self._decay = self._column(kept if self._decoupled else decays)
