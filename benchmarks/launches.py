@@ -35,6 +35,7 @@ from retable.training.fused import Member, train_together
 CASES = {
     "B1.2": ("task=mnist",),
     "A1": ("task=cifar", "model.blocks=3", "model.width=32", "data.batch_size=32"),
+    "A1.2": ("task=cifar",),  # A1's runs as they are published: batches of 64
 }
 FORMS = {
     "eager": (),
@@ -169,7 +170,9 @@ def measure_fused(words: tuple[str, ...], runs: int) -> dict[str, dict[str, floa
         before = counted.now()
         train_together(members, tasks[0].loss, tasks[0].autocast)
         found.append([b - a for a, b in zip(before, counted.now(), strict=True)])
-    _, one, eleven = ({name: sum(counts[place] for place in places) for name, places in SHOWN.items()} for counts in found)
+    _, one, eleven = (
+        {name: sum(counts[place] for place in places) for name, places in SHOWN.items()} for counts in found
+    )
     step = {name: (eleven[name] - one[name]) / 10 for name in SHOWN}
     return {"step": step, "chunk, beside its steps": {name: one[name] - step[name] for name in SHOWN}}
 

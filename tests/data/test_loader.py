@@ -106,3 +106,19 @@ def test_augment_gets_unit_floats_and_a_generator_of_seed_and_epoch():
 )
 def test_batches_per_chunk(batch, shape, expected):
     assert batches_per_chunk(batch, shape) == expected
+
+
+@pytest.mark.parametrize(
+    ("batch", "shape", "chunk", "with_blocks"),
+    [
+        (32, (1, 28, 28), 64, 50),  # B1.2
+        (32, (3, 32, 32), 40, 25),
+        (64, (3, 32, 32), 20, 25),  # A1: what a graph holds may be somewhat more than a chunk
+        (128, (3, 32, 32), 10, 25),
+        (64, (1, 216, 216), 1, 1),  # 299 MB would be
+        (1000, (3, 216, 216), 1, 1),
+    ],
+)
+def test_a_chunk_of_recorded_steps_is_whole_graphs_where_one_is_small(batch, shape, chunk, with_blocks):
+    assert batches_per_chunk(batch, shape) == chunk
+    assert batches_per_chunk(batch, shape, 25) == with_blocks

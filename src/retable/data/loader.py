@@ -21,6 +21,7 @@ from retable.data.arrays import Splits
 from retable.errors import DataError
 
 CHUNK_BYTES = 16_000_000  # of normalised float32 images; more saves no host time worth its memory
+BLOCK_BYTES = 4 * CHUNK_BYTES  # of those of steps recorded as one graph: fewer would be a launch each
 CHUNK_BATCHES = 64  # at most so many mini-batches between two looks of Lightning at its progress
 
 
@@ -50,9 +51,15 @@ def mixed_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def batches_per_chunk(batch_size: int, image_shape: tuple[int, ...]) -> int:
-    """How many mini-batches fit CHUNK_BYTES; at least 1, at most CHUNK_BATCHES."""
-    return max(1, min(CHUNK_BATCHES, CHUNK_BYTES // (4 * batch_size * math.prod(image_shape))))
+def batches_per_chunk(batch_size: int, image_shape: tuple[int, ...], block: int = 1) -> int:
+    """How many mini-batches fit CHUNK_BYTES; at least 1, at most CHUNK_BATCHES.
+
+    Args:
+        block: a number of them, at least 1, of which it is to be a multiple, where that many fit BLOCK_BYTES.
+    """
+    size = 4 * batch_size * math.prod(image_shape)
+    most = max(1, min(CHUNK_BATCHES, CHUNK_BYTES // size))
+    return max(block, most - most % block) if block * size <= BLOCK_BYTES else most
 
 
 class EpochOrder(Sampler[int]):

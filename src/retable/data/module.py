@@ -256,7 +256,6 @@ class ImageData(Reading, pl.LightningDataModule):
                 or getattr(trainer, "val_check_interval", "a time") != 1.0
             ):
                 return 1
-        most = batches_per_chunk(self.batch_size, self.image_shape)
-        if self.block is None or most < self.block or self.augment_mode == "fly" or self._device.type != "cuda":
-            return most  # augmentation draws for a chunk, and would draw others for another one
-        return most - most % self.block
+        # Augmentation draws for a chunk, and would draw others for another one.
+        recorded = self.block is not None and self.augment_mode != "fly" and self._device.type == "cuda"
+        return batches_per_chunk(self.batch_size, self.image_shape, self.block if recorded else 1)
