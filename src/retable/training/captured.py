@@ -1,7 +1,7 @@
 """Training steps recorded once as a CUDA graph and replayed: one launch in place of forty or more a step.
 
 Small networks keep a GPU waiting for Python. Counted on a stand-in that computes nothing (benchmarks/launches.py): an
-epoch of B1.2 launches 78,390 kernels eagerly, and 2,962 kernels and 155 graphs recorded; no GPU has timed it yet. A
+epoch of B1.2 launches 78,550 kernels eagerly, and 3,122 kernels and 155 graphs recorded; no GPU has timed it yet. A
 replayed step does the same arithmetic with the kernels of an eager one, at the cost of one launch; `BLOCK` steps in a
 row over mini-batches that lie side by side are one graph, too. A chunk of mini-batches is gathered by one launch
 (retable.data.loader), so that nothing has to count steps on the device to gather them there. What may change between
