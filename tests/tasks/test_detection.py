@@ -57,6 +57,20 @@ def test_a_box_that_is_a_little_off_counts_up_to_its_overlap():
     assert found["ap"] == pytest.approx([0.6])
 
 
+def test_a_recall_that_is_one_of_the_101_counts_as_reached():
+    # Three of five found: precision 1 at the recalls 0.00 to 0.60. As pycocotools itself counts: its list's 0.70 and
+    # 0.35, which are multiples of 0.01 in 64 bits, lie above 7 / 10 and 7 / 20.
+    for many, right, reached in ((5, 3, 61), (5, 4, 81), (10, 7, 70), (20, 7, 35)):
+        found = [detections((A, 0, 0.9))] * right + [detections()] * (many - right)
+        ap50 = boxes.average_precision(found, [objects((A, 0))] * many, 1)["ap50"]
+        assert ap50 == pytest.approx([reached / 101]), (many, right)
+
+
+def test_an_overlap_that_is_a_threshold_is_one():
+    exact = (0, 0, 10, 6)  # IoU 0.6 with A: right at 0.5, 0.55 and 0.6
+    assert boxes.average_precision([detections((exact, 0, 0.9))], [objects((A, 0))], 1)["ap"] == pytest.approx([0.3])
+
+
 def test_classes_are_averaged_but_for_those_without_objects():
     first = detections((A, 0, 0.9), (B, 2, 0.9)), objects((A, 0), (C, 1))
     second = detections(), objects((A, 1))
