@@ -106,6 +106,27 @@ def test_branches_dilation_and_upsampling():
     assert [known["up"].axes[0].span(i) for i in (0, 1, 2)] == [(-5, 4), (-3, 6), (-3, 6)]
 
 
+@pytest.mark.parametrize(
+    ("mode", "factor", "rows", "unit", "seen"),
+    [
+        # torch steps by 1 / factor, whatever size of the map it rounds to: 17 rows become 12 (not 17 / 12 apart),
+        # and the middle of unit 5 lies at 5.5 / 0.75 - 0.5 = 6.83; nearest: 5 / 0.75 = 6.67.
+        ("bilinear", 0.75, 17, 5, (6, 7)),
+        ("nearest", 0.75, 17, 5, (6, 6)),
+        ("bilinear", 0.5, 31, 7, (14, 15)),  # at 15 - 0.5
+        ("bilinear", 2.5, 25, 33, (12, 13)),  # at 33.5 / 2.5 - 0.5 = 12.9; of 62 rows, 13.01
+        ("bilinear", 2.3, 10, 21, (8, 9)),  # at 21.5 / 2.3 - 0.5 = 8.85; of 23 rows it is the same
+    ],
+)
+def test_interpolation_steps_by_the_factor_that_it_is_given(mode, factor, rows, unit, seen):
+    model = nn.Sequential(nn.Upsample(scale_factor=factor, mode=mode))
+    assert fields(model, (1, rows, rows))["0"].axes[0].span(unit) == seen
+    image = torch.rand(1, 1, rows, rows, dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(model(image)[0, 0, unit, unit], image)
+    reached = slope[0, 0].abs().sum(1).nonzero().flatten()
+    assert (int(reached[0]), int(reached[-1])) == seen
+
+
 def test_what_can_not_be_known_is_reported():
     class Uneven(nn.Module):
         def __init__(self):

@@ -62,6 +62,14 @@ def test_epochs_without_validation_say_nothing():
     assert Gap(from_epoch=1).stops_after(history) == 2
 
 
+def test_change_looks_back_to_the_last_validated_epoch():
+    # trainer.check_val_every_n_epoch=2: 0.5, 0.5, 0.75 after epochs 2, 4 and 6
+    values = {2: 0.5, 4: 0.5, 6: 0.75}
+    history = [{"epoch": n} | ({"val/dice": values[n]} if n in values else {}) for n in range(1, 8)]
+    assert Change(epsilon=0.1, from_epoch=1).stops_after(history) == 6
+    assert Change(epsilon=0.3, from_epoch=1).stops_after(history) is None
+
+
 @pytest.mark.parametrize(("key", "value"), [("epsilon", -0.1), ("from_epoch", 0), ("epsilon", "x"), ("apply", 0)])
 def test_refusals(key, value):
     with pytest.raises(ValueError, match=f"^{key}="):

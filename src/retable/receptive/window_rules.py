@@ -89,13 +89,16 @@ def interpolation(reach: Sequence[int] | None) -> Rule:
         count = out.ndim - 2
         head, axes = tail(input_fields(arguments), count)
         corners = bool(arguments.get("align_corners"))
-        sizes = zip(axes, tensor.shape[-count:], out.shape[-count:], strict=True)
-        return (*head, *(one(axis, before, after, corners) for axis, before, after in sizes))
+        factors = arguments.get("scale_factors") or [None] * count
+        sizes = zip(axes, tensor.shape[-count:], out.shape[-count:], factors, strict=True)
+        return (*head, *(one(axis, before, after, corners, factor) for axis, before, after, factor in sizes))
 
-    def one(axis: Axis, before: int, after: int, corners: bool) -> Axis:
+    def one(axis: Axis, before: int, after: int, corners: bool, factor: float | None) -> Axis:
         if before == 1 and after > 1:
             return WHOLE if axis.whole else axis.resampled(Fraction(1, after), lambda i: [i // after])
         step = Fraction(before - 1, max(after - 1, 1)) if corners else Fraction(before, after)
+        if factor and not corners:  # then torch does not ask which size the factor was rounded to
+            step = 1 / Fraction(factor).limit_denominator(1000)
         if step == 0:
             return axis
 

@@ -56,12 +56,12 @@ class _Rule:
 
 
 class Change(_Rule):
-    """|val - previous val| > epsilon."""
+    """|val - previous val| > epsilon, the previous one being that of the last epoch that was validated."""
 
     def _distance(self, rows: Sequence[dict[str, Any]], index: int) -> float | None:
-        if index == 0:
-            return None
-        return _absolute_difference(rows[index].get(f"val/{self.metric}"), rows[index - 1].get(f"val/{self.metric}"))
+        before = (row.get(f"val/{self.metric}") for row in reversed(rows[:index]))
+        previous = next((value for value in before if value is not None), None)
+        return _absolute_difference(rows[index].get(f"val/{self.metric}"), previous)
 
 
 class Gap(_Rule):
