@@ -74,6 +74,8 @@ REFUSED = {
     "scheduler=plateau scheduler.factor=1": "scheduler.factor=1: accepted: a number in (0, 1)",
     "scheduler=plateau scheduler.patience=-1": "scheduler.patience=-1: accepted: a whole number of at least 0",
     "init.where=all": "init.where=all: accepted: conv, fc, both",
+    "model=fnn init=he init.where=conv": "init.where=conv: accepted: fc, both (this model has no such layer)",
+    "+loss.reduction=sum": "loss.reduction=sum: accepted: mean",
     "init=constant init.value=small": "init.value=small: accepted: a number in (-inf, inf)",
     "seed=-1": "seed=-1: accepted: a whole number from 0 to 4294967295",
     "seed=one": "seed=one: accepted: a whole number from 0 to 4294967295",

@@ -16,6 +16,7 @@ from retable.data.formats.nifti import normalised
 from retable.data.sets.brain import BrainData, class_table, stitched
 from retable.errors import DataError
 from retable.figures.brain import draw
+from retable.training.augment import Augment, GaussianNoise, HorizontalFlip
 
 
 @pytest.fixture(scope="module")
@@ -219,6 +220,19 @@ def test_figures_show_something_and_predict_sees_patches(sample, tmp_path):
 def test_arguments_that_are_refused(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         BrainData(**arguments)
+
+
+def test_noise_that_clips_intensities_is_refused(sample):
+    # Normalised intensities lie around 0; noise of deviation 0 would take all that is below it, and above 1.
+    for mode in ("fly", "copies"):
+        data = BrainData(
+            source="sample", cache=sample.cache, augment=Augment(mode, [HorizontalFlip(), GaussianNoise()])
+        )
+        with pytest.raises(
+            DataError, match=r"^augment\.transforms: GaussianNoise clips to \[0, 1\], and the images are"
+        ):
+            data.prepare()
+    BrainData(source="sample", cache=sample.cache, augment=Augment("fly", [HorizontalFlip()])).prepare()
 
 
 def test_a_missing_volume_is_named(sample):

@@ -4,10 +4,12 @@ import math
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from retable.models.cnn import CNN
 from retable.training import init
+from tests.checking import check, refusal
 
 CONV = ["features.block1.0", "features.block2.0"]
 FC = ["head.1", "head.3"]
@@ -89,6 +91,26 @@ def test_layers_without_bias_and_other_dimensions():
     assert made[0].weight.unique().tolist() == [0.5]
     assert made[1].bias.tolist() == [0.5] * 3
     assert 0.5 not in made[2].weight.unique().tolist()
+
+
+def test_weights_that_are_brought_along_are_not_drawn_anew(compose, tmp_path):
+    path = tmp_path / "mobilenet_v2.pth"
+    torch.save(torchvision.models.mobilenet_v2(weights=None).state_dict(), path)
+    said = refusal(compose("task=lesion", f"model.weights={path}", "init=he"))
+    assert (
+        said == f"init=he: draws anew what model.weights={path} brings along; accepted: default, or model.weights=none"
+    )
+    check(compose("task=lesion", f"model.weights={path}"))
+    check(compose("task=lesion", "init=he"))  # the sample set's default is none
+
+
+@pytest.mark.parametrize("name", ["zero", "constant", "he", "xavier"])
+def test_a_kind_of_layers_that_a_model_lacks_is_refused(name):
+    alone = nn.Sequential(nn.Conv2d(1, 1, 3))
+    with pytest.raises(ValueError, match=r"^where=fc: accepted: conv, both \(this model has no such layer\)$"):
+        getattr(init, name)(alone, "fc")
+    getattr(init, name)(alone, "both")
+    init.default(nn.Identity())
 
 
 def test_refusals():

@@ -133,6 +133,17 @@ class ImageData(Reading, pl.LightningDataModule):
 
     # What it gets
 
+    def prepare(self) -> None:
+        """Read the set, through the cache. Needs no device. Raises DataError."""
+        super().prepare()
+        images = self.splits.train.images
+        clipping = [type(t).__name__ for t in getattr(self.augment, "transforms", ()) if getattr(t, "clips", False)]
+        if clipping and images.dtype == np.float32 and (images.min() < 0 or images.max() > 1):
+            raise DataError(
+                f"augment.transforms: {clipping[0]} clips to [0, 1], and the images are intensities from"
+                f" {images.min():.3g} to {images.max():.3g}; accepted for them: transforms that clip nothing"
+            )
+
     @property
     def augment_mode(self) -> str:
         return "none" if self.augment is None else self.augment.mode

@@ -13,6 +13,7 @@ from retable.config.keys import own
 from retable.config.targets import check_targets
 from retable.errors import ConfigError, DataError, RetableError
 from retable.tasks.measured import Measured
+from retable.training.init import default
 
 BUILT = ("model", "activation", "loss", "task")  # sections of a config that a trained model is made of
 HINT = "--trust"
@@ -42,8 +43,9 @@ def make_task(config: dict[str, Any], data: Described, device: str = "cpu") -> M
     """
     with torch.device(device):
         model = _make_model(config, data)
+        _refuse_to_draw_anew(config, model)
         build(config["init"], "init", model)
-        loss = build(config["loss"], "loss", ignore=("l1",))
+        loss = _make_loss(config["loss"])
     scheduler = functools.partial(_make_scheduler, config["scheduler"]) if config["scheduler"]["_target_"] else None
     task = build(
         config["task"],
@@ -124,6 +126,25 @@ def _make_model(config: dict[str, Any], data: Described) -> nn.Module:
     channels = task.channels(config["task"], len(data.classes))
     context = {"activation": activation, "dropout": dropout, "num_classes": channels, "classes": tuple(data.classes)}
     return build(config["model"], "model", in_shape=tuple(data.image_shape), **context)
+
+
+def _refuse_to_draw_anew(config: dict[str, Any], model: nn.Module) -> None:
+    """Refuse an initialisation of weights that were not drawn but loaded."""
+    node = config["init"]
+    if getattr(model, "weights_source", None) is not None and target_of(node, "init") is not default:
+        raise ConfigError(
+            f"init={node.get('name')}: draws anew what model.weights={config['model'].get('weights')} brings along;"
+            " accepted: default, or model.weights=none"
+        )
+
+
+def _make_loss(node: dict[str, Any]) -> nn.Module:
+    loss = build(node, "loss", ignore=("l1",))
+    if (
+        isinstance(loss, nn.modules.loss._Loss) and loss.reduction != "mean"
+    ):  # what an epoch's loss is put together from
+        raise ConfigError(f"loss.reduction={loss.reduction}: accepted: mean")
+    return loss
 
 
 def _activation(node: dict[str, Any]) -> Callable[[], nn.Module]:

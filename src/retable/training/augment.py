@@ -104,6 +104,8 @@ class GaussianNoise:
         p: probability of the random form.
     """
 
+    clips = True
+
     def __init__(self, sigma: float = 0.1, p: float = 0.5) -> None:
         checks.number("sigma", sigma, 0)
         checks.number("p", p, 0, 1)

@@ -19,14 +19,23 @@ _KINDS: dict[str, tuple[type[nn.Module], ...]] = {
 
 
 def layers(model: nn.Module, where: str) -> Iterator[nn.Module]:
-    """The convolutional ("conv") or fully connected ("fc") layers of a model, or both, in order of definition."""
+    """The convolutional ("conv") or fully connected ("fc") layers of a model, or both, in order of definition.
+
+    Raises:
+        ValueError: another `where`, or a kind that the model does not have, where nothing would be done.
+    """
     checks.one_of("where", where, _KINDS)
-    return (module for module in model.modules() if isinstance(module, _KINDS[where]))
+    found = [module for module in model.modules() if isinstance(module, _KINDS[where])]
+    if not found and where != "both":
+        raise checks.refuse(
+            "where", where, f"{'fc' if where == 'conv' else 'conv'}, both (this model has no such layer)"
+        )
+    return iter(found)
 
 
 def default(model: nn.Module, where: str = "both") -> None:
     """Leave the framework's own: uniform in ±1/sqrt(fan_in)."""
-    list(layers(model, where))
+    layers(model, where)
 
 
 def zero(model: nn.Module, where: str = "both") -> None:
