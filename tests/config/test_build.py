@@ -110,6 +110,24 @@ def test_a_missing_key_is_named():
         build(node("Buggy"), "model")
 
 
+class Passing(Buggy):
+    """Gives its base what that needs; `others` is passed on, too."""
+
+    def __init__(self, name_of_it, **others):
+        super().__init__(width=2, depth=0, **others)
+
+
+class PassingNothing(Buggy):
+    def __init__(self, **others):
+        super().__init__(**others)
+
+
+def test_what_a_base_needs_may_be_given_by_the_class_itself():
+    assert build(node("Passing", name_of_it=1), "model").layers == []
+    with pytest.raises(ConfigError, match=r"^model\.width: missing; fixtures_of_build\.PassingNothing needs it$"):
+        build(node("PassingNothing"), "model")
+
+
 @pytest.mark.parametrize(("path", "passed"), [("model", False), ("data", True), ("logger.mine", True)])
 def test_a_name_is_an_options_or_an_argument(path, passed):
     assert build(node("anything", p=1) | {"name": "x"}, path) == ({"name": "x"} if passed else {}) | {"p": 1}

@@ -1,5 +1,6 @@
 """A LightningModule and a LightningDataModule as somebody writes them who has never heard of this project."""
 
+import itertools
 import os
 import time
 from pathlib import Path
@@ -180,6 +181,44 @@ class FolderData(LeavesData):
         super().__init__(batch_size, workers)
         self.folder = Path(folder)
         self.save_hyperparameters({"folder": self.folder, "made_by": object()})
+
+
+class Deep(LitNet):
+    """Its arguments are a list, a mapping and an object; all are saved as hyperparameters."""
+
+    def __init__(self, widths=(8,), rates: dict | None = None, activation: nn.Module | None = None, dropout=0.2):
+        super().__init__(lr=(rates or {}).get("adam", 1e-3), dropout=dropout)
+        self.save_hyperparameters()
+        sizes = [6, *widths, 3]
+        self.net = nn.Sequential(*(nn.Linear(*pair) for pair in itertools.pairwise(sizes)))
+
+
+class Odd(LitNet):
+    """Keeps what no checkpoint can be read with, where no code is executed."""
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint["folder"] = Path("leaves")
+
+
+class OddCallback(pl.Callback):
+    def state_dict(self):
+        return {"folder": Path("leaves")}
+
+
+class Drawing(LitNet):
+    """Writes to its logger, whatever that is, as Lightning lets it."""
+
+    def on_validation_epoch_end(self):
+        self.logger.experiment.add_histogram("weights", self.net[0].weight, self.current_epoch)
+        self.logger.log_metrics({"mine": 1.0}, step=self.global_step)
+        assert Path(self.trainer.log_dir).parent.is_dir()
+
+
+class Sees(pl.Callback):
+    """Logs a metric of its own."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        pl_module.log("seen", float(trainer.global_step))
 
 
 class Counting(LitNet):

@@ -222,8 +222,8 @@ REFUSED = {
     "+early_stop.patience=2": "early_stop.patience: nothing reads it with early_stop=none",
     "+sweep.worker=2": (
         "sweep.worker: no such key; accepted: workers, fuse, mps, dir, timeout, stalled, budget, on_end,"
-        " same_reason_limit, threads, retry_failed, preview, wait, cancel_removed, runs_per_job, assumptions,"
-        " on_failure"
+        " same_reason_limit, threads, retry_failed, retrain_changed, preview, wait, cancel_removed, runs_per_job,"
+        " assumptions, on_failure"
     ),
 }
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,13 +14,14 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import retable
 from retable.cli import main as cli
 from retable.config.compose import Composer
 from retable.errors import ConfigError, DataError, RetableError
 from retable.figures import saving
-from retable.run import files, foreign, foreign_data
+from retable.run import assemble, files, foreign, foreign_data
 from retable.run.calibrate import calibrate
 from retable.run.execute import execute
 from retable.run.files import read_history
@@ -157,6 +159,43 @@ def test_a_module_that_keeps_numpys_arrays_is_resumed_and_loaded(project):
     assert retable.evaluate(retable.load(project / "parts"), split="val").metrics["val_acc"] > 0.3
 
 
+def test_lightnings_load_from_checkpoint_has_the_runs_hyperparameters(project):
+    """One that is an object is given again, as of any module that does not save it."""
+    own = ["module._target_=stranger.Deep", "~module.lr", "~module.width", "+module.widths=[5,7]"]
+    own += ["+module.rates={adam: 0.03}", "+module.dropout=0.7", "+module.activation._target_=torch.nn.Tanh"]
+    execute(composed(*own, "trainer.max_epochs=1"), project / "run")
+    from stranger import Deep
+
+    module = Deep.load_from_checkpoint(project / "run/last.ckpt")
+    assert dict(module.hparams) | {"activation": None} == {
+        "lr": 0.03,
+        "width": 8,
+        "dropout": 0.7,
+        "diverge": False,
+        "widths": [5, 7],
+        "rates": {"adam": 0.03},
+        "activation": None,
+    }
+    assert [layer.out_features for layer in module.net] == [5, 7, 3]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("module._target_=stranger.Odd", "module._target_=stranger.Odd: its checkpoints hold pathlib.PosixPath"),
+        ("+callbacks.odd._target_=stranger.OddCallback", "callbacks: a checkpoint holds pathlib.PosixPath"),
+    ],
+)
+def test_what_no_checkpoint_can_be_read_with_is_refused_before_a_run_rests_on_it(project, more, message):
+    config = composed(more)
+    doing = assemble.check if more.startswith("module") else partial(execute, directory=project / "run")
+    with pytest.raises(RetableError) as error:
+        doing(config)
+    assert str(error.value).startswith(message)
+    assert len(str(error.value).splitlines()) == 1
+    assert not (project / "run").exists() or len(history(project / "run")) == 1
+
+
 @pytest.mark.parametrize("steps", [20, 24])  # within the third epoch, and at its end
 def test_a_run_of_so_many_steps_is_resumed(project, steps):
     config = composed("module.lr=0.05", "trainer.max_epochs=5", f"trainer.max_steps={steps}")
@@ -268,6 +307,26 @@ def test_a_scheduler_that_a_callback_has_put_in_a_plateaus_place_has_the_rates(p
     assert [row["lr"] for row in history(project / "whole")][2:] == pytest.approx([0.02] * 4)
 
 
+def test_what_the_module_writes_to_its_logger_is_in_tensorboards_events(project):
+    """`self.logger` is there under logger=tensorboard, which is the default, as under Lightning's Trainer."""
+    words = ["module._target_=stranger.Drawing", "logger=tensorboard", "trainer.log_every_n_steps=4"]
+    execute(composed(*words, "trainer.max_epochs=2"), project / "run")
+    found = EventAccumulator(str(project / "run/steps"), {"histograms": 0}).Reload()
+    assert [event.step for event in found.Histograms("weights")] == [0, 1]
+    assert [event.step for event in found.Scalars("mine")] == [8, 16]
+    assert [event.step for event in found.Scalars("train_loss_step")] == [3, 7, 11, 15]
+    assert calibrate(composed(*words, "trainer.precision=32"))["seconds"] > 0
+    assert foreign.check(composed(*words))["parameters"] == 6 * 8 + 8 + 8 * 3 + 3
+    assert retable.evaluate(retable.load(project / "run"), split="val").metrics["val_acc"] > 0.3
+
+
+@pytest.mark.parametrize("monitor", ["train_loss_epoch", "seen"])
+def test_a_callback_monitors_what_another_one_logs_too(project, monitor):
+    more = ["+callbacks.odd._target_=stranger.Sees"] if monitor == "seen" else []
+    chosen = ["callbacks=early_stopping", "callbacks.early_stopping.mode=max"]
+    check(composed(*chosen, f"callbacks.early_stopping.monitor={monitor}", *more))
+
+
 def test_parts_that_are_objects(project):
     config = composed("+module.activation={_target_: torch.nn.Tanh}", "trainer.max_epochs=1")
     assert type(foreign.make_module(config).net[1]).__name__ == "Tanh"
@@ -290,6 +349,15 @@ def test_parts_that_are_objects(project):
             "model=unet: task=leaves is a LightningModule of its own, which takes none; accepted: ",
         ),
         (["+task.classes=3"], "task.classes: no such key; accepted: name, metric, mode"),
+        (["loss=dice"], "loss=dice: nothing reads it with task=leaves"),
+        (
+            [
+                "callbacks=early_stopping",
+                "callbacks.early_stopping.mode=max",
+                "callbacks.early_stopping.monitor=val_ac",
+            ],
+            "callbacks.early_stopping.monitor=val_ac: is not logged; accepted: train_loss, ",
+        ),
         (["scheduler=cosine"], "scheduler=cosine: LitNet has its own (configure_optimizers); accepted: none"),
         (["trainer.cuda_graph=true"], "trainer.cuda_graph=true: accepted with a module of somebody's own: false"),
         (["trainer.compile=true"], "trainer.compile=true: task=leaves is a LightningModule of its own; accepted: "),
@@ -446,7 +514,7 @@ def test_slurms_variables_bring_in_no_other_jobs_weights(project, in_process, mo
     assert found["val_acc"] == pytest.approx(wanted["val_acc"])
     Path("hpc_ckpt_1.ckpt").write_text("no checkpoint")
     assert calibrate(composed("trainer.precision=32"))["seconds_per_step"] > 0
-    monkeypatch.setattr(foreign, "_TRIED", set())
+    monkeypatch.setattr(foreign, "_TRIED", {})
     assert check(composed("seed=5"))["parameters"] > 0
 
 
@@ -622,7 +690,7 @@ def other_package(project, monkeypatch):
         import lightning  # noqa: F401
     except ImportError:
         (project / "lightning").mkdir()
-        lines = "from lightning.pytorch import LightningDataModule, LightningModule\n"
+        lines = "from lightning.pytorch import Callback, LightningDataModule, LightningModule\n"
         (project / "lightning/__init__.py").write_text(lines + "from lightning.fabric import Fabric\n")
         monkeypatch.syspath_prepend(str(project))
     text = (HERE / "stranger.py").read_text().replace("import pytorch_lightning as pl", "import lightning as L")

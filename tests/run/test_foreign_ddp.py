@@ -49,6 +49,13 @@ def test_weights_that_no_loss_reaches_want_lightnings_other_ddp(project):  # noq
 
 
 @pytest.mark.slow
+def test_each_process_has_a_logger_and_one_writes(project):  # noqa: F811
+    words = ("module._target_=stranger.Drawing", "trainer.max_epochs=1", "logger=tensorboard", "callbacks=lr_monitor")
+    assert execute(composed("trainer=ddp", *words), project / "run")["status"] == "finished"
+    assert len(list((project / "run/steps").iterdir())) == 1
+
+
+@pytest.mark.slow
 def test_a_resumed_run_equals_an_undisturbed_one(project):  # noqa: F811
     config = composed("trainer=ddp", "trainer.max_epochs=3")
     execute(config, project / "whole")

@@ -112,16 +112,19 @@ def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...
     target = target_of(node, path)
     known = parameters(target)
     takes_any = _takes_any(target)
-    own = ("_target_", "name") if path in LABELLED else ("_target_",)
-    given = {key: value for key, value in node.items() if key not in own and key not in ignore}
+    labels = ("_target_", "name") if path in LABELLED else ("_target_",)
+    given = {key: value for key, value in node.items() if key not in labels and key not in ignore}
     positional = set(list(known)[: len(args)])
     for key in given:
         if key not in known and not takes_any:
             accepted = [*(name for name in known if name not in context and name not in positional), *ignore]
             raise ConfigError(f"{path}.{key}: no such key; accepted: {', '.join(accepted) or 'none'}")
     added = {key: value for key, value in context.items() if key in known or takes_any}
-    for key, parameter in known.items():
-        if parameter.default is parameter.empty and key not in given and key not in added and key not in positional:
+    needed = {key for key, parameter in known.items() if parameter.default is parameter.empty}
+    missing = [key for key in known if key in needed - given.keys() - added.keys() - positional]
+    own = inspect.signature(_signatures(target)[0]).parameters
+    for key in missing:
+        if key in own:  # what a base needs the class may give it
             raise ConfigError(f"{path}.{key}: missing; {node['_target_']} needs it")
     try:
         return target(*args, **given, **added)
@@ -129,6 +132,8 @@ def build(node: Mapping[str, Any], path: str, *args: Any, ignore: tuple[str, ...
         raise
     except (ValueError, TypeError) as error:
         message = first_line(error)
+        if absent := [key for key in missing if "missing" in message and f"'{key}'" in message]:
+            raise ConfigError(f"{path}.{absent[0]}: missing; {node['_target_']} needs it") from error
         if message.startswith(f"{path}."):
             raise ConfigError(message) from error
         if message.split("=")[0] in given:

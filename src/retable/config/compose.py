@@ -136,6 +136,11 @@ class Composer:
         """
         found = self._compose(overrides)
         lightning_forms.settle(found.config, found.deviations, found.defaults)
+        for key, value in found.deviations.items():
+            # An option of a group for which the task's file puts nothing.
+            if value is not None and found.config.get(key, value) is None:
+                task = found.config["task"].get("name")
+                raise ConfigError(f"{key}={value}: nothing reads it with task={task}; accepted: not given")
         return found
 
     def _compose(self, overrides: Sequence[str]) -> Composition:

@@ -12,7 +12,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 import torchvision
@@ -123,6 +123,12 @@ def damage(path: Path) -> str | None:
     except Exception as error:
         return first_line(error)
     return None
+
+
+def code_in(file: Path | BinaryIO) -> list[str]:
+    """Names of the classes and functions that a file of torch.save asks for beside plain data; none is called."""
+    with plain_numpy.accepted():
+        return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(file))
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:

@@ -14,6 +14,7 @@ from retable.config.keys import is_foreign
 from retable.config.stepping import planned_epochs
 from retable.run import devices, facts, foreign, precision
 from retable.run.assemble import make_data, make_task
+from retable.run.loggers import silent_loggers
 from retable.run.output import quieten_lightning
 
 _WARM_UP, _STEPS = 2, 5
@@ -133,10 +134,8 @@ def _calibrate_foreign(config: dict[str, Any], kind: str) -> dict[str, float | N
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     device = {"accelerator": "gpu" if kind == "cuda" else "cpu", "devices": 1}
     precision = {"precision": precisions.lightnings(settings["precision"])}
-    root = {"default_root_dir": foreign.empty_root()}
-    trainer = pl.Trainer(
-        max_epochs=1, logger=False, callbacks=[watch], **root, **limits, **quiet, **device, **precision
-    )
+    root = {"default_root_dir": foreign.empty_root(), "logger": silent_loggers(config, foreign.empty_root())}
+    trainer = pl.Trainer(max_epochs=1, callbacks=[watch], **root, **limits, **quiet, **device, **precision)
     trainer.fit(foreign.make_module(config), datamodule=foreign.make_data(config))
     memory = facts.peak_memory_mb(kind)
     found = {"seconds": None, "host_mb": memory["host"], "gpu_mb": memory["gpu"]}

@@ -3,22 +3,29 @@
 A config with a section `module` (conf/lightning.yaml) is such a run; `retable.run.foreign_train` trains it.
 """
 
+import enum
 import functools
+import io
+import pickle
 import tempfile
 from collections.abc import Mapping
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from retable.config.build import build, refuse_unknown_keys, target_of
+from retable.config.build import LIBRARIES, build, refuse_unknown_keys, target_of
 from retable.config.one_lightning import is_of_the_other
 from retable.errors import ConfigError, first_line
+from retable.models.weights import code_in
 from retable.run import devices, facts
+from retable.run.loggers import silent_loggers
 from retable.run.output import quieten_lightning
+from retable.run.record import PLAIN
 from retable.training.schedule import length_of
 
 
@@ -118,13 +125,26 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
     _direction(config)
     tried = (config["module"]["_target_"], (config["data"] or {}).get("_target_"), *sorted(config["task"].items()))
     if tried not in _TRIED:
-        metrics, directions = _try(config, module, make_data(config))
+        metrics, directions, logged = _try(config, module, make_data(config))
         check_metric(config, metrics, directions)
-        _TRIED.add(tried)
+        _TRIED[tried] = logged
+    _check_monitored(config, _TRIED[tried])
     return {"parameters": facts.count_parameters(module)}
 
 
-_TRIED: set[Any] = set()
+_TRIED: dict[Any, list[str]] = {}  # with all names that were logged
+_LARGE = ("state_dict", "optimizer_states")  # of tensors
+
+
+def _check_monitored(config: dict[str, Any], logged: list[str]) -> None:
+    """Refuse a callback that monitors what is not logged, unless a callback of somebody's own may log it."""
+    nodes = config.get("callbacks") or {}
+    if any(node["_target_"].split(".")[0] not in LIBRARIES for node in nodes.values()):
+        return
+    for name, node in nodes.items():
+        if node.get("monitor") not in (None, *logged) and node.get("strict", True):
+            accepted = ", ".join(logged) or "nothing is logged"
+            raise ConfigError(f"callbacks.{name}.monitor={node['monitor']}: is not logged; accepted: {accepted}")
 
 
 def empty_root() -> str:
@@ -143,15 +163,56 @@ def _empty_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _try(
     config: dict[str, Any], module: pl.LightningModule, data: pl.LightningDataModule
-) -> tuple[list[str], dict[str, bool]]:
-    """What is logged in a step of training and one of validation, and the directions that are declared."""
+) -> tuple[list[str], dict[str, bool], list[str]]:
+    """What is logged in a step of training and one of validation, the directions that are declared, and all names that
+    Lightning has for it."""
     quieten_lightning()
     kind, _ = devices.resolve(config["trainer"]["device"])
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
     kind = "gpu" if kind == "cuda" else "cpu"
-    trainer = pl.Trainer(fast_dev_run=1, accelerator=kind, devices=1, default_root_dir=empty_root(), **quiet)
+    alone = {"devices": 1, "default_root_dir": empty_root(), "logger": silent_loggers(config, empty_root())}
+    one = {"max_epochs": 1, "max_steps": 1, "limit_train_batches": 1, "limit_val_batches": 1, "num_sanity_val_steps": 0}
+    trainer = pl.Trainer(accelerator=kind, **one, **alone, **quiet)  # fast_dev_run would take its loggers away
     trainer.fit(module, datamodule=data)
-    return list(scalars(trainer)), declared_directions(trainer)
+    _check_kept(config, trainer, module, data)
+    return list(scalars(trainer)), declared_directions(trainer), list(trainer.callback_metrics)
+
+
+def _check_kept(
+    config: dict[str, Any], trainer: pl.Trainer, module: pl.LightningModule, data: pl.LightningDataModule
+) -> None:
+    """Refuse what a module or a DataModule adds to its checkpoints that a stopped run could not go on from."""
+    content = trainer._checkpoint_connector.dump_checkpoint()
+    drop_objects(content, module, data)
+    kept, where = io.BytesIO(), f"module._target_={config['module']['_target_']}"
+    try:
+        torch.save({key: value for key, value in content.items() if key not in _LARGE}, kept)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(f"{where}: its checkpoints cannot be written ({first_line(error)})") from error
+    kept.seek(0)
+    if found := code_in(kept):
+        raise ConfigError(f"{where}: its checkpoints hold {', '.join(found)}; accepted: {PLAIN}")
+
+
+def drop_objects(checkpoint: dict[str, Any], *of: pl.LightningModule | pl.LightningDataModule) -> None:
+    """Leave out hyperparameters that are objects: with them no checkpoint could be read without executing code.
+
+    They are in the run's config. The others are what Lightning's `load_from_checkpoint` builds the module with.
+    """
+    for part in of:
+        kept = checkpoint.get(part.CHECKPOINT_HYPER_PARAMS_KEY)
+        if kept is not None:
+            plain = {key: value for key, value in kept.items() if _is_plain(value)}
+            checkpoint[part.CHECKPOINT_HYPER_PARAMS_KEY] = plain
+            checkpoint.pop(part.CHECKPOINT_HYPER_PARAMS_TYPE, None)  # omegaconf's, now a dict
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, Mapping):
+        return type(value) is dict and _is_plain([*value, *value.values()])
+    if type(value) in (list, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, int | float | str | None) and not isinstance(value, enum.Enum)
 
 
 def check_metric(config: dict[str, Any], logged: list[str], directions: Mapping[str, bool]) -> None:

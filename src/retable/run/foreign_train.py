@@ -27,7 +27,7 @@ from retable.data.loader import mixed_seed
 from retable.errors import RetableError
 from retable.models import plain_numpy
 from retable.run import beside, checkpoints, ddp, files, foreign_ranks
-from retable.run.foreign import check_metric, declared_directions, make_data, make_module, scalars
+from retable.run.foreign import check_metric, declared_directions, drop_objects, make_data, make_module, scalars
 from retable.run.foreign_data import fingerprint, same_items
 from retable.run.nodes import RankEnvironment
 from retable.run.record import Record
@@ -174,11 +174,7 @@ class Logged(Record):
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
-        # They are in the config; objects among them would keep the checkpoint from being read without executing code.
-        for key in (pl_module.CHECKPOINT_HYPER_PARAMS_KEY, trainer.datamodule.CHECKPOINT_HYPER_PARAMS_KEY):
-            kept = checkpoint.get(key, {})
-            if not all(isinstance(value, int | float | str | None) for value in kept.values()):
-                del checkpoint[key]
+        drop_objects(checkpoint, pl_module, trainer.datamodule)
 
 
 def _record(config: dict[str, Any], directory: Path, extra: dict[str, Any], events: Any, **more: Any) -> Logged:

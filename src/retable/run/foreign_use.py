@@ -17,6 +17,7 @@ from retable.config.targets import check_targets
 from retable.errors import ConfigError, DataError, first_line, shortened
 from retable.run import devices, foreign
 from retable.run.foreign_train import merged
+from retable.run.loggers import silent_loggers
 from retable.run.output import quieten_lightning
 from retable.tasks.build import HINT
 
@@ -171,7 +172,7 @@ def _trainer(trained: TrainedModule) -> pl.Trainer:
         devices=1,
         default_root_dir=foreign.empty_root(),
         precision=precisions.lightnings(precision if kind == "cuda" else precisions.without_gpu(precision)),
-        logger=False,
+        logger=silent_loggers(trained.config, foreign.empty_root()),
         limit_predict_batches=trained.config["trainer"].get("limit_predict_batches"),
         plugins=[LightningEnvironment()],
         **quiet,

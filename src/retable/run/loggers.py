@@ -15,10 +15,12 @@ import pytorch_lightning as pl
 from filelock import FileLock
 from pytorch_lightning.callbacks import DeviceStatsMonitor, LearningRateMonitor
 from pytorch_lightning.loggers import Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers.logger import DummyLogger
 
 from retable import atomic
 from retable.config.build import build, target_of
 from retable.config.identity import identity
+from retable.config.keys import is_foreign
 from retable.errors import ConfigError, first_line
 from retable.run import files
 
@@ -95,9 +97,42 @@ def make_loggers(
         made.append(logger)
     if known:
         atomic.write_json(path, known)
-    if not made and any(isinstance(callback, LearningRateMonitor | DeviceStatsMonitor) for callback in callbacks):
-        made.append(TensorBoardLogger(directory, name="", version="steps"))
+    if _wants_steps(config, callbacks):
+        made.insert(0, _Steps(directory, name="", version="steps"))  # which is what `self.logger` is
     return made
+
+
+def silent_loggers(config: dict[str, Any], folder: Path | str, callbacks: Iterable[pl.Callback] = ()) -> list[Logger]:
+    """As many that write nothing, for where a run's module and callbacks ask for a logger and no run is written.
+
+    Args:
+        folder: what they say that they write to.
+    """
+    return [_Silent(str(folder)) for _ in range(len(_nodes(config)) + _wants_steps(config, callbacks))]
+
+
+class _Silent(DummyLogger):
+    save_dir = log_dir = ""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__()
+        self.save_dir = self.log_dir = folder
+
+
+def _wants_steps(config: dict[str, Any], callbacks: Iterable[pl.Callback]) -> bool:
+    """Whether Lightning gets a logger of TensorBoard's, beside the events that a run writes itself: where somebody's
+    own module may write to it, or a callback has no other."""
+    own = is_foreign(config) and bool(config["logger"].get("tensorboard"))
+    asks = any(isinstance(callback, LearningRateMonitor | DeviceStatsMonitor) for callback in callbacks)
+    return own or (asks and not _nodes(config))
+
+
+class _Steps(TensorBoardLogger):
+    """Events below the run's; its hyperparameters stand beside those already, so that Lightning's are left out."""
+
+    def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
+        if metrics:
+            super().log_hyperparams(params, metrics, step)
 
 
 def close_loggers(loggers: Iterable[Logger], finished: bool) -> None:

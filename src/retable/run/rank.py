@@ -25,6 +25,7 @@ from retable.errors import RetableError, first_line
 from retable.run import ddp, devices, execute, foreign_train, precision, steps
 from retable.run.assemble import best_is_highest, make_callbacks, make_data, make_early_stop, make_task
 from retable.run.ddp import Meeting
+from retable.run.loggers import silent_loggers
 from retable.run.nodes import RankEnvironment
 from retable.run.output import quieten_lightning
 from retable.run.record import Record
@@ -77,7 +78,8 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
 
     def its_trainer(record: Record, own: pl.Callback) -> pl.Trainer:
         callbacks = make_callbacks(config, None, directory)
-        return execute.make_trainer(config["trainer"], kind, record, [*callbacks, own], (), ranks)
+        loggers = silent_loggers(config, directory, callbacks)
+        return execute.make_trainer(config["trainer"], kind, record, [*callbacks, own], loggers, ranks)
 
     if is_foreign(config):
         foreign_train.follow(config, directory, found, env, its_trainer, join)
@@ -95,7 +97,8 @@ def _follow(request: dict[str, Any], meeting: Meeting, ready: Callable[[], None]
     record.writes = False
     callbacks = make_callbacks(config, task, directory)
     steps.choose(config, task, data, callbacks)
-    trainer = execute.make_trainer(config["trainer"], kind, record, [*callbacks, ddp.callback(config)], (), ranks)
+    loggers = silent_loggers(config, directory, callbacks)
+    trainer = execute.make_trainer(config["trainer"], kind, record, [*callbacks, ddp.callback(config)], loggers, ranks)
     join()
     with contextlib.suppress(Diverged):  # as all ranks have; the first one says so
         execute.fit(trainer, task, data, record, found, config)

@@ -16,7 +16,12 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
+from retable.errors import RetableError
+from retable.models.weights import code_in
 from retable.run import checkpoints, files
+
+# What a run goes on from is read without executing code.
+PLAIN = "numbers, text, tensors, NumPy's arrays, and lists, tuples, sets and dictionaries of them"
 
 
 class Record(Checkpoint):
@@ -148,6 +153,9 @@ class Record(Checkpoint):
     def _save(self, trainer: pl.Trainer, best: bool) -> None:
         temporary = self.directory / f".{files.CHECKPOINT}"
         trainer.save_checkpoint(temporary)
+        if self.writes and not self._saved and (found := code_in(temporary)):
+            temporary.unlink()
+            raise RetableError(f"callbacks: a checkpoint holds {', '.join(found)}; accepted: {PLAIN}")
         if self.writes:
             checkpoints.put(self.directory, temporary, best)
         self._saved, self._saved_at = self.epochs, time.monotonic()
