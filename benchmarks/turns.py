@@ -75,6 +75,7 @@ class Side:
             self.first = self._row()  # warms the side up
         except BaseException:  # nobody has it yet who could close it
             self._process.kill()
+            self._process.wait()
             raise
 
     def epoch(self) -> dict[str, Any]:
