@@ -168,11 +168,11 @@ def _try(
     Lightning has for it."""
     quieten_lightning()
     kind, _ = devices.resolve(config["trainer"]["device"])
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
     kind = "gpu" if kind == "cuda" else "cpu"
-    alone = {"devices": 1, "default_root_dir": empty_root(), "logger": silent_loggers(config, empty_root())}
-    one = {"max_epochs": 1, "max_steps": 1, "limit_train_batches": 1, "limit_val_batches": 1, "num_sanity_val_steps": 0}
-    trainer = pl.Trainer(accelerator=kind, **one, **alone, **quiet)  # fast_dev_run would take its loggers away
+    quiet |= {"default_root_dir": empty_root(), "logger": False}
+    trainer = pl.Trainer(fast_dev_run=1, accelerator=kind, devices=1, **quiet)
+    trainer.loggers = silent_loggers(config, empty_root())  # Lightning's own for a fast_dev_run have no folder
     trainer.fit(module, datamodule=data)
     _check_kept(config, trainer, module, data)
     return list(scalars(trainer)), declared_directions(trainer), list(trainer.callback_metrics)
