@@ -1,0 +1,169 @@
+"""A LightningModule of somebody's own from the command line to the table; its data; the package `lightning`."""
+# ruff: noqa: F811
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+
+from retable.errors import ConfigError, RetableError
+from retable.run import files, foreign_data
+from retable.run.execute import execute
+from retable.run.files import read_history
+from tests.checking import check
+from tests.run.test_foreign import HERE, Stopped, composed, project, stop_after  # noqa: F401, fixtures
+from tests.runs import history
+
+# What is known of the data --------------------------------------------------------------------------------------------
+
+
+def test_a_fingerprint_of_what_is_trained_on_and_what_it_covers(project):
+    known = {}
+    for name, words in {
+        "plain": [],
+        "small": ["data.batch_size=16", "module.lr=0.1"],  # the same data in other batches
+        "subclass": ["data._target_=stranger.Ordered"],  # the same items, another class
+        "shifted": ["data._target_=stranger.Shifted"],
+    }.items():
+        data = execute(composed("trainer.max_epochs=1", *words), project / name)["data"]
+        known[name] = data["fingerprint"]
+        assert len(known[name]) == 64
+        assert json.loads((project / name / files.RUN).read_text())["fingerprint"] == known[name]
+        assert data["covers"].startswith("the number of items and the first item of training and validation; the sourc")
+    assert data["covers"].endswith("the source of Shifted, LeavesData; nothing else")
+    assert known["plain"] == known["small"]
+    assert known["subclass"] != known["plain"]
+    assert foreign_data.same_items(known["subclass"], known["plain"])
+    assert not foreign_data.same_items(known["shifted"], known["plain"])
+
+
+def test_a_run_does_not_go_on_with_other_data(project):
+    config = composed("trainer.max_epochs=2")
+    with pytest.raises(Stopped):
+        execute(config, project / "run", on_epoch=stop_after(1))
+    files.remove([project / "run" / files.RESULT])
+    other = config | {"data": config["data"] | {"_target_": "stranger.Shifted"}}
+    with pytest.raises(RetableError, match="was begun with other data; remove the directory to train it anew"):
+        execute(other, project / "run")
+
+
+def test_of_a_set_that_is_iterated_over_nothing_is_known_but_its_source(project):
+    data = execute(composed("data._target_=stranger.Streamed", "trainer.max_epochs=1"), project / "run")["data"]
+    assert data["covers"] == "the number of items and the first item of validation; " + (
+        "the source of Streamed, LeavesData; nothing else"
+    )
+
+
+# The package `lightning` --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def other_package(project, monkeypatch):
+    """The same module and data as somebody writes them for `lightning`; without that package, on its first lines."""
+    try:
+        import lightning  # noqa: F401
+    except ImportError:
+        (project / "lightning").mkdir()
+        lines = "from lightning.pytorch import Callback, LightningDataModule, LightningModule\n"
+        (project / "lightning/__init__.py").write_text(lines + "from lightning.fabric import Fabric\n")
+        monkeypatch.syspath_prepend(str(project))
+    text = (HERE / "stranger.py").read_text().replace("import pytorch_lightning as pl", "import lightning as L")
+    text = text.replace("pl.", "L.").replace(
+        "class LitNet", "from lightning.pytorch.callbacks import Callback\n\n\nclass LitNet"
+    )
+    (project / "fellow.py").write_text(text)
+    monkeypatch.syspath_prepend(str(project))
+    yield
+    for name in [name for name in sys.modules if name.split(".")[0] in ("lightning", "fellow")]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_module_of_the_package_lightning_is_the_same_run(project, other_package):
+    own = composed("trainer.max_epochs=2")
+    other = composed("trainer.max_epochs=2", "module._target_=fellow.LitNet", "data._target_=fellow.LeavesData")
+    check(other)
+    execute(own, project / "own")
+    execute(other, project / "other")
+    assert history(project / "own") == history(project / "other")
+    import fellow
+
+    assert issubclass(fellow.LitNet, pl.LightningModule)
+    assert fellow.Callback is pl.Callback
+    assert pl.__spec__.name == "pytorch_lightning"
+
+
+def test_one_that_was_imported_before_is_refused_in_a_line(project, monkeypatch):
+    theirs = type("LightningModule", (), {"__module__": "lightning.pytorch.core.module"})
+    monkeypatch.setitem(sys.modules, "early", SimpleNamespace(Net=type("Net", (theirs,), {})))
+    message = r"early\.Net: is no pytorch_lightning\.LightningModule; `lightning` was imported before retable"
+    with pytest.raises(ConfigError, match=message):
+        check(composed("module._target_=early.Net"))
+
+
+# The whole way, from the command line ---------------------------------------------------------------------------------
+
+
+def command(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "retable.cli", *words]
+    env = os.environ | environment
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=env)
+
+
+def kill_in_the_second_epoch(project: Path) -> None:
+    """Start the sweep and end it by SIGKILL while its first run has one epoch behind it."""
+    trap = project / "trap"
+    trap.touch()
+    command = [sys.executable, "-m", "retable.cli", *SWEEP]
+    env = os.environ | {"WAIT_WHILE_THERE_IS": str(trap)}
+    sweep = subprocess.Popen(command, cwd=project, env=env, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (left := list((project / "multirun/leaves").glob("*/last.ckpt"))) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    sweep.kill()
+    sweep.wait()
+    assert len(left) == 1
+    time.sleep(1)  # its worker notices
+    trap.unlink()
+    assert len(read_history(left[0].parent / files.HISTORY)) == 1
+
+
+SWEEP = ("sweep", "experiment=leaves/rates", "seeds=2", "logger=none", "sweep.workers=1", "trainer.device=cpu")
+
+
+@pytest.mark.slow
+def test_a_sweep_that_was_killed_gives_the_table_of_an_undisturbed_one(project):
+    done = command(project, *SWEEP, "sweep.dir=undisturbed")
+    assert done.returncode == 0, done.stdout + done.stderr
+    kill_in_the_second_epoch(project)
+    again = command(project, *SWEEP)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "1 of them from a checkpoint" in again.stdout
+    tables = [
+        (project / folder / "tables/leaves/rates/report.md").read_text() for folder in ("undisturbed", "multirun")
+    ]
+    assert tables[0].replace("undisturbed", "multirun") == tables[1]
+    assert "the high rate is better" in tables[0]
+    runs = sorted(path.parent for path in (project / "multirun/leaves").glob(f"*/{files.RESULT}"))
+    sizes = ("__data.batch_size-16", "")  # 32 is the task's own
+    names = (f"module.lr-{lr}{size}__seed-{seed}" for lr in (0.1, 0.001) for size in sizes for seed in (0, 1))
+    assert [path.name for path in runs] == sorted(names)
+    for path in runs:
+        assert history(path) == history(project / "undisturbed/leaves" / path.name)
+
+    # What is done with finished runs.
+    for words, message in [
+        (("status", "multirun"), "8 finished"),
+        (("report", "multirun"), "leaves/rates"),
+        (("export", "multirun", "results"), "8 runs in results"),
+        (("report", "results"), "leaves/rates"),
+        (("verify", "results", "--experiment", "leaves/rates", "--cell", "fast 32"), "the same, bit for bit"),
+    ]:
+        found = command(project, *words)
+        assert found.returncode == 0, found.stdout + found.stderr
+        assert message in found.stdout
