@@ -4,6 +4,7 @@ A block with a title is a file that the page has its reader write; each line of 
 sample data and two batches. Grids of the package's own tables, and what needs a GPU, are composed and not trained.
 """
 
+import json
 import os
 import re
 import shlex
@@ -15,7 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+
+from retable.run import facts
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -129,7 +133,18 @@ def test_the_commands_of_the_gallery_end_well(tmp_path: Path) -> None:
     for command in commands:
         words = [*shlex.split(command)[1:], *(["--epochs", "1"] if " verify " in command else [])]
         done = subprocess.run([*RETABLE, *words], cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, f"{command}: {done.stderr}"
+        # Bit for bit on a processor of the same kind; another one's rounding may lie outside of what one seed says.
+        if " verify " not in command or _is_the_gallerys_processor():
+            assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        else:
+            assert (done.returncode, done.stderr) in ((0, ""), (1, "")), f"{command}: {done.stdout}{done.stderr}"
+            assert "first differs at epoch 1" in done.stdout
+
+
+def _is_the_gallerys_processor() -> bool:
+    (run, *_) = sorted((ROOT / "results/amd-epyc-avx512/gland").glob("*/result.json"))
+    recorded = json.loads(run.read_text())["device"]["name"]
+    return facts.device("cpu")["name"] == recorded and torch.backends.cpu.get_cpu_capability() == "AVX512"
 
 
 def test_make_targets_that_pages_name_exist() -> None:
@@ -206,7 +221,7 @@ def test_the_site_builds(tmp_path: Path) -> None:
     assert [href for href in gallery if not (tmp_path / "gallery" / href).exists()] == []
     assumed = (tmp_path / "explain/assumed/index.html").read_text()
     assert all(f'id="report-{report}"' in assumed for report in "abcde")
-    assert "data.batch_size=32 (or 64, 100, 128)" in assumed  # A1.1
+    assert "data.batch_size=64 (or 32, 100, 128)" in assumed  # A1.1
     experiments = [path.stem for path in (ROOT / "src/retable/conf/experiment").rglob("*.yaml")]
     assert all(f"/{name}</code>" in reference for name in experiments)
 
