@@ -275,11 +275,6 @@ REFUSED = [
         "ckpt_path: not a key here; accepted: resume=<a run's folder> to go on with it, or ",
     ),
     ("task=cifar hparams_search=mnist_optuna", "hparams_search: not a key here; accepted: hydra/sweeper=optuna, with "),
-    (
-        "task=cifar hydra/launcher=joblib",
-        "hydra/launcher=joblib: no such option; accepted: basic, ray, slurm, workers; joblib comes with: pip install"
-        " hydra-joblib-launcher",
-    ),
     ("task=cifar +optimized_metric=val/acc", "optimized_metric: not a key here; accepted: task.metric"),
     (
         "task=cifar paths.data_dir=x",
@@ -305,6 +300,14 @@ REFUSED = [
     ("task=cifar model.pool_strides=[2,2", "model.pool_strides=[2,2: not in Hydra's override grammar ("),
     ("task=cifar optimizer.lr=${nope}", "optimizer.lr: Interpolation key 'nope' not found"),
 ]
+
+
+def test_a_plugin_of_hydras_that_is_not_installed_is_refused_with_its_package(composer):
+    with pytest.raises(ConfigError) as refused:
+        composer.compose(["task=cifar", "hydra/launcher=rq"])
+    text = str(refused.value)
+    assert text.startswith("hydra/launcher=rq: no such option; accepted: basic, ")
+    assert text.endswith("; rq comes with: pip install hydra-rq-launcher")
 
 
 @pytest.mark.parametrize(("overrides", "message"), REFUSED, ids=[overrides for overrides, _ in REFUSED])
