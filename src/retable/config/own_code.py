@@ -26,8 +26,8 @@ def versions(config: Mapping[str, Any]) -> dict[str, str]:
     """Eight digits of the code of each module of one's own that a run is trained by, in the order of their names.
 
     These are the modules of the classes and functions that a config's `_target_` keys name, their packages, and what
-    they import in turn, but for what is installed. Nothing is imported for it. Comments, docstrings and the layout are
-    no part of the code. {} where all that a config names is installed.
+    they import in turn, but for what is installed. Nothing is imported for it. Comments and empty lines are no part of
+    the code. {} where all that a config names is installed.
     """
     return dict(_versions(tuple(sorted(set(_targets(config))))))
 

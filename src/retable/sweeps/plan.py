@@ -84,12 +84,9 @@ class Plan:
             return ""
         modules = in_words(sorted({name for run in runs for name in run.other_code}))
         many = f"{len(runs)} run{'s' if len(runs) > 1 else ''}"
-        if self.settings["retrain_changed"]:
-            return f"{modules} changed since {many} had been trained or begun: trained anew"
-        return (
-            f"{modules} changed since {many} had been trained or begun: kept as they are;"
-            " sweep.retrain_changed=true trains them anew"
-        )
+        kept = "kept as they are; sweep.retrain_changed=true trains them anew"
+        what = "trained anew" if self.settings["retrain_changed"] else kept
+        return f"{modules} changed since {many} had been trained or begun: {what}"
 
     @property
     def pending(self) -> list[Run]:

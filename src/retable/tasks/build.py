@@ -140,9 +140,8 @@ def _refuse_to_draw_anew(config: dict[str, Any], model: nn.Module) -> None:
 
 def _make_loss(node: dict[str, Any]) -> nn.Module:
     loss = build(node, "loss", ignore=("l1",))
-    if (
-        isinstance(loss, nn.modules.loss._Loss) and loss.reduction != "mean"
-    ):  # what an epoch's loss is put together from
+    # An epoch's loss is put together from means.
+    if isinstance(loss, nn.modules.loss._Loss) and loss.reduction != "mean":
         raise ConfigError(f"loss.reduction={loss.reduction}: accepted: mean")
     return loss
 
