@@ -26,8 +26,13 @@ WINDOW = {"WindowCenter": 200.5, "WindowWidth": 401}  # from 0 to 400
         (RESCALED | WINDOW | {"PhotometricInterpretation": "MONOCHROME1"}, [255, 191, 64, 0]),
         ({"WindowCenter": [200.5, 10], "WindowWidth": [401, 5]}, [0, 64, 128, 191]),  # the first of two
         ({"WindowCenter": 200.5}, [0, 85, 170, 255]),  # half a window is none
+        (WINDOW | {"VOILUTFunction": "LINEAR"}, [0, 64, 128, 191]),
+        # from 0 to 401: 255 * 100 / 401 = 63.59
+        ({"WindowCenter": 200.5, "WindowWidth": 401, "VOILUTFunction": "LINEAR_EXACT"}, [0, 64, 127, 191]),
+        # 255 / (1 + exp(-4 * (value - 200) / 400)): by PS3.3, C.11.2.1.3.1
+        ({"WindowCenter": 200, "WindowWidth": 400, "VOILUTFunction": "SIGMOID"}, [30, 69, 128, 186]),
     ],
-    ids=["plain", "rescaled", "window", "both", "inverted", "two windows", "half"],
+    ids=["plain", "rescaled", "window", "both", "inverted", "two windows", "half", "linear", "exact", "sigmoid"],
 )
 def test_values_by_hand(tmp_path, tags, expected):
     found = read_slice(write_dicom(tmp_path / "a.dcm", STORED, **tags))

@@ -4,6 +4,7 @@ import io
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from retable.data.formats.pictures import MOST_PIXELS
 from retable.errors import DataError, in_one_line
 
 PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2")
+VOI_FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class Slice:
 def read_slice(path: Path) -> Slice:
     """Read a slice: stored bits, rescale slope and intercept, then the window, then MONOCHROME1 inverted.
 
-    The window is the file's first WindowCenter and WindowWidth (DICOM PS3.3, C.11.2.1.2.1), else the range of the
-    values. Spacing is NaN where the file gives none.
+    The window is the file's first WindowCenter and WindowWidth as its VOILUTFunction says (DICOM PS3.3, C.11.2.1.2.1
+    and C.11.2.1.3), else the range of the values. Spacing is NaN where the file gives none.
 
     Raises:
         DataError: one line naming the file: no DICOM, cut off, in colour, of several frames, or with a window or a
@@ -61,7 +63,7 @@ def read_slice(path: Path) -> Slice:
     try:
         slope, intercept = _first(file.get("RescaleSlope")), _first(file.get("RescaleIntercept"))
         values = values * (1.0 if slope is None else slope) + (intercept or 0.0)
-        low, high = _window(file, values)
+        low, high, function = _window(file, values)
         row, column = (float(value) for value in file.get("PixelSpacing") or (np.nan, np.nan))
     except Exception as error:  # elements are decoded when they are asked for: a damaged one can raise nearly anything
         raise DataError(f"{path}: rescaling, window or pixel spacing is not as DICOM has it ({error})") from error
@@ -70,7 +72,8 @@ def read_slice(path: Path) -> Slice:
         raise DataError(f"{path}: window from {low:g} to {high:g}, values from {span}; accepted: finite ones")
     if file.get("PixelSpacing") and not (0 < row < np.inf and 0 < column < np.inf):
         raise DataError(f"{path}: pixel spacing {row:g}, {column:g} mm; accepted: two numbers above 0")
-    grey = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
+    grey = (values - low) / ((high - low) or 1.0)
+    grey = 1 / (1 + np.exp(-4 * (grey - 0.5).clip(-9, 9))) if function == "SIGMOID" else grey.clip(0, 1)
     if photometric == "MONOCHROME1":
         grey = 1 - grey
     return Slice((grey * 255).round().astype(np.uint8), (row, column))
@@ -85,13 +88,19 @@ def stored_values(values: np.ndarray, allocated: int, stored: int, signed: int) 
     return (wide.view(np.uint64) >> np.uint64(unused)).astype(np.int64)
 
 
-def _window(file: object, values: np.ndarray) -> tuple[float, float]:
+def _window(file: Any, values: np.ndarray) -> tuple[float, float, str]:
+    """The lowest and the highest value, and the function between them, of VOI_FUNCTIONS."""
     centre, width = (_first(file.get(key)) for key in ("WindowCenter", "WindowWidth"))
     if not all(math.isfinite(value) for value in (centre, width) if value is not None):
         raise ValueError(f"a window of {width} around {centre}")
+    function = str(file.get("VOILUTFunction") or "LINEAR")
+    if function not in VOI_FUNCTIONS:
+        raise ValueError(f"VOILUTFunction {function!r}; accepted: {', '.join(VOI_FUNCTIONS)}")
     if centre is None or width is None or width < 1:
-        return float(values.min()), float(values.max())
-    return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
+        return float(values.min()), float(values.max()), "LINEAR"
+    if function == "LINEAR":
+        return centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2, function
+    return centre - width / 2, centre + width / 2, function
 
 
 def _first(value: object) -> float | None:
