@@ -24,6 +24,14 @@ def test_the_options_own_keys_are_the_option(make_run):
     assert keys_that_differ(*runs) == {"model.name", "optimizer.lr"}
 
 
+def test_another_optimizer_does_not_hide_another_learning_rate(make_run):
+    """Its own keys are the option; what every optimizer has is not, and may be the reason of what is seen."""
+    ours = {"optimizer": {"name": "sgd", "lr": 0.1, "weight_decay": 0.0, "momentum": 0.9, "eps": 1}}
+    theirs = {"optimizer": {"name": "adam", "lr": 0.001, "weight_decay": 0.0, "momentum": 0.8, "eps": 2}}
+    runs = make_run("a", [0.5], config=ours), make_run("a", [0.5], 1, config=theirs)
+    assert keys_that_differ(*runs) == {"optimizer.name", "optimizer.lr"}
+
+
 def test_one_number_is_not_another_way_to_write_it(make_run):
     runs = [make_run("a", [0.5], config={"dropout": {"p": p}}) for p in (0, 0.0)]
     assert keys_that_differ(*runs) == set()

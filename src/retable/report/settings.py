@@ -53,6 +53,8 @@ _NAMES, _OF_RUNS = (
     ("run", "trial", "job", "experiment", "logger", "wandb", "mlflow", "comet", "neptune"),
 )
 _PROGRESS = ("epoch", "step", "global_step")
+# Keys that mean the same in every option of their group, so that another option does not explain another value.
+_OF_EVERY_OPTION = ("optimizer.lr", "optimizer.weight_decay")
 
 
 def settings_of(records: Sequence[RunRecord]) -> list[str]:
@@ -184,14 +186,16 @@ def differing(table: Table, cells: Sequence[Sequence[RunRecord]]) -> Differing:
 
 
 def keys_that_differ(left: RunRecord, right: RunRecord) -> Iterable[str]:
-    """Keys of which both have a value, and not the same; of a group with another option (`model.name`) that alone.
+    """Keys of which both have a value, and not the same; of a group with another option (`model.name`) that alone, but
+    for what means the same in each (`optimizer.lr`).
 
     A key that one run lacks is no difference: it may have been run before there was such a key.
     """
     ours, theirs = (own_settings(record) for record in (left, right))
     keys = {key for key in ours.keys() & theirs.keys() if not equal(ours[key], theirs[key])}
     options = {key.rpartition(".")[0] for key in keys if key.endswith(".name")}
-    return {key for key in keys if key.endswith(".name") or key.partition(".")[0] not in options}
+    shown = (*_OF_EVERY_OPTION, *(f"{option}.name" for option in options))
+    return {key for key in keys if key in shown or key.partition(".")[0] not in options}
 
 
 def is_of_a_cell(key: str, runs: Sequence[RunRecord]) -> bool:
