@@ -158,8 +158,8 @@ class Large(ImageData):
         return []
 
     def read(self, files):
-        images = np.zeros((75, 1, 1024, 1024), np.float32)  # 300 MiB
-        part = ImageSet(images, np.arange(75) % 2)
+        images = np.zeros((120, 1, 1024, 1024), np.float32)  # 480 MiB
+        part = ImageSet(images, np.arange(120) % 2)
         return Splits(part, part, ("a", "b"))
 
 data = Large(cache=sys.argv[1], resident=sys.argv[2] == "true", batch_size=4, eval_batch_size=4)
@@ -188,10 +188,10 @@ def test_a_set_larger_than_the_memory_limit_is_trained_on(tmp_path):
     built = run("build")
     assert built.returncode == 0, built.stderr
     streamed = run("false")
-    assert "trained on 75" in streamed.stdout, streamed.stderr
+    assert "trained on 120" in streamed.stdout, streamed.stderr
     kept = run("true")
     assert kept.returncode == 1
-    assert "Unable to allocate 300. MiB" in kept.stderr
+    assert "Unable to allocate 480. MiB" in kept.stderr
 
 
 FIRST = """

@@ -10,6 +10,7 @@ from torch import nn
 from retable.data.arrays import ImageSet
 from retable.metrics import classification as metrics
 from retable.tasks.base import Task
+from retable.training.kept import Kept
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,14 +41,14 @@ class Classification(Task):
         super().__init__(model, loss, optimizer, scheduler, l1)
         self.classes = tuple(classes)
         self.matrices: dict[str, torch.Tensor] = {}
-        self._predicted: dict[str, list[torch.Tensor]] = {}
-        self._right: dict[str, list[torch.Tensor]] = {}
+        self._predicted: dict[str, Kept] = {}
+        self._right: dict[str, Kept] = {}
 
     def reset(self, split: str) -> None:
         size = len(self.classes)
         self.matrices[split] = torch.zeros(size, size, dtype=torch.int64, device=self.device)
         if split != "train":
-            self._predicted[split], self._right[split] = [], []
+            self._predicted[split], self._right[split] = Kept(), Kept()
 
     def reduce_output(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs.argmax(1)
@@ -55,8 +56,8 @@ class Classification(Task):
     def update(self, split: str, kept: torch.Tensor, targets: torch.Tensor) -> None:
         self.matrices[split] += metrics.confusion(targets, kept, len(self.classes))
         if split != "train":
-            self._predicted[split].append(kept)
-            self._right[split].append(kept == targets)
+            self._predicted[split].add(kept)
+            self._right[split].add(kept == targets)
 
     def metrics(self, split: str) -> dict[str, bool]:
         return super().metrics(split) | metrics.HIGHER_IS_BETTER
@@ -66,7 +67,7 @@ class Classification(Task):
 
     @property
     def val_predictions(self) -> torch.Tensor:
-        return torch.cat(self._predicted["val"]).cpu()
+        return self._predicted["val"].rows.cpu()
 
     def split_counts(self, split: str) -> dict[str, Any]:
         """The confusion matrix and each class's metrics."""
@@ -75,7 +76,7 @@ class Classification(Task):
 
     def image_metrics(self, split: str) -> "dict[str, np.ndarray]":
         """Whether each image is classified right, of which the accuracy is the mean."""
-        return {"accuracy": torch.cat(self._right[split]).cpu().numpy()}
+        return {"accuracy": self._right[split].rows.cpu().numpy()}
 
     def tables(
         self, split: str, images: ImageSet, normalise: Callable[[torch.Tensor], torch.Tensor]
@@ -83,7 +84,7 @@ class Classification(Task):
         """A split's metrics by class, and each image's predicted label."""
         import pandas as pd
 
-        predicted = [self.classes[label] for label in torch.cat(self._predicted[split]).tolist()]
+        predicted = [self.classes[label] for label in self._predicted[split].rows.tolist()]
         rows = metrics.per_class(self.matrices[split].cpu(), self.classes)
         return pd.DataFrame(rows), pd.DataFrame({"image": list(images.names), "predicted": predicted})
 

@@ -12,6 +12,7 @@ from retable import checks
 from retable.data.arrays import IGNORE, ImageSet
 from retable.metrics import segmentation as metrics
 from retable.tasks.base import Task
+from retable.training.kept import Kept
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ class Segmentation(Task):
         # On the logits: sigmoid(0) is 0.5, and half is also where the levels of both classes are equal.
         middle = 0.5 if levels is None or levels[0] == levels[1] else (levels[0] + levels[1]) / 2
         self.threshold = float(torch.tensor(middle).logit())
-        self._matrices: dict[str, list[torch.Tensor]] = {}
+        self._matrices: dict[str, Kept] = {}
 
     @classmethod
     def channels(cls, node: dict[str, Any], num_classes: int) -> int:
@@ -98,7 +99,7 @@ class Segmentation(Task):
         return self.loss(outputs, targets if self.levels is None else self.levels.to(targets.device)[targets])
 
     def reset(self, split: str) -> None:
-        self._matrices[split] = []
+        self._matrices[split] = Kept()
 
     def reduce_output(self, outputs: torch.Tensor) -> torch.Tensor:
         if self.output == "sigmoid":
@@ -108,11 +109,11 @@ class Segmentation(Task):
         return outputs.argmax(1)
 
     def update(self, split: str, kept: torch.Tensor, targets: torch.Tensor) -> None:
-        self._matrices[split].append(metrics.image_confusions(self.labels(targets), kept, len(self.classes)))
+        self._matrices[split].add(metrics.image_confusions(self.labels(targets), kept, len(self.classes)))
 
     def matrices(self, split: str) -> torch.Tensor:
         """(N, C, C) pixels of each image by true and predicted class, in the order in which they were seen."""
-        return torch.cat(self._matrices[split]).cpu()
+        return self._matrices[split].rows.cpu()
 
     def metrics(self, split: str) -> dict[str, bool]:
         by_class = [f"{name}/{self.classes[label]}" for label in self.scored for name in ("dice", "accuracy")]
