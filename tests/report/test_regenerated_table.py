@@ -8,7 +8,7 @@ import pytest
 from retable.report.csv import csv_text
 from retable.report.evaluated import evaluate
 from retable.report.markdown import markdown_table, report
-from retable.report.runs import Runs, assign, read_runs
+from retable.report.runs import Assigned, Runs, assign, read_runs
 
 BEATS = {"text": "b beats a", "kind": "greater", "metric": "val", "left": "b", "right": "a"}
 METRICS = {
@@ -121,6 +121,30 @@ def test_pivot_as_published_with_the_baseline_in_every_column(pivoted, make_run,
         "| 0.2 | missing | 48.00 |",
         "| 0.3 | missing | missing |",
     ]
+
+
+@pytest.mark.parametrize(
+    ("columns", "matches"),
+    [
+        ([], [{"p": 0.2, "where": "conv"}, {"p": 0.2, "where": "all"}]),  # of one line
+        (["where"], [{"p": 0.2}, {"p": 0.2, "where": "conv"}]),  # beside the baseline of its line
+        ([], [{"p": True}, {"p": 1}]),
+        (["where", "q"], [{"p": 1, "where": "conv"}, {"p": 2, "where": "all", "q": 3}]),  # in no column
+    ],
+)
+def test_no_cell_is_hidden_by_another_of_its_place(make_table, make_run, columns, matches):
+    """Rows and columns that don't tell the cells apart: a plain list has them all, as the CSV file does."""
+    cells = {name: {"match": match} for name, match in zip("ab", matches, strict=True)}
+    table = make_table(cells=cells, rows=["p"], columns=columns, metrics={"val": METRICS["val"]}, baseline="a")
+    runs = Assigned({"a": [make_run("x", [0.1, 0.3])], "b": [make_run("x", [0.1, 0.4])]})
+    assert markdown_table(evaluate(table, runs)).splitlines()[2:] == ["| a | 30.00 |", "| b | **40.00** |"]
+
+
+def test_a_line_for_each_list_of_a_setting(make_table, make_run):
+    cells = {name: {"match": {"kinds": [name]}} for name in "ab"}
+    table = make_table(cells=cells, rows=["kinds"], metrics={"val": METRICS["val"]}, baseline="a")
+    runs = Assigned({"a": [make_run("x", [0.1, 0.3])], "b": [make_run("x", [0.1, 0.4])]})
+    assert markdown_table(evaluate(table, runs)).splitlines()[2:] == ["| ['a'] | 30.00 |", "| ['b'] | **40.00** |"]
 
 
 def test_a_column_that_is_a_number_says_of_what(make_table, make_run):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from retable.config.keys import canonical
 from retable.experiment.metrics import Metric, Published
 from retable.experiment.table import Cell, Table
 from retable.report.rows import ByEpoch, Entry, Row
@@ -39,20 +40,26 @@ class Layout:
 
 
 def layout(table: Table, rows: Sequence[Row], metrics: tuple[Metric, ...]) -> Layout:
-    """A table's layout. Args: metrics: those that are shown."""
+    """A table's layout: a line a cell, too, where rows and columns give two cells one place, or a cell none.
+
+    Args: metrics: those that are shown.
+    """
+    plain = tuple((row.cell.name, tuple(row.entries[m.name] for m in metrics)) for row in rows)
     if not table.rows:
-        lines = tuple((row.cell.name, tuple(row.entries[m.name] for m in metrics)) for row in rows)
-        return Layout("", ("",), metrics, lines)
+        return Layout("", ("",), metrics, plain)
     cells = [row.cell for row in rows]
     columns = settings_of(cells, table.columns) if table.columns else [()]
-    lines = []
+    lines, placed = [], set()
     for line in settings_of(cells, table.rows, partial=True):
         own = [row for row in rows if at(row.cell, table.rows) == line]
         entries: list[Entry | None] = []
         for column in columns:
             row = next((row for row in own if covers(row.cell, table.columns, column)), None)
             entries += [row.entries[m.name] if row else None for m in metrics]
+            placed |= {row.cell.name} if row else set()
         lines.append((" ".join(labels(table, table.rows, line)), tuple(entries)))
+    if len(placed) < len(rows):
+        return Layout("", ("",), metrics, plain)
     groups = tuple(" ".join(labels(table, table.columns, column, alone=True)) for column in columns)
     return Layout(" ".join(short(key) for key in table.rows), groups, metrics, tuple(lines))
 
@@ -73,7 +80,7 @@ def covers(cell: Cell, keys: Sequence[str], place: tuple[Any, ...]) -> bool:
 def settings_of(cells: Sequence[Cell], keys: Sequence[str], partial: bool = False) -> list[tuple[Any, ...]]:
     """The distinct values of the keys, in the cells' order; without `partial` those that a cell states in full."""
     found = [at(cell, keys) for cell in cells if partial or all(key in cell.match for key in keys)]
-    return list(dict.fromkeys(found)) or [tuple(None for _ in keys)]
+    return list({canonical(place): place for place in found}.values()) or [tuple(None for _ in keys)]
 
 
 def labels(table: Table, keys: Sequence[str], place: tuple[Any, ...], alone: bool = False) -> list[str]:
