@@ -9,7 +9,7 @@ import yaml
 from retable.cli import main
 from retable.errors import ConfigError, DataError
 from retable.report.draft import draft
-from retable.report.foreign import read_foreign, read_table, table_of
+from retable.report.foreign import read_foreign, read_table, swept_of, table_of
 from retable.report.settings import factors
 from retable.report.sources import source
 from retable.report.sources.base import UNSEEDED, seed_of
@@ -247,3 +247,15 @@ def test_rows_of_runs_that_stopped_early_are_of_one_scale(tmp_path):
         0.625,
         "",
     )
+
+
+def test_a_number_is_one_setting_with_a_point_and_without(tmp_path):
+    """A config's 0 and 0.0 are one weight decay: two cells of it would have each half of the runs."""
+    text = "wd,nesterov,seed,acc\n0,True,0,0.5\n0.0,True,1,0.7\n0.5,False,0,0.8\n0.5,False,1,0.9\n"
+    records = read_foreign("csv", [csv(tmp_path, text)]).records
+    assert factors(records) == {"wd": [0, 0.5], "nesterov": [True, False]}
+    rows = swept_of(read_foreign("csv", [csv(tmp_path, text)]), "csv").found.rows
+    assert [(row.cell.name, row.entries["acc"].n, round(row.entries["acc"].mean, 9)) for row in rows] == [
+        ("wd 0 nesterov True", 2, 0.6),
+        ("wd 0.5 nesterov False", 2, 0.85),
+    ]

@@ -62,7 +62,7 @@ def read_foreign(
     chosen = [record for record in records if all(equal(lookup(record.config, k), v) for k, v in (where or {}).items())]
     if not chosen:
         raise ConfigError(f"--where: none of {len(records)} runs is so; settings that vary: {factors_text(records)}")
-    records = chosen
+    records = in_one_form(chosen)
     if seed:
         records = [replace(record, seed=seed_of(record.config, seed)) for record in records]
         if all(record.seed == UNSEEDED for record in records):
@@ -193,6 +193,23 @@ def _pruned(config: Mapping[str, Any], gone: set[str], above: str = "") -> dict[
         for key, value in config.items()
         if f"{above}{key}" not in gone
     }
+
+
+def in_one_form(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Runs in which a number that others have without a point has none, either, so that 0 and 0.0 are one setting."""
+    whole = {item for record in records for item in flatten(dict(record.config)).items() if type(item[1]) is int}
+
+    def settled(node: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+        return {
+            key: settled(value, f"{above}{key}.")
+            if isinstance(value, Mapping)
+            else int(value)
+            if type(value) is float and (f"{above}{key}", value) in whole
+            else value
+            for key, value in node.items()
+        }
+
+    return [replace(record, config=settled(record.config)) for record in records]
 
 
 def complete(config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
