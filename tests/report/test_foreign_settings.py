@@ -9,8 +9,9 @@ import yaml
 from retable.cli import main
 from retable.errors import ConfigError, DataError
 from retable.report.draft import draft
+from retable.report.evaluated import evaluate
 from retable.report.foreign import read_foreign, read_table, swept_of, table_of
-from retable.report.settings import factors
+from retable.report.settings import factors, is_measure
 from retable.report.sources import source
 from retable.report.sources.base import UNSEEDED, seed_of
 
@@ -91,8 +92,6 @@ def test_an_export_of_wandb_has_no_settings_but_its_own(tmp_path):
 
 
 def test_how_far_runs_got_does_not_confound_them(tmp_path):
-    from retable.report.evaluated import evaluate
-
     place = csv(
         tmp_path,
         "opt,seed,epoch,global_step,_step,acc\na,0,9,90,9,0.5\na,1,9,90,9,0.6\nb,0,7,70,7,0.7\nb,1,7,70,7,0.8\n",
@@ -227,7 +226,6 @@ def test_the_latex_says_which_command_made_it(tmp_path, monkeypatch):
 
 def test_rows_of_runs_that_stopped_early_are_of_one_scale(tmp_path):
     """What was planned is not in the file: the longest run says it, and a table's own number where no column does."""
-    from retable.report.evaluated import evaluate
 
     def means(text: str, epochs: int) -> list[tuple[float | None, str]]:
         path = tmp_path / "t.yaml"
@@ -259,3 +257,37 @@ def test_a_number_is_one_setting_with_a_point_and_without(tmp_path):
         ("wd 0 nesterov True", 2, 0.6),
         ("wd 0.5 nesterov False", 2, 0.85),
     ]
+
+
+def test_figures_that_no_metric_names_do_not_confound_single_runs(tmp_path):
+    """With a run a cell every column differs between cells; one that is a figure by its name is no setting."""
+    place = csv(
+        tmp_path, "opt,lr,val_acc,train_acc,test_score,train_loss\na,0.1,0.5,0.6,0.4,1.5\nb,0.2,0.7,0.9,0.6,0.5\n"
+    )
+    (tmp_path / "t.yaml").write_text(
+        "metrics: {acc: {column: val_acc}}\nbaseline: a\ncells: {a: {match: {opt: a}}, b: {match: {opt: b}}}\n"
+        "claims: [{text: b wins, kind: greater, metric: acc, left: b, right: a}]\n"
+    )
+    table = read_table(tmp_path / "t.yaml")
+    found = evaluate(table, table_of(table, read_foreign("csv", [place])))
+    assert found.differences[0].differs == "opt; confounded: lr"
+    assert found.verdicts[0].line.endswith("b 0.70 > a 0.50; confounded: the cells differ in lr, too")
+
+
+@pytest.mark.parametrize(
+    "key", ["accumulate_grad_batches", "acceleration", "mapping_layers", "loss_weight", "iou-threshold", "dice_alpha"]
+)
+def test_a_setting_whose_name_begins_as_a_figures_is_one(key, tmp_path):
+    """Taken for a figure, its values would be averaged in one cell, as further seeds."""
+    rows = [(weight, seed, 0.1 * weight + 0.01 * seed) for weight in (1, 4) for seed in (0, 1)]
+    place = csv(tmp_path, f"{key},seed,val_acc\n" + "".join(f"{w},{seed},{acc:.2f}\n" for w, seed, acc in rows))
+    records = read_foreign("csv", [place]).records
+    assert factors(records) == {key: [1, 4]}
+    assert [row.entries["val_acc"].n for row in swept_of(read_foreign("csv", [place]), "csv").found.rows] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    "column", ["accuracy", "acc1", "mAP50", "map_50", "loss", "f1_score", "IoU", "error-rate", "acc"]
+)
+def test_a_figure_is_one_by_its_name(column):
+    assert is_measure(column, ())

@@ -33,6 +33,9 @@ MEASURES = (
     "bleu",
     "perplexity",
 )
+# What begins so and is a setting (`accumulate_grad_batches`), or ends so (`loss_weight`, `iou_threshold`).
+_NO_MEASURES = ("accum", "accel", "mapp")
+_TUNED = ("weight", "weights", "threshold", "alpha", "beta", "gamma", "lambda", "coef", "smoothing", "margin")
 # What names a run or says where and when it was, and sets nothing.
 _INCIDENTAL = ("name", "run", "run_name", "run_id", "id", "time", "date", "timestamp", "created", "runtime", "duration")
 _INCIDENTAL += (
@@ -128,7 +131,9 @@ def is_measure(key: str, values: Sequence[Any]) -> bool:
     lowered = re.sub(r"[-\s]", "_", key.lower())
     parts = lowered.replace("/", ".").split(".")
     words = [word for part in (parts if "/" in lowered else parts[-1:]) for word in part.split("_")]
-    if parts[0].split("_")[0] in SPLITS or parts[-1] in SPLITS or any(word.startswith(MEASURES) for word in words):
+    if parts[0].split("_")[0] in SPLITS or parts[-1] in SPLITS:
+        return True
+    if words[-1] not in _TUNED and any(w.startswith(MEASURES) and not w.startswith(_NO_MEASURES) for w in words):
         return True
     return len(set(map(str, values))) == len(values) > 2 and all(isinstance(value, float) for value in values)
 
@@ -182,6 +187,8 @@ def differing(table: Table, cells: Sequence[Sequence[RunRecord]]) -> Differing:
     }
     found -= {metric.column.replace("/", ".") for metric in table.metrics.values() if metric.column}
     named = {*table.rows, *table.columns, *(key for cell in table.cells.values() for key in cell.match)}
+    columns = {column for runs in cells for record in runs for column in record.history}
+    found -= {column.replace("/", ".") for column in columns if is_measure(column, ())} - named
     return Differing(tuple(sorted(found & named)), tuple(sorted(found - named)))
 
 
