@@ -221,6 +221,30 @@ def test_a_difference_is_set_against_the_spread_of_the_seeds(tmp_path):
     assert not compared(old, [*old, {"epoch": 2, "val/accuracy": math.pi}], cell)[1]
 
 
+def test_the_first_epochs_are_set_against_the_spread_of_their_seeds_then(tmp_path):
+    """`--epochs 1`: seeds that end alike may be far apart at first, and the other way round."""
+    cell = []
+    for seed, (first, last) in enumerate(((0.1, 0.80), (0.3, 0.81), (0.5, 0.82))):  # deviations 0.2 and 0.01
+        rows = [{"epoch": 1, "val/accuracy": first}, {"epoch": 2, "val/accuracy": last}]
+        files.write_history(tmp_path / str(seed) / files.HISTORY, rows)
+        cell.append(tmp_path / str(seed))
+    line, same = compared([{"epoch": 1, "val/accuracy": 0.3}], [{"epoch": 1, "val/accuracy": 0.5}], cell)
+    assert same
+    assert "two standard deviations of 3 seeds: 0.4" in line
+    old = [{"epoch": 1, "val/accuracy": 0.3}, {"epoch": 2, "val/accuracy": 0.81}]
+    line, same = compared(old, [old[0], {"epoch": 2, "val/accuracy": 0.84}], cell)
+    assert not same
+    assert "two standard deviations of 3 seeds: 0.02" in line
+
+
+def test_what_differs_in_training_alone_is_set_against_a_spread_too(tmp_path):
+    files.write_history(tmp_path / files.HISTORY, [{"epoch": 1, "train/loss": 0.3, "val/accuracy": 0.5}])
+    old = [{"epoch": 1, "train/loss": 0.3, "val/accuracy": 0.5}]
+    line, same = compared(old, [{"epoch": 1, "train/loss": 9.0, "val/accuracy": 0.5}], [tmp_path])
+    assert line.splitlines()[1:] == ["train/loss: 0.3000 recorded, 9.0000 now (one seed)", "not the same"]
+    assert not same
+
+
 def test_a_receptive_field_is_exported_with_smaller_pictures(tmp_path):
     study = tmp_path / "multirun/receptive/resnet18-layer4-10"
     study.mkdir(parents=True)

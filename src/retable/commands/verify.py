@@ -190,10 +190,14 @@ def compared(old: list[dict[str, float]], new: list[dict[str, float]], cell: Seq
     epoch, key, was, now = differing[0]
     message = f"first differs at epoch {epoch:.0f}, {key}: {was!r} was recorded, {now!r} came out"
     columns = [key for key in files.metrics_of(old[-1]) if key.startswith("val/")] or files.metrics_of(old[-1])
-    last = {key: (was, old[-1][key], new[-1].get(key, math.nan)) for _, key, was, _ in differing if key in columns}
-    finals = [files.read_history(path / files.HISTORY)[-1] for path in cell]
-    lines, within = [message], True
-    for key, (_, before, after) in last.items():
+    found = dict.fromkeys(key for _, key, _, _ in differing)
+    last = [key for key in found if key in columns] or [key for key in found if key in old[-1]]
+    finals = [
+        row for path in cell for row in files.read_history(path / files.HISTORY) if row["epoch"] == old[-1]["epoch"]
+    ]
+    lines, within = [message], bool(last)
+    for key in last:
+        before, after = old[-1][key], new[-1].get(key, math.nan)
         values = [final[key] for final in finals if key in final]
         spread = stdev(values) if len(values) > 1 else None
         inside = spread is not None and abs(after - before) <= 2 * spread
