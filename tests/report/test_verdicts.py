@@ -142,6 +142,27 @@ def test_published_ranges_are_evaluated_at_all_their_ends(make_table, data):
     assert [verdict.verdict for verdict in found] == ["holds", "undecided", "does not hold"]
 
 
+def test_a_claim_that_holds_within_a_published_range_does_not_fail_for_its_ends(make_table, data):
+    """Of 0 to 10 neither end is within 1 of 5, and 5 is: only what fails by one and the same difference fails."""
+    data["cells"]["a"]["published"]["val"] = {"range": [0, 10]}
+    data["cells"]["b"]["published"]["val"] = 5
+    data["cells"]["c"]["published"]["val"] = 4
+    common = {"text": "x", "metric": "val"}
+    claims = [
+        {**common, "kind": "within", "left": "a", "right": "b", "by": 1},
+        {**common, "kind": "at_chance", "of": ["a"], "value": 5, "by": 1},
+        {**common, "kind": "ordered", "of": ["c", "a", "b"], "direction": "ascending"},
+        {**common, "kind": "greater", "each": [{"left": "a", "right": "c"}, {"left": "b", "right": "a"}]},
+        {**common, "kind": "within", "left": "a", "right": 12, "by": 1},
+        {**common, "kind": "ordered", "of": ["b", "c", "a"], "direction": "ascending"},
+        {**common, "kind": "greater", "left": "a", "right": {"cell": "b", "times": 2}},  # a tie at best
+        {**common, "kind": "at_most", "of": ["a"], "value": 10},
+    ]
+    found = evaluate_published(make_table(*claims))
+    assert [verdict.verdict for verdict in found] == ["undecided"] * 4 + ["does not hold"] * 3 + ["holds"]
+    assert found[0].reasons == ("the published ranges leave it open",)
+
+
 def test_a_metric_may_be_a_number_minus_another(make_table, make_run, assigned, data):
     data["metrics"] |= {"error": {"difference": [100, "val"], "better": "lower"}, "above": {"difference": ["val", 50]}}
     claims = [

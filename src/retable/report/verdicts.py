@@ -14,7 +14,7 @@ from itertools import product
 from retable.experiment.claims import Claim
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.operands import World
-from retable.experiment.statement import Evidence, Statement
+from retable.experiment.statement import EPSILON, Evidence, Statement
 from retable.experiment.table import Table
 from retable.report.intervals import Interval, finite, holm, interval, interval_text
 from retable.report.predicted import predicted_spread
@@ -132,7 +132,8 @@ def evaluate_published(table: Table) -> list[Verdict]:
 
 
 def settle_published(table: Table, claim: Claim) -> tuple[str, str, tuple[str, ...]]:
-    """As `settle`. Where ranges were published, it must come out the same at all of their ends."""
+    """As `settle`. Where ranges were published, it must come out the same at all of their ends, and fail at all of them
+    by one and the same difference: within a range may lie what neither end is."""
     ranges = {
         (cell, metric): (value.low, value.high)
         for cell in claim.cells
@@ -143,9 +144,21 @@ def settle_published(table: Table, claim: Claim) -> tuple[str, str, tuple[str, .
         return UNDECIDED, "", (f"{len(ranges)} published ranges have too many ends to try",)
     worlds = [PublishedWorld(table, dict(zip(ranges, ends, strict=True))) for ends in product(*ranges.values())]
     outcomes = [settle(table, claim.statements, world, claim.beside) for world in worlds]
-    if len({verdict for verdict, _, _ in outcomes}) > 1:
+    verdicts = {verdict for verdict, _, _ in outcomes}
+    if len(verdicts) > 1 or (ranges and verdicts == {FAILS} and not fails_throughout(table, claim, worlds)):
         return UNDECIDED, "", ("the published ranges leave it open",)
     return outcomes[0]
+
+
+def fails_throughout(table: Table, claim: Claim, worlds: Sequence[World]) -> bool:
+    """Whether one of the differences that a claim rests on is against it in all of some worlds."""
+    for statement in claim.statements:
+        with contextlib.suppress(NotThere):
+            for one in statement.comparisons(Evidence(worlds[0], table.metrics)) or ():
+                with contextlib.suppress(NotThere):
+                    if all(one.margin(world) <= EPSILON for world in worlds):
+                        return True
+    return False
 
 
 @dataclass(frozen=True)
