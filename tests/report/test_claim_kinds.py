@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from retable.experiment.claims import KINDS, Statement
+from retable.report.evaluated import evaluate
 from retable.report.verdicts import evaluate_claims
 
 #        kind and keys                                                        verdict          a part of the numbers
@@ -223,3 +224,54 @@ def test_one_of_several_that_has_other_epochs_leaves_the_others_to_decide(make_t
     runs = assigned(make_run("a", [0.1, 0.2]), make_run("b", [0.2, 0.3]), make_run("c", [0.1, math.nan]))
     (found,) = evaluate_claims(make_table(claim), runs)
     assert (found.verdict, found.reasons) == ("does not hold", ("the two have different epochs",))
+
+
+INFINITE = [{"at": 1}, {"over": "max"}, {"over": "change"}, {"fall_done": 2}]
+
+
+@pytest.mark.parametrize("when", INFINITE)
+def test_a_figure_that_was_infinite_on_the_way_is_no_number(make_table, make_run, assigned, when):
+    """Nor the threshold that was never reached, as which it read, nor less than any other."""
+    claim = {"text": "x", "kind": "greater", "metric": "loss", "left": "a", "right": "b", **when}
+    runs = assigned(make_run("a", [0.1] * 3, loss=[math.inf, 2, 1]), make_run("b", [0.1] * 3, loss=[3, 2, 1]))
+    (found,) = evaluate_claims(make_table(claim), runs)
+    assert (found.verdict, found.numbers) == ("undecided", "")
+    assert found.reasons[0].endswith(" is not a number")
+
+
+def test_figures_made_of_what_is_measured_once(make_table, make_run, assigned, data):
+    """1 - (9 - 2), and the accuracy of 20 less 7: a figure of result.json has no epochs, and its difference none."""
+    once = {"left": {"result": "a.left"}, "right": {"result": "a.right"}, "less": {"difference": ["left", "right"]}}
+    data["metrics"] |= once | {"rest": {"difference": [1, "less"]}, "more": {"difference": ["val", "less"]}}
+    claims = [
+        {"text": "x", "kind": "at_least", "metric": metric, "of": ["a"], "value": 0} for metric in ("rest", "more")
+    ]
+    run = make_run("a", [0.1, 0.2], a={"left": 9.0, "right": 2.0})
+    assert [found.numbers for found in evaluate_claims(make_table(*claims), assigned(run))] == [
+        "a -6.00 < 0",
+        "a 13.00 > 0",
+    ]
+
+
+def test_a_difference_of_differences_of_epochs_is_of_the_epochs(make_table, make_run, assigned, data):
+    """The epochs in which 50 % and 30 % are reached, 3 and 1, are 2 apart, less 1; their accuracies are not asked."""
+    data["metrics"]["early"] = {"column": "val/accuracy", "scale": 100, "reach": 30}
+    data["metrics"] |= {"between": {"difference": ["epochs", "early"]}, "less": {"difference": ["between", 1]}}
+    common = {"text": "x", "kind": "at_least", "of": ["a"], "value": 0}
+    claims = [{**common, "metric": "less"}, {**common, "metric": "between", "at": 1}]
+    found = evaluate_claims(make_table(*claims), assigned(make_run("a", [0.3, 0.4, 0.6])))
+    assert [one.numbers for one in found] == ["a 1.00 > 0", ""]
+    assert found[1].reasons == ("a: epochs has no value an epoch",)
+
+
+@pytest.mark.parametrize("val", [[0.1, 0.2], [0.1, 0.4]], ids=["neither is reached", "the first is not"])
+def test_a_difference_of_epochs_that_never_came_is_none(make_table, make_run, assigned, data, val):
+    """Infinite less infinite, of which the table said nan, and 2 less infinite, of which it said never."""
+    data["metrics"]["early"] = {"column": "val/accuracy", "scale": 100, "reach": 30}
+    data["metrics"]["between"] = {"difference": ["early", "epochs"]}
+    claim = {"text": "x", "kind": "at_most", "of": ["a"], "value": 0, "metric": "between"}
+    runs = assigned(make_run("a", val))
+    (found,) = evaluate_claims(make_table(claim), runs)
+    assert (found.verdict, found.reasons) == ("undecided", ("a: between: a threshold is never reached",))
+    entry = evaluate(make_table(), runs).rows[0].entries["between"]
+    assert (entry.mean, entry.words) == (None, "not recorded")

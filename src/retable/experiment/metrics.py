@@ -136,9 +136,10 @@ class Metric:
         """
         ends = [metrics[part].value(run, metrics) if isinstance(part, str) else part for part in self.parts]
         named = [metrics[part] for part in self.parts if isinstance(part, str)]
-        if any(metric.result or metric.reach is not None for metric in named):
+        try:
+            curves = [metric.curve(run, metrics) for metric in named]
+        except NotThere:  # of what there is once: a value of result.json, the epoch in which a threshold is reached
             return ends
-        curves = [metric.curve(run, metrics) for metric in named]
         if not all(curves) or any((last := min(map(max, curves))) not in curve for curve in curves):
             return ends
         return [metrics[part].curve(run, metrics)[last] if isinstance(part, str) else part for part in self.parts]
@@ -157,8 +158,13 @@ class Metric:
             curves = [metrics[name].curve(run, metrics) for name in self.mean]
             shared = set.intersection(*map(set, curves))
             return {epoch: fmean(found[epoch] for found in curves) * self.scale for epoch in sorted(shared)}
-        if self.column is None:
+        if self.column is None or self.reach is not None:
             raise NotThere(f"{self.name} has no value an epoch")
+        return self._recorded(run)
+
+    def _recorded(self, run: Recorded) -> Curve:
+        """Its column's values by epoch.  Raises: NotThere."""
+        assert self.column is not None
         values = run.history.get(self.column)
         if values is None:
             raise NotThere(f"no {self.column} in the history")
@@ -171,20 +177,24 @@ class Metric:
     def value(self, run: Recorded, metrics: Mapping[str, "Metric"], when: When = FINAL) -> float:
         """One value of one run in the published unit; infinite where a threshold is never reached.
 
-        Raises: NotThere; NotANumber where the last epoch that has one has no finite one.
+        Raises: NotThere; NotANumber where the epoch that is meant, by default the last that has one, has no finite one.
         """
         if self.result:
             if not when.final:
                 raise NotThere(f"{self.name} has no value an epoch")
             return result_value(run, self.result) * self.scale
         if self.reach is not None:
-            reached = [epoch for epoch, value in self.curve(run, metrics).items() if value >= self.reach - 1e-9]
+            reached = [epoch for epoch, value in self._recorded(run).items() if value >= self.reach - 1e-9]
             return float(min(reached, default=math.inf))
         if self.parts and when.final:
             found = self._ends(run, metrics)
+            if self.difference and any(map(math.isinf, found)):
+                raise NotThere(f"{self.name}: a threshold is never reached")
             return (found[0] - found[1] if self.difference else fmean(found)) * self.scale
         curve = self.curve(run, metrics)
         value, last = when.of(curve, self.name), max(curve)
+        if not when.final and not math.isfinite(value):
+            raise NotANumber(f"{self.name} {when.text} is not a number")
         spoilt = run.spoilt.get(self.column or "", 0) if when.final else 0
         if spoilt > last or (when.final and math.isinf(value)):
             raise NotANumber(f"{self.column} is not a number at epoch {max(spoilt, last)}")
