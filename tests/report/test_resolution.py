@@ -1,5 +1,7 @@
 """How sure a verdict is: against scipy's and hand-computed values, for every kind of claim."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -201,6 +203,42 @@ def test_what_is_the_same_in_every_seed_is_resolved_by_the_sign_test(make_table,
         (found,) = evaluate_claims(make_table(BEATS), runs_of(a=a, b=[value + b for value in a]))
         assert (found.verdict, found.resolution.resolved) == ("does not hold", seeds == 6)
         assert found.resolution.needed == (None if seeds == 6 else 6)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"kind": "at_least", "of": ["a", "b"], "value": 50},
+        {"kind": "at_most", "of": ["a", "c"], "value": 50},
+        {"kind": "within", "of": ["a", "b"], "by": 0.15},
+        {"kind": "at_chance", "of": ["a", "b"], "value": 49.9, "by": 0.1},
+    ],
+)
+@pytest.mark.parametrize("seeded", [True, False])
+def test_equals_that_are_enough_do_not_resolve_that_a_claim_fails(make_table, runs_of, keys, seeded):
+    """Cell a is at 50 in every seed, as is claimed; b (c) is 0.3 below (above) it on average, by chance."""
+    noise = [10, -10, 9, -9, 11, -11, 10, -10]
+    runs = runs_of(a=[50] * 8, b=[49.7 + one for one in noise], c=[50.3 + one for one in noise])
+    cells = {name: [replace(run, seeded=seeded) for run in found] for name, found in runs.cells.items()}
+    (found,) = evaluate_claims(make_table({"text": "x", "metric": "val", **keys}), replace(runs, cells=cells))
+    assert (found.verdict, found.resolution.resolved) == ("does not hold", False)
+    assert found.resolution.needed is None or found.resolution.needed > 100
+
+
+@pytest.mark.parametrize("seeded", [True, False])
+def test_a_number_of_parameters_that_is_as_claimed_does_not_resolve_the_rest(
+    make_table, make_run, assigned, data, seeded
+):
+    """At most 11698 parameters, which a has, and at least 50 %, which it misses by chance."""
+    data["metrics"]["parameters"] = {"result": "parameters"}
+    each = [
+        {"metric": "parameters", "value": -11698, "of": [{"cell": "a", "times": -1}]},
+        {"metric": "val", "value": 50},
+    ]
+    claim = {"text": "x", "kind": "at_least", "of": ["a"], "each": each}
+    runs = [make_run("a", [0.1, v], seed, parameters=11698) for seed, v in enumerate((0.3, 0.69))]
+    (found,) = evaluate_claims(make_table(claim), assigned(*(replace(run, seeded=seeded) for run in runs)))
+    assert (found.verdict, found.resolution.resolved) == ("does not hold", False)
 
 
 def test_headlines(make_table, runs_of, make_run, assigned):

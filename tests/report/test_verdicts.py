@@ -153,13 +153,14 @@ def test_a_claim_that_holds_within_a_published_range_does_not_fail_for_its_ends(
         {**common, "kind": "at_chance", "of": ["a"], "value": 5, "by": 1},
         {**common, "kind": "ordered", "of": ["c", "a", "b"], "direction": "ascending"},
         {**common, "kind": "greater", "each": [{"left": "a", "right": "c"}, {"left": "b", "right": "a"}]},
+        {**common, "kind": "at_chance", "of": ["a", "c"], "value": 5, "by": 1},  # of c just so
         {**common, "kind": "within", "left": "a", "right": 12, "by": 1},
         {**common, "kind": "ordered", "of": ["b", "c", "a"], "direction": "ascending"},
         {**common, "kind": "greater", "left": "a", "right": {"cell": "b", "times": 2}},  # a tie at best
         {**common, "kind": "at_most", "of": ["a"], "value": 10},
     ]
     found = evaluate_published(make_table(*claims))
-    assert [verdict.verdict for verdict in found] == ["undecided"] * 4 + ["does not hold"] * 3 + ["holds"]
+    assert [verdict.verdict for verdict in found] == ["undecided"] * 5 + ["does not hold"] * 3 + ["holds"]
     assert found[0].reasons == ("the published ranges leave it open",)
 
 

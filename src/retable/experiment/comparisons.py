@@ -91,15 +91,16 @@ class Within(Statement):
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
         """That no two of them are further apart, either way round (two one-sided tests, Schuirmann 1987)."""
+        ties = not self.strict
         if not self.relative:
-            return [evidence.exceeds(right, left, -self.by) for left, right in permutations(self.operands, 2)]
+            return [evidence.exceeds(right, left, -self.by, ties) for left, right in permutations(self.operands, 2)]
         last = self.operands[-1]
 
         def margin(left: Operand, right: Operand, world: World) -> float:
             return self.by * abs(last.value(world)) - (left.value(world) - right.value(world))
 
         return [
-            replace(evidence.exceeds(right, left), margin=partial(margin, left, right))
+            replace(evidence.exceeds(right, left, ties=ties), margin=partial(margin, left, right))
             for left, right in permutations(self.operands, 2)
         ]
 
@@ -121,7 +122,7 @@ class Threshold(Statement):
 
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
         pairs = [(operand, number(self.value))[:: self.direction] for operand in self.operands]
-        return [evidence.exceeds(high, low) for high, low in pairs]
+        return [evidence.exceeds(high, low, ties=not self.strict) for high, low in pairs]
 
 
 class AtLeast(Threshold):
@@ -155,7 +156,7 @@ class AtChance(Statement):
     def comparisons(self, evidence: Evidence) -> list[Comparison]:
         value = number(self.value)
         pairs = [pair for operand in self.operands for pair in ((operand, value), (value, operand))]
-        return [evidence.exceeds(high, low, -self.by) for high, low in pairs]
+        return [evidence.exceeds(high, low, -self.by, ties=True) for high, low in pairs]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ class Comparison:
     """One of the differences that a statement rests on: it holds if all of them exceed 0, whatever its kind.
 
     margin: of a world, in the metric's published unit. exact: whether it is the same in every seed. operands: the two
-    values that it sets against each other, where it is the difference of two.
+    values that it sets against each other, where it is the difference of two. ties: whether 0 is enough.
     """
 
     label: str
@@ -26,6 +26,11 @@ class Comparison:
     margin: Callable[[World], float]
     exact: bool = False
     operands: tuple[Operand, ...] = ()
+    ties: bool = False
+
+    def fails(self, margin: float) -> bool:
+        """Whether a margin is against it."""
+        return margin < 0 or (margin == 0 and not self.ties)
 
 
 @dataclass(frozen=True)
@@ -63,13 +68,15 @@ class Evidence:
     def values(self, operands: Sequence[Operand]) -> list[Value]:
         return [self.value_of(operand) for operand in operands]
 
-    def exceeds(self, high: Operand, low: Operand, by: float = 0.0) -> Comparison:
-        """That one value is above another by more than `by`."""
+    def exceeds(self, high: Operand, low: Operand, by: float = 0.0, ties: bool = False) -> Comparison:
+        """That one value is above another by more than `by`. Args: ties: or by as much."""
         label = f"{self.label(high) or format(high.constant, 'g')} - {self.label(low) or format(low.constant, 'g')}"
         exact = all(metric.exact for metric in map(self.metrics.get, (high.metric, low.metric)) if metric)
         label += f" - {by:g}" if by > 0 else f" + {-by:g}" if by < 0 else ""
         metric = high.metric or low.metric
-        return Comparison(label, metric, lambda world: high.value(world) - low.value(world) - by, exact, (high, low))
+        return Comparison(
+            label, metric, lambda world: high.value(world) - low.value(world) - by, exact, (high, low), ties
+        )
 
     def outdoes(self, winner: Operand, loser: Operand) -> Comparison:
         """That one value is better than another."""

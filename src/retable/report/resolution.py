@@ -89,18 +89,21 @@ def resolve(
     if not comparisons or not worlds:
         return None
     found = [(one, margins(one, worlds)) for one in comparisons]
-    exact = [max(values.values(), default=0.0) <= 0 for one, values in found if one.exact]
+    exact = [one.fails(max(values.values(), default=0.0)) for one, values in found if one.exact]
     certain = exact if holds else [below for below in exact if below]
     if certain and (not holds or len(exact) == len(found)):
         return Resolution(True, len(worlds))
     found = [(one, values) for one, values in found if not one.exact]
+    total = len(found)
+    if not holds:  # which is not the doing of equals that are enough, in every seed
+        found = [(one, v) for one, v in found if not (one.ties and v and not any(v.values()))] or found
     n = min(len(values) for _, values in found)
     if n < 2:
         return Resolution(False, n)
     tests = [(below_p(list(values.values())), one, values) for one, values in found]
     least, one, values = min(tests, key=lambda test: test[0])
     above = lower_p([-value for value in values.values()])
-    p = above if holds and above is not None else min(1.0, len(tests) * least)
+    p = above if holds and above is not None else min(1.0, total * least)
     shown, two_sided = interval(one.label, one.metric, values), min(1.0, 2 * p)
     if p < LEVEL:
         return Resolution(True, n, deciding=shown, p=two_sided)

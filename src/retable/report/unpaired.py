@@ -153,12 +153,14 @@ def resolve_unpaired(holds: bool, comparisons: Sequence[Comparison], world: Runs
     if not comparisons:
         return None
     counts = tuple(len(runs) for runs in world.runs.values())
-    exact = [_margin(one, world) <= 0 for one in comparisons if one.exact]
+    exact = [one.fails(round(_margin(one, world), 9)) for one in comparisons if one.exact]
     certain = exact if holds else [below for below in exact if below]
     if certain and (not holds or len(exact) == len(comparisons)):
         return Resolution(True, min(counts), runs=counts)
     left = [one for one in comparisons if not one.exact]
     found = [(one, made) for one in left if (made := _estimate(one, world)) is not None]
+    if not holds:  # which is not the doing of equals that are enough, in every run
+        found = [(one, made) for one, made in found if not one.ties or made.mean or made.error] or found
     open_ = Resolution(False, min(counts), runs=counts)
     tests = [(p, one, made) for one, made in found if (p := made.p_below) is not None]
     if not tests or (holds and len(tests) < len(left)):

@@ -14,7 +14,7 @@ from itertools import product
 from retable.experiment.claims import Claim
 from retable.experiment.metrics import Metric, NotThere
 from retable.experiment.operands import World
-from retable.experiment.statement import EPSILON, Evidence, Statement
+from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
 from retable.report.intervals import Interval, finite, holm, interval, interval_text
 from retable.report.predicted import predicted_spread
@@ -156,7 +156,7 @@ def fails_throughout(table: Table, claim: Claim, worlds: Sequence[World]) -> boo
         with contextlib.suppress(NotThere):
             for one in statement.comparisons(Evidence(worlds[0], table.metrics)) or ():
                 with contextlib.suppress(NotThere):
-                    if all(one.margin(world) <= EPSILON for world in worlds):
+                    if all(one.fails(round(one.margin(world), 9)) for world in worlds):
                         return True
     return False
 
