@@ -15,7 +15,7 @@ from retable.report.evaluated import evaluate
 from retable.report.html import table_page
 from retable.report.markdown import report
 from retable.report.match import tables_of
-from retable.report.runs import read_runs
+from retable.report.runs import Assigned, read_runs
 from retable.report.verdicts import FAILS, HOLDS, UNDECIDED, Verdict
 from tests.report.tables import FOLDER, composed, points_of, table
 from tests.report.test_report_command import run_sweep  # noqa: F401
@@ -253,3 +253,14 @@ def test_what_is_nearest_is_said_of_values_with_the_same_cells(composer):
     whole, part, other = value(32, 5, 3.0), value(64, 2, 1.0), value(100, 5, 4.0)
     assert Variation(assumption, (whole, part, other)).nearest == {"val": whole}
     assert Variation(assumption, (whole, part)).nearest == {}  # nothing to compare
+
+
+def test_distances_over_other_cells_are_not_held_against_each_other(make_table, make_run):
+    """As many cells, and others: of a (60, published 50) and b (61 of 60) the mean is 5.5, of b alone (63) it is 3."""
+    named = make_table(assumed=[{"size": 32, "or": [64]}])
+    own = Assigned({"a": [make_run("a", [0.1, 0.6])], "b": [make_run("b", [0.1, 0.61])], "c": []})
+    for last, nearest in ("c", {}), ("a", {"val": "size=64"}):
+        other = {"a": [], "b": [make_run("b", [0.1, 0.63])], "c": []} | {last: [make_run(last, [0.1, 0.51])]}
+        (found,) = evaluate(named, replace(own, alternatives={"size=64": Assigned(other)})).variations
+        shown = {name: one.setting for name, one in found.nearest.items()}
+        assert {name: setting for name, setting in shown.items() if name == "val"} == nearest

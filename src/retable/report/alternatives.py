@@ -4,7 +4,7 @@ The runs of an alternative are those of the table's grid with that one setting c
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 
 from retable.errors import in_words
@@ -28,7 +28,8 @@ class Alternative:
 
     setting: as an override. assumed: whether it is the table's own value. cells: that have a finished run. verdicts: a
     word a claim. moved: by metric, the mean change over the cells from the table's own values; distance: the mean
-    distance over the cells from the published ones. Metrics that can't be compared are not there.
+    distance over the cells from the published ones. Metrics that can't be compared are not there. over: the cells that
+    a metric's distance is of.
     """
 
     setting: str
@@ -37,6 +38,7 @@ class Alternative:
     verdicts: tuple[str, ...]
     moved: Mapping[str, float]
     distance: Mapping[str, float]
+    over: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,13 +50,14 @@ class Variation:
 
     @property
     def nearest(self) -> dict[str, Alternative]:
-        """By metric, the nearest value: of those trained in the most cells, where these are several, as others'
-        distances are means over other cells. Only metrics that have a distance under each of them."""
+        """By metric, the nearest value: of those trained in the most cells, where these are several. Only metrics that
+        have a distance under each of them, over the same cells: others are means of something else."""
         most = max((one.cells for one in self.values), default=0)
         run = [one for one in self.values if one.cells == most]
         if not most or len(run) < 2:
             return {}
         names = [name for name in run[0].distance if all(name in one.distance for one in run)]
+        names = [name for name in names if all(one.over.get(name) == run[0].over.get(name) for one in run)]
         return {name: min(run, key=lambda one: one.distance[name]) for name in names}
 
 
@@ -85,21 +88,22 @@ def alternative(
 ) -> Alternative:
     theirs = {row.cell.name: row for row in base}
     moved: dict[str, list[float]] = {}
-    distance: dict[str, list[float]] = {}
+    distance: dict[str, dict[str, float]] = {}
     for row in rows:
         for name, entry in row.entries.items():
             other = theirs[row.cell.name].entries[name]
             if entry.mean is not None and other.mean is not None:
                 moved.setdefault(name, []).append(entry.mean - other.mean)
                 if entry.difference is not None:
-                    distance.setdefault(name, []).append(abs(entry.difference))
+                    distance.setdefault(name, {})[row.cell.name] = abs(entry.difference)
     return Alternative(
         setting,
         False,
         sum(bool(row.finished) for row in rows),
         tuple(verdict.verdict for verdict in verdicts),
         {name: fmean(values) for name, values in moved.items()},
-        {name: fmean(values) for name, values in distance.items()},
+        {name: fmean(values.values()) for name, values in distance.items()},
+        {name: sorted(values) for name, values in distance.items()},
     )
 
 
