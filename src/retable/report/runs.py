@@ -163,6 +163,9 @@ def read_run(folder: Path) -> RunRecord:
     history, spoilt = read_history(folder / HISTORY) if (folder / HISTORY).exists() else ({}, {})
     if fault := history_fault(history.get("epoch", ()), status == FINISHED):
         raise ValueError(f"{HISTORY} {fault}")
+    epochs = result.get("epochs")
+    if status == FINISHED and epochs is not None and epochs != (last := history["epoch"][-1]):
+        raise ValueError(f"{HISTORY} ends at epoch {last:g}, and {RESULT} says {epochs}")
     seed = result.get("seed", config.get("seed", 0))
     if not isinstance(seed, int):
         raise ValueError(f"the seed {seed!r} is no whole number")
