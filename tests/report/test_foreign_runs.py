@@ -281,6 +281,13 @@ def test_a_sheet_as_a_person_writes_it(text, tmp_path):
     assert means == {"learning_rate 0.01 vit": pytest.approx(60.75), "learning_rate 0.1 cnn": pytest.approx(71.0)}
 
 
+def test_shares_and_percentages_are_not_mixed(tmp_path):
+    """71.2 % and 0.73 have no mean of 35.97: a column has its signs throughout, or they are part of its texts."""
+    (tmp_path / "runs.csv").write_text("opt,seed,acc\na,0,71.2 %\na,1,0.73\nb,0,0.8\nb,1,0.9\n")
+    records = read_foreign("csv", [str(tmp_path / "runs.csv")]).records
+    assert [record.history.get("acc") for record in records] == [None, [0.73], [0.8], [0.9]]
+
+
 def test_a_seed_is_no_figure_of_a_draft(tmp_path):
     rows = [{"opt": name, "seed": s, "quality": 1 + s} for name in "ab" for s in (0, 1)]
     records = read_foreign("csv", [grid_csv(tmp_path, rows)]).records
@@ -465,6 +472,13 @@ def test_rows_of_one_epoch_are_one_and_steps_stand_in_for_epochs():
     assert history_of([{"step": 50, "a": 1.0}, {"step": 100, "a": 2.0}]) == {"epoch": [50.0, 100.0], "a": [1.0, 2.0]}
 
 
+HYDRA_NANS = {
+    "metrics.csv": "epoch,loss,error,fine,other\n1,3.0,3.0,3.0,\n2,nan,inf,0.25,\n3,,,,\n",
+    "metrics.jsonl": '{"epoch": 1, "loss": 3, "error": 3, "fine": 3}\n'
+    '{"epoch": 2, "loss": NaN, "error": Infinity, "fine": 0.25}\n',
+}
+
+
 def test_what_a_program_recorded_as_nan_or_infinite_at_the_end_is_no_number(tmp_path):
     """The loss of the last epoch is nan, and an error that was 3 is infinite: neither is the epoch's before it."""
     metrics = {name: Metric(name, column=name) for name in ("loss", "error", "fine")}
@@ -481,12 +495,17 @@ def test_what_a_program_recorded_as_nan_or_infinite_at_the_end_is_no_number(tmp_
                 row = {"key": name, "value": value, "timestamp": step, "run_uuid": run, "step": step, "is_nan": nan}
                 names = ", ".join(row)
                 database.execute(f"insert into metrics ({names}) values (?, ?, ?, ?, ?, ?)", tuple(row.values()))
+    for name, text in HYDRA_NANS.items():
+        (tmp_path / f"multirun/{name}/.hydra").mkdir(parents=True)
+        (tmp_path / f"multirun/{name}/.hydra/config.yaml").write_text("lr: 0.1\n")
+        (tmp_path / f"multirun/{name}" / name).write_text(text)
     items = [("loss", math.nan), ("error", math.inf), ("fine", 0.25), ("none", None), ("epoch", 2)]
     online = [("loss", "NaN"), ("error", "Infinity"), ("fine", 0.25), ("epoch", 2)]
     first = {"epoch": 1.0, "loss": 3.0, "error": 3.0, "fine": 3.0}
     records = [
         *source("mlflow").read(str(tmp_path / "mlruns")),
         source("mlflow").read(str(tmp_path / "mlflow.db"))[0],
+        *source("hydra").read(str(tmp_path / "multirun")),
         *(make_record("a", {}, [first, numbers_of(row, None)], "finished") for row in (items, online)),
     ]
     for record in records:

@@ -90,7 +90,8 @@ def planned(records: list[RunRecord]) -> list[RunRecord]:
 def plain(values: list[str], decimal_comma: bool) -> list[str]:
     """A column's values without what people write beside numbers, if all of them have it: `71.2 %`; `71,2` in sheets
     whose values stand between semicolons."""
-    numbers = [value.strip().removesuffix("%").strip() for value in values]
+    signed = all(value.strip().endswith("%") for value in values if value.strip())
+    numbers = [value.strip().removesuffix("%").strip() if signed else value.strip() for value in values]
     pattern = r"[-+]?\d+([.,]\d+)?" if decimal_comma else r"[-+]?\d+(\.\d+)?"
     if not all(re.fullmatch(pattern, number) for number in numbers if number):
         return values

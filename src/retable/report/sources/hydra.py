@@ -7,6 +7,7 @@ one mapping of metrics, or a list of them.
 
 import csv
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -83,5 +84,11 @@ def read_metrics(path: Path) -> Iterable[Row]:
     if not all(isinstance(line, Mapping) for line in lines):
         raise DataError(f"{path}: holds no mapping of figures; accepted: a row an epoch, or one mapping")
     for line in lines:
-        numbers = {str(key): number_of(value) for key, value in flatten(dict(line)).items() if value is not None}
-        yield {key: value for key, value in numbers.items() if value == value}
+        found = {str(key): value for key, value in flatten(dict(line)).items() if value is not None}
+        yield {key: number_of(value) for key, value in found.items() if is_figure(value)}
+
+
+def is_figure(value: Any) -> bool:
+    """Whether a cell holds a number, or says that it came out as none: `nan`."""
+    said = isinstance(value, float) or (isinstance(value, str) and value.strip().lower().lstrip("+-") == "nan")
+    return said or not math.isnan(number_of(value))
