@@ -7,6 +7,7 @@ import pytest
 
 from retable.report.evaluated import evaluate
 from retable.report.latex import escape, latex_table
+from retable.report.markdown import markdown_table
 from retable.report.runs import Assigned
 
 METRICS = {
@@ -99,3 +100,11 @@ def test_latex_takes_it(pivoted, make_run, tmp_path):
     text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + body + "\\end{document}\n"
     (tmp_path / "t.tex").write_text(text, encoding="utf-8")
     subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_a_published_range_of_negative_values_keeps_both_signs(make_table, make_run, data):
+    """-3--1 is set as -3 to 1."""
+    data["cells"]["a"]["published"]["val"] = {"range": [-3, -1]}
+    found = evaluate(make_table(), Assigned({"a": [make_run("a", [0.1, -0.02])], "b": [], "c": []}))
+    assert "($-$3 to $-$1)" in latex_table(found)
+    assert " / -3 to -1 / " in markdown_table(found)

@@ -105,7 +105,7 @@ def latex_value(entry: Entry, metric: Metric) -> str:
         text += f" [{escape(entry.words)}]" if entry.words else ""
     if entry.published is None:
         return text
-    return f"{text} ({minus(escape(published_text(entry.published)))})"
+    return f"{text} ({' to '.join(minus(escape(end)) for end in published_text(entry.published).split(' to '))})"
 
 
 def minus(text: str) -> str:

@@ -133,7 +133,8 @@ def heading(metric: Metric) -> str:
 
 
 def published_text(published: Published) -> str:
-    """As many digits as were published, so that 46 is not 46.00."""
+    """As many digits as were published, so that 46 is not 46.00; `98-99`, `-3 to -1`."""
     if published.value is not None:
         return f"{published.value:.10g}"
-    return f"{published.low:.10g}-{published.high:.10g}"
+    low, high = (f"{end:.10g}" for end in (published.low, published.high))
+    return f"{low} to {high}" if low.startswith("-") else f"{low}-{high}"
