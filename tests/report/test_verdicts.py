@@ -84,6 +84,16 @@ def test_fewer_epochs_decide_comparisons_at_this_scale_and_no_thresholds(make_ta
     assert (absolute.verdict, absolute.numbers) == ("not comparable", "b 60.00 > 55")
 
 
+def test_the_best_of_those_above_a_threshold_is_not_comparable_at_reduced_scale(make_table, make_run, assigned):
+    """After 2 of 100 epochs b, the best, is not above 65 yet."""
+    best = {"text": "x", "kind": "best", "metric": "val", "cell": "b", "of": ["a", "b"]}
+    runs = assigned(make_run("a", [0.1, 0.5]), make_run("b", [0.1, 0.6]))
+    above = {**best, "among": {"metric": "val", "above": 65}}
+    plain, among = evaluate_claims(make_table(best, above, published_epochs=100), runs)
+    assert (plain.verdict, among.verdict) == ("holds", "not comparable")
+    assert evaluate_claims(make_table(above), runs)[0].verdict == "does not hold"
+
+
 @pytest.mark.parametrize(
     ("config", "note"),
     [

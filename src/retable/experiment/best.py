@@ -70,6 +70,10 @@ class Best(Ranked):
         limit = Fields.of(f"{given.where}: among", given.data["among"], ("metric", "above"))
         return replace(statement, among=(limit.choice("metric", given.metrics), limit.number("above")))
 
+    @property
+    def names_threshold(self) -> bool:
+        return self.among is not None
+
     def below(self, evidence: Evidence) -> list[Value]:
         """The operands that `among` leaves out, with the values for which it does."""
         if self.among is None:

@@ -40,7 +40,7 @@ class Claim:
     @property
     def absolute(self) -> bool:
         constants = (o.constant for statement in self.statements for o in statement.operands)
-        return any(s.absolute for s in self.statements) or any(constant is not None for constant in constants)
+        return any(s.names_threshold for s in self.statements) or any(constant is not None for constant in constants)
 
     @property
     def all_runs(self) -> bool:

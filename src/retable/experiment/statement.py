@@ -141,6 +141,11 @@ class Statement:
         return self
 
     @property
+    def names_threshold(self) -> bool:
+        """Whether this statement, and not only its kind, holds a value against a threshold."""
+        return self.absolute
+
+    @property
     def difference(self) -> tuple[Operand, Operand] | None:
         """The higher and the lower operand, where it says that one value exceeds another."""
         return None
