@@ -131,6 +131,15 @@ def test_the_mean_of_two_cells_has_a_quarter_of_their_summed_variance(make_table
     assert found.resolution.needed == seeds_needed(25, spread)
 
 
+def test_a_share_of_a_value_is_by_the_spread_seen(make_table, runs):
+    """0.4 b - (b - a) is 0.6 of b less a, and not the one less the other."""
+    claim = {"text": "x", "kind": "within", "metric": "val", "left": "a", "right": "b", "by": 0.4, "relative": True}
+    (found,) = evaluate_claims(make_table(claim), runs(3))
+    # a 75, 75, 50 and b 100, 75, 100: a - 0.6 b is 15, 30 and -10, and 1.4 b - a 65, 30, 90.
+    assert (found.verdict, found.resolution.predicted) == ("holds", False)
+    assert found.resolution.needed == seeds_needed(35 / 3, stdev([15, 30, -10]))
+
+
 @pytest.mark.parametrize("metric", ["gap", "loss", "epochs"])
 def test_what_is_no_mean_over_images_is_by_the_spread_seen(make_table, runs, metric):
     (found,) = evaluate_claims(make_table({**BEATS, "metric": metric}), runs(3))

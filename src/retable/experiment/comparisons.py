@@ -100,7 +100,7 @@ class Within(Statement):
             return self.by * abs(last.value(world)) - (left.value(world) - right.value(world))
 
         return [
-            replace(evidence.exceeds(right, left, ties=ties), margin=partial(margin, left, right))
+            replace(evidence.exceeds(right, left, ties=ties), margin=partial(margin, left, right), operands=())
             for left, right in permutations(self.operands, 2)
         ]
 
