@@ -154,9 +154,10 @@ def test_runs_that_stand_twice_with_other_figures_are_named(run_sweep, composer,
 def test_cells_on_sets_of_their_own_are_of_different_data(run_sweep, composer, tmp_path):
     run_sweep("experiment=gland/models", only=lambda config: not config["data"]["flips"], data="one1" * 16)
     run_sweep("experiment=gland/models", only=lambda config: config["data"]["flips"], data="two2" * 16)
-    ((_, assigned),) = tables_of(read_runs([tmp_path]), ["gland/models"], composer=composer)
+    ((table, assigned),) = tables_of(read_runs([tmp_path]), ["gland/models"], composer=composer)
     assert not [note for note in assigned.notes if note.startswith("Trained on other data")]
     assert [len(found) for found in assigned.cells.values()] == [1, 1, 1]
+    assert "The runs come from different files of data: one1one1, two2two2." in evaluate(table, assigned).remarks
 
 
 def test_the_end_of_a_sweep_shows_its_own_scale_by_the_same_rule(run_sweep, composer, tmp_path, capsys):

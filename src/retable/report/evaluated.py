@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from retable.config.keys import is_foreign
 from retable.config.precisions import is_full
 from retable.errors import in_words
 from retable.experiment.metrics import Metric
@@ -210,8 +211,10 @@ def remarks(table: Table, rows: Sequence[Row], runs: Assigned) -> list[Remark]:
             text += f" {sentence[0].upper()}{sentence[1:]}"
         listed.append(Remark(text, "scale"))
     precisions = {record.precision for record in used if record.precision}
+    files = {record.fingerprint for record in used if not is_foreign(record.config)}
     for kind, words, values in (
         ("device", "The runs come from different devices", {device(record) for record in used}),
+        ("data", "The runs come from different files of data", files),
         ("precision", "Runs of different precision", precisions),
         ("commit", "The runs come from different versions of the code", {commit(record) for record in used}),
     ):
