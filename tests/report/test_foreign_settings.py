@@ -291,3 +291,12 @@ def test_a_setting_whose_name_begins_as_a_figures_is_one(key, tmp_path):
 )
 def test_a_figure_is_one_by_its_name(column):
     assert is_measure(column, ())
+
+
+def test_cells_and_figures_of_one_name_are_all_there(tmp_path):
+    """`flip crop`, `x` and `flip`, `crop x` read alike, as `val_acc` and `val.acc` do; none is left out for another."""
+    head = "aug,post,seed,val_acc,val.acc\n"
+    place = csv(tmp_path, f"{head}flip crop,x,0,0.5,0.1\nflip,crop x,0,0.7,0.2\nflip,x,0,0.9,0.3\n")
+    rows = swept_of(read_foreign("csv", [place]), "csv", ["val_acc", "val.acc"]).found.rows
+    shown = {row.cell.name: [entry.mean for entry in row.entries.values()] for row in rows}
+    assert shown == {"flip crop x": [0.7, 0.2], "flip crop x'": [0.5, 0.1], "flip x": [0.9, 0.3]}

@@ -58,7 +58,9 @@ def draft(
     flat = settings if settings is not None else [flatten(dict(record.config)) for record in records]
     settings = [{key: one.get(key) for key in keys} for one in flat]
     for setting in sorted(settings, key=lambda setting: [order_of(setting[key]) for key in keys]):
-        cells.setdefault(" ".join(_label(key, value) for key, value in setting.items()), {"match": setting})
+        label = " ".join(_label(key, value) for key, value in setting.items())
+        while cells.setdefault(label, {"match": setting})["match"] != setting:  # other settings that read alike
+            label += "'"
     epochs = [record.result["config_epochs"] for record in records if record.result.get("config_epochs")]
     table: dict[str, Any] = {"source": "runs", "title": title, "published_epochs": max(epochs, default=1)}
     table |= {"grid": [{key: found[key] for key in keys}], "rows": row_keys}
@@ -139,7 +141,10 @@ def metrics_of(records: Sequence[RunRecord], asked: Sequence[str]) -> dict[str, 
             "digits": digits([r.history[column][-1] for r in records if r.history.get(column)]),
         }
         less = _is_less(column) if own.get(column) is None else not own[column]
-        metrics[column.replace("/", "_").replace(".", "_")] = spec | ({"better": "lower"} if less else {})
+        name = column.replace("/", "_").replace(".", "_")
+        while name in metrics:
+            name += "'"
+        metrics[name] = spec | ({"better": "lower"} if less else {})
     return metrics
 
 
