@@ -92,6 +92,19 @@ FAULTS = [
         "is for best, best_in and worst",
     ),
     (claim(kind="falls", left=None, right=None, of=["a"]), "claims[0]: window is missing"),
+    # What would hold of any values.
+    (
+        claim(kind="best", left=None, right=None, cell="a", of=[{"cell": "a", "at": 1}, {"cell": "a", "at": 2}, "b"]),
+        "claims[0]: of: two are called a; accepted is a label for each",
+    ),
+    (
+        claim(kind="within", left=None, right=None, of=["a"], by=1),
+        "claims[0]: of=['a'] is not accepted; accepted is two",
+    ),
+    (
+        claim(kind="ordered", left=None, right=None, of=["a"], direction="ascending"),
+        "claims[0]: of=['a'] is not accepted; accepted is two",
+    ),
 ]
 
 

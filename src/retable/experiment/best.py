@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Self, TypeVar
 
+from retable.errors import ConfigError
 from retable.experiment.fields import Fields
 from retable.experiment.operands import ALL_RUNS, Given, Operand, number
 from retable.experiment.statement import Comparison, Evidence, Statement, Value, above, outdoes, sign
@@ -27,7 +28,11 @@ class Ranked(Statement):
     def read(cls, given: Given) -> Self:
         operands = given.several(all_runs=True)
         key = next((key for key in cls.name_keys if given.has(key)), cls.name_keys[0])
-        named = given.names(key, [operand.label for operand in operands])
+        labels = [operand.label for operand in operands]
+        # By its name alone a claim on one of them would be on both, and hold of any values.
+        if twice := [label for label in labels if labels.count(label) > 1]:
+            raise ConfigError(f"{given.where}: of: two are called {twice[0]}; accepted is a label for each")
+        named = given.names(key, labels)
         return cls(operands, named, all_runs=given.data.get("of") == ALL_RUNS)
 
     @property

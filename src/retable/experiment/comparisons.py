@@ -72,6 +72,11 @@ class Within(Statement):
     relative: bool = False
     strict: bool = False
 
+    @classmethod
+    def read(cls, given: Given) -> Self:
+        given.compared(cls.operand_keys)
+        return super().read(given)
+
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
         found = evidence.values(self.operands)
         values = [value.value for value in found]
@@ -168,7 +173,7 @@ class Ordered(Statement):
 
     @classmethod
     def read(cls, given: Given) -> Self:
-        return cls(given.operands(cls.operand_keys), given.choice("direction", ("ascending", "descending")))
+        return cls(given.compared(cls.operand_keys), given.choice("direction", ("ascending", "descending")))
 
     def holds(self, evidence: Evidence) -> tuple[bool, str]:
         found = evidence.values(self.operands)

@@ -118,6 +118,13 @@ class Given(Fields):
                 raise self.fault(key, "an operand: a cell's name, a number or a mapping")
         return tuple(self.operand(self.data[key]) for key in pair)
 
+    def compared(self, keys: Sequence[str]) -> tuple[Operand, ...]:
+        """As `operands`, at least two of them: one alone is in any order, and in no distance of itself."""
+        found = self.operands(keys)
+        if len(found) < 2:
+            raise self.fault("of", "two operands or more")
+        return found
+
     def several(self, all_runs: bool = False) -> tuple[Operand, ...]:
         """The operands of `of`, all cells by default. Args: all_runs: whether `all runs` may stand there."""
         given = self.data.get("of")
