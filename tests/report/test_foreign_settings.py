@@ -8,7 +8,7 @@ import yaml
 
 from retable.cli import main
 from retable.errors import ConfigError, DataError
-from retable.report.draft import draft
+from retable.report.draft import digits, draft
 from retable.report.evaluated import evaluate
 from retable.report.foreign import read_foreign, read_table, swept_of, table_of
 from retable.report.settings import factors, is_measure
@@ -300,3 +300,21 @@ def test_cells_and_figures_of_one_name_are_all_there(tmp_path):
     rows = swept_of(read_foreign("csv", [place]), "csv", ["val_acc", "val.acc"]).found.rows
     shown = {row.cell.name: [entry.mean for entry in row.entries.values()] for row in rows}
     assert shown == {"flip crop x": [0.7, 0.2], "flip crop x'": [0.5, 0.1], "flip x": [0.9, 0.3]}
+
+
+@pytest.mark.parametrize(
+    ("values", "decimals"),
+    [
+        ([0.5, 0.71], 4),
+        ([0.012], 4),
+        ([0.0031, 0.001], 6),
+        ([3.1e-10, 1e-10], 13),
+        ([71.2], 2),
+        ([7e4], 0),
+        ([0.0], 4),
+        ([], 4),
+    ],
+)
+def test_a_drafts_decimals_show_the_values_however_small(values, decimals):
+    """Errors of 3.1e-10 and 1e-10 stood there as 0.0000 ± 0.0000, both of them."""
+    assert digits(values) == decimals

@@ -1,5 +1,6 @@
 """A table's file drafted from what varies among runs: rows, columns, metrics and cells, ready for published values."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -162,6 +163,8 @@ def _judged_by(records: Sequence[RunRecord]) -> dict[str, bool | None]:
 def digits(values: Sequence[float]) -> int:
     """Decimals that show four digits of values of this size."""
     largest = max((abs(value) for value in values if value == value), default=0.0)
+    if 0 < largest < 0.01:
+        return 3 - math.floor(math.log10(largest))
     return 4 if largest < 10 else 2 if largest < 1000 else 0
 
 
