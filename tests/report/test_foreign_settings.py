@@ -318,3 +318,10 @@ def test_cells_and_figures_of_one_name_are_all_there(tmp_path):
 def test_a_drafts_decimals_show_the_values_however_small(values, decimals):
     """Errors of 3.1e-10 and 1e-10 stood there as 0.0000 ± 0.0000, both of them."""
     assert digits(values) == decimals
+
+
+@pytest.mark.parametrize("head", ["opt,acc,acc", "opt,acc,acc "])
+def test_two_columns_of_one_name_are_refused(head, tmp_path):
+    """The last of them stood for both."""
+    with pytest.raises(DataError, match=r"runs.csv: two columns are called acc; accepted: a name for each$"):
+        read_foreign("csv", [csv(tmp_path, f"{head}\na,0.1,0.5\nb,0.9,0.4\n")])

@@ -81,6 +81,7 @@ ODD_RUNS = [
     (files.HISTORY, "epoch,val/accuracy\n1,0.5\n1,0.9\n", "history.csv has epochs that do not go up"),
     (files.HISTORY, "epoch,val/accuracy\n1,0.5\nnan,0.9\n", "history.csv has epochs that do not go up"),
     (files.HISTORY, "epoch,val/accuracy\n1,0.5\ninf,0.9\n", "history.csv has epochs that do not go up"),
+    (files.HISTORY, "epoch,val/accuracy,val/accuracy\n1,0.5,0.9\n", "history.csv has two columns val/accuracy"),
     (files.RESULT, {"epochs": 3}, "history.csv ends at epoch 1, and result.json says 3"),  # cut off while it was copied
 ]
 

@@ -210,6 +210,8 @@ def read_history(path: Path) -> tuple[dict[str, list[float]], dict[str, int]]:
     if not rows:
         return {}, {}
     columns: dict[str, list[float]] = {name: [] for name in rows[0]}
+    if twice := [name for name in columns if rows[0].count(name) > 1]:
+        raise ValueError(f"{path.name} has two columns {twice[0]}")
     if "epoch" not in columns:
         raise ValueError(f"{path.name} has no column epoch")
     spoilt: dict[str, int] = {}

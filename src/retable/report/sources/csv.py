@@ -39,6 +39,9 @@ class CSV(Source):
             raise DataError(f"{place}: {reason}; accepted: {self.place}") from None
         if not rows:
             raise DataError(f"{place}: no row; accepted: {self.place}")
+        head = [name.strip() for name in next(csv.reader(io.StringIO(text), delimiter=between)) if name.strip()]
+        if twice := [name for name in head if head.count(name) > 1]:
+            raise DataError(f"{place}: two columns are called {twice[0]}; accepted: a name for each")
         self.status_recorded &= any(key and key.strip().lower() in _STATUS for key in rows[0])
         for number, row in enumerate(rows, 1):
             if None in row or None in row.values():
