@@ -81,6 +81,13 @@ def test_both_ways_resolved(make_table, runs_of):
     assert won.resolution.holm == pytest.approx(2 * won.resolution.p)
 
 
+def test_small_values_are_not_equals(make_table, runs_of):
+    """Errors of a solver, 3e-10 against 1e-10 in eight seeds: three times as large is larger."""
+    runs = runs_of(a=[1.0e-10 + n * 1e-12 for n in range(8)], b=[3.0e-10 + n * n * 1e-12 for n in range(8)])
+    (found,) = evaluate_claims(make_table(BEATS), runs)
+    assert found.line.startswith("holds, resolved")
+
+
 def test_the_number_of_comparisons_corrects_what_does_not_hold_alone(make_table, runs_of):
     """b is below a: one-sided p is 0.0215, below 0.025 by itself, above it as the worse of two."""
     from scipy.stats import ttest_1samp

@@ -13,9 +13,9 @@ from statistics import fmean
 from typing import ClassVar, Self
 
 from retable.experiment.fields import listed
-from retable.experiment.metrics import Curve, NotThere
+from retable.experiment.metrics import EPSILON, Curve, NotThere
 from retable.experiment.operands import Given, Operand, World, number
-from retable.experiment.statement import EPSILON, Comparison, Evidence, Statement, above, sign
+from retable.experiment.statement import Comparison, Evidence, Statement, above, sign
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,9 @@ from retable.experiment.fields import Fields, is_list, is_number, listed
 
 SOURCES = ("column", "result", "difference", "mean")
 Curve = dict[int, float]  # epoch -> value
+# To so many decimals values are told apart: 0.8 - 0.75 is 0.05, and errors of 3e-10 and 1e-10 are not the same.
+DECIMALS = 12
+EPSILON = 10.0**-DECIMALS
 
 
 class NotThere(Exception):
@@ -184,7 +187,7 @@ class Metric:
                 raise NotThere(f"{self.name} has no value an epoch")
             return result_value(run, self.result) * self.scale
         if self.reach is not None:
-            reached = [epoch for epoch, value in self._recorded(run).items() if value >= self.reach - 1e-9]
+            reached = [epoch for epoch, value in self._recorded(run).items() if value >= self.reach - EPSILON]
             return float(min(reached, default=math.inf))
         if self.parts and when.final:
             found = self._ends(run, metrics)

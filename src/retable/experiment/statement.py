@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar, Self
 
-from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.metrics import EPSILON, Metric, NotThere
 from retable.experiment.operands import Given, Operand, World
 
-EPSILON = 1e-9  # values are decimals: 0.8 - 0.75 is 0.05
 KINDS: dict[str, type["Statement"]] = {}
 
 

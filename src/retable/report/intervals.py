@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.metrics import DECIMALS, Metric, NotThere
 
 METHOD = (
     "Paired over the seeds that both have: mean of the differences [95 % confidence interval] (number of seeds). The"
@@ -99,7 +99,7 @@ def interval(label: str, metric: str, by_seed: Mapping[int, float], words: str =
         return Interval(label, metric, words=words or NO_SEED)
     found = [by_seed[seed] for seed in seeds]
     ends = t_interval(found)
-    same = len(seeds) > 1 and len({round(difference, 9) for difference in found}) == 1
+    same = len(seeds) > 1 and len({round(difference, DECIMALS) for difference in found}) == 1
     remark = ", ".join(
         text for text in (words, "" if ends else ONE_SEED, SAME.format(len(seeds)) if same else "") if text
     )

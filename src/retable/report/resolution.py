@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from retable.experiment.metrics import DECIMALS
 from retable.experiment.operands import World
 from retable.experiment.statement import Comparison
 from retable.report.intervals import MOST_SEEDS, Interval, finite, interval, lower_p, p_text, seeds_needed
@@ -137,7 +138,9 @@ def below_p(values: Sequence[float]) -> float:
 
 def margins(comparison: Comparison, worlds: Mapping[int, World]) -> dict[int, float]:
     """Seed -> margin, where the seed has a finite one."""
-    return {seed: round(value, 9) for seed, value in finite(comparison.margin, worlds).items()}  # so that a tie is one
+    return {
+        seed: round(value, DECIMALS) for seed, value in finite(comparison.margin, worlds).items()
+    }  # so that a tie is one
 
 
 def believed(predicted: float | None, values: Sequence[float]) -> float | None:

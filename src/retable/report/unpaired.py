@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean, stdev
 
-from retable.experiment.metrics import Curve, NotThere
+from retable.experiment.metrics import DECIMALS, Curve, NotThere
 from retable.experiment.operands import Operand, World
 from retable.experiment.statement import Comparison
 from retable.report.intervals import Interval, runs_needed
@@ -88,9 +88,9 @@ class Estimate:
 
 def estimate(parts: Sequence[Sequence[float]], mean: float) -> Estimate:
     """Args: parts: of each cell what its runs add, but for a constant. mean: the difference itself."""
-    rounded = [[round(value, 9) for value in values] for values in parts]  # so that a tie is one
+    rounded = [[round(value, DECIMALS) for value in values] for values in parts]  # so that a tie is one
     spreads = tuple(stdev(values) if len(values) > 1 else 0.0 for values in rounded)
-    return Estimate(round(mean, 9), spreads, tuple(map(len, parts)))
+    return Estimate(round(mean, DECIMALS), spreads, tuple(map(len, parts)))
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ def resolve_unpaired(holds: bool, comparisons: Sequence[Comparison], world: Runs
     if not comparisons:
         return None
     counts = tuple(len(runs) for runs in world.runs.values())
-    exact = [one.fails(round(_margin(one, world), 9)) for one in comparisons if one.exact]
+    exact = [one.fails(round(_margin(one, world), DECIMALS)) for one in comparisons if one.exact]
     certain = exact if holds else [below for below in exact if below]
     if certain and (not holds or len(exact) == len(comparisons)):
         return Resolution(True, min(counts), runs=counts)

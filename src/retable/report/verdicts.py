@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from retable.experiment.claims import Claim
-from retable.experiment.metrics import Metric, NotThere
+from retable.experiment.metrics import DECIMALS, Metric, NotThere
 from retable.experiment.operands import World
 from retable.experiment.statement import Evidence, Statement
 from retable.experiment.table import Table
@@ -156,7 +156,7 @@ def fails_throughout(table: Table, claim: Claim, worlds: Sequence[World]) -> boo
         with contextlib.suppress(NotThere):
             for one in statement.comparisons(Evidence(worlds[0], table.metrics)) or ():
                 with contextlib.suppress(NotThere):
-                    if all(one.fails(round(one.margin(world), 9)) for world in worlds):
+                    if all(one.fails(round(one.margin(world), DECIMALS)) for world in worlds):
                         return True
     return False
 
