@@ -123,16 +123,37 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         has = f"{type(module).__name__} has its own (configure_optimizers)"
         raise ConfigError(f"scheduler={scheduler.get('name')}: {has}; accepted: none")
     _direction(config)
-    tried = (config["module"]["_target_"], (config["data"] or {}).get("_target_"), *sorted(config["task"].items()))
-    if tried not in _TRIED:
-        metrics, directions, logged = _try(config, module, make_data(config))
-        check_metric(config, metrics, directions)
-        _TRIED[tried] = logged
-    _check_monitored(config, _TRIED[tried])
+    logged, _ = _tried(config, module)
+    _check_monitored(config, logged)
     return {"parameters": facts.count_parameters(module)}
 
 
-_TRIED: dict[Any, list[str]] = {}  # with all names that were logged
+_TRIED: dict[Any, tuple[list[str], set[str]]] = {}  # all names that were logged, and those of validation alone
+
+
+def _tried(config: dict[str, Any], module: pl.LightningModule) -> tuple[list[str], set[str]]:
+    key = (config["module"]["_target_"], (config["data"] or {}).get("_target_"), *sorted(config["task"].items()))
+    if key not in _TRIED:
+        metrics, directions, logged, validated = _try(config, module, make_data(config))
+        check_metric(config, metrics, directions)
+        _TRIED[key] = logged, validated
+    return _TRIED[key]
+
+
+def check_validated(config: dict[str, Any], ended_before: str) -> None:
+    """Refuse a training that ends before its first validation, where that is what logs `task.metric`.
+
+    Args:
+        ended_before: see `retable.run.first_validation`.
+    """
+    metric = config["task"]["metric"]
+    if metric in _tried(config, make_module(config))[1]:
+        raise ConfigError(
+            f"{ended_before}, which is what logs task.metric={metric}; accepted: a longer training, or a smaller"
+            " trainer.val_check_interval or trainer.check_val_every_n_epoch"
+        )
+
+
 _LARGE = ("state_dict", "optimizer_states")  # of tensors
 
 
@@ -163,9 +184,9 @@ def _empty_folder() -> tempfile.TemporaryDirectory[str]:
 
 def _try(
     config: dict[str, Any], module: pl.LightningModule, data: pl.LightningDataModule
-) -> tuple[list[str], dict[str, bool], list[str]]:
-    """What is logged in a step of training and one of validation, the directions that are declared, and all names that
-    Lightning has for it."""
+) -> tuple[list[str], dict[str, bool], list[str], set[str]]:
+    """What is logged in a step of training and one of validation, the directions that are declared, all names that
+    Lightning has for it, and those of validation alone."""
     quieten_lightning()
     kind, _ = devices.resolve(config["trainer"]["device"])
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
@@ -175,7 +196,10 @@ def _try(
     trainer.loggers = silent_loggers(config, empty_root())  # Lightning's own for a fast_dev_run have no folder
     trainer.fit(module, datamodule=data)
     _check_kept(config, trainer, module, data)
-    return list(scalars(trainer)), declared_directions(trainer), list(trainer.callback_metrics)
+    of_training = {item.meta.name for item in trainer.fit_loop.epoch_loop._results.values()}
+    trained = {f"{name}{part}" for name in of_training for part in ("", "_step", "_epoch")}
+    named = list(trainer.callback_metrics)
+    return list(scalars(trainer)), declared_directions(trainer), named, set(named) - trained
 
 
 def _check_kept(

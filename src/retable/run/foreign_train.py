@@ -27,7 +27,16 @@ from retable.data.loader import mixed_seed
 from retable.errors import RetableError
 from retable.models import plain_numpy
 from retable.run import beside, checkpoints, ddp, files, foreign_ranks
-from retable.run.foreign import check_metric, declared_directions, drop_objects, make_data, make_module, scalars
+from retable.run.first_validation import ended_before
+from retable.run.foreign import (
+    check_metric,
+    check_validated,
+    declared_directions,
+    drop_objects,
+    make_data,
+    make_module,
+    scalars,
+)
 from retable.run.foreign_data import fingerprint, same_items
 from retable.run.nodes import RankEnvironment
 from retable.run.record import Record
@@ -55,6 +64,7 @@ class Logged(Record):
         seed: the run's.
         on_chunk, should_interrupt: as for `execute`.
         on_data: called with the fingerprint of the data, and what it covers, before the first step.
+        on_ended_before: called where training ends before its first validation (retable.run.first_validation).
         higher_is_better: None for what the metric itself declares.
         **record: as for `Record`.
     """
@@ -66,11 +76,13 @@ class Logged(Record):
         on_chunk: Callable[[int, float], None],
         should_interrupt: Callable[[], bool],
         on_data: Callable[[str, str], None],
+        on_ended_before: Callable[[str], None],
         higher_is_better: bool | None,
         **record: Any,
     ) -> None:
         super().__init__(higher_is_better=higher_is_better, **record)
         self.seed, self.on_chunk, self.should_interrupt, self.on_data = seed, on_chunk, should_interrupt, on_data
+        self.on_ended_before = on_ended_before
         self._losses: list[torch.Tensor] = []
         self._of_validation: set[str] = set()
         self._before: set[str] = set()
@@ -90,6 +102,8 @@ class Logged(Record):
             raise RetableError(f"rank {trainer.global_rank}: not the data of rank 0; accepted: the same on all nodes")
         if self.writes:
             self.on_data(*found)
+        if self.writes and not self.rows and (setting := ended_before(trainer)):
+            self.on_ended_before(setting)
         # Lightning steps these behind the epoch's checkpoint, which would not know of it.
         self._plateaus = [
             (c, c.frequency) for c in trainer.lr_scheduler_configs if c.reduce_on_plateau and c.interval == "epoch"
@@ -266,7 +280,8 @@ def execute(
     kept = config.get("checkpoint") or {"last": True, "best": False}
     events = beside.events(kind) if config["logger"].get("tensorboard", False) else None
     extra = {"config": config, "name": run["name"]}
-    record = _record(config, directory, extra, events, keep_best=kept["best"], on_data=note_data, **hooks)
+    more = {"keep_best": kept["best"], "on_data": note_data, "on_ended_before": functools.partial(check_validated, config)}
+    record = _record(config, directory, extra, events, **more, **hooks)
     found = checkpoints.usable(directory)
     companions: Any = contextlib.nullcontext()
     if meeting is not None:
@@ -334,7 +349,7 @@ def follow(
     pl.seed_everything(config["seed"], workers=True, verbose=False)
     module, data = make_module(config), make_data(config)
     own = foreign_ranks.share(module, data, env.rank, env.world, config["seed"])
-    quiet = dict.fromkeys(("on_data", "on_epoch", "on_chunk"), lambda *_: None)
+    quiet = dict.fromkeys(("on_data", "on_ended_before", "on_epoch", "on_chunk"), lambda *_: None)
     record = _record(config, directory, {}, None, should_interrupt=lambda: False, **quiet)
     record.writes = False
     trainer = make_trainer(record, own)
