@@ -9,6 +9,7 @@ from retable.config.validate import validate
 from retable.errors import ConfigError
 from retable.run import checkpoints, files
 from retable.run.execute import execute
+from tests.run.test_foreign import composed, project  # noqa: F401, a fixture
 from tests.runs import untimed
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -130,3 +131,16 @@ def test_a_history_is_appended_to_where_it_is_that_of_the_rows_before(tmp_path):
     assert path.read_text() == "epoch,loss\n1,0.5\n2,0.25\n"
     files.append_history(path, [rows[0], {"epoch": 2, "loss": 0.125, "accuracy": 0.5}])  # another run of epoch 2
     assert path.read_text() == "epoch,loss,accuracy\n1,0.5,\n2,0.125,0.5\n"
+
+
+def test_a_module_of_ones_own_has_them_by_time_too(project, written):  # noqa: F811
+    """Its first epoch has one in any case: what it keeps there may be what no run can go on from."""
+    config, epochs = composed("trainer.max_epochs=6", "module.lr=0.05", "checkpoint.every=1h"), []
+    stop = {"on_epoch": lambda row: epochs.append(row["epoch"]), "should_interrupt": lambda: len(epochs) >= 3}
+    assert execute(config, project / "run", **stop) == {"status": "interrupted", "epochs": 4}
+    assert written == [1, 4]
+    assert execute(config, project / "run")["status"] == "finished"
+    assert written == [1, 4, 6]
+    execute(composed("trainer.max_epochs=6", "module.lr=0.05"), project / "whole")
+    assert written[3:] == [1, 2, 3, 4, 5, 6]
+    assert_same_run(project / "run", project / "whole")

@@ -46,7 +46,7 @@ CASES = [  # of 8 batches an epoch
 @pytest.mark.parametrize("settings", CASES, ids=str)
 def test_it_is_refused_where_lightning_itself_validates_nothing(project, settings):
     module, settings = Plain(), {"max_epochs": 3} | settings
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
     pl.Trainer(accelerator="cpu", num_sanity_val_steps=0, **quiet, **settings).fit(module, datamodule=LeavesData())
     words = [f"trainer.{key}={'null' if value is None else value}" for key, value in settings.items()]
     config = composed("module._target_=stranger.Nameless", "task.metric=recon", "task.mode=min", *words)

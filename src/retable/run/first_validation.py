@@ -1,4 +1,4 @@
-"""Whether a training of so many steps or epochs gets as far as its first validation, by what Lightning's Trainer knows."""
+"""Whether a training of so many steps or epochs gets as far as its first validation, by what Lightning knows of it."""
 
 import math
 

@@ -80,7 +80,7 @@ class Logged(Record):
         higher_is_better: bool | None,
         **record: Any,
     ) -> None:
-        super().__init__(higher_is_better=higher_is_better, **record)
+        super().__init__(higher_is_better=higher_is_better, asked=should_interrupt, **record)
         self.seed, self.on_chunk, self.should_interrupt, self.on_data = seed, on_chunk, should_interrupt, on_data
         self.on_ended_before = on_ended_before
         self._losses: list[torch.Tensor] = []
@@ -135,7 +135,7 @@ class Logged(Record):
             self._losses.append(loss.detach())
         if (batch_idx + 1) % _LOOK_EVERY == 0 or trainer.is_last_batch:
             self._look(trainer)
-        if self.should_interrupt():
+        if self.should_interrupt() and self.saved:
             raise Interrupted
 
     def _look(self, trainer: pl.Trainer) -> None:
@@ -158,6 +158,9 @@ class Logged(Record):
         self._validated = True
         now = time.perf_counter()
         self._seconds["val"], self._clock = self._seconds["val"] + now - self._clock, now
+
+    def _is_due(self, trainer: pl.Trainer) -> bool:
+        return super()._is_due(trainer) or not self._saved  # the first one shows whether a run can go on from them
 
     def metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, float]:
         """An epoch's row: what was logged in it, learning rate, seconds."""
@@ -280,8 +283,9 @@ def execute(
     kept = config.get("checkpoint") or {"last": True, "best": False}
     events = beside.events(kind) if config["logger"].get("tensorboard", False) else None
     extra = {"config": config, "name": run["name"]}
-    more = {"keep_best": kept["best"], "on_data": note_data, "on_ended_before": functools.partial(check_validated, config)}
-    record = _record(config, directory, extra, events, **more, **hooks)
+    every = checkpoints.interval(kept.get("every", "auto"), kind, alone=meeting is None)
+    notes = {"on_data": note_data, "on_ended_before": functools.partial(check_validated, config)}
+    record = _record(config, directory, extra, events, keep_best=kept["best"], every=every, **notes, **hooks)
     found = checkpoints.usable(directory)
     companions: Any = contextlib.nullcontext()
     if meeting is not None:
