@@ -16,6 +16,8 @@ from retable.errors import ConfigError, RetableError
 from retable.run import files, foreign_data
 from retable.run.execute import execute
 from retable.run.files import read_history
+from retable.sweeps.plan import make_plan
+from retable.sweeps.results import rows
 from tests.checking import check
 from tests.run.test_foreign import HERE, Stopped, composed, project, stop_after  # noqa: F401, fixtures
 from tests.runs import history
@@ -104,6 +106,26 @@ def test_one_that_was_imported_before_is_refused_in_a_line(project, monkeypatch)
     message = r"early\.Net: is no pytorch_lightning\.LightningModule; `lightning` was imported before retable"
     with pytest.raises(ConfigError, match=message):
         check(composed("module._target_=early.Net"))
+
+
+# Options of one's own ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("group", ["net", "module/net"])
+def test_a_group_of_ones_own_that_sets_keys_elsewhere_is_a_setting_by_its_options(project, group):
+    """As Hydra's users write them, with a package line. Its name is no key of the config."""
+    for option, width in {"small": 4, "large": 16}.items():
+        path = project / f"conf/{group}/{option}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# @package module\nwidth: {width}\n")
+    task = project / "conf/task/leaves.yaml"
+    task.write_text(
+        task.read_text().replace("[/lightning, ", f"[/lightning, /{group}: small, ").replace(", width: 8", "")
+    )
+    plan = make_plan(["task=leaves", f"{group}=small,large", "seeds=2"])
+    assert [run.config["module"]["width"] for run in plan.runs] == [4, 4, 16, 16]
+    found = [{key: row[key] for key in (group, "seed")} for row in rows(plan.runs)]
+    assert found == [{group: option, "seed": seed} for option in ("small", "large") for seed in (0, 1)]
 
 
 # The whole way, from the command line ---------------------------------------------------------------------------------

@@ -214,8 +214,9 @@ def _varied(overrides: Sequence[str], config: dict[str, Any]) -> dict[str, Any]:
         key = key_of(text)
         if key in CHOOSING:
             continue
-        node = lookup(config, key)
-        varied[key] = text.partition("=")[2] if isinstance(node, dict) else node
+        option = text.partition("=")[2]  # of a group: what it holds may stand anywhere in the config
+        node = lookup(config, key, option or None)
+        varied[key] = option if isinstance(node, dict) else node
     return varied
 
 
