@@ -228,15 +228,19 @@ def test_an_optimizer_of_ours_for_a_module_without_one(project):
 
 
 def test_a_callbacks_direction_is_that_of_the_tasks_metric(project):
-    asked = (
-        "callbacks=early_stopping",
-        "callbacks.early_stopping.monitor=val_acc",
-        "callbacks.early_stopping.patience=1",
-    )
+    asked = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "module.lr=0.0")
+    plain = composed(*asked, "callbacks.early_stopping.monitor=val_loss")
     with pytest.raises(ConfigError, match=r"^callbacks.early_stopping.mode=auto: accepted: min, max"):
-        check(composed(*asked))
-    result = execute(composed(*asked, "+task.mode=max", "module.lr=0.0", "trainer.max_epochs=4"), project / "run")
-    assert result["epochs"] == 2  # no better than the first
+        check(plain)
+    plain["task"] |= {"metric": "val_loss", "mode": "min"}
+    check(plain)
+    assert execute(plain, project / "run")["epochs"] == 2  # no better than the first
+
+
+def test_a_callbacks_direction_is_that_which_a_torchmetrics_metric_declares(project):
+    asked = ("callbacks=early_stopping", "callbacks.early_stopping.monitor=val_acc")
+    (callback,) = assemble.make_callbacks(composed(*asked), None, project)
+    assert callback.mode == "max"
 
 
 def test_a_scheduler_of_ours_that_counts_steps(project):

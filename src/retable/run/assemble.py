@@ -210,8 +210,6 @@ def make_callbacks(config: dict[str, Any], task: Task | None, directory: Path) -
         ConfigError: for a class that is no callback, a value that it refuses, and a metric that the task has not.
     """
     known = {} if task is None else known_metrics(task)
-    stated = config["task"].get("mode") if task is None else None
-    directions = {config["task"]["metric"]: stated == "max"} if stated else known
     made = []
     for name, node in (config.get("callbacks") or {}).items():
         key, given = f"callbacks.{name}", dict(node)
@@ -221,6 +219,7 @@ def make_callbacks(config: dict[str, Any], task: Task | None, directory: Path) -
             except ValueError as error:
                 raise ConfigError(str(error)) from error
         if given.get("mode") == "auto":
+            directions = foreign.directions(config) if task is None else known
             if node.get("monitor") not in directions:
                 raise ConfigError(f"{key}.mode=auto: accepted: min, max; nobody says which is better")
             given["mode"] = "max" if directions[node["monitor"]] else "min"

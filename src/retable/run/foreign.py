@@ -9,7 +9,7 @@ import io
 import pickle
 import tempfile
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
 import torch
@@ -123,21 +123,33 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         has = f"{type(module).__name__} has its own (configure_optimizers)"
         raise ConfigError(f"scheduler={scheduler.get('name')}: {has}; accepted: none")
     _direction(config)
-    logged, _ = _tried(config, module)
-    _check_monitored(config, logged)
+    _check_monitored(config, _tried(config, module).logged)
     return {"parameters": facts.count_parameters(module)}
 
 
-_TRIED: dict[Any, tuple[list[str], set[str]]] = {}  # all names that were logged, and those of validation alone
+class _Tried(NamedTuple):
+    """What is logged in a first step: all names that Lightning has for it, and those of validation; directions."""
+
+    logged: list[str]
+    of_validation: set[str]
+    higher_is_better: dict[str, bool]
 
 
-def _tried(config: dict[str, Any], module: pl.LightningModule) -> tuple[list[str], set[str]]:
+_TRIED: dict[Any, _Tried] = {}
+
+
+def _tried(config: dict[str, Any], module: pl.LightningModule) -> _Tried:
     key = (config["module"]["_target_"], (config["data"] or {}).get("_target_"), *sorted(config["task"].items()))
     if key not in _TRIED:
-        metrics, directions, logged, validated = _try(config, module, make_data(config))
-        check_metric(config, metrics, directions)
-        _TRIED[key] = logged, validated
+        _TRIED[key] = _try(config, module, make_data(config))
     return _TRIED[key]
+
+
+def directions(config: dict[str, Any]) -> dict[str, bool]:
+    """Whether the highest value is the best, by name: of what declares it, and of task.metric with a task.mode."""
+    stated = config["task"].get("mode")
+    known = _tried(config, make_module(config)).higher_is_better
+    return known | ({config["task"]["metric"]: stated == "max"} if stated else {})
 
 
 def check_validated(config: dict[str, Any], ended_before: str) -> None:
@@ -147,7 +159,7 @@ def check_validated(config: dict[str, Any], ended_before: str) -> None:
         ended_before: see `retable.run.first_validation`.
     """
     metric = config["task"]["metric"]
-    if metric in _tried(config, make_module(config))[1]:
+    if metric in _tried(config, make_module(config)).of_validation:
         raise ConfigError(
             f"{ended_before}, which is what logs task.metric={metric}; accepted: a longer training, or a smaller"
             " trainer.val_check_interval or trainer.check_val_every_n_epoch"
@@ -182,11 +194,12 @@ def _empty_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="retable-")  # goes with the process
 
 
-def _try(
-    config: dict[str, Any], module: pl.LightningModule, data: pl.LightningDataModule
-) -> tuple[list[str], dict[str, bool], list[str], set[str]]:
-    """What is logged in a step of training and one of validation, the directions that are declared, all names that
-    Lightning has for it, and those of validation alone."""
+def _try(config: dict[str, Any], module: pl.LightningModule, data: pl.LightningDataModule) -> _Tried:
+    """Take a step of training and one of validation.
+
+    Raises:
+        ConfigError: where `task.metric` is not logged, or nobody says which of its values is the better.
+    """
     quieten_lightning()
     kind, _ = devices.resolve(config["trainer"]["device"])
     quiet: dict[str, Any] = {"enable_progress_bar": False, "enable_model_summary": False}
@@ -196,10 +209,11 @@ def _try(
     trainer.loggers = silent_loggers(config, empty_root())  # Lightning's own for a fast_dev_run have no folder
     trainer.fit(module, datamodule=data)
     _check_kept(config, trainer, module, data)
+    declared = declared_directions(trainer)
+    check_metric(config, list(scalars(trainer)), declared)
     of_training = {item.meta.name for item in trainer.fit_loop.epoch_loop._results.values()}
     trained = {f"{name}{part}" for name in of_training for part in ("", "_step", "_epoch")}
-    named = list(trainer.callback_metrics)
-    return list(scalars(trainer)), declared_directions(trainer), named, set(named) - trained
+    return _Tried(list(trainer.callback_metrics), set(trainer.callback_metrics) - trained, declared)
 
 
 def _check_kept(
