@@ -26,6 +26,11 @@ OTHERS = {"basic": ["hydra/launcher=basic"], "workers": []}
             "hydra.job.chdir=true",
             "hydra.job.chdir=true: paths are those of where the command is started; accepted: false",
         ),
+        (
+            "hydra.job.name=x",
+            "hydra.job.name=x: runs are named by what they are; accepted: not given, or named by hydra.run.dir or"
+            " hydra.sweep.dir as ${hydra.job.name}",
+        ),
         ("hydra.sweep.subdir=x", "hydra.sweep.subdir: a sweep's runs are named by what they are; accepted: not given"),
         (
             "+hydra.run.foo=1",
@@ -55,6 +60,22 @@ OTHERS = {"basic": ["hydra/launcher=basic"], "workers": []}
 def test_keys_without_a_meaning_are_refused_in_a_line(command, tmp_path, mode, word, message):
     assert command(*mode, "task=mnist", *word.split()) == (2, message)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_environment_that_no_worker_would_have_is_refused(command, tmp_path):
+    assert command("-m", "task=mnist", "+hydra.job.env_set.FOO=1") == (
+        2,
+        "hydra.job.env_set: FOO: workers have the environment of the command; accepted: not given",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_jobs_name_in_a_folders(command, monkeypatch):
+    seen = []
+    monkeypatch.setattr(session, "sweep", lambda arguments, *engine: (seen.append(arguments), None))
+    monkeypatch.setattr(finish, "exit_code", lambda plan, outcome: 0)
+    assert command("-m", "task=mnist", "hydra.sweep.dir=in/${hydra.job.name}", "hydra.job.name=mine")[0] == 0
+    assert seen == [["task=mnist", "sweep.dir='in/mine'"]]
 
 
 def test_what_hydras_keys_set_of_a_sweep(command, monkeypatch):

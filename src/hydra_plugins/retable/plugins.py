@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
+from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from retable.config.keys import flatten, key_of, lookup
@@ -68,6 +68,18 @@ def conventions(settings: Any) -> list[str]:
     given = keys_given(settings)
     if settings.job.chdir:
         raise ConfigError("hydra.job.chdir=true: paths are those of where the command is started; accepted: false")
+    places = [lookup(OmegaConf.to_container(settings, resolve=False), key) for key in ("run.dir", "sweep.dir")]
+    if "hydra.job.name" in given and not any("job.name" in str(place) for place in places):
+        raise ConfigError(
+            f"hydra.job.name={settings.job.name}: runs are named by what they are; accepted: not given, or named by"
+            " hydra.run.dir or hydra.sweep.dir as ${hydra.job.name}"
+        )
+    workers = settings.mode == RunMode.MULTIRUN and settings.launcher._target_.startswith(__name__)
+    if workers and settings.job.env_set:
+        names = ", ".join(settings.job.env_set)
+        raise ConfigError(
+            f"hydra.job.env_set: {names}: workers have the environment of the command; accepted: not given"
+        )
     if "hydra.sweep.subdir" in given:
         raise ConfigError("hydra.sweep.subdir: a sweep's runs are named by what they are; accepted: not given")
     if "hydra.sweep.dir" not in given:
