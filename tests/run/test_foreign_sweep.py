@@ -12,14 +12,18 @@ from types import SimpleNamespace
 import pytest
 import pytorch_lightning as pl
 
+import retable
+from retable import atomic
 from retable.errors import ConfigError, RetableError
 from retable.run import files, foreign_data
 from retable.run.execute import execute
 from retable.run.files import read_history
-from retable.sweeps.plan import make_plan
+from retable.sweeps.finish import finish
+from retable.sweeps.plan import make_plan, write_runs
+from retable.sweeps.pool import Outcome
 from retable.sweeps.results import rows
 from tests.checking import check
-from tests.run.test_foreign import HERE, Stopped, composed, project, stop_after  # noqa: F401, fixtures
+from tests.run.test_foreign import EXPERIMENT, HERE, Stopped, composed, project, stop_after  # noqa: F401, fixtures
 from tests.runs import history
 
 # What is known of the data --------------------------------------------------------------------------------------------
@@ -126,6 +130,26 @@ def test_a_group_of_ones_own_that_sets_keys_elsewhere_is_a_setting_by_its_option
     assert [run.config["module"]["width"] for run in plan.runs] == [4, 4, 16, 16]
     found = [{key: row[key] for key in (group, "seed")} for row in rows(plan.runs)]
     assert found == [{group: option, "seed": seed} for option in ("small", "large") for seed in (0, 1)]
+
+
+def test_a_table_whose_file_names_a_group_that_is_gone_is_named(project, capsys):
+    """As after a group was renamed in one file and not in another: the sweep's own table is made all the same."""
+    old = EXPERIMENT.replace("{module.lr: [0.1, 0.001], ", "{nett: small, module.lr: [0.1, 0.001], ")
+    (project / "conf/experiment/leaves/old.yaml").write_text(old)
+    plan = make_plan(["experiment=leaves/rates"])
+    write_runs(plan.runs)
+    for run in plan.runs:
+        files.write_history(run.directory / files.HISTORY, [{"epoch": 1, "val_acc": 0.5}])
+        atomic.write_json(run.directory / files.RESULT, {"status": "finished", "seed": 0})
+    message = "experiment=leaves/old: nett: no such key; accepted: callbacks, "
+    outcome = Outcome()
+    finish(plan, outcome)
+    assert [reason[: len(message)] for reason in outcome.unwritten] == [message]
+    assert "Traceback" not in capsys.readouterr().err
+    assert (project / "multirun/tables/leaves/rates/report.md").exists()
+    with pytest.raises(ConfigError, match=f"^{message}"):
+        retable.report("multirun", quiet=True)
+    assert set(retable.report("multirun", experiments=["leaves/rates"], quiet=True)) == {"leaves/rates"}
 
 
 # The whole way, from the command line ---------------------------------------------------------------------------------

@@ -251,9 +251,9 @@ class Matcher:
         grid = self.grid(name, setting)
         try:
             return [self.point(overrides) for overrides in unique(grid.points)] if grid else []
-        except ConfigError:
+        except ConfigError as error:
             if not setting:
-                raise
+                raise ConfigError(f"experiment={name}: {error}") from error
             return []
 
     def point(self, overrides: Sequence[str]) -> Point:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from retable.errors import shortened
+from retable.errors import RetableError, shortened
 from retable.run import checkpoints, files, tensorboard
 from retable.run.result import describe
 from retable.sweeps import curves, results, store
@@ -133,7 +133,7 @@ def _noting_what_fails(outcome: Outcome) -> Iterator[None]:
     """Note what fails within the block in the outcome, for the exit code, and go on with what else is written."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RetableError) as error:
         outcome.unwritten.append(str(error))
     except Exception as error:
         traceback.print_exc()
