@@ -115,17 +115,28 @@ def test_one_that_was_imported_before_is_refused_in_a_line(project, monkeypatch)
 # Options of one's own ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("group", ["net", "module/net"])
-def test_a_group_of_ones_own_that_sets_keys_elsewhere_is_a_setting_by_its_options(project, group):
-    """As Hydra's users write them, with a package line. Its name is no key of the config."""
+def with_group(project, group):
+    """A group of the network's width, as Hydra's users write them, with a package line."""
     for option, width in {"small": 4, "large": 16}.items():
         path = project / f"conf/{group}/{option}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"# @package module\nwidth: {width}\n")
     task = project / "conf/task/leaves.yaml"
-    task.write_text(
-        task.read_text().replace("[/lightning, ", f"[/lightning, /{group}: small, ").replace(", width: 8", "")
-    )
+    text = task.read_text().replace("[/lightning, ", f"[/lightning, /{group}: small, ")
+    task.write_text(text.replace(", width: 8", ""))
+
+
+def leave_finished(plan):
+    write_runs(plan.runs)
+    for run in plan.runs:
+        files.write_history(run.directory / files.HISTORY, [{"epoch": 1, "val_acc": 0.5}])
+        atomic.write_json(run.directory / files.RESULT, {"status": "finished", "seed": 0})
+
+
+@pytest.mark.parametrize("group", ["net", "module/net"])
+def test_a_group_of_ones_own_that_sets_keys_elsewhere_is_a_setting_by_its_options(project, group):
+    """Its name is no key of the config."""
+    with_group(project, group)
     plan = make_plan(["task=leaves", f"{group}=small,large", "seeds=2"])
     assert [run.config["module"]["width"] for run in plan.runs] == [4, 4, 16, 16]
     found = [{key: row[key] for key in (group, "seed")} for row in rows(plan.runs)]
@@ -137,10 +148,7 @@ def test_a_table_whose_file_names_a_group_that_is_gone_is_named(project, capsys)
     old = EXPERIMENT.replace("{module.lr: [0.1, 0.001], ", "{nett: small, module.lr: [0.1, 0.001], ")
     (project / "conf/experiment/leaves/old.yaml").write_text(old)
     plan = make_plan(["experiment=leaves/rates"])
-    write_runs(plan.runs)
-    for run in plan.runs:
-        files.write_history(run.directory / files.HISTORY, [{"epoch": 1, "val_acc": 0.5}])
-        atomic.write_json(run.directory / files.RESULT, {"status": "finished", "seed": 0})
+    leave_finished(plan)
     message = "experiment=leaves/old: nett: no such key; accepted: callbacks, "
     outcome = Outcome()
     finish(plan, outcome)
@@ -150,6 +158,23 @@ def test_a_table_whose_file_names_a_group_that_is_gone_is_named(project, capsys)
     with pytest.raises(ConfigError, match=f"^{message}"):
         retable.report("multirun", quiet=True)
     assert set(retable.report("multirun", experiments=["leaves/rates"], quiet=True)) == {"leaves/rates"}
+
+
+def test_runs_of_a_group_that_was_renamed_since_stay_in_their_table(project):
+    """They are the same runs, and a sweep takes them for finished."""
+    with_group(project, "net")
+    table = project / "conf/experiment/leaves/rates.yaml"
+    cells = "".join(f"\n    width {width}: {{match: {{module.width: {width}}}}}" for width in (4, 16))
+    head = EXPERIMENT.partition("  grid:")[0] + "  grid: [{net: [small, large]}]\n"
+    table.write_text(f"{head}  rows: [module.width]\n  metrics: {{val: {{column: val_acc}}}}\n  cells:{cells}\n")
+    asked = ["experiment=leaves/rates", "data.batch_size=16"]
+    leave_finished(make_plan(asked))
+    (project / "conf/net").rename(project / "conf/size")
+    for path in (table, project / "conf/task/leaves.yaml"):
+        path.write_text(path.read_text().replace("net:", "size:"))
+    assert [run.status for run in make_plan(asked).runs] == ["finished", "finished"]
+    found = retable.report("multirun", quiet=True)["leaves/rates"]
+    assert found[["cell", "mean"]].to_numpy().tolist() == [["width 4", 0.5], ["width 16", 0.5]]
 
 
 # The whole way, from the command line ---------------------------------------------------------------------------------

@@ -179,7 +179,14 @@ class Matcher:
             return ()
         grid = self.grid(name)
         varied = {key_of(text) for point in grid.points for text in point} if grid else set()
-        return tuple(text for text in record.overrides if is_setting(text) and key_of(text) not in varied)
+        asked = [text for text in record.overrides if is_setting(text) and key_of(text) not in varied]
+        return tuple(text for text in asked if not self._is_gone(text, record))
+
+    def _is_gone(self, text: str, record: RunRecord) -> bool:
+        """Whether what was set is a group that is not there any more: what its option held stands in the identity."""
+        key = key_of(text)
+        known = text.startswith("~") or "." in key or key in record.config
+        return not known and not self.composer.options(key.partition("@")[0])
 
     def grid(self, name: str, setting: tuple[str, ...] = ()) -> Grid | None:
         """An experiment's grid; None where it is refused: the experiment is gone, or the setting is another table's."""
