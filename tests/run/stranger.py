@@ -214,6 +214,13 @@ class Drawing(LitNet):
         assert Path(self.trainer.log_dir).parent.is_dir()
 
 
+class Stopping(LitNet):
+    """Brings a callback that monitors what nothing logs."""
+
+    def configure_callbacks(self):
+        return [pl.callbacks.EarlyStopping("val_los")]
+
+
 class Sees(pl.Callback):
     """Logs a metric of its own."""
 

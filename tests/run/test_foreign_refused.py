@@ -39,6 +39,10 @@ from tests.run.test_foreign import composed, project  # noqa: F401, fixtures
             "callbacks.early_stopping.monitor=val_ac: is not logged; accepted: train_loss, ",
         ),
         (["scheduler=cosine"], "scheduler=cosine: LitNet has its own (configure_optimizers); accepted: none"),
+        (
+            ["module._target_=stranger.Stopping"],
+            "module._target_=stranger.Stopping: its EarlyStopping monitors val_los, which is not logged; accepted: tra",
+        ),
         (["trainer.cuda_graph=true"], "trainer.cuda_graph=true: accepted with a module of somebody's own: false"),
         (["trainer.compile=true"], "trainer.compile=true: task=leaves is a LightningModule of its own; accepted: "),
         (

@@ -171,13 +171,16 @@ _LARGE = ("state_dict", "optimizer_states")  # of tensors
 
 def _check_monitored(config: dict[str, Any], logged: list[str]) -> None:
     """Refuse a callback that monitors what is not logged, unless a callback of somebody's own may log it."""
-    nodes = config.get("callbacks") or {}
-    if any(node["_target_"].split(".")[0] not in LIBRARIES for node in nodes.values()):
-        return
-    for name, node in nodes.items():
+    for name, node in ({} if _may_log_more(config) else config.get("callbacks") or {}).items():
         if node.get("monitor") not in (None, *logged) and node.get("strict", True):
             accepted = ", ".join(logged) or "nothing is logged"
             raise ConfigError(f"callbacks.{name}.monitor={node['monitor']}: is not logged; accepted: {accepted}")
+
+
+def _may_log_more(config: dict[str, Any]) -> bool:
+    """Whether there are callbacks of somebody's own, which no trial has."""
+    nodes = (config.get("callbacks") or {}).values()
+    return any(node["_target_"].split(".")[0] not in LIBRARIES for node in nodes)
 
 
 def empty_root() -> str:
@@ -213,6 +216,11 @@ def _try(config: dict[str, Any], module: pl.LightningModule, data: pl.LightningD
     check_metric(config, list(scalars(trainer)), declared)
     of_training = {item.meta.name for item in trainer.fit_loop.epoch_loop._results.values()}
     trained = {f"{name}{part}" for name in of_training for part in ("", "_step", "_epoch")}
+    for callback in trainer.early_stopping_callbacks if not _may_log_more(config) else ():  # the module's own
+        if callback.strict and callback.monitor not in trainer.callback_metrics:
+            where = f"module._target_={config['module']['_target_']}: its EarlyStopping"
+            accepted = ", ".join(trainer.callback_metrics)
+            raise ConfigError(f"{where} monitors {callback.monitor}, which is not logged; accepted: {accepted}")
     return _Tried(list(trainer.callback_metrics), set(trainer.callback_metrics) - trained, declared)
 
 
