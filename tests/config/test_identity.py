@@ -84,6 +84,7 @@ def test_digest_tells_data_apart_and_no_spelling_of_a_number():
     assert digest({"lr": 1}) == digest({"lr": 1.0})
     assert digest({"lr": 1}) != digest({"lr": 2})
     assert digest({"lr": 1}, "one set") != digest({"lr": 1}, "another")
+    assert digest({"trainer.limit_val_batches": 1}) != digest({"trainer.limit_val_batches": 1.0})
 
 
 def test_same_run_by_hand():
@@ -95,6 +96,13 @@ def test_same_run_by_hand():
     assert not same_run({"lr": 0.1}, {"lr": 0.2}, {"lr": 0.1}), "a changed value"
     assert not same_run({"lr": 0.1, "old": 1}, {"lr": 0.1}, {"lr": 0.1}), "a key that is gone"
     assert not same_run({"lr": 0.1}, {"lr": 0.1, "new": 1}, {"lr": 0.1}), "a new key without a default"
+    assert not same_run({"lr": 0.1}, {"lr": 0.1, "new": 1}, {"new": 1}, ["new"]), "a key that was left out"
+    one, whole = {"trainer.limit_val_batches": 1}, {"trainer.limit_val_batches": 1.0}
+    assert same_run(one, one, {})
+    assert same_run(whole, whole, {})
+    assert not same_run(one, whole, whole)
+    assert not same_run(whole, one, whole)
+    assert not same_run({}, one, whole), "a new key with one batch, where all are the default"
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,19 @@ def test_scales_are_kept_apart_and_the_largest_is_shown(run_sweep, composer, tmp
     assert cells(found, "cifar/dropout") == {"none": [0], "all 0.2": [0], "all 0.3": [0]}
 
 
+def test_a_run_of_one_batch_is_none_of_all_of_them_and_one_without_a_key_none_with_its_default(
+    run_sweep, composer, tmp_path
+):
+    run_sweep("experiment=cifar/dropout", "seeds=2", only=few(0.0, 0.3))
+    run_sweep("experiment=cifar/dropout", "trainer.limit_train_batches=1", "seed=2", only=few(0.0, 0.3))
+    run_sweep("task=cifar", "~optimizer.weight_decay", "seed=3")
+    found = tables_of(read_runs([tmp_path]), ["cifar/dropout"], composer=composer)
+    assert cells(found, "cifar/dropout") == {"none": [0, 1], "all 0.3": [0, 1]}
+    assert found[0][1].notes == (
+        "Not in this table, of other data, scale or settings: 2 with trainer.limit_train_batches=1 (runs).",
+    )
+
+
 def test_runs_on_files_that_were_changed_are_no_part_of_one_table(run_sweep, composer, tmp_path):
     """A sweep trains all runs anew then, beside the old ones, which the table went on showing."""
     old = run_sweep("experiment=cifar/dropout", "seeds=2", only=few(0.0, 0.3), data="0ld" * 20)

@@ -81,6 +81,51 @@ def test_paths_and_workers_are_no_part_of_a_run(base, composer):
     assert make_plan([*base, "dropout=0.2", "data.batch_size=16"], composer).runs[0].status == "new"
 
 
+@pytest.mark.parametrize("key", ["limit_train_batches", "limit_val_batches", "limit_test_batches", "overfit_batches"])
+def test_one_batch_and_all_of_them_are_two_runs(base, composer, key):
+    plan = make_plan([*base, f"trainer.{key}=1"], composer)
+    write_runs(plan.runs)
+    mark(plan.runs[0])
+    assert f"trainer.{key}-1__" in plan.runs[0].name
+    assert make_plan([*base, f"trainer.{key}=1"], composer).runs[0].status == "finished"
+    assert make_plan([*base, f"trainer.{key}=1.0"], composer).runs[0].status == "new"
+    both = make_plan([*base, f"trainer.{key}=1.0,1"], composer)
+    assert [type(run.config["trainer"][key]) for run in both.runs] == [float, int]
+    assert len({run.directory for run in both.runs}) == 2
+
+
+@pytest.mark.parametrize("name", ["ema", "swa", "early_stopping"])
+def test_a_run_with_a_callback_is_not_the_finished_one_without(base, composer, name):
+    plan = make_plan(base, composer)
+    write_runs(plan.runs)
+    mark(plan.runs[0])
+    assert make_plan([*base, f"callbacks={name}"], composer).runs[0].status == "new"
+    assert len(make_plan([*base, f"callbacks=none,{name}"], composer).runs) == 2
+    assert make_plan([*base, "callbacks=lr_monitor"], composer).runs[0].status == "finished"  # which only shows
+
+
+def test_a_tasks_own_default_of_a_neutral_key_is_no_finished_run_without(base, tmp_path):
+    folder = tmp_path / "conf"
+    shutil.copytree(config_dir(), folder)
+    path = folder / "task/mnist.yaml"
+    path.write_text(path.read_text().replace("trainer: {", "trainer: {gradient_clip_val: 1.0, "))
+    clipping = Composer(folder)
+    plan = make_plan([*base, "trainer.gradient_clip_val=null"], clipping)
+    write_runs(plan.runs)
+    mark(plan.runs[0])
+    found = make_plan(base, clipping).runs[0]
+    assert (found.config["trainer"]["gradient_clip_val"], found.status) == (1.0, "new")
+
+
+def test_a_key_that_was_left_out_is_not_at_its_default(base, composer):
+    plan = make_plan([*base, "~optimizer.weight_decay"], composer)  # of torch's AdamW, say, it is 0.01
+    write_runs(plan.runs)
+    mark(plan.runs[0])
+    assert make_plan(base, composer).runs[0].status == "new"
+    assert make_plan([*base, "optimizer.weight_decay=0.0"], composer).runs[0].status == "new"
+    assert make_plan([*base, "~optimizer.weight_decay"], composer).runs[0].status == "finished"
+
+
 def test_another_run_of_the_same_name_gets_a_hash(base, composer):
     plan = make_plan(base, composer)
     write_runs(plan.runs)

@@ -2,6 +2,7 @@
 
 Two configs are one run when every key that both have is equal and every key that only the newer has stands at its
 default in conf/. So a new key with its default leaves finished runs valid, and a changed default does not. A key that
+the older was told to do without (`~optimizer.momentum`) is not new: its class has a default of its own. A key that
 leaves a run as it was before the key existed (keys.NEUTRAL) is no part of an identity, whatever a task's default is.
 """
 
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from retable.config.compose import Composition
-from retable.config.keys import NEUTRAL, flatten, is_part_of_a_run, only_shows, public_target
+from retable.config.keys import BATCHES, NEUTRAL, below, compared, flatten, is_part_of_a_run, only_shows, public_target
 from retable.config.weights_file import known_by_content, same_weights
 
 _LONGEST = 100
@@ -35,14 +36,24 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def same_run(stored: dict[str, Any], wanted: dict[str, Any], defaults: dict[str, Any]) -> bool:
-    """Whether a run stored under one identity is the run that another identity asks for."""
-    if any(key not in wanted or not same_weights(wanted[key], settled(key, value)) for key, value in stored.items()):
+def same_run(
+    stored: dict[str, Any], wanted: dict[str, Any], defaults: dict[str, Any], left_out: Sequence[str] = ()
+) -> bool:
+    """Whether a run stored under one identity is the run that another identity asks for.
+
+    Args:
+        left_out: keys that the stored run was told to do without.
+    """
+    if any(key not in wanted or not _is_same(key, wanted[key], value) for key, value in stored.items()):
         return False
     missing = wanted.keys() - stored.keys()
-    if any(key in NEUTRAL or _is_of_another_callback(key, stored) for key in missing):
+    if any(key in NEUTRAL or below(key, left_out) or _is_of_another_callback(key, stored) for key in missing):
         return False
-    return all(key in defaults and settled(key, defaults[key]) == wanted[key] for key in missing)
+    return all(key in defaults and _is_same(key, wanted[key], defaults[key]) for key in missing)
+
+
+def _is_same(key: str, wanted: Any, value: Any) -> bool:
+    return same_weights(compared(key, wanted), compared(key, settled(key, value)))
 
 
 def _is_of_another_callback(key: str, stored: Collection[str]) -> bool:
@@ -64,7 +75,7 @@ def settled(key: str, value: Any) -> Any:
 
 def digest(flat: dict[str, Any], fingerprint: str | None = None) -> str:
     """Eight hexadecimal digits of an identity and its data, for names that would otherwise clash."""
-    canonical = {key: float(value) if type(value) is int else value for key, value in flat.items()}
+    canonical = {k: float(v) if type(v) is int and (k not in BATCHES or v != 1) else v for k, v in flat.items()}
     text = json.dumps([canonical, fingerprint], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from retable.config.stepping import is_whole
+
 # Keys that steer a command and are no part of the run that it trains: left out of what a run's directory keeps.
 STEERING = ("resume", "trust", "seeds", "output", "sweep", "table", "preset")
 # Where things are kept or how fast they are computed, not what is computed. A run's directory keeps them.
@@ -42,6 +44,9 @@ NEUTRAL = {
 # Keys that make a run smaller than it was published: a table says that a cell has runs of another scale.
 SCALE = ("trainer.max_epochs", "trainer.max_steps", "trainer.limit_train_batches", "trainer.limit_val_batches")
 SCALE += ("trainer.limit_test_batches", "data.fraction", "data.source")
+# Keys of which a whole number is a number of batches, and a fraction a share of them.
+BATCHES = ("trainer.limit_train_batches", "trainer.limit_val_batches", "trainer.limit_test_batches")
+BATCHES += ("trainer.overfit_batches", "trainer.val_check_interval")
 # Groups whose options have a name, which is no argument of their class.
 LABELLED = ("task", "model", "activation", "init", "loss", "optimizer", "scheduler", "augment", "early_stop")
 # Callbacks that only show or keep something.
@@ -62,7 +67,24 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     keys = dict.fromkeys(key for one in settings for key in one)
     absent = object()
-    return [key for key in keys if any(one.get(key, absent) != settings[0].get(key, absent) for one in settings)]
+    values = {key: [compared(key, one.get(key, absent)) for one in settings] for key in keys}
+    return [key for key, found in values.items() if any(value != found[0] for value in found)]
+
+
+def compared(key: str, value: Any) -> Any:
+    """A value as it is compared with another one of the key: 1 is one batch, and 1.0 all of them.
+
+    >>> compared("trainer.limit_val_batches", 1) == compared("trainer.limit_val_batches", 1.0)
+    False
+    >>> compared("optimizer.lr", 1) == compared("optimizer.lr", 1.0)
+    True
+    """
+    return "all" if key in BATCHES and is_whole(value) else value
+
+
+def left_out(overrides: Iterable[str]) -> list[str]:
+    """The keys that overrides take out of a config, e.g. optimizer.momentum by `~optimizer.momentum`."""
+    return [key_of(text) for text in overrides if text.startswith("~")]
 
 
 def canonical(value: Any) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from retable.config.compose import Composer
 from retable.config.identity import identity, same_run
-from retable.config.keys import CHOOSING, SCALE, canonical, is_part_of_a_run, key_of
+from retable.config.keys import CHOOSING, SCALE, canonical, compared, is_part_of_a_run, key_of, left_out
 from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
@@ -243,7 +243,8 @@ class Matcher:
             points = self.points(name, setting) if left else []
             for number in left:
                 record = self.records[number]
-                own = [p for p in points if same_run(self.stripped[number], p.identity, p.defaults)]
+                without = left_out(record.overrides)
+                own = [p for p in points if same_run(self.stripped[number], p.identity, p.defaults, without)]
                 if own:
                     taken.add(number)
                     # Points may differ in their scale alone (report E.1: in the share of the data): the nearest one.
@@ -282,7 +283,8 @@ def without_scale(flat: Mapping[str, Any]) -> dict[str, Any]:
 def scale_of(record: RunRecord, point: Point) -> tuple[tuple[str, Any], ...]:
     """The keys of the scale in which a run differs from its point of the grid, with the run's values."""
     flat = record.identity or {}
-    return tuple((key, flat[key]) for key in SCALE if key in flat and flat[key] != point.scale.get(key))
+    known = {key: flat[key] for key in SCALE if key in flat}
+    return tuple((k, v) for k, v in known.items() if compared(k, v) != compared(k, point.scale.get(k)))
 
 
 def is_setting(text: str) -> bool:

@@ -23,7 +23,7 @@ from retable.version import __version__
 
 FILE = ".index.json"
 MIN_NEW = 100  # new entries for which the file is written: fewer are read more quickly than it is
-_FORMAT = 1
+_FORMAT = 2
 _SETTLED = 3.0  # seconds; the coarsest clock of a file system in use ticks every two
 
 Mark = list[int] | None

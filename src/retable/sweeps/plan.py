@@ -9,7 +9,7 @@ from typing import Any
 
 from retable.config.compose import Composer, Composition
 from retable.config.identity import identity, run_name, shared_deviations
-from retable.config.keys import CHOOSING, is_foreign, is_part_of_a_run, key_of, lookup, own
+from retable.config.keys import CHOOSING, is_foreign, is_part_of_a_run, key_of, left_out, lookup, own
 from retable.config.stepping import by_several
 from retable.config.validate import validate
 from retable.data.fingerprints import has_changed, recall
@@ -145,9 +145,8 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
         defaults = composition.defaults | {"trainer.precision": trainer["precision"]}
         directory = store.find(flat, defaults, fingerprints[key])
         if directory is None:
-            directory = store.allocate(
-                run_name(composition, owner, shared[owner], alike[owner]), flat, fingerprints[key]
-            )
+            name = run_name(composition, owner, shared[owner], alike[owner])
+            directory = store.allocate(name, flat, fingerprints[key], left_out(overrides))
         if directory in taken:
             taken[directory].tables += [owner] if owner and owner not in taken[directory].tables else []
             continue

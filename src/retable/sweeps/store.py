@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from retable import atomic
 from retable.config import own_code
 from retable.config.identity import digest, identity, same_run, settled
-from retable.config.keys import lookup
+from retable.config.keys import compared, left_out, lookup
 from retable.config.stepping import planned_epochs
 from retable.config.weights_file import is_gone
 from retable.errors import RetableError
@@ -94,7 +94,9 @@ def _read_stated(directory: Path) -> dict[str, Any] | str:
     if isinstance(run, str):
         return run
     kept = {key: run.get(key) for key in ("identity", "fingerprint", "task", "code")}
-    asked = [text for text in map(str, run.get("overrides", [])) if text.startswith("experiment=")]
+    overrides = list(map(str, run.get("overrides", [])))
+    asked = [text for text in overrides if text.startswith("experiment=")]
+    kept |= {"left_out": left_out(overrides)}
     return kept | {"asked": asked, "epochs": planned_epochs(lookup(run, "config.trainer.max_epochs"))}
 
 
@@ -201,6 +203,7 @@ class Stored:
     directory: Path
     identity: dict[str, Any]
     fingerprint: str | None
+    left_out: Sequence[str] = ()
 
 
 class Store:
@@ -235,7 +238,7 @@ class Store:
         for folder in folders:
             run = _stated(folder)
             if isinstance(run, dict):
-                self._add(Stored(folder, run["identity"], run.get("fingerprint")))
+                self._add(Stored(folder, run["identity"], run.get("fingerprint"), run["left_out"]))
             elif _begun(folder):
                 stated = _from_yaml(folder)
                 if stated is None:
@@ -246,20 +249,19 @@ class Store:
     def find(self, identity: dict[str, Any], defaults: dict[str, Any], fingerprint: str | None) -> Path | None:
         """The directory of the run with this identity, made from this data or not begun yet.
 
-        It is looked up by its values, once for each set of keys that runs here have (`same_run` says what is the same).
+        It is looked up by its values, once for each set of keys that runs here have; `same_run` says what is the same.
         """
         found: list[tuple[int, Stored]] = []
         for keys, alike in self._known.items():
-            if not keys <= identity.keys():
-                continue
-            if any(k not in defaults or settled(k, defaults[k]) != identity[k] for k in identity.keys() - keys):
+            if not keys <= identity.keys() or any(key not in defaults for key in identity.keys() - keys):
                 continue
             if any(is_gone(identity[key]) for key in keys):  # a weights file that can't be compared by its content
-                stored = itertools.chain.from_iterable(alike.values())
-                found += [entry for entry in stored if same_run(entry[1].identity, identity, defaults)]
+                found += itertools.chain.from_iterable(alike.values())
             else:
                 found += alike.get(_values({key: identity[key] for key in keys}), [])
         for _, stored in sorted(found, key=lambda entry: entry[0]):
+            if not same_run(stored.identity, identity, defaults, stored.left_out):
+                continue
             if stored.fingerprint is None or fingerprint is None or stored.fingerprint == fingerprint:
                 return stored.directory
         return None
@@ -268,12 +270,14 @@ class Store:
         """Note what was read of the runs, so that it need not be read again."""
         index.of(self.root).save()
 
-    def allocate(self, name: str, identity: dict[str, Any], fingerprint: str | None) -> Path:
+    def allocate(
+        self, name: str, identity: dict[str, Any], fingerprint: str | None, left_out: Sequence[str] = ()
+    ) -> Path:
         """A directory for a new run: its name, with a hash where another run has taken that."""
         if name in self._names:
             name = f"{name}__{digest(identity, fingerprint)}"
         directory = self.root / name
-        self._add(Stored(directory, identity, None))
+        self._add(Stored(directory, identity, None, left_out))
         self._names.add(name)
         return directory
 
@@ -286,8 +290,8 @@ class Store:
 
 
 def _values(flat: dict[str, Any]) -> frozenset[Any]:
-    """What is equal where two identities are: 1 and 1.0 are."""
-    return frozenset((key, _hashable(value)) for key, value in flat.items())
+    """What is equal where two identities are: 1 and 1.0 are, but of batches."""
+    return frozenset((key, _hashable(compared(key, value))) for key, value in flat.items())
 
 
 def _hashable(value: Any) -> Any:
