@@ -18,7 +18,7 @@ from hydra.core.override_parser.types import Glob, Override, RangeSweep
 from hydra.errors import HydraException
 
 from retable.config.compose import Composer
-from retable.config.keys import below, canonical
+from retable.config.keys import NO_EFFECT, below, canonical
 from retable.config.overrides import override_text
 from retable.errors import ConfigError
 from retable.experiment.assumptions import parse_assumed
@@ -86,9 +86,12 @@ def expand(arguments: Sequence[str], composer: Composer) -> Grid:
 
 
 def refuse_of_a_sweep(override: Override) -> None:
-    """Raises: ConfigError for several values of a key that all runs of a sweep share, such as where they are kept."""
+    """Raises: ConfigError for several values of a key that all runs of a sweep share, or that makes no other run."""
     if below(override.key_or_group, _SHARED):
         raise ConfigError(f"{override.input_line}: a sweep has one; accepted: one value")
+    if below(override.key_or_group, NO_EFFECT):
+        reason = "is no part of what a run is, so all would be one run"
+        raise ConfigError(f"{override.input_line}: {reason}; accepted: one value")
 
 
 def _alternatives(
