@@ -146,7 +146,7 @@ def test_glob_over_experiments(composer):
             "sweep.workers=choice(1,2): a sweep has one; accepted: one",
         ),
         (["task=cifar", "table.name=a,b"], "table.name=a,b: a sweep has one; accepted: one value"),
-        (["task=mnist", "data.root=a,b"], "data.root=a,b: is no part of what a run is, so all would be one run; accepted:"),
+        (["task=mnist", "data.root=a,b"], "data.root=a,b: is no part of what a run is, so all would be one"),
         (["task=mnist", "+data.root=a,b"], "+data.root=a,b: is no part of what a run is, so all would be one run"),
         (["task=mnist", "logger=tensorboard,none"], "logger=tensorboard,none: is no part of what a run is, so all"),
         (["task=cifar", "seeds=3", "seed=1"], "seeds=3: seed= is given, too; accepted: one of them"),
