@@ -9,7 +9,7 @@ from filelock import FileLock
 from retable import atomic
 from retable.config.compose import Composer
 from retable.config.folders import config_dir
-from retable.errors import ConfigError
+from retable.errors import ConfigError, RetableError
 from retable.run import files
 from retable.sweeps import results
 from retable.sweeps.finish import exit_code
@@ -115,6 +115,37 @@ def test_a_tasks_own_default_of_a_neutral_key_is_no_finished_run_without(base, t
     mark(plan.runs[0])
     found = make_plan(base, clipping).runs[0]
     assert (found.config["trainer"]["gradient_clip_val"], found.status) == (1.0, "new")
+
+
+def test_weights_files_that_are_gone_are_not_mistaken_for_one_another(tmp_path, composer):
+    weights = [tmp_path / folder / "net.pth" for folder in "ab"]
+    for path in weights:
+        path.parent.mkdir()
+        path.write_text(path.parent.name)
+    sweep = ["task=wildlife", "data=sample", f"sweep.dir={tmp_path / 'multirun'}"]
+    plan = make_plan([*sweep, f"model.weights={weights[0]}"], composer)
+    write_runs(plan.runs)
+    mark(plan.runs[0])
+    weights[0].unlink()
+    assert make_plan([*sweep, f"model.weights={weights[0]}"], composer).runs[0].status == "finished"  # by its name
+    other = make_plan([*sweep, f"model.weights={weights[1]}"], composer)
+    write_runs(other.runs)
+    mark(other.runs[0])
+    weights[1].unlink()
+    for path in weights:  # of two runs neither is certain to be the one
+        assert make_plan([*sweep, f"model.weights={path}"], composer).runs[0].status == "new"
+
+
+def test_two_sweeps_planned_at_once_do_not_share_a_directory(base, composer):
+    one, other = (make_plan([*base, f"optimizer.lr={lr}"], composer) for lr in (0.1234567, 0.12345671))
+    assert one.runs[0].directory == other.runs[0].directory  # each was planned before there was the other
+    write_runs(one.runs)
+    mark(one.runs[0])
+    with pytest.raises(RetableError, match="another sweep has begun another run of this name; start this one again"):
+        write_runs(other.runs)
+    assert atomic.read_json(one.runs[0].directory / files.RUN)["config"]["optimizer"]["lr"] == 0.1234567
+    write_runs(make_plan([*base, "optimizer.lr=0.12345671"], composer).runs)
+    write_runs(one.runs)  # its own
 
 
 def test_a_key_that_was_left_out_is_not_at_its_default(base, composer):

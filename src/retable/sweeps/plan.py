@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from retable.config.compose import Composer, Composition
-from retable.config.identity import identity, run_name, shared_deviations
+from retable.config.identity import identity, run_name, same_run, shared_deviations
 from retable.config.keys import CHOOSING, is_foreign, is_part_of_a_run, key_of, left_out, lookup, own
 from retable.config.stepping import by_several
 from retable.config.validate import validate
 from retable.data.fingerprints import has_changed, recall
-from retable.errors import ConfigError, in_words
+from retable.errors import ConfigError, RetableError, in_words
 from retable.experiment.grid import expand
 from retable.experiment.table import parse_table
 from retable.run import devices, files
@@ -194,9 +194,21 @@ def write_runs(runs: Sequence[Run]) -> None:
     """
     for run in runs:
         known = (run.directory / files.RUN).exists()  # a loss of power may have taken it and left the lease
+        if known and run.status == NEW and _is_of_another(run):
+            raise RetableError(
+                f"{run.directory}: another sweep has begun another run of this name; start this one again"
+            )
         if known and (run.status in (*DONE, RUNNING) or status_of(run.directory) != run.status):
             continue  # another sweep has it, or had it since the plan was made
         write_plan(run.directory, run.name, run.config, run.overrides)
+
+
+def _is_of_another(run: Run) -> bool:
+    """Whether a run that another sweep has planned in the directory meanwhile differs from this one in any value."""
+    there, mine = files.described(run.directory), identity(run.config)
+    if isinstance(there, str):
+        return False
+    return not same_run({key: value for key, value in there["identity"].items() if key in mine}, mine, mine)
 
 
 def _alike(compositions: Sequence[Composition], owners: Sequence[str | None]) -> dict[str | None, set[str]]:

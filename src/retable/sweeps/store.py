@@ -259,9 +259,10 @@ class Store:
                 found += itertools.chain.from_iterable(alike.values())
             else:
                 found += alike.get(_values({key: identity[key] for key in keys}), [])
+        found = [entry for entry in found if same_run(entry[1].identity, identity, defaults, entry[1].left_out)]
+        if len({stored.identity.get("model.weights") for _, stored in found}) > 1:
+            return None  # files of one name that are gone: which of them it was can't be told
         for _, stored in sorted(found, key=lambda entry: entry[0]):
-            if not same_run(stored.identity, identity, defaults, stored.left_out):
-                continue
             if stored.fingerprint is None or fingerprint is None or stored.fingerprint == fingerprint:
                 return stored.directory
         return None
