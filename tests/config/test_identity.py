@@ -96,7 +96,7 @@ def test_same_run_by_hand():
     assert not same_run({"lr": 0.1}, {"lr": 0.2}, {"lr": 0.1}), "a changed value"
     assert not same_run({"lr": 0.1, "old": 1}, {"lr": 0.1}, {"lr": 0.1}), "a key that is gone"
     assert not same_run({"lr": 0.1}, {"lr": 0.1, "new": 1}, {"lr": 0.1}), "a new key without a default"
-    assert not same_run({"lr": 0.1}, {"lr": 0.1, "new": 1}, {"new": 1}, ["new"]), "a key that was left out"
+    assert not same_run({"lr": 0.1}, {"lr": 0.1, "new": 1}, {"new": 1}, lambda: ["new"]), "a key that was left out"
     one, whole = {"trainer.limit_val_batches": 1}, {"trainer.limit_val_batches": 1.0}
     assert same_run(one, one, {})
     assert same_run(whole, whole, {})

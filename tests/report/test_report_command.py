@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import retable
 from retable.cli import main
 from retable.config.compose import Composer
+from retable.config.folders import config_dir
 from retable.config.identity import identity
 from retable.experiment.grid import expand
 from retable.report.evaluated import evaluate
@@ -127,6 +129,20 @@ def test_a_run_of_one_batch_is_none_of_all_of_them_and_one_without_a_key_none_wi
     assert found[0][1].notes == (
         "Not in this table, of other data, scale or settings: 2 with trainer.limit_train_batches=1 (runs).",
     )
+
+
+def test_a_run_is_none_of_a_grid_whose_option_adds_a_key(run_sweep, tmp_path):
+    folder = tmp_path / "conf"
+    shutil.copytree(config_dir(), folder)
+    run_sweep("task=cifar", "dropout=0.3", "dropout.where=all")
+    (folder / "optimizer/maximize.yaml").write_text("defaults: [sgd, _self_]\nmaximize: true\n")
+    path = folder / "experiment/cifar/dropout.yaml"
+    found = tables_of(read_runs([tmp_path]), ["cifar/dropout"], composer=Composer(folder))
+    assert cells(found, "cifar/dropout") == {"all 0.3": [0]}
+    chosen = "  - override /task: cifar\n  - override /optimizer: maximize\n"
+    path.write_text(path.read_text().replace("  - override /task: cifar\n", chosen))
+    found = tables_of(read_runs([tmp_path]), ["cifar/dropout"], composer=Composer(folder))
+    assert cells(found, "cifar/dropout") == {}
 
 
 def test_runs_on_files_that_were_changed_are_no_part_of_one_table(run_sweep, composer, tmp_path):

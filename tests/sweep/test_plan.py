@@ -117,6 +117,27 @@ def test_a_tasks_own_default_of_a_neutral_key_is_no_finished_run_without(base, t
     assert (found.config["trainer"]["gradient_clip_val"], found.status) == (1.0, "new")
 
 
+def test_an_option_that_adds_a_key_to_another_is_not_that_one(base, tmp_path):
+    folder = tmp_path / "conf"
+    shutil.copytree(config_dir(), folder)
+    (folder / "optimizer/maximize.yaml").write_text("defaults: [sgd, _self_]\nmaximize: true\n")  # named sgd, too
+
+    def plan(*words):
+        return make_plan([*base, *words], Composer(folder))
+
+    run = plan().runs[0]
+    write_runs([run])
+    mark(run)
+    assert plan("optimizer=maximize").runs[0].status == "new"
+    assert len(plan("optimizer=sgd,maximize").runs) == 2
+    path = folder / "optimizer/sgd.yaml"
+    path.write_text(
+        path.read_text() + "nesterov: false\n"
+    )  # a new key at its default, with whatever chooses the option
+    assert [plan(*words).runs[0].status for words in ((), ("optimizer=sgd",), ("trainer=cpu",))] == ["finished"] * 3
+    assert plan("optimizer=maximize").runs[0].status == "new"
+
+
 def test_weights_files_that_are_gone_are_not_mistaken_for_one_another(tmp_path, composer):
     weights = [tmp_path / folder / "net.pth" for folder in "ab"]
     for path in weights:

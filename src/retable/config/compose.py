@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from retable.config import lightning_forms
 from retable.config.folders import config_dir, project_folders
 from retable.config.instead import plugin, refusal
-from retable.config.keys import CHOOSING, LABELLED, PLACES, STEERING, below, compared, flatten, lookup
+from retable.config.keys import CHOOSING, LABELLED, PLACES, STEERING, below, compared, flatten, key_of, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import override_text, translate
 from retable.config.plain import Plain
@@ -142,6 +142,23 @@ class Composer:
                 task = found.config["task"].get("name")
                 raise ConfigError(f"{key}={value}: nothing reads it with task={task}; accepted: not given")
         return found
+
+    def not_new(self, stored: Sequence[str], wanted: Sequence[str]) -> list[str]:
+        """What a run of some overrides does without, whatever its age, beside one of others: keys that are left out,
+        and the sections for which another option is chosen."""
+        left_out = [key_of(text) for text in stored if text.startswith("~")]
+        try:
+            one, other = self._choices(stored), self._choices(wanted)
+        except ConfigError:  # of an option that is there no more nothing is known
+            return left_out
+        groups = [group for group in one.keys() | other.keys() if one.get(group) != other.get(group)]
+        return left_out + [group.rpartition("@")[2].replace("/", ".") for group in groups]
+
+    def _choices(self, overrides: Sequence[str]) -> dict[str, Any]:
+        """The option of each group, but for what no result depends on."""
+        files = [o for o in self.parse(overrides) if self.is_group(o.key_or_group) and not isinstance(o.value(), dict)]
+        chosen = self._merge(tuple(str(o.input_line) for o in files))[1]
+        return {g: "default" if (g, c) in PLACES else c for g, c in chosen.items() if g not in CHOOSING}
 
     def _compose(self, overrides: Sequence[str]) -> Composition:
         parsed, missing = self.parse(overrides), object()

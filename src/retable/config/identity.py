@@ -2,14 +2,15 @@
 
 Two configs are one run when every key that both have is equal and every key that only the newer has stands at its
 default in conf/. So a new key with its default leaves finished runs valid, and a changed default does not. A key that
-the older was told to do without (`~optimizer.momentum`) is not new: its class has a default of its own. A key that
-leaves a run as it was before the key existed (keys.NEUTRAL) is no part of an identity, whatever a task's default is.
+the older was told to do without (`~optimizer.momentum`), or lacks because another option was chosen, is not new
+(`Composer.not_new`). A key that leaves a run as it was before the key existed (keys.NEUTRAL) is no part of an identity,
+whatever a task's default is.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +38,24 @@ def identity(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def same_run(
-    stored: dict[str, Any], wanted: dict[str, Any], defaults: dict[str, Any], left_out: Sequence[str] = ()
+    stored: dict[str, Any],
+    wanted: dict[str, Any],
+    defaults: dict[str, Any],
+    not_new: Callable[[], Sequence[str]] = list,
 ) -> bool:
     """Whether a run stored under one identity is the run that another identity asks for.
 
     Args:
-        left_out: keys that the stored run was told to do without.
+        not_new: says which keys, or sections, the stored run lacks for another reason than its age.
     """
     if any(key not in wanted or not _is_same(key, wanted[key], value) for key, value in stored.items()):
         return False
     missing = wanted.keys() - stored.keys()
-    if any(key in NEUTRAL or below(key, left_out) or _is_of_another_callback(key, stored) for key in missing):
+    if any(key in NEUTRAL or _is_of_another_callback(key, stored) for key in missing):
         return False
-    return all(key in defaults and _is_same(key, wanted[key], defaults[key]) for key in missing)
+    if not all(key in defaults and _is_same(key, wanted[key], defaults[key]) for key in missing):
+        return False
+    return not missing or not any(below(key, sections) for sections in [not_new()] for key in missing)
 
 
 def _is_same(key: str, wanted: Any, value: Any) -> bool:

@@ -82,11 +82,6 @@ def compared(key: str, value: Any) -> Any:
     return "all" if key in BATCHES and is_whole(value) else value
 
 
-def left_out(overrides: Iterable[str]) -> list[str]:
-    """The keys that overrides take out of a config, e.g. optimizer.momentum by `~optimizer.momentum`."""
-    return [key_of(text) for text in overrides if text.startswith("~")]
-
-
 def canonical(value: Any) -> str:
     """JSON with sorted keys, equal for equal settings: paths and other values as texts, list-likes as lists.
 

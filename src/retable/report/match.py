@@ -7,6 +7,7 @@ runs fall into groups, a scale and such a setting each, which must not be mixed:
 table is shown, the others are named. This is the report's only module that composes configs.
 """
 
+import functools
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 
 from retable.config.compose import Composer
 from retable.config.identity import identity, same_run
-from retable.config.keys import CHOOSING, SCALE, canonical, compared, is_part_of_a_run, key_of, left_out
+from retable.config.keys import CHOOSING, SCALE, canonical, compared, is_part_of_a_run, key_of
 from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
@@ -67,8 +68,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Point:
-    """One point of a grid: identity without the keys of _FREE, the defaults of its keys, its own scale."""
+    """One point of a grid: overrides, identity without the keys of _FREE, the defaults of its keys, its own scale."""
 
+    overrides: Sequence[str]
     identity: Mapping[str, Any]
     defaults: Mapping[str, Any]
     scale: Mapping[str, Any]
@@ -243,8 +245,7 @@ class Matcher:
             points = self.points(name, setting) if left else []
             for number in left:
                 record = self.records[number]
-                without = left_out(record.overrides)
-                own = [p for p in points if same_run(self.stripped[number], p.identity, p.defaults, without)]
+                own = [point for point in points if self._is_of(number, point)]
                 if own:
                     taken.add(number)
                     # Points may differ in their scale alone (report E.1: in the share of the data): the nearest one.
@@ -253,6 +254,10 @@ class Matcher:
                     group.records.append(record)
                     group.cells.update(cells_of(table, record.config))
         return table, sorted(groups.values(), key=lambda group: group.merit, reverse=True)
+
+    def _is_of(self, number: int, point: Point) -> bool:
+        not_new = functools.partial(self.composer.not_new, self.records[number].overrides, point.overrides)
+        return same_run(self.stripped[number], point.identity, point.defaults, not_new)
 
     def points(self, name: str, setting: tuple[str, ...]) -> list[Point]:
         """The composed points of a grid under a setting; none where the setting does not go with it."""
@@ -268,6 +273,7 @@ class Matcher:
         composition = self.composer.compose(overrides)
         flat = identity(composition.config)
         return Point(
+            overrides,
             without_scale(flat),
             composition.defaults,
             {key: flat[key] for key in SCALE if key in flat},

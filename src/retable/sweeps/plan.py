@@ -1,5 +1,6 @@
 """From a command line to the runs it asks for, each with its fixed config, its directory and how far it is."""
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from retable.config.compose import Composer, Composition
 from retable.config.identity import identity, run_name, same_run, shared_deviations
-from retable.config.keys import CHOOSING, is_foreign, is_part_of_a_run, key_of, left_out, lookup, own
+from retable.config.keys import CHOOSING, is_foreign, is_part_of_a_run, key_of, lookup, own
 from retable.config.stepping import by_several
 from retable.config.validate import validate
 from retable.data.fingerprints import has_changed, recall
@@ -143,10 +144,11 @@ def make_plan(arguments: Sequence[str], composer: Composer | None = None) -> Pla
                 unread[key] = (config, has_changed(cache, config["data"]))
         # The precision counts as its own default once it is resolved, for runs stored before the key existed.
         defaults = composition.defaults | {"trainer.precision": trainer["precision"]}
-        directory = store.find(flat, defaults, fingerprints[key])
+        not_new = functools.partial(composer.not_new, wanted=overrides)
+        directory = store.find(flat, defaults, fingerprints[key], not_new)
         if directory is None:
             name = run_name(composition, owner, shared[owner], alike[owner])
-            directory = store.allocate(name, flat, fingerprints[key], left_out(overrides))
+            directory = store.allocate(name, flat, fingerprints[key], overrides)
         if directory in taken:
             taken[directory].tables += [owner] if owner and owner not in taken[directory].tables else []
             continue

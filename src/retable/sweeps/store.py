@@ -1,10 +1,11 @@
 """What has run: the run directories below multirun/, found by what they are."""
 
 import contextlib
+import functools
 import itertools
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from retable import atomic
 from retable.config import own_code
 from retable.config.identity import digest, identity, same_run, settled
-from retable.config.keys import compared, left_out, lookup
+from retable.config.keys import compared, lookup
 from retable.config.stepping import planned_epochs
 from retable.config.weights_file import is_gone
 from retable.errors import RetableError
@@ -94,10 +95,8 @@ def _read_stated(directory: Path) -> dict[str, Any] | str:
     if isinstance(run, str):
         return run
     kept = {key: run.get(key) for key in ("identity", "fingerprint", "task", "code")}
-    overrides = list(map(str, run.get("overrides", [])))
-    asked = [text for text in overrides if text.startswith("experiment=")]
-    kept |= {"left_out": left_out(overrides)}
-    return kept | {"asked": asked, "epochs": planned_epochs(lookup(run, "config.trainer.max_epochs"))}
+    kept |= {"overrides": list(map(str, run.get("overrides", [])))}
+    return kept | {"epochs": planned_epochs(lookup(run, "config.trainer.max_epochs"))}
 
 
 def _read_state(directory: Path) -> tuple[str, str]:
@@ -166,7 +165,7 @@ def _progress(directory: Path) -> Progress:
     return Progress(
         directory,
         str(run.get("task") or "?"),
-        tuple(text.partition("=")[2] for text in run.get("asked", [])),
+        tuple(text.partition("=")[2] for text in run.get("overrides", []) if text.startswith("experiment=")),
         status,
         end["epoch"] if end else _last_epoch(directory / files.HISTORY),
         run.get("epochs"),
@@ -203,7 +202,7 @@ class Stored:
     directory: Path
     identity: dict[str, Any]
     fingerprint: str | None
-    left_out: Sequence[str] = ()
+    overrides: Sequence[str] = ()
 
 
 class Store:
@@ -238,7 +237,7 @@ class Store:
         for folder in folders:
             run = _stated(folder)
             if isinstance(run, dict):
-                self._add(Stored(folder, run["identity"], run.get("fingerprint"), run["left_out"]))
+                self._add(Stored(folder, run["identity"], run.get("fingerprint"), run["overrides"]))
             elif _begun(folder):
                 stated = _from_yaml(folder)
                 if stated is None:
@@ -246,10 +245,19 @@ class Store:
                 else:
                     self._add(Stored(folder, stated, None))
 
-    def find(self, identity: dict[str, Any], defaults: dict[str, Any], fingerprint: str | None) -> Path | None:
+    def find(
+        self,
+        identity: dict[str, Any],
+        defaults: dict[str, Any],
+        fingerprint: str | None,
+        not_new: Callable[[Sequence[str]], Sequence[str]] = lambda overrides: (),
+    ) -> Path | None:
         """The directory of the run with this identity, made from this data or not begun yet.
 
         It is looked up by its values, once for each set of keys that runs here have; `same_run` says what is the same.
+
+        Args:
+            not_new: `same_run`'s, of a stored run's overrides.
         """
         found: list[tuple[int, Stored]] = []
         for keys, alike in self._known.items():
@@ -259,7 +267,11 @@ class Store:
                 found += itertools.chain.from_iterable(alike.values())
             else:
                 found += alike.get(_values({key: identity[key] for key in keys}), [])
-        found = [entry for entry in found if same_run(entry[1].identity, identity, defaults, entry[1].left_out)]
+        found = [
+            (number, stored)
+            for number, stored in found
+            if same_run(stored.identity, identity, defaults, functools.partial(not_new, stored.overrides))
+        ]
         if len({stored.identity.get("model.weights") for _, stored in found}) > 1:
             return None  # files of one name that are gone: which of them it was can't be told
         for _, stored in sorted(found, key=lambda entry: entry[0]):
@@ -272,13 +284,13 @@ class Store:
         index.of(self.root).save()
 
     def allocate(
-        self, name: str, identity: dict[str, Any], fingerprint: str | None, left_out: Sequence[str] = ()
+        self, name: str, identity: dict[str, Any], fingerprint: str | None, overrides: Sequence[str] = ()
     ) -> Path:
         """A directory for a new run: its name, with a hash where another run has taken that."""
         if name in self._names:
             name = f"{name}__{digest(identity, fingerprint)}"
         directory = self.root / name
-        self._add(Stored(directory, identity, None, left_out))
+        self._add(Stored(directory, identity, None, overrides))
         self._names.add(name)
         return directory
 
