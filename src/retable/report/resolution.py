@@ -137,10 +137,8 @@ def below_p(values: Sequence[float]) -> float:
 
 
 def margins(comparison: Comparison, worlds: Mapping[int, World]) -> dict[int, float]:
-    """Seed -> margin, where the seed has a finite one."""
-    return {
-        seed: round(value, DECIMALS) for seed, value in finite(comparison.margin, worlds).items()
-    }  # so that a tie is one
+    """Seed -> margin, where the seed has a finite one; rounded, so that a tie is one."""
+    return {seed: round(value, DECIMALS) for seed, value in finite(comparison.margin, worlds).items()}
 
 
 def believed(predicted: float | None, values: Sequence[float]) -> float | None:
