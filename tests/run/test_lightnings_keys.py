@@ -113,6 +113,14 @@ def test_validation_that_counts_on_from_epoch_to_epoch(compose, tmp_path):
     )
 
 
+def test_a_training_without_a_validation_is_refused(compose):
+    words = [*TINY, "trainer.max_epochs=3"]
+    check(compose(*words, "trainer.check_val_every_n_epoch=3"))
+    assert refusal(compose(*words, "trainer.check_val_every_n_epoch=4")) == (
+        "trainer.check_val_every_n_epoch=4: nothing would be validated; accepted with trainer.max_epochs=3: at most 3"
+    )
+
+
 @pytest.mark.parametrize(("interval", "fewest", "most"), [("00:00:00:01", 2, 13), ("10:00:00:00", 0, 0)])
 def test_validation_by_the_clock(compose, tmp_path, monkeypatch, interval, fewest, most):
     """13 steps of at least 0.3 seconds."""

@@ -89,6 +89,7 @@ def check(config: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"trainer.cuda_graph=true: accepted by task={config['task']['name']}: false")
     if by_several(config["trainer"]):
         ddp.check(config, task)
+    _check_epochs(config["trainer"])
     _check_shares(config, data)
     make_early_stop(config, task)
     best_is_highest(config, task)
@@ -112,6 +113,16 @@ def _work(config: dict[str, Any], data: Any, operations: float) -> dict[str, flo
     steps = steps if trainer["max_steps"] == -1 else min(steps, trainer["max_steps"])
     step = precision.PASSES * operations * batch
     return {"cpu": steps * step, "cuda": steps * max(step, precisions.MIXED_FROM)}
+
+
+def _check_epochs(trainer: dict[str, Any]) -> None:
+    """Refuse a training that ends before its first validation."""
+    every, epochs = trainer.get("check_val_every_n_epoch") or 1, trainer["max_epochs"]
+    if 0 < epochs < every:
+        raise ConfigError(
+            f"trainer.check_val_every_n_epoch={every}: nothing would be validated; accepted with"
+            f" trainer.max_epochs={epochs}: at most {epochs}"
+        )
 
 
 def _check_shares(config: dict[str, Any], data: Any) -> None:
