@@ -200,7 +200,7 @@ def test_a_class_that_moves_within_its_room_is_the_same():
 def test_a_weights_file_is_known_by_its_content(tmp_path):
     import hashlib
 
-    first, moved = tmp_path / "a" / "net.pth", tmp_path / "b" / "net.pth"
+    first, moved = tmp_path / "a" / "net.pth", tmp_path / "12:00:00" / "net.pth"
     for path in (first, moved):
         path.parent.mkdir()
         path.write_bytes(b"weights")
@@ -212,6 +212,7 @@ def test_a_weights_file_is_known_by_its_content(tmp_path):
     moved.write_bytes(b"others")
     assert weights(moved) != weights(first)
     assert weights("imagenet") == "imagenet"
+    assert weights(weights(first)) == weights(first)
     stored = identity({"model": {"weights": str(first)}})
     assert not same_run(stored, identity({"model": {"weights": str(moved)}}), {})
     moved.unlink()  # nothing to compare with: the name has to do

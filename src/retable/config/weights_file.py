@@ -3,16 +3,18 @@
 import functools
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
 CHECKPOINT, BEST = "last.ckpt", "best.ckpt"  # in a run's directory
 _GONE = "missing"  # in place of a file's content
+_KNOWN = re.compile(rf"[^/]*:([0-9a-f]{{12}}|{_GONE})")
 
 
 def known_by_content(value: Any) -> Any:
     """A value of `model.weights` as it stands in an identity: a file or a run's directory as `<name>:<hash>`."""
-    if isinstance(value, str | Path) and ":" not in str(value):
+    if isinstance(value, str | Path) and not _KNOWN.fullmatch(str(value)):
         path = Path(os.path.expanduser(value))  # as it is where there is no such home
         if path.is_dir():
             path = kept_checkpoint(path)  # another run's weights
