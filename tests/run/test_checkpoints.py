@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from retable import cli
-from retable.errors import DataError
+from retable.errors import DataError, RetableError
 from retable.models.weights import damage
 from retable.run import checkpoints, files
 from retable.run import execute as execution
@@ -53,6 +53,21 @@ def test_what_a_finished_run_keeps(compose, whole, tmp_path, option):
     assert execute(config, tmp_path / "run")["status"] == "finished"
     assert names(tmp_path / "run") == KEPT[option]
     assert history(tmp_path / "run") == history(whole[1])
+
+
+def test_a_run_does_not_go_on_from_another_runs_checkpoint(compose, whole, tmp_path):
+    """Its end would be the other's, under this one's seed."""
+    config = compose(*TINY, "seed=1", "checkpoint=both")
+    execute(config, tmp_path / "run", **interrupted_after(1))
+    begun = (tmp_path / "run" / "last.ckpt").read_bytes()
+    (tmp_path / "run" / "last.ckpt").write_bytes((whole[1] / "last.ckpt").read_bytes())
+    with pytest.raises(RetableError, match=r"its checkpoint is of another run \(seed=0\); accepted: its own, or none"):
+        execute(config, tmp_path / "run")
+    assert files.read_result(tmp_path / "run")["status"] == "failed"
+    (tmp_path / "run" / "result.json").unlink()
+    (tmp_path / "run" / "last.ckpt").write_bytes(begun)
+    moved = compose(*TINY, "seed=1", "checkpoint=both", "data.root=elsewhere", "logger=none")
+    assert execute(moved, tmp_path / "run")["status"] == "finished"
 
 
 def test_the_best_checkpoint_is_the_best_epochs(whole, compose, tmp_path):

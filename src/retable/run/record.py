@@ -16,6 +16,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint, EarlyStopping
 
+from retable.config.identity import identity
+from retable.config.keys import canonical
 from retable.errors import RetableError
 from retable.models.weights import code_in
 from retable.run import checkpoints, files
@@ -191,6 +193,18 @@ class Record(Checkpoint):
         self.rows, self.earlier_seconds, self._rng = state_dict["rows"], state_dict["seconds"], state_dict["rng"]
         self.fused = state_dict.get("fused", 0)
         self._saved = self.epochs
+
+    def on_load_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
+        """Refuse a checkpoint that was put there from another run, whose end would be taken for this one's.
+
+        A key that only one of both has is new, and what may differ by the machine is not looked at.
+        """
+        kept = checkpoint.get("retable") or {}
+        its, ours = (identity(one.get("config") or {}) for one in (kept, self.extra))
+        for key in (key for key in its if key in ours and key not in ("trainer.precision", "model.weights")):
+            if its[key] != ours[key] and canonical(its[key]) != canonical(ours[key]):
+                said = f"its checkpoint is of another run ({key}={its[key]}); accepted: its own, or none"
+                raise RetableError(f"{self.directory}: {said}")
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict) -> None:
         checkpoint["retable"] = self.extra
