@@ -31,6 +31,15 @@ def experiment(page):
     return yaml.safe_load((ROOT / "conf/experiment" / f"{name}.yaml").read_text())["table"]
 
 
+def beside(page):
+    """What a page says was set for every run beside its experiment, by key."""
+    found = re.search(
+        r"^- Set for every run beside the experiment: (.+)\.$", (page / "report.md").read_text(), re.MULTILINE
+    )
+    pairs = [text.partition("=") for text in found[1].split()] if found else []
+    return {key: yaml.safe_load(text) for key, _, text in pairs}
+
+
 def rows_of(run):
     with (run / "history.csv").open() as file:
         return [{key: float(text) for key, text in row.items() if text} for row in csv.DictReader(file)]
@@ -146,7 +155,8 @@ def test_the_html_page_has_the_same_figures(page):
             config = json.loads((folder / "run.json").read_text())["config"]
             wanted = table["cells"][cell]["match"]
             assert {key: at(config, key) for key in wanted} == wanted
-            settings = {key: value for key, value in assumed.items() if key not in ("or", "note")} | given
+            settings = {key: value for key, value in assumed.items() if key not in ("or", "note")}
+            settings |= beside(page) | given
             named = {key: at(config, key) for key in settings}
             named = {key: value["name"] if isinstance(value, dict) else value for key, value in named.items()}
             assert {key: value for key, value in named.items() if key not in wanted} == {
