@@ -49,14 +49,22 @@ def test_a_fingerprint_of_what_is_trained_on_and_what_it_covers(project):
     assert not foreign_data.same_items(known["shifted"], known["plain"])
 
 
-def test_a_run_does_not_go_on_with_other_data(project):
+def test_a_run_does_not_go_on_with_other_data(project, monkeypatch):
     config = composed("trainer.max_epochs=2")
     with pytest.raises(Stopped):
         execute(config, project / "run", on_epoch=stop_after(1))
     files.remove([project / "run" / files.RESULT])
-    other = config | {"data": config["data"] | {"_target_": "stranger.Shifted"}}
+    leaves = sys.modules["stranger"].LeavesData
+    setup = leaves.setup
+
+    def shifted(self, stage=None):
+        setup(self, stage)
+        x, y = self.train.dataset.tensors
+        self.train.dataset.tensors = (x + 0.01, y)
+
+    monkeypatch.setattr(leaves, "setup", shifted)  # the files that it reads have changed
     with pytest.raises(RetableError, match="was begun with other data; remove the directory to train it anew"):
-        execute(other, project / "run")
+        execute(config, project / "run")
 
 
 def test_of_a_set_that_is_iterated_over_nothing_is_known_but_its_source(project):
