@@ -3,8 +3,10 @@
 
 import pytest
 import pytorch_lightning as pl
+import torch
 
 from retable.errors import ConfigError
+from retable.run import foreign
 from retable.run.execute import execute
 from tests.run.stranger import LeavesData, LitNet
 from tests.run.test_foreign import composed, project  # noqa: F401, fixtures
@@ -68,3 +70,15 @@ def test_one_whose_metric_training_logs_needs_none(project):
 def test_an_epoch_without_a_length_is_not_refused(project):
     words = ("data._target_=stranger.Streamed", "trainer.max_steps=1")
     assert execute(composed(*words), project / "run")["status"] == "finished"
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["not tried yet", "tried"])
+def test_to_ask_leaves_the_training_its_random_numbers(project, monkeypatch, known):
+    """Where training logs the metric it goes on, with the figures that it has elsewhere."""
+    monkeypatch.setattr(foreign, "_TRIED", {})
+    config = composed("task.metric=train_loss", "task.mode=min")
+    if known:
+        foreign.check_validated(config, "")
+    state = torch.get_rng_state()
+    foreign.check_validated(config, "")
+    assert torch.equal(torch.get_rng_state(), state)

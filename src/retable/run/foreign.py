@@ -16,6 +16,7 @@ import torch
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from pytorch_lightning.utilities.model_helpers import is_overridden
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from retable.config.build import LIBRARIES, build, refuse_unknown_keys, target_of
@@ -138,28 +139,32 @@ class _Tried(NamedTuple):
 _TRIED: dict[Any, _Tried] = {}
 
 
-def _tried(config: dict[str, Any], module: pl.LightningModule) -> _Tried:
+def _tried(config: dict[str, Any], module: pl.LightningModule | None = None) -> _Tried:
     key = (config["module"]["_target_"], (config["data"] or {}).get("_target_"), *sorted(config["task"].items()))
     if key not in _TRIED:
-        _TRIED[key] = _try(config, module, make_data(config))
+        _TRIED[key] = _try(config, make_module(config) if module is None else module, make_data(config))
     return _TRIED[key]
 
 
 def directions(config: dict[str, Any]) -> dict[str, bool]:
     """Whether the highest value is the best, by name: of what declares it, and of task.metric with a task.mode."""
     stated = config["task"].get("mode")
-    known = _tried(config, make_module(config)).higher_is_better
+    known = _tried(config).higher_is_better
     return known | ({config["task"]["metric"]: stated == "max"} if stated else {})
 
 
 def check_validated(config: dict[str, Any], ended_before: str) -> None:
     """Refuse a training that ends before its first validation, where that is what logs `task.metric`.
 
+    Asked at a training's start, whose random numbers stay as they are.
+
     Args:
         ended_before: see `retable.run.first_validation`.
     """
     metric = config["task"]["metric"]
-    if metric in _tried(config, make_module(config)).of_validation:
+    with isolate_rng(include_cuda=torch.cuda.is_initialized()):
+        of_validation = _tried(config).of_validation
+    if metric in of_validation:
         raise ConfigError(
             f"{ended_before}, which is what logs task.metric={metric}; accepted: a longer training, or a smaller"
             " trainer.val_check_interval or trainer.check_val_every_n_epoch"
