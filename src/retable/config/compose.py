@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from retable.config import lightning_forms
 from retable.config.folders import config_dir, project_folders
 from retable.config.instead import plugin, refusal
-from retable.config.keys import CHOOSING, LABELLED, PLACES, STEERING, below, compared, flatten, key_of, lookup
+from retable.config.keys import CHOOSING, LABELLED, PLACES, STEERING, below, flatten, is_equal, key_of, lookup
 from retable.config.messages import CONFIG_ERRORS, one_line, suggestion
 from retable.config.overrides import override_text, translate
 from retable.config.plain import Plain
@@ -202,7 +202,7 @@ class Composer:
             if below(key, _NEEDED) and lookup(config, key, missing) is missing and not replaced:
                 raise ConfigError(f"~{key}: cannot be left out; accepted: {key}=<value>")
         for key in _differences(OmegaConf.to_container(raw), unresolved):
-            if key not in defaults or compared(key, resolved[key]) != compared(key, defaults[key]):
+            if key not in defaults or not is_equal(key, resolved[key], defaults[key]):
                 deviations[key] = resolved[key]
         for section in retargeted:
             deviations.pop(f"{section}.name", None)  # the class says it
@@ -329,4 +329,4 @@ def _leave_out_the_options(node: Any, section: str, given: Mapping[str, Any]) ->
 def _differences(raw: Any, old: dict[str, Any]) -> list[str]:
     """Keys whose unresolved values differ: what follows another key by interpolation is no deviation of its own."""
     missing = object()
-    return [key for key, value in flatten(raw).items() if compared(key, old.get(key, missing)) != compared(key, value)]
+    return [key for key, value in flatten(raw).items() if not is_equal(key, old.get(key, missing), value)]

@@ -55,7 +55,8 @@ def same_run(
         return False
     if not all(key in defaults and _is_same(key, wanted[key], defaults[key]) for key in missing):
         return False
-    return not missing or not any(below(key, sections) for sections in [not_new()] for key in missing)
+    sections = not_new() if missing else ()
+    return not any(below(key, sections) for key in missing)
 
 
 def _is_same(key: str, wanted: Any, value: Any) -> bool:

@@ -82,6 +82,11 @@ def compared(key: str, value: Any) -> Any:
     return "all" if key in BATCHES and is_whole(value) else value
 
 
+def is_equal(key: str, one: Any, other: Any) -> bool:
+    """Whether two values of a key are the same setting; see `compared`."""
+    return compared(key, one) == compared(key, other)
+
+
 def canonical(value: Any) -> str:
     """JSON with sorted keys, equal for equal settings: paths and other values as texts, list-likes as lists.
 

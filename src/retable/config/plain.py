@@ -13,7 +13,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import OmegaConf
 
-from retable.config.keys import below, compared, flatten, lookup
+from retable.config.keys import below, flatten, is_equal, lookup
 
 _SCALAR = (int, float, str, bool, type(None))
 _LINK = re.compile(r"\$\{(?:oc\.select:)?([A-Za-z_][\w.]*)(?:,[^${}]*)?\}")
@@ -45,11 +45,9 @@ class Plain:
         self._flat, self._reference, self.defaults, self._choices = flat, reference, defaults, choices
         self._config = pickle.dumps(config)
         self._place = {key: place for place, key in enumerate(flat)}
-        changed = [k for k, value in flat.items() if compared(k, reference.get(k, missing)) != compared(k, value)]
-        differs = {key: resolved[key] for key in changed}
-        self._differs = {
-            k: v for k, v in differs.items() if k not in defaults or compared(k, v) != compared(k, defaults[k])
-        }
+        changed = [key for key, value in flat.items() if not is_equal(key, reference.get(key, missing), value)]
+        differs = [key for key in changed if not is_equal(key, defaults.get(key, missing), resolved[key])]
+        self._differs = {key: resolved[key] for key in differs}
         texts = {key: text for key, text in flat.items() if "${" in str(text)}
         names = {name for text in texts.values() for name in _VARIABLE.findall(str(text))}
         self._variables = {name: os.environ.get(name) for name in names}
@@ -103,8 +101,8 @@ class Plain:
         differs = {key: value for key, value in self._differs.items() if key not in followed}
         for key, value in followed.items():
             unresolved = value if key in changed else self._flat[key]
-            as_before = compared(key, self._reference.get(key, missing)) == compared(key, unresolved)
-            if not as_before and compared(key, self.defaults.get(key, missing)) != compared(key, value):
+            as_before = is_equal(key, self._reference.get(key, missing), unresolved)
+            if not as_before and not is_equal(key, self.defaults.get(key, missing), value):
                 differs[key] = value
         ordered = {key: differs[key] for key in sorted(differs, key=self._place.__getitem__)}
         return config, self._choices | ordered

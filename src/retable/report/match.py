@@ -16,7 +16,7 @@ from typing import Any
 
 from retable.config.compose import Composer
 from retable.config.identity import identity, same_run
-from retable.config.keys import CHOOSING, SCALE, canonical, compared, is_part_of_a_run, key_of
+from retable.config.keys import CHOOSING, SCALE, canonical, is_equal, is_part_of_a_run, key_of
 from retable.errors import ConfigError
 from retable.experiment.grid import Grid, expand
 from retable.experiment.table import Table, load_table, parse_table
@@ -290,7 +290,7 @@ def scale_of(record: RunRecord, point: Point) -> tuple[tuple[str, Any], ...]:
     """The keys of the scale in which a run differs from its point of the grid, with the run's values."""
     flat = record.identity or {}
     known = {key: flat[key] for key in SCALE if key in flat}
-    return tuple((k, v) for k, v in known.items() if compared(k, v) != compared(k, point.scale.get(k)))
+    return tuple((k, v) for k, v in known.items() if not is_equal(k, v, point.scale.get(k)))
 
 
 def is_setting(text: str) -> bool:
